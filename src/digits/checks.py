@@ -1,0 +1,60 @@
+"""Does a finished run make sense? Each check says what it saw, and a failed one is never silent."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from digits.competition import CLASSES
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question asked of a run, and the answer."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def check_probabilities(probabilities: np.ndarray) -> Check:
+    """Ask whether probabilities (n, 10) are numbers in 0-1 that sum to 1."""
+    worst = float(np.abs(probabilities.sum(axis=1) - 1).max())
+    good = bool(np.isfinite(probabilities).all() and (probabilities >= 0).all() and worst < 1e-3)
+    return Check("probabilities sum to 1", good, f"the sum is off by {worst:.1e} at most")
+
+
+def check_not_constant(answers: np.ndarray) -> Check:
+    """Ask whether all ten digits are among the answers (n,)."""
+    found = len(np.unique(answers))
+    return Check("every digit is predicted", found == CLASSES, f"{found} of {CLASSES} digits occur")
+
+
+def check_class_shares(answers: np.ndarray, training_counts: np.ndarray) -> Check:
+    """Ask whether the answers' class shares are those of the training labels, by Cramér's V of the two counts (10,)."""
+    counts = np.bincount(answers, minlength=CLASSES)
+    table = np.stack([counts, training_counts])
+    table = table[:, table.sum(axis=0) > 0]
+    strength = np.sqrt(stats.chi2_contingency(table).statistic / table.sum())
+    return Check(
+        "class shares like the training labels'", bool(strength < 0.1), f"Cramér's V {strength:.3f}, expected < 0.1"
+    )
+
+
+def check_confidence(out_of_fold: np.ndarray, test: np.ndarray) -> Check:
+    """Ask whether the networks are as sure of the test images as of those they did not see in training."""
+    known, new = (float(probabilities.max(axis=1).mean()) for probabilities in (out_of_fold, test))
+    return Check(
+        "as sure of the test images as out of fold",
+        abs(known - new) < 0.02,
+        f"{known:.4f} out of fold, {new:.4f} on test",
+    )
+
+
+def check_learned(fold_accuracies: dict[str, float]) -> Check:
+    """Ask whether each network learned: it is far above chance, and not far below its fellows."""
+    usual = float(np.median(list(fold_accuracies.values())))
+    lost = [name for name, value in fold_accuracies.items() if value < 0.5 or value < usual - 0.02]
+    return Check(
+        "every network learned", not lost, f"did not: {', '.join(lost)}" if lost else f"median accuracy {usual:.2%}"
+    )

@@ -1,0 +1,217 @@
+"""Fit one network on one part of the data, epoch by epoch, and let it say what other images are."""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from digits import augment
+from digits.backend import backend_name
+from digits.errors import KitError
+from digits.networks import CLASSES, INPUT_SHAPE, build_network
+from digits.optimizers import build_optimizer
+from digits.paths import written_whole
+from digits.recipes import Recipe, Tta
+
+PREDICT_BATCH = 500
+
+
+class TrainingFailed(KitError):
+    """The loss stopped being a number; the message says when."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """What one epoch of training came to."""
+
+    epoch: int
+    """From 1."""
+    accuracy: float
+    """On the training images as they were drawn, augmented, while the weights moved."""
+    loss: float
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+    held_out_accuracy: float | None = None
+
+
+class Fit:
+    """A network in training, and all of its state to disk and back.
+
+    Every epoch draws its order and its warps anew from (seed, epoch), so a fit that was cut off and taken up again
+    sees what it would have seen.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: str,
+        images: np.ndarray,
+        labels: np.ndarray,
+        seed: tuple[int, ...],
+        precision: str = "float32",
+    ):
+        """Build the network and its optimizer.
+
+        Args:
+            recipe: how to train.
+            network: its name in `networks.NETWORKS`.
+            images: uint8 (n, 28, 28).
+            labels: digits uint8 (n,), or probabilities float32 (n, 10).
+            seed: non-negative integers that, together, decide every random choice.
+            precision: float32 or mixed_bfloat16.
+        """
+        self.recipe, self.seed, self.epochs_done, self.history = recipe, seed, 0, []
+        self._batch_size = min(recipe.batch_size, len(images))
+        self._margins = augment.ink_margins(images)
+        targets = labels if labels.ndim == 2 else np.eye(CLASSES, dtype=np.float32)[labels]
+        self._feed = _feed(images[..., np.newaxis], targets, self._batch_size)
+
+        keras.utils.set_random_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        self.network = build_network(network, precision)
+        self._model = _warped(self.network)
+        self._optimizer = build_optimizer(recipe, steps_per_epoch=len(images) // self._batch_size)
+        self._optimizer.build(self._model.trainable_variables)
+        self._model.compile(
+            self._optimizer,
+            keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+            metrics=["accuracy"],
+            jit_compile=backend_name() == "jax",  # XLA slows TensorFlow four times on a CPU; JAX is nothing without it.
+        )
+
+    def run_epoch(self, on_batch: Callable[[int], None] = lambda images: None) -> Epoch:
+        """Train for one epoch, calling `on_batch` with the number of images after each batch.
+
+        Raises:
+            TrainingFailed: if the loss is no longer a number.
+        """
+        started = time.perf_counter()
+        random = np.random.default_rng((*self.seed, self.epochs_done))
+        order = random.permutation(len(self._margins))[: len(self._margins) // self._batch_size * self._batch_size]
+        report = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: on_batch(self._batch_size))
+        logs = self._model.fit(
+            self._feed(order, self._draw_warps(random, order)),
+            shuffle=False,
+            initial_epoch=self.epochs_done,
+            epochs=self.epochs_done + 1,
+            verbose=0,
+            callbacks=[report],
+        ).history
+        seconds = time.perf_counter() - started
+        self.epochs_done += 1
+        loss = logs["loss"][-1]
+        if not math.isfinite(loss):
+            raise TrainingFailed(f"the loss was {loss} in epoch {self.epochs_done}: the learning rate may be too high")
+        rate = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
+        return Epoch(self.epochs_done, logs["accuracy"][-1], loss, rate, seconds, len(order) / seconds)
+
+    def _draw_warps(self, random: np.random.Generator, order: np.ndarray) -> np.ndarray:
+        clean = self.epochs_done >= self.recipe.epochs - self.recipe.clean_epochs
+        if clean or not self.recipe.augmentation.any:
+            return augment.still(len(order))
+        return augment.draw_warps(random, self._margins[order], self.recipe.augmentation)
+
+    def finish(self) -> keras.Model:
+        """Return the trained network, with its averaged weights in place where the recipe averages."""
+        if self.recipe.ema:
+            self._optimizer.put_averages(self._model.trainable_variables)
+        return self.network
+
+    def save(self, path: Path) -> None:
+        """Write the whole state: weights, optimizer, averages, random states, history."""
+        values = [
+            keras.ops.convert_to_numpy(
+                keras.ops.cast(variable.value, "float64" if variable.dtype == "float64" else variable.dtype)
+            )
+            for variable in self._variables()
+        ]
+        history = json.dumps([dataclasses.asdict(epoch) for epoch in self.history])
+        with written_whole(path) as temporary:
+            np.savez(temporary, *values, epochs_done=self.epochs_done, history=history)
+
+    def load(self, path: Path) -> None:
+        """Take up the state that `save` wrote."""
+        with np.load(path, allow_pickle=False) as state:
+            for number, variable in enumerate(self._variables()):
+                variable.assign(state[f"arr_{number}"])
+            self.epochs_done = int(state["epochs_done"])
+            self.history = [Epoch(**epoch) for epoch in json.loads(str(state["history"]))]
+
+    def _variables(self) -> list[keras.Variable]:
+        return [*self._model.variables, *self._optimizer.variables]
+
+
+def _warped(network: keras.Model) -> keras.Model:
+    """Return a model of (images uint8, warps float32 (n, 8)) that warps the images and hands them to `network`."""
+    images, warps = keras.Input(INPUT_SHAPE, dtype="uint8"), keras.Input((8,), dtype="float32")
+    return keras.Model([images, warps], network(augment.Warp()(images, warps)))
+
+
+def _feed(images: np.ndarray, targets: np.ndarray, batch_size: int) -> Callable:
+    """Return a function of (order int (m,), warps float32 (m, 8)) that gives one epoch's batches, gathered by index."""
+    if backend_name() != "tensorflow":
+        return lambda order, warps: _IndexedBatches(images, targets, order, warps, batch_size)
+    import tensorflow as tf
+
+    images, targets = tf.constant(images), tf.constant(targets)
+    options = tf.data.Options()
+    # Its thread sleeps for up to as long as the epoch took before it lets go of the dataset (TensorFlow 2.21).
+    options.autotune.enabled = False
+
+    def gather(chosen, warps):
+        return (tf.gather(images, chosen), warps), tf.gather(targets, chosen)
+
+    def feed(order, warps):
+        batches = order.reshape(-1, batch_size), warps.reshape(-1, batch_size, 8)
+        return tf.data.Dataset.from_tensor_slices(batches).map(gather).prefetch(2).with_options(options)
+
+    return feed
+
+
+class _IndexedBatches(keras.utils.PyDataset):
+    """Batches for the backends that take NumPy arrays."""
+
+    def __init__(self, images, targets, order, warps, batch_size):
+        super().__init__()
+        self._arrays, self._order, self._warps, self._batch_size = (images, targets), order, warps, batch_size
+
+    def __len__(self):
+        return len(self._order) // self._batch_size
+
+    def __getitem__(self, index):
+        rows = slice(index * self._batch_size, (index + 1) * self._batch_size)
+        images, targets = (array[self._order[rows]] for array in self._arrays)
+        return (images, self._warps[rows]), targets
+
+
+def tta_warps(tta: Tta) -> np.ndarray:
+    """Return the warps float32 (v, 8) of the views that `tta` averages; the first changes nothing."""
+    far, turned = tta.shift_pixels, tta.rotation_degrees
+    views = [(0, 0, 0)]
+    views += [(0, far, 0), (0, -far, 0), (0, 0, far), (0, 0, -far)] if far else []
+    views += [(turned, 0, 0), (-turned, 0, 0)] if turned else []
+    rotation, shift_x, shift_y = np.array(views, float).T
+    nothing = np.zeros(len(views))
+    return augment.affine_warps(rotation, np.ones((len(views), 2)), nothing, shift_x, shift_y)
+
+
+def predict_probabilities(network: keras.Model, images: np.ndarray, tta: Tta = Tta()) -> np.ndarray:  # noqa: B008 frozen
+    """Return the mean probabilities float32 (n, 10) of images uint8 (n, 28, 28) over the views of `tta`."""
+    warped = _warped(network)
+    views = tta_warps(tta)
+    probabilities = np.empty((len(images), CLASSES), np.float32)
+    for start in range(0, len(images), PREDICT_BATCH):
+        batch = images[start : start + PREDICT_BATCH, ..., np.newaxis]
+        count = len(batch)
+        # The last batch is filled up, so that every batch has one shape and nothing is compiled twice.
+        batch = np.concatenate([batch, np.zeros((PREDICT_BATCH - count, *INPUT_SHAPE), np.uint8)])
+        total = network.predict_on_batch(batch)
+        for view in views[1:]:
+            total = total + warped.predict_on_batch([batch, np.repeat(view[np.newaxis], PREDICT_BATCH, axis=0)])
+        probabilities[start : start + count] = total[:count] / len(views)
+    return probabilities

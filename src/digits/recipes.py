@@ -1,0 +1,132 @@
+"""What a run is: every setting of training and prediction, with its default, once."""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a training image may be warped, uniformly to either side of 0."""
+
+    rotation_degrees: float = 0.0
+    shift_pixels: float = 0.0
+    zoom: float = 0.0
+    """Share by which width and height grow or shrink, each on its own."""
+    shear_degrees: float = 0.0
+    keep_ink: bool = False
+    """Stop shifts at the picture's edge, so that none of the digit leaves it (Byerly et al. 2020)."""
+
+    @property
+    def any(self) -> bool:
+        """Whether it changes anything."""
+        return bool(self.rotation_degrees or self.shift_pixels or self.zoom or self.shear_degrees)
+
+
+@dataclass(frozen=True)
+class Tta:
+    """Test-time augmentation: the views of an image whose probabilities are averaged; the image itself is always one."""
+
+    shift_pixels: float = 0.0
+    """0: none; else also the image moved this far left, right, up and down."""
+    rotation_degrees: float = 0.0
+    """0: none; else also the image turned this far either way."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to train: a network, how it is fitted, and how it predicts."""
+
+    name: str
+    networks: tuple[str, ...]
+    """Names in `networks.NETWORKS`; member m of a fold takes the m-th, round and round."""
+    epochs: int
+    batch_size: int
+    optimizer: str = "adamw"
+    """adam, adamw, sgd (Nesterov, momentum 0.9) or muon."""
+    learning_rate: float = 4e-3
+    """The peak."""
+    schedule: str = "one-cycle"
+    """constant; one-cycle (up for `warm_up`, then down to 0); exponential (times `decay` each epoch); matuzas (steps)."""
+    warm_up: float = 0.2
+    """Share of the steps in which one-cycle's rate rises."""
+    decay: float = 0.95
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    clean_epochs: int = 0
+    """How many of the last epochs see the images as they are (Matuzas 2020)."""
+    ema: float = 0.0
+    """Momentum of the exponential moving average of the weights, 0 for none; it warms up as min(ema, (1+t)/(10+t))."""
+    tta: Tta = field(default_factory=Tta)
+    precision: str = "auto"
+    """float32, mixed_bfloat16, or auto: bfloat16 where the processor multiplies its matrices in hardware."""
+    members: int = 1
+    """Networks a fold, averaged."""
+    evaluate_every: int = 0
+    """Score the held-out fold after every so many epochs, for the learning curves alone; 0: only at the end."""
+
+    def changed(self, **settings) -> "Recipe":
+        """Return this recipe with some settings replaced; None leaves a setting as it is."""
+        return dataclasses.replace(self, **{name: value for name, value in settings.items() if value is not None})
+
+
+_MODERATE = Augmentation(rotation_degrees=10, shift_pixels=2, zoom=0.1, shear_degrees=6)
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="seed",
+            networks=("seed",),
+            epochs=10,
+            batch_size=32,
+            optimizer="adam",
+            schedule="constant",
+            learning_rate=1e-3,
+            precision="float32",
+            evaluate_every=1,
+        ),
+        Recipe(
+            name="quick",
+            networks=("compact",),
+            epochs=6,
+            batch_size=256,
+            learning_rate=1e-2,
+            weight_decay=0.01,
+            label_smoothing=0.05,
+            augmentation=_MODERATE,
+            ema=0.99,
+            tta=Tta(shift_pixels=1),
+        ),
+        Recipe(
+            name="standard",
+            networks=("compact",),
+            epochs=18,
+            batch_size=128,
+            learning_rate=4e-3,
+            weight_decay=0.01,
+            label_smoothing=0.05,
+            augmentation=_MODERATE,
+            ema=0.998,
+            tta=Tta(shift_pixels=1),
+            evaluate_every=3,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One training command, whole: the recipe, the data, and how the work is done."""
+
+    recipe: Recipe
+    folds: int = 5
+    seed: int = 0
+    fold_seed: int = 0
+    """Of the split alone, so that runs with other seeds share their folds and can be compared row by row."""
+    source: str = "auto"
+    limit: int | None = None
+    deterministic: bool = False
+    jobs: int = 1
+    allow_leak: bool = False
+    save_models: bool = True

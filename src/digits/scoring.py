@@ -1,0 +1,77 @@
+"""How accurate, and how sure of it: accuracy, its standard error, and tests between two sets of answers on the same rows."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from digits.submission import ROWS as TEST_ROWS
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """So many of so many rows right."""
+
+    right: int
+    rows: int
+
+    @property
+    def value(self) -> float:
+        """The share of right rows, 0-1."""
+        return self.right / self.rows
+
+    @property
+    def wrong(self) -> int:
+        """The number of wrong rows."""
+        return self.rows - self.right
+
+    @property
+    def standard_error(self) -> float:
+        """Of the share, as that of a binomial: what another sample of as many rows would move it by."""
+        return math.sqrt(self.value * (1 - self.value) / self.rows)
+
+    def __str__(self) -> str:
+        return f"{self.value:.2%} ± {self.standard_error:.2%} ({self.wrong:,} of {self.rows:,} wrong)"
+
+
+def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Accuracy:
+    """Score probabilities (n, 10) against labels (n,)."""
+    return Accuracy(int((probabilities.argmax(axis=1) == labels).sum()), len(labels))
+
+
+def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean negative log-likelihood in nats of labels (n,) under probabilities (n, 10)."""
+    chosen = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.clip(chosen, 1e-7, 1)).mean())
+
+
+def expected_score(out_of_fold: Accuracy, rows: int = TEST_ROWS) -> tuple[float, float, float]:
+    """Return what Kaggle's public score should be by the out-of-fold accuracy: the middle and a 95 % interval, 0-1.
+
+    The test's `rows` are another sample: their own standard error adds to the out-of-fold's. That the submission
+    averages the folds' networks, and so is a little better than any one of them, is not counted in.
+    """
+    share = out_of_fold.value
+    error = math.sqrt(share * (1 - share) * (1 / out_of_fold.rows + 1 / rows))
+    return share, max(0.0, share - 1.96 * error), min(1.0, share + 1.96 * error)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sets of answers on the same rows."""
+
+    only_first_right: int
+    only_second_right: int
+    both_wrong: int
+    rows: int
+    p_value: float
+    """McNemar's exact test: how often two equally good models would differ at least so much."""
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> Comparison:
+    """Compare the answers `first` and `second`, digits (n,), on rows whose true digits are `labels` (McNemar 1947, exact)."""
+    first_right, second_right = first == labels, second == labels
+    b, c = int((first_right & ~second_right).sum()), int((~first_right & second_right).sum())
+    p_value = float(stats.binomtest(b, b + c).pvalue) if b + c else 1.0
+    return Comparison(b, c, int((~first_right & ~second_right).sum()), len(labels), p_value)

@@ -1,0 +1,267 @@
+"""One training command, from the data to a checked submission and a run's folder that tells all about it."""
+
+import dataclasses
+import datetime
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from digits import checks, dataset, ensemble, scoring
+from digits.backend import backend_name, cpu_count, peak_memory_bytes, resolve_precision
+from digits.crossval import Job, cross_validate
+from digits.errors import KitError
+from digits.folds import split_folds
+from digits.paths import DATA, ROOT, SUBMISSIONS, written_whole
+from digits.recipes import Settings
+from digits.runs import Part, Run, open_run
+from digits.submission import content_hash, write_submission
+
+_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pandas", "scikit-learn", "mlxtend")
+_CODE = ("augment", "dataset", "ensemble", "fitting", "folds", "networks", "optimizers")
+"""The modules on which a run's probabilities depend."""
+
+
+def train(
+    settings: Settings,
+    *,
+    command: str,
+    data_dir: Path = DATA,
+    test_file: Path | None = None,
+    run_name: str | None = None,
+    out: Path | None = None,
+    submissions: Path = SUBMISSIONS,
+) -> Run:
+    """Train as `settings` say, and return the finished run.
+
+    Args:
+        settings: the whole command.
+        command: as it was typed, for the record.
+        data_dir: where the competition's files are.
+        test_file: a CSV to predict instead of the source's own test images.
+        run_name: the run's name; a run of that name that was cut off goes on.
+        out: where to copy the submission; None: submission.csv beside the runs.
+        submissions: the folder of all runs.
+
+    Raises:
+        BadInput: if the data or the settings cannot be used.
+        KitError: if networks failed.
+    """
+    started = time.perf_counter()
+    source = dataset.load(
+        settings.source, data_dir, limit=settings.limit, test_file=test_file, allow_leak=settings.allow_leak, folds=settings.folds
+    )  # fmt: skip
+    print(f"Data: {source.facts['description']}.")
+    if source.leaked:
+        print(
+            "LEAKED: test images are among the training images. Whatever comes of this says nothing, and is never submitted."
+        )
+    identity = _identity(settings, source)
+    submissions.mkdir(parents=True, exist_ok=True)
+    if source.leaked and run_name is None:
+        run_name = f"leaked-{settings.recipe.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    run, again = open_run(identity, run_name, submissions)
+    with run.locked():
+        print(f"Run: {run.name}{' (taken up again)' if again else ''}: {_plan(settings, identity)}")
+        facts = _first_facts(run, settings, source, identity, command)
+        run.write_facts(facts)
+        jobs = _jobs(run, settings, source.train.labels, identity["precision"])
+        processes = min(settings.jobs, len(jobs))
+        threads = 1 if settings.deterministic else max(1, cpu_count() // processes)
+        parts = cross_validate(run, jobs, source.train, source.test, processes, threads)
+        facts |= _results(run, source, parts)
+        facts["submission"] = _write_submission(run, source, facts, out or submissions / "submission.csv")
+        facts |= {
+            "status": "finished",
+            "seconds": round(time.perf_counter() - started, 1),
+            "peak_memory_bytes": max([peak_memory_bytes(), *(part.peak_memory_bytes for part in parts)]),
+        }
+        run.write_facts(facts)
+    return run
+
+
+def _identity(settings: Settings, source: dataset.Source) -> dict:
+    """Everything on which the probabilities depend, flat, so that two runs can be compared item by item."""
+    recipe = {f"recipe.{name}": value for name, value in dataclasses.asdict(settings.recipe).items()}
+    recipe["recipe.networks"] = list(settings.recipe.networks)
+    code = hashlib.sha256(b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in _CODE)).hexdigest()
+    return {
+        "recipe": settings.recipe.name,
+        "folds": settings.folds,
+        "seed": settings.seed,
+        "fold_seed": settings.fold_seed,
+        "source": source.name,
+        "limit": settings.limit,
+        "deterministic": settings.deterministic,
+        "precision": resolve_precision(settings.recipe.precision),
+        "backend": backend_name(),
+        "data": hashlib.sha256(
+            source.train.images.tobytes() + source.train.labels.tobytes() + source.test.images.tobytes()
+        ).hexdigest()[:16],
+        "code": code[:16],
+        **recipe,
+    }
+
+
+def _plan(settings: Settings, identity: dict) -> str:
+    recipe = settings.recipe
+    networks = f"{settings.folds} fold{'s' * (settings.folds > 1)}" + (
+        f" × {recipe.members} members" if recipe.members > 1 else ""
+    )
+    return f"recipe {recipe.name}, {networks}, {recipe.epochs} epochs, {identity['backend']}, {identity['precision']}"
+
+
+def _first_facts(run: Run, settings: Settings, source: dataset.Source, identity: dict, command: str) -> dict:
+    return {
+        "run": run.name,
+        "status": "running",
+        "command": command,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "source": source.name,
+        "leaked": source.leaked,
+        "recipe": dataclasses.asdict(settings.recipe),
+        "settings": {
+            **dataclasses.asdict(settings),
+            "recipe": settings.recipe.name,
+            "members": settings.recipe.members,
+        },
+        "identity": identity,
+        "data": source.facts,
+        "backend": backend_name(),
+        "versions": {"python": platform.python_version()} | _versions(),
+        "machine": {"system": platform.platform(), "processor": _processor(), "processors": cpu_count()},
+        "git": _git_commit(),
+    }
+
+
+def _jobs(run: Run, settings: Settings, labels: np.ndarray, precision: str) -> list[Job]:
+    splits = split_folds(labels, settings.folds, settings.fold_seed)
+    return [
+        Job(
+            recipe=settings.recipe,
+            fold=fold,
+            member=member,
+            folds=settings.folds,
+            seed=settings.seed,
+            precision=precision,
+            train_rows=train_rows,
+            validation_rows=validation_rows,
+            checkpoint=run.checkpoint_path(fold, member),
+            deterministic=settings.deterministic,
+            live=settings.jobs == 1,
+        )
+        for fold, (train_rows, validation_rows) in enumerate(splits, start=1)
+        for member in range(1, settings.recipe.members + 1)
+    ]
+
+
+def _results(run: Run, source: dataset.Source, parts: list[Part]) -> dict:
+    """Put the parts together on disk, and return what run.json says of them."""
+    labels = source.train.labels
+    known = ensemble.out_of_fold(parts, len(labels))
+    test = ensemble.test_mean(parts)
+    for name, array in (("out_of_fold", known), ("test_probabilities", test)):
+        with written_whole(run.folder / f"{name}.npy") as temporary:
+            np.save(temporary, array)
+    _write_history(run, parts)
+    scored = ~np.isnan(known[:, 0])
+    total = scoring.accuracy(known[scored], labels[scored])
+    rows = [_part_facts(part, labels) for part in parts]
+    answers = test.argmax(axis=1)
+    verdicts = [
+        checks.check_probabilities(test),
+        checks.check_not_constant(answers),
+        checks.check_class_shares(answers, np.bincount(labels, minlength=10)),
+        checks.check_confidence(known[scored], test),
+        checks.check_learned({part.label: row["accuracy"] for part, row in zip(parts, rows, strict=True)}),
+    ]
+    facts = {
+        "folds": rows,
+        "out_of_fold": _accuracy_facts(total) | {"loss": scoring.log_loss(known[scored], labels[scored])},
+        "expected_score": dict(zip(("middle", "low", "high"), scoring.expected_score(total), strict=True)),
+        "checks": [dataclasses.asdict(verdict) for verdict in verdicts],
+        "test": {"rows": len(test), "class_counts": np.bincount(answers, minlength=10).tolist()},
+    }
+    if source.test.labels is not None:
+        held_out = scoring.accuracy(test, source.test.labels)
+        facts["test"] |= _accuracy_facts(held_out) | {"loss": scoring.log_loss(test, source.test.labels)}
+    return facts
+
+
+def _accuracy_facts(accuracy: scoring.Accuracy) -> dict:
+    return {
+        "accuracy": accuracy.value,
+        "standard_error": accuracy.standard_error,
+        "wrong": accuracy.wrong,
+        "rows": accuracy.rows,
+    }
+
+
+def _part_facts(part: Part, labels: np.ndarray) -> dict:
+    truth = labels[part.validation_rows]
+    return {
+        "fold": part.fold,
+        "member": part.member,
+        "network": part.network,
+        "epochs": len(part.history),
+        **_accuracy_facts(scoring.accuracy(part.validation_probabilities, truth)),
+        "loss": scoring.log_loss(part.validation_probabilities, truth),
+        "seconds": round(part.seconds, 1),
+    }
+
+
+def _write_history(run: Run, parts: list[Part]) -> None:
+    import pandas as pd
+
+    rows = [{"fold": part.fold, "member": part.member, **epoch} for part in parts for epoch in part.history]
+    with written_whole(run.folder / "history.csv") as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False)
+
+
+def _write_submission(run: Run, source: dataset.Source, facts: dict, out: Path) -> dict:
+    answers = np.load(run.folder / "test_probabilities.npy").argmax(axis=1)
+    name = "leaked-submission.csv" if source.leaked else "submission.csv"
+    path = run.folder / name
+    write_submission(path, source.test.ids, answers)
+    out = out.with_name(f"leaked-{out.name}") if source.leaked else out
+    with written_whole(out) as temporary:
+        shutil.copyfile(path, temporary)
+    return {"file": name, "copy": str(out), "rows": len(answers), "sha256": content_hash(answers)}
+
+
+def _versions() -> dict[str, str]:
+    installed = {}
+    for package in _PACKAGES:
+        try:
+            installed[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _git_commit() -> str | None:
+    """Return the commit that ran, with "+ changes" where the working tree differs from it; None outside git."""
+    try:
+        say = lambda *words: subprocess.run(
+            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()  # noqa: E731
+        return say("rev-parse", "--short=12", "HEAD") + (
+            " + changes" if say("status", "--porcelain", "--", "src") else ""
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
