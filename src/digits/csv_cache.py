@@ -26,7 +26,7 @@ def read_cached(
         BadInput: as `csv_reader.read_table`.
     """
     path = Path(path)
-    name = ".".join(filter(None, ("", path.name, member, "cache")))
+    name = f".{path.name}.{member}.cache" if member else f".{path.name}.cache"
     array_path, facts_path = path.with_name(f"{name}.npy"), path.with_name(f"{name}.json")
     key = _key(path, len(header))
     if key:

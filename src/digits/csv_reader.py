@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from digits import csv_careful
-from digits.competition import REMEDY
+from digits.competition import CLASSES, REMEDY
 from digits.errors import BadInput
 from digits.paths import shown
 
@@ -21,6 +21,7 @@ MAX_BYTES = 1 << 30
 """Largest CSV that is read, unpacked: ten times the competition's."""
 CHUNK_BYTES = 1 << 18
 """Parsed at a time: small enough that all intermediate arrays stay in the processor's cache."""
+MOST_THREADS = 4
 UTF8_BOM = b"\xef\xbb\xbf"
 
 
@@ -48,20 +49,23 @@ def read_table(path: Path, header: tuple[str, ...], member: str | None = None, r
     """
     data = read_bytes(path, member, remedy)
     name = shown(path) if member is None else f"{member} in {shown(path)}"
-    with ThreadPoolExecutor(max(2, min(4, len(os.sched_getaffinity(0))))) as threads:
-        digest = threads.submit(lambda: hashlib.sha256(data).hexdigest())
-        rows = parse(data, header, name, remedy, threads)
-        return Table(rows, digest.result())
+    with ThreadPoolExecutor(1) as thread:
+        digest = thread.submit(lambda: hashlib.sha256(data).hexdigest())
+        return Table(parse(data, header, name, remedy), digest.result())
 
 
-def parse(data: bytes, header: tuple[str, ...], name: str, remedy: str, threads: ThreadPoolExecutor) -> np.ndarray:
-    """Parse a whole CSV to uint8 (n, columns); `name` is what the error messages call the file."""
+def parse(data: bytes, header: tuple[str, ...], name: str, remedy: str = REMEDY) -> np.ndarray:
+    """Parse a whole CSV to uint8 (n, columns), labels 0-9; `name` is what the error messages call the file."""
     text = data.removeprefix(UTF8_BOM)
-    for attempt in (text, text.replace(b"\r\n", b"\n") if b"\r\n" in text else None):
-        rows = None if attempt is None else _parse_plain(attempt, header, threads)
-        if rows is not None:
-            return rows
-    return csv_careful.parse(text, header, name, remedy)
+    rows = _parse_plain(text, header)
+    if rows is None and b"\r\n" in text:
+        rows = _parse_plain(text.replace(b"\r\n", b"\n"), header)
+    if rows is None:
+        rows = csv_careful.parse(text, header, name, remedy)
+    if header[0] == "label" and rows[:, 0].max() >= CLASSES:
+        row = int(np.argmax(rows[:, 0] >= CLASSES))
+        raise BadInput(f"{name}, line {row + 2}, column label: expected a digit 0-9, found {rows[row, 0]}. {remedy}")
+    return rows
 
 
 def read_bytes(path: Path, member: str | None = None, remedy: str = REMEDY) -> bytes:
@@ -103,7 +107,7 @@ def _only_member(archive: zipfile.ZipFile, path: Path, member: str | None, remed
     return wanted
 
 
-def _parse_plain(data: bytes, header: tuple[str, ...], threads: ThreadPoolExecutor) -> np.ndarray | None:
+def _parse_plain(data: bytes, header: tuple[str, ...]) -> np.ndarray | None:
     """Parse bytes of which every one is as expected, or return None: nothing is guessed or mended here."""
     first = ",".join(header).encode()
     ending = b"\r\n" if data.startswith(first + b"\r\n") else b"\n"
@@ -120,12 +124,13 @@ def _parse_plain(data: bytes, header: tuple[str, ...], threads: ThreadPoolExecut
             stop = len(data)
         chunks.append((start, stop))
         start = stop
-    parts = list(threads.map(lambda chunk: _parse_chunk(data, *chunk, len(header), ending), chunks))
+    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as threads:
+        parts = list(threads.map(lambda chunk: _parse_chunk(data, *chunk, ending, len(header)), chunks))
     return None if any(part is None for part in parts) else np.concatenate(parts)
 
 
-def _parse_chunk(data: bytes, start: int, stop: int, columns: int, ending: bytes) -> np.ndarray | None:
-    """Parse whole lines data[start:stop] to uint8 (rows, columns), or None if any byte is not as expected.
+def _parse_chunk(data: bytes, start: int, stop: int, ending: bytes, columns: int) -> np.ndarray | None:
+    """Parse the whole lines data[start:stop] to uint8 (lines, columns), or return None if any byte is not as expected.
 
     Works on all bytes at once, with three bytes of the line before in front: at each byte, the value of the field that
     ended just before it; then only those at separators are taken.
@@ -135,13 +140,14 @@ def _parse_chunk(data: bytes, start: int, stop: int, columns: int, ending: bytes
         piece += ending
     piece = np.frombuffer(piece, np.uint8)
     is_digit = piece >= ord("0")
-    digit = (piece - np.uint8(ord("0"))) * is_digit.view(np.uint8)
     two_digits = is_digit[1:] & is_digit[:-1]
+    digit = piece - np.uint8(ord("0"))
+    digit *= is_digit.view(np.uint8)  # 0 at separators
     hundreds = digit[:-3] * two_digits[1:-1].view(np.uint8)
     four_digits = (two_digits[2:] & two_digits[:-2]).any()
     if piece.max() > ord("9") or hundreds.max() > 2 or four_digits:
         return None
-    hundreds *= np.uint8(100)
+    hundreds *= 100
     values = digit[1:-2] * np.uint8(10)
     values += digit[2:-1]
     values += hundreds
@@ -149,16 +155,17 @@ def _parse_chunk(data: bytes, start: int, stop: int, columns: int, ending: bytes
         return None
     body = piece[3:]
     ends = np.flatnonzero(body < ord("0"))
-    per_row = columns + len(ending) - 1
-    rows, rest = divmod(len(ends), per_row)
+    per_line = columns + len(ending) - 1
+    lines, rest = divmod(len(ends), per_line)
     if rest:
         return None
-    ends = ends.reshape(rows, per_row)
-    separators_in_a_row = len(piece) - 3 - np.count_nonzero(is_digit[2:-1] | is_digit[3:])
-    well_formed = (
-        np.count_nonzero(body == ord(",")) == rows * (columns - 1)
-        and (body[ends[:, -1]] == ord("\n")).all()
-        and separators_in_a_row == rows * (len(ending) - 1)
-        and (len(ending) == 1 or (body[ends[:, -2]] == ord("\r")).all())
-    )
-    return values.take(ends)[:, :columns] if well_formed else None
+    ends = ends.reshape(lines, per_line)
+    separators_in_a_row = len(body) - np.count_nonzero(is_digit[2:-1] | is_digit[3:])
+    if (
+        np.count_nonzero(body == ord(",")) != lines * (columns - 1)
+        or (body[ends[:, -1]] != ord("\n")).any()
+        or separators_in_a_row != lines * (len(ending) - 1)
+        or (len(ending) == 2 and (body[ends[:, -2]] != ord("\r")).any())
+    ):
+        return None
+    return values.take(ends)[:, :columns]

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def load(
     if source not in SOURCES:
         raise BadInput(f"source: expected one of {', '.join(SOURCES)}, found {source!r}. Use for example --source auto")
     if source == "auto":
-        source = "kaggle" if any(_find(Path(data_dir), known) for known in (TRAIN, TEST)) else "sample"
+        source = "kaggle" if any(find_file(Path(data_dir), known) for known in (TRAIN, TEST)) else "sample"
     loaders: dict[str, Callable] = {"kaggle": _load_kaggle, "keras": _load_keras, "sample": _load_sample}
     train, test, files = loaders[source](Path(data_dir), own_test=test_file is None)
     if test_file is not None:
@@ -88,8 +89,8 @@ def load(
     return Source(source, train, test, leaked_images > 0, facts)
 
 
-def _find(data_dir: Path, known: KnownFile) -> tuple[Path, str | None] | None:
-    """Return the file that holds one of the competition's CSVs, and its name inside where that is the whole zip."""
+def find_file(data_dir: Path, known: KnownFile) -> tuple[Path, str | None] | None:
+    """Return the file that holds one of the competition's CSVs, with its name inside where that is the whole zip."""
     for suffix in ("", ".gz", ".zip"):
         path = data_dir / (known.name + suffix)
         if path.exists():
@@ -98,28 +99,29 @@ def _find(data_dir: Path, known: KnownFile) -> tuple[Path, str | None] | None:
     return (archive, known.name) if archive.exists() else None
 
 
-def _load_kaggle(data_dir: Path, own_test: bool) -> tuple[Digits, Digits | None, list[dict]]:
-    parts = []
-    for known in (TRAIN, TEST) if own_test else (TRAIN,):
-        found = _find(data_dir, known)
-        if found is None:
-            raise BadInput(f"{shown(data_dir / known.name)}: there is no such file. {REMEDY}")
-        parts.append(_read(*found, known, REMEDY))
-    train, test = parts[0][0], parts[1][0] if own_test else None
-    return train, test, [file for _, file in parts]
+def read_file(data_dir: Path, known: KnownFile) -> tuple[Digits, dict]:
+    """Return the digits of the competition's train.csv or test.csv, checked, and the name, rows, sha256 and form.
+
+    Raises:
+        BadInput: if there is none in any form, or it is not what it should be.
+    """
+    found = find_file(data_dir, known)
+    if found is None:
+        raise BadInput(f"{shown(data_dir / known.name)}: there is no such file. {REMEDY}")
+    return _read(*found, known, REMEDY)
 
 
 def _read(path: Path, member: str | None, known: KnownFile, remedy: str) -> tuple[Digits, dict]:
-    """Read one CSV of digits, with what is to be said of it."""
-    labelled = known is TRAIN
     images, labels, sha256 = read_cached(path, member, known.header, remedy)
-    if labelled and labels.max() >= CLASSES:
-        row = int(np.argmax(labels >= CLASSES))
-        raise BadInput(
-            f"{shown(path)}, line {row + 2}, column label: expected a digit 0-9, found {labels[row]}. {remedy}"
-        )
     file = {"name": member or path.name, "rows": len(images), "sha256": sha256, "form": known.form(sha256)}
-    return Digits(images, labels if labelled else None, _ids(len(images))), file
+    return Digits(images, labels, _ids(len(images))), file
+
+
+def _load_kaggle(data_dir: Path, own_test: bool) -> tuple[Digits, Digits | None, list[dict]]:
+    with ThreadPoolExecutor(2) as threads:
+        wanted = (TRAIN, TEST) if own_test else (TRAIN,)
+        parts = list(threads.map(lambda known: read_file(data_dir, known), wanted))
+    return parts[0][0], parts[1][0] if own_test else None, [file for _, file in parts]
 
 
 def _load_keras(data_dir: Path, own_test: bool) -> tuple[Digits, Digits | None, list[dict]]:
