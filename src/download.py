@@ -1,0 +1,40 @@
+"""Fetch the competition's data into data/, checked: `python src/download.py`, or from a file: `--zip FILE`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from digits.errors import front_door
+from digits.paths import DATA
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the flags."""
+    parser = argparse.ArgumentParser(
+        prog="download.py",
+        description="Fetch the competition's three CSV files from Kaggle, check them, and put them into data/.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad file, 3 Kaggle refused, 130 interrupted.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--zip", type=Path, metavar="FILE", help="use this file (zip, .csv, .csv.zip, .csv.gz); no network"
+    )
+    parser.add_argument("--data-dir", type=Path, default=DATA, metavar="DIR", help="where to put the files")
+    return parser.parse_args(argv)
+
+
+@front_door
+def main(argv: Sequence[str] | None = None) -> None:
+    """Fetch the data, or take it from a file."""
+    flags = parse(argv)
+    from digits import downloading, kaggle_cli
+
+    if flags.zip:
+        downloading.install(flags.zip, flags.data_dir)
+    else:
+        downloading.fetch(flags.data_dir, kaggle_cli.Kaggle())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Submit to Kaggle once, wait for the score, and keep the ledger: `python src/submit.py [FILE] [-m TEXT]`.
+
+python src/submit.py                    the newest run's submissions/submission.csv
+python src/submit.py --dry-run          all but the upload
+python src/submit.py --status           bring the ledger up to date and print it, best first
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from digits.errors import front_door
+from digits.paths import SUBMISSIONS
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the flags."""
+    parser = argparse.ArgumentParser(
+        prog="submit.py",
+        description="Check a file, submit it to Kaggle once, wait for the score and record it in ledger.csv.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad file, 3 Kaggle refused, 130 interrupted.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", nargs="?", type=Path, help="default: submission.csv of the newest run")
+    parser.add_argument("-m", "--message", default="", metavar="TEXT", help="default: the run, its recipe and accuracy")
+    parser.add_argument("--dry-run", action="store_true", help="do all but the upload")
+    parser.add_argument("--again", action="store_true", help="also answers that were submitted before")
+    parser.add_argument("--yes", action="store_true", help="also with doubts, without asking")
+    waiting = parser.add_mutually_exclusive_group()
+    waiting.add_argument(
+        "--wait", type=float, default=600, metavar="SECONDS", help="for the score (default %(default)s)"
+    )
+    waiting.add_argument("--no-wait", action="store_const", const=0.0, dest="wait", help="leave without the score")
+    parser.add_argument(
+        "--status", action="store_true", help="bring the ledger up to date, print it, and submit nothing"
+    )
+    parser.add_argument(
+        "--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="where runs and ledger are"
+    )
+    flags = parser.parse_args(argv)
+    if not 0 <= flags.wait <= 86_400:
+        parser.error(f"--wait: expected 0 to 86400 seconds, found {flags.wait:g}")
+    if flags.status and (flags.file or flags.message or flags.dry_run or flags.again):
+        parser.error("--status submits nothing: give it alone")
+    return flags
+
+
+@front_door
+def main(argv: Sequence[str] | None = None) -> None:
+    """Submit, or show the ledger."""
+    flags = parse(argv)
+    from digits import kaggle_cli, standings, submitting
+
+    kaggle = kaggle_cli.Kaggle()
+    folder = flags.submissions_dir
+    if flags.status:
+        print(standings.table(standings.refresh(folder, kaggle)))
+        return
+    wishes = submitting.Wishes(flags.message, flags.again, flags.yes, flags.dry_run, flags.wait)
+    submitting.submit(flags.file or folder / "submission.csv", folder, kaggle, wishes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
