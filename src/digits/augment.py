@@ -3,10 +3,8 @@
 import keras
 import numpy as np
 
+from digits.competition import SIDE
 from digits.recipes import Augmentation
-
-SIDE = 28
-"""Height and width of an image in pixels."""
 
 _CENTER = (SIDE - 1) / 2
 
@@ -50,7 +48,7 @@ def still(count: int) -> np.ndarray:
 
 
 def ink_margins(images: np.ndarray) -> np.ndarray:
-    """Return the empty columns and rows around each digit: left, right, top, bottom, int (n, 4), of images uint8 (n, 28, 28)."""
+    """Return the empty margins left, right, top and bottom of each digit, int (n, 4), in images uint8 (n, 28, 28)."""
     columns, rows = images.any(axis=1), images.any(axis=2)
     return np.stack([side.argmax(axis=1) for side in (columns, columns[:, ::-1], rows, rows[:, ::-1])], axis=1)
 

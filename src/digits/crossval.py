@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from digits.backend import load_keras, peak_memory_bytes, prepare_process
 from digits.dataset import Digits
 from digits.errors import INTERRUPTED, KitError
 from digits.recipes import Recipe
-from digits.runs import Part, Run, load_part, part_name, save_part
+from digits.runs import Part, Run, load_part, save_part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Arrays:
 
 
 def fit_job(job: Job, arrays: Arrays) -> tuple[Part, bytes]:
-    """Fit the job's network; return what it says of the held-out and the test images, and the model as a .keras file's bytes."""
+    """Fit the job's network; return what it says of unseen images, and the model as the bytes of a .keras file."""
     load_keras(job.deterministic)
     from digits.fitting import Epoch, Fit, predict_probabilities
     from digits.networks import plain

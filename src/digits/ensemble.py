@@ -37,7 +37,7 @@ def mean(
 
 
 def out_of_fold(parts: Sequence[Part], rows: int) -> np.ndarray:
-    """Return the probabilities float32 (rows, 10) of each training row by the networks that never saw it; NaN where none.
+    """Return each training row's probabilities float32 (rows, 10) by the networks that never saw it; NaN where none.
 
     The members of a fold are averaged; folds never meet, for a row is held out once.
     """

@@ -19,9 +19,10 @@ from digits.paths import written_whole
 from digits.recipes import Recipe, Tta
 
 PREDICT_BATCH = 500
+SETTLE_BATCHES = 40
 
 
-class TrainingFailed(KitError):
+class TrainingFailedError(KitError):
     """The loss stopped being a number; the message says when."""
 
 
@@ -88,7 +89,7 @@ class Fit:
         """Train for one epoch, calling `on_batch` with the number of images after each batch.
 
         Raises:
-            TrainingFailed: if the loss is no longer a number.
+            TrainingFailedError: if the loss is no longer a number.
         """
         started = time.perf_counter()
         random = np.random.default_rng((*self.seed, self.epochs_done))
@@ -106,7 +107,9 @@ class Fit:
         self.epochs_done += 1
         loss = logs["loss"][-1]
         if not math.isfinite(loss):
-            raise TrainingFailed(f"the loss was {loss} in epoch {self.epochs_done}: the learning rate may be too high")
+            raise TrainingFailedError(
+                f"the loss was {loss} in epoch {self.epochs_done}: the learning rate may be too high"
+            )
         rate = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
         return Epoch(self.epochs_done, logs["accuracy"][-1], loss, rate, seconds, len(order) / seconds)
 
@@ -117,19 +120,29 @@ class Fit:
         return augment.draw_warps(random, self._margins[order], self.recipe.augmentation)
 
     def finish(self) -> keras.Model:
-        """Return the trained network, with its averaged weights in place where the recipe averages."""
+        """Return the trained network, with the averaged weights in place where the recipe averages."""
         if self.recipe.ema:
             self._optimizer.put_averages(self._model.trainable_variables)
+            self._settle_batch_norm()
         return self.network
+
+    def _settle_batch_norm(self) -> None:
+        """Give batch normalisation the moments that averaged weights make, on clean images (Izmailov et al. 2018)."""
+        norms = [layer for layer in self.network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        momenta = [layer.momentum for layer in norms]
+        random = np.random.default_rng((*self.seed, self.recipe.epochs))
+        order = random.permutation(len(self._margins))
+        order = order[: min(SETTLE_BATCHES, len(order) // self._batch_size) * self._batch_size]
+        for seen, (inputs, _) in enumerate(self._feed(order, augment.still(len(order)))):
+            for layer in norms:
+                layer.momentum = seen / (seen + 1)  # The moving average becomes the plain mean of the batches so far.
+            self._model(inputs, training=True)
+        for layer, momentum in zip(norms, momenta, strict=True):
+            layer.momentum = momentum
 
     def save(self, path: Path) -> None:
         """Write the whole state: weights, optimizer, averages, random states, history."""
-        values = [
-            keras.ops.convert_to_numpy(
-                keras.ops.cast(variable.value, "float64" if variable.dtype == "float64" else variable.dtype)
-            )
-            for variable in self._variables()
-        ]
+        values = [keras.ops.convert_to_numpy(variable) for variable in self._variables()]
         history = json.dumps([dataclasses.asdict(epoch) for epoch in self.history])
         with written_whole(path) as temporary:
             np.savez(temporary, *values, epochs_done=self.epochs_done, history=history)

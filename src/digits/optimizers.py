@@ -8,7 +8,7 @@ from digits.recipes import Recipe
 
 
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
-    """Rise linearly to the peak in the first `warm_up` of the steps, then fall along half a cosine to 0 (Smith 2018)."""
+    """Rise linearly to the peak for `warm_up` of the steps, then fall along half a cosine to 0 (Smith 2018)."""
 
     def __init__(self, peak: float, steps: int, warm_up: float):
         self.peak, self.steps, self.warm_up = peak, steps, warm_up

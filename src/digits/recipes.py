@@ -3,6 +3,9 @@
 import dataclasses
 from dataclasses import dataclass, field
 
+NETWORKS = ("seed", "compact", "vgg", "deotte", "m3", "m5", "m7", "committee", "resnet")
+"""Names of the networks in `networks.py`, which is not imported here because it loads Keras."""
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -14,7 +17,7 @@ class Augmentation:
     """Share by which width and height grow or shrink, each on its own."""
     shear_degrees: float = 0.0
     keep_ink: bool = False
-    """Stop shifts at the picture's edge, so that none of the digit leaves it (Byerly et al. 2020)."""
+    """Stop shifts at the picture's edge, so that no ink leaves it (Byerly et al. 2020)."""
 
     @property
     def any(self) -> bool:
@@ -24,7 +27,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Tta:
-    """Test-time augmentation: the views of an image whose probabilities are averaged; the image itself is always one."""
+    """Test-time augmentation: the views of an image whose probabilities are averaged, itself among them."""
 
     shift_pixels: float = 0.0
     """0: none; else also the image moved this far left, right, up and down."""
@@ -46,7 +49,7 @@ class Recipe:
     learning_rate: float = 4e-3
     """The peak."""
     schedule: str = "one-cycle"
-    """constant; one-cycle (up for `warm_up`, then down to 0); exponential (times `decay` each epoch); matuzas (steps)."""
+    """constant, one-cycle, exponential or steps: see `optimizers.learning_rates`."""
     warm_up: float = 0.2
     """Share of the steps in which one-cycle's rate rises."""
     decay: float = 0.95

@@ -145,7 +145,7 @@ class Run:
         Raises:
             KitError: if another process holds it.
         """
-        with open(self.folder / ".lock", "w", encoding="ascii") as file:
+        with (self.folder / ".lock").open("w", encoding="ascii") as file:
             if fcntl is not None:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""How accurate, and how sure of it: accuracy, its standard error, and tests between two sets of answers on the same rows."""
+"""How accurate, and how sure of it: accuracy, its standard error, and a test between two sets of answers."""
 
 import math
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class Comparison:
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> Comparison:
-    """Compare the answers `first` and `second`, digits (n,), on rows whose true digits are `labels` (McNemar 1947, exact)."""
+    """Compare the answers `first` and `second`, digits (n,), on rows whose true digits are `labels` (McNemar 1947)."""
     first_right, second_right = first == labels, second == labels
     b, c = int((first_right & ~second_right).sum()), int((~first_right & second_right).sum())
     p_value = float(stats.binomtest(b, b + c).pvalue) if b + c else 1.0

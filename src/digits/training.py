@@ -4,11 +4,9 @@ import dataclasses
 import datetime
 import hashlib
 import importlib.metadata
-import os
 import platform
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,7 +15,6 @@ import numpy as np
 from digits import checks, dataset, ensemble, scoring
 from digits.backend import backend_name, cpu_count, peak_memory_bytes, resolve_precision
 from digits.crossval import Job, cross_validate
-from digits.errors import KitError
 from digits.folds import split_folds
 from digits.paths import DATA, ROOT, SUBMISSIONS, written_whole
 from digits.recipes import Settings
@@ -56,13 +53,16 @@ def train(
     """
     started = time.perf_counter()
     source = dataset.load(
-        settings.source, data_dir, limit=settings.limit, test_file=test_file, allow_leak=settings.allow_leak, folds=settings.folds
-    )  # fmt: skip
+        settings.source,
+        data_dir,
+        limit=settings.limit,
+        test_file=test_file,
+        allow_leak=settings.allow_leak,
+        folds=settings.folds,
+    )
     print(f"Data: {source.facts['description']}.")
     if source.leaked:
-        print(
-            "LEAKED: test images are among the training images. Whatever comes of this says nothing, and is never submitted."
-        )
+        print("LEAKED: test images are among the training images. No score of this run means anything.")
     identity = _identity(settings, source)
     submissions.mkdir(parents=True, exist_ok=True)
     if source.leaked and run_name is None:
@@ -255,13 +255,13 @@ def _processor() -> str:
 
 
 def _git_commit() -> str | None:
-    """Return the commit that ran, with "+ changes" where the working tree differs from it; None outside git."""
+    """Return the commit that ran, with "+ changes" where src/ differs from it; None outside git."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(ROOT), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
     try:
-        say = lambda *words: subprocess.run(
-            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()  # noqa: E731
-        return say("rev-parse", "--short=12", "HEAD") + (
-            " + changes" if say("status", "--porcelain", "--", "src") else ""
-        )
+        return git("rev-parse", "--short=12", "HEAD") + " + changes" * bool(git("status", "--porcelain", "--", "src"))
     except (OSError, subprocess.SubprocessError):
         return None
