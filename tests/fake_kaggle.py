@@ -87,6 +87,10 @@ class FakeKaggle:
         """Make the next `times` calls of a method go wrong."""
         self._faults.setdefault(method, []).extend([Fault(**what)] * times)
 
+    def mend(self) -> None:
+        """Forget the faults to come."""
+        self._faults.clear()
+
     def next_fault(self, method: str) -> Fault | None:
         """Take the next fault of a method."""
         with self._lock:

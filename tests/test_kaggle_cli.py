@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from fake_kaggle import KEY, TOKEN, USER, leaks, stage
 
 from digits.credentials import client_environment, find_credentials
 from digits.errors import KaggleRefused, KitError
 from digits.kaggle_child import without_secrets
 from digits.kaggle_cli import Kaggle
 from digits.kaggle_process import Patience, UnreachableError, _seconds
+from fake_kaggle import KEY, TOKEN, USER, leaks, stage
 
 FAST = Patience(
     call_seconds=20,
@@ -22,7 +22,7 @@ FAST = Patience(
     attempts=3,
     first_pause_seconds=0.01,
     longest_pause_seconds=5,
-    listing_seconds=0.5,
+    listing_seconds=0.1,
     poll_seconds=0.05,
 )
 
@@ -79,7 +79,7 @@ def test_what_another_attempt_would_not_mend_is_told_at_once(server, kaggle, tol
 )
 def test_a_passing_trouble_is_tried_again(server, kaggle, told, fault):
     server.fault("GetSubmissionLimits", **fault)
-    assert kaggle.limits().num_allowed_now == 5
+    assert kaggle.standing()[0].num_allowed_now == 5
     assert server.calls["GetSubmissionLimits"] == 2
     assert len(told) == 1
     assert "Trying again" in told[0]
@@ -168,7 +168,7 @@ def test_credentials_are_found_where_the_client_finds_them(server, kaggle, monke
     else:
         put(home / ".kaggle", place, TOKEN + "\n")
     assert kaggle.log_in().endswith(named)
-    assert kaggle.limits().num_allowed_now == 5
+    assert kaggle.standing()[0].num_allowed_now == 5
 
 
 def test_a_saved_oauth_log_in_is_found(server, monkeypatch, tmp_path):
@@ -193,7 +193,7 @@ def test_an_empty_variable_does_not_hide_kaggle_json(server, kaggle, monkeypatch
     monkeypatch.setenv("KAGGLE_USERNAME", "half-a-pair")
     monkeypatch.setenv("KAGGLE_KEY", "")
     put(tmp_path / "home" / ".kaggle", "kaggle.json", KEY_FILE)
-    assert kaggle.limits().num_allowed_now == 5
+    assert kaggle.standing()[0].num_allowed_now == 5
 
 
 @pytest.mark.parametrize("text", ["not json", "[]", '{"username": "someone", "key": ""}'])
@@ -215,7 +215,7 @@ def test_bad_credentials_are_named_by_their_place(server, kaggle, monkeypatch, v
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(KaggleRefused, match=f"does not accept the credentials of {source}") as caught:
-        kaggle.limits()
+        kaggle.standing()
     assert not any(value in str(caught.value) for value in variables.values() if value not in ("", USER))
 
 
@@ -266,7 +266,7 @@ def test_authorization_headers_are_cut_from_any_text():
 def test_a_client_that_is_not_aimed_at_the_test_server_gets_nowhere(server, kaggle, monkeypatch):
     monkeypatch.delenv("KAGGLE_API_ENVIRONMENT")
     with pytest.raises(UnreachableError):
-        kaggle.limits()
+        kaggle.standing()
     assert set(server.strangers) == {"api.kaggle.com:443"}
     assert not server.calls
     server.strangers.clear()
@@ -276,7 +276,7 @@ def test_a_missing_client_is_said_with_the_command(server, kaggle, monkeypatch, 
     (tmp_path / "kaggle.py").write_text("raise ImportError('No module named kaggle')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(KitError, match=r"pip install 'kaggle>=2.2.4,<3'"):
-        kaggle.limits()
+        kaggle.standing()
 
 
 # Kernels.

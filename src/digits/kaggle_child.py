@@ -39,11 +39,12 @@ def list_submissions(api, competition: str, everything: bool) -> list[dict]:
     return list(rows.values())
 
 
-def submission_limits(api, competition: str) -> dict:
-    """Return today's counts."""
+def standing(api, competition: str) -> dict:
+    """Return today's counts and the newest submissions."""
     limits = api.competition_get_submission_limits(competition)
     names = ("num_today", "num_total", "num_allowed_now", "limited_by_total")
-    return {name: getattr(limits, name) for name in names}
+    counts = {name: getattr(limits, name) for name in names}
+    return {"limits": counts, "submissions": list_submissions(api, competition, everything=False)}
 
 
 def submit(api, competition: str, file: str, message: str) -> dict:
@@ -93,7 +94,7 @@ CALLS: dict[str, Callable] = {
     call.__name__: call
     for call in (
         list_submissions,
-        submission_limits,
+        standing,
         submit,
         download,
         push_kernel,

@@ -68,12 +68,12 @@ class Kaggle:
 
     def submissions(self, everything: bool = False) -> list[Submission]:
         """Return the newest hundred submissions, newest first, or all of them."""
-        rows = self._ask("list_submissions", competition=COMPETITION, everything=everything)
-        return [Submission(**row | {"public_score": _score(row["public_score"])}) for row in rows]
+        return _submissions(self._ask("list_submissions", competition=COMPETITION, everything=everything))
 
-    def limits(self) -> Limits:
-        """Return the submissions made and left today."""
-        return Limits(**self._ask("submission_limits", competition=COMPETITION))
+    def standing(self) -> tuple[Limits, list[Submission]]:
+        """Return how many submissions were made and are left today, and the newest hundred."""
+        reply = self._ask("standing", competition=COMPETITION)
+        return Limits(**reply["limits"]), _submissions(reply["submissions"])
 
     def submit(self, file: Path, message: str) -> str:
         """Make one attempt to submit a file and return the ref, or "" where Kaggle does not tell it.
@@ -127,6 +127,10 @@ class Kaggle:
     def _ask(self, call: str, attempts: int | None = None, **arguments: Any) -> Any:
         """Make a call that can be repeated without harm."""
         return persist(lambda: run_client(call, self.patience, **arguments), self.patience, self.tell, attempts)
+
+
+def _submissions(rows: list[dict]) -> list[Submission]:
+    return [Submission(**row | {"public_score": _score(row["public_score"])}) for row in rows]
 
 
 def _score(text: str) -> float | None:

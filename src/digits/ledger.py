@@ -70,7 +70,8 @@ def read_ledger(path: Path) -> list[Entry]:
         BadInput: where the file is not a ledger, naming the line.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig", newline="")
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            text = file.read()
     except FileNotFoundError:
         return []
     except UnicodeDecodeError:

@@ -44,9 +44,9 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, wishes: Wishes, say: C
     say(f"Credentials: {kaggle.log_in()}")
     submissions.mkdir(parents=True, exist_ok=True)
     with locked(submissions / ".submit.lock", seconds=0):
-        entry = _earlier_attempt(candidate, ledger, kaggle, wishes, say)
+        limits, listed = kaggle.standing()
+        entry = _earlier_attempt(candidate, ledger, listed, kaggle, wishes.again, say)
         if entry is None:
-            limits = kaggle.limits()
             say(_left_today(limits))
             tag = _free_tag(candidate, read_ledger(ledger))
             text = f"{wishes.message or candidate.run or file.name} [{tag}]"
@@ -61,7 +61,12 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, wishes: Wishes, say: C
 
 
 def _earlier_attempt(
-    candidate: Candidate, ledger: Path, kaggle: Kaggle, wishes: Wishes, say: Callable[[str], None]
+    candidate: Candidate,
+    ledger: Path,
+    listed: list[Submission],
+    kaggle: Kaggle,
+    again: bool,
+    say: Callable[[str], None],
 ) -> Entry | None:
     """Return the entry of an attempt whose answer was lost but which Kaggle did record; None where the way is free.
 
@@ -69,12 +74,12 @@ def _earlier_attempt(
         BadInput: the same answers were submitted before. KitError: they may be on their way.
     """
     lost = {entry.tag for entry in _same_answers(candidate, read_ledger(ledger)) if entry.status == "unconfirmed"}
-    same = _same_answers(candidate, reconcile(ledger, kaggle.submissions()))
+    same = _same_answers(candidate, reconcile(ledger, listed))
     for entry in same:
         if entry.status in ("pending", "complete") and entry.tag in lost:
             say(f"The earlier attempt was recorded by Kaggle (ref {entry.ref}); nothing is uploaded again.")
             return entry
-        if entry.status in ("pending", "complete") and not wishes.again:
+        if entry.status in ("pending", "complete") and not again:
             score = "" if entry.public_score is None else f", public score {entry.public_score:.5f}"
             raise BadInput(
                 f"the same answers were submitted before ({entry.time}, ref {entry.ref}{score}). To spend another "
@@ -152,7 +157,9 @@ def _send(candidate: Candidate, text: str, tag: str, ledger: Path, kaggle: Kaggl
             record(ledger, replace(entry, reason=str(error)))
             raise KitError(f"{error} The submission may have counted. {LATER}") from None
         record(ledger, replace(entry, status="failed", reason=str(error)))
-        raise
+        if isinstance(error, KaggleRefused):
+            raise
+        raise KitError(f"{error} Nothing was submitted.") from None
     if row is None:
         record(ledger, replace(entry, reason="accepted by Kaggle, but not in its list"))
         raise KitError(
@@ -181,7 +188,7 @@ def _upload(file: Path, text: str, entry: Entry, kaggle: Kaggle, before: Limits)
             row = _look(entry, kaggle)
             if row is not None:
                 return row.ref
-            if kaggle.limits() != before:
+            if kaggle.standing()[0] != before:
                 raise error
             kaggle.tell("It is neither in the list nor in today's count: sending it again.")
             return send()

@@ -1,0 +1,141 @@
+import contextlib
+import csv
+import subprocess
+import sys
+import time
+
+import pytest
+
+from digits import ledger
+from digits.errors import BadInput, KitError
+from digits.ledger import COLUMNS, Entry, locked, opened, read_ledger, record
+from fake_kaggle import wait_until
+
+FULL = Entry(
+    time="2026-01-02T03:04:05Z",
+    sha256="ab" * 32,
+    run='a, "quoted" run',
+    recipe="standard",
+    folds=5,
+    out_of_fold=0.9964,
+    standard_error=0.0003,
+    public_score=0.99571,
+    tag="digits:abababababab",
+    ref="123",
+    status="complete",
+    reason="two\nlines",
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "submissions" / "ledger.csv"
+
+
+def test_what_is_written_is_read_again(path):
+    assert read_ledger(path) == []
+    record(path, FULL)
+    record(path, Entry(time="2026-01-03T00:00:00Z", tag="digits:cdcdcdcdcdcd", status="pending"))
+    first, second = read_ledger(path)
+    assert first == FULL
+    assert second.public_score is None
+    assert second.folds is None
+
+
+def test_the_difference_counts_the_errors_of_both_figures(path):
+    assert FULL.difference == pytest.approx((0.99571 - 0.9964) / (0.0003**2 + 0.9964 * 0.0036 / 28_000) ** 0.5)
+    assert Entry(public_score=0.99).difference is None
+    record(path, FULL)
+    with path.open(newline="") as file:
+        row = next(csv.DictReader(file))
+    assert list(row) == COLUMNS
+    assert row["difference"] == "-1.48"
+
+
+def test_an_entry_takes_the_place_of_its_own_unsettled_row_and_of_no_other(path):
+    record(path, Entry(tag="digits:a", status="unconfirmed"))
+    record(path, Entry(tag="digits:a", ref="1", status="pending"))
+    record(path, Entry(tag="digits:a", ref="2", status="pending"))
+    record(path, Entry(tag="digits:a", ref="1", status="complete", public_score=0.99))
+    assert [(entry.ref, entry.status) for entry in read_ledger(path)] == [("1", "complete"), ("2", "pending")]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "line 1: expected the columns"),
+        ("run,score\nx,1\n", "found run,score"),
+        (",".join(COLUMNS) + "\n1,2\n", r"line 2: expected 13 columns"),
+        (",".join(COLUMNS) + "\n" + "," * 13 + "\n", r"line 2: expected 13 columns"),
+        (",".join(COLUMNS) + "\n,,,,five,,,,,,,,\n", "line 2: .*five"),
+        ("\x00\x01", "line 1: expected the columns"),
+    ],
+)
+def test_a_file_that_is_no_ledger_is_refused_and_left_alone(path, text, words):
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(BadInput, match=words):
+        record(path, FULL)
+    assert path.read_text() == text
+
+
+def test_a_failure_while_the_ledger_is_open_leaves_it_as_it_was(path):
+    record(path, FULL)
+    before = path.read_bytes()
+    with contextlib.suppress(ZeroDivisionError), opened(path) as entries:
+        entries.clear()
+        raise ZeroDivisionError
+    assert path.read_bytes() == before
+    assert {file.name for file in path.parent.iterdir()} == {"ledger.csv", ".ledger.csv.lock"}
+
+
+WRITE_TEN = """
+import sys
+from pathlib import Path
+from digits.ledger import Entry, record
+for number in range(10):
+    record(Path(sys.argv[1]), Entry(tag=f"digits:{sys.argv[2]}-{number}", status="pending"))
+"""
+
+
+def python(code, *arguments):
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], env=environment)
+
+
+def test_rows_of_processes_that_write_at_once_are_all_kept(path):
+    processes = [python(WRITE_TEN, path, name) for name in "abc"]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert len({entry.tag for entry in read_ledger(path)}) == 30
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from digits.ledger import locked
+with locked(Path(sys.argv[1]), 0):
+    Path(sys.argv[1] + ".held").touch()
+    time.sleep(60)
+"""
+
+
+def test_a_held_lock_is_waited_for_and_ends_with_its_process(tmp_path):
+    path = tmp_path / "lock"
+    process = python(HOLD, path)
+    try:
+        wait_until((tmp_path / "lock.held").exists)
+        started = time.monotonic()
+        with pytest.raises(KitError, match="Another process holds"), locked(path, 0.2):
+            pass
+        assert time.monotonic() - started < 5
+    finally:
+        process.kill()
+        process.wait()
+    with locked(path, 5):
+        pass
+
+
+def test_without_fcntl_there_is_no_lock_and_all_else_works(path, monkeypatch):
+    monkeypatch.setattr(ledger, "fcntl", None)
+    record(path, FULL)
+    assert read_ledger(path) == [FULL]
