@@ -7,6 +7,7 @@ from digits.errors import BadInput
 
 HELD_OUT_SHARE = 0.1
 """Share of the rows that validate when there is one fold."""
+MORE = "Use more --folds, or more images (a larger --limit)"
 
 
 def split_folds(labels: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -33,7 +34,8 @@ def split_folds(labels: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndar
         splitter = StratifiedShuffleSplit(n_splits=1, test_size=HELD_OUT_SHARE, random_state=seed)
     else:
         splitter = StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
-    pairs = splitter.split(np.empty((len(labels), 0)), labels)
+    pairs = list(splitter.split(np.empty((len(labels), 0)), labels))
+    _check_held_out(labels, pairs[0][1], classes)
     return [(np.sort(train).astype(np.int64), np.sort(validation).astype(np.int64)) for train, validation in pairs]
 
 
@@ -47,12 +49,20 @@ def _check_counts(classes: np.ndarray, counts: np.ndarray, folds: int) -> None:
     least = max(folds, 2)
     if counts[rarest] < least:
         raise BadInput(
-            f"folds: {folds} fold{'s' * (folds > 1)} need at least {least} images of each digit, found "
+            f"folds: {folds} fold{'s need' if folds > 1 else ' needs'} at least {least} images of each digit, found "
             f"{counts[rarest]} of digit {classes[rarest]}. Use fewer folds, or more images (a larger --limit)"
         )
-    rows = int(counts.sum())
-    if folds == 1 and int(np.ceil(rows * HELD_OUT_SHARE)) < len(classes):
+    if folds == 1 and np.ceil(counts.sum() * HELD_OUT_SHARE) < len(classes):
         raise BadInput(
-            f"folds: one fold holds out a tenth of the images and needs one of each of {len(classes)} digits there, "
-            f"found {rows} images in all. Use --folds 2 or more, or more images (a larger --limit)"
+            f"folds: expected at least {10 * len(classes)} images to hold out a tenth, found {counts.sum()}. {MORE}"
+        )
+
+
+def _check_held_out(labels: np.ndarray, held_out: np.ndarray, classes: np.ndarray) -> None:
+    """Refuse a split whose validation rows lack a digit: one fold of very uneven classes."""
+    missing = np.setdiff1d(classes, labels[held_out])
+    if len(missing):
+        count = np.count_nonzero(labels == missing[0])
+        raise BadInput(
+            f"folds: expected each digit in the tenth held out, found {count} images of digit {missing[0]}. {MORE}"
         )

@@ -1,0 +1,163 @@
+"""Fuzz the readers of the data: `python scripts/fuzz.py --cases 100000 --seed 0`.
+
+Each case breaks a good tiny file at random (bytes flipped, cut, doubled, swapped for troublesome ones) and gives it
+to the CSV reader (whose fast and careful paths must agree), the gzip and zip readers, the installer or the reader
+of mnist.npz. Any exception but BadInput is a crash. Measured: see docs/data.md.
+"""
+
+import argparse
+import io
+import sys
+import tempfile
+import time
+import traceback
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+
+import torn_files  # noqa: E402, I001
+
+from digits import archive, csv_careful, csv_reader, mnist_npz  # noqa: E402
+from digits.competition import TEST  # noqa: E402
+from digits.errors import BadInput  # noqa: E402
+
+COLUMNS = ("label", "pixel0", "pixel1", "pixel2")
+WORDS = (
+    rb"""\n \r \r\n , ,, " "" \0 \t ; - + . e / : _ 0 00 0001 255 256 300 999 1e3 nan \n\n PK\x05\x06 PK\x01\x02"""
+    rb""" \x1f\x8b \xff \xff\xfe \xef\xbb\xbf \xc2\xb2 \0\0\0\0 \xff\xff\xff\xff"""
+)
+TROUBLE = (b" ", b"9" * 50, *(word.decode("unicode_escape").encode("latin-1") for word in WORDS.split()))
+
+
+def broken(data: bytes, random: np.random.Generator) -> bytes:
+    """Return the data with one to four things wrong with it (or, now and then, nothing)."""
+    for _ in range(random.integers(0, 5)):
+        at, length = random.integers(0, len(data) + 1), random.integers(0, 9)
+        piece = TROUBLE[random.integers(len(TROUBLE))]
+        kind = random.integers(6)
+        if kind == 0:
+            data = data[:at] + piece + data[at:]
+        elif kind == 1:
+            data = data[:at] + piece + data[at + len(piece) :]
+        elif kind == 2:
+            data = data[:at] + data[at + length :]
+        elif kind == 3 and at < len(data):
+            data = data[:at] + bytes([data[at] ^ (1 << random.integers(8))]) + data[at + 1 :]
+        elif kind == 4:
+            data = data[:at] + data[max(0, at - length) :]
+        elif random.random() < 0.2:
+            data = data[:at]
+    return data
+
+
+def fuzz_csv(random: np.random.Generator, folder: Path) -> None:
+    """Break a small CSV; what the fast path takes, the careful path must read alike."""
+    rows = random.integers(0, 256, (random.integers(1, 6), len(COLUMNS)), np.uint8)
+    rows[:, 0] %= 10
+    form = {"ending": ("\n", "\r\n", "\r")[random.integers(3)], "quote": ("", "", "", '"')[random.integers(4)]}
+    data = broken(torn_files.csv_bytes(rows, COLUMNS, **form), random)
+    found = csv_reader.parse(data, COLUMNS, "fuzz.csv")
+    careful = csv_careful.parse(data.removeprefix(csv_reader.UTF8_BOM), COLUMNS, "fuzz.csv", "")
+    if not np.array_equal(found, careful):
+        raise AssertionError(f"the fast and the careful path differ on {data!r}")
+
+
+def fuzz_packed(random: np.random.Generator, folder: Path) -> None:
+    """Break a gzip or zip with a small CSV."""
+    data = torn_files.csv_bytes(random.integers(0, 10, (3, len(COLUMNS)), np.uint8), COLUMNS)
+    packed = torn_files.gzip_bytes(data) if random.random() < 0.5 else torn_files.zip_bytes({"fuzz.csv": data})
+    path = folder / "fuzz.csv.packed"
+    path.write_bytes(broken(packed, random))
+    csv_reader.read_table(path, COLUMNS)
+
+
+def fuzz_archive(random: np.random.Generator, folder: Path) -> None:
+    """Break a zip of the competition's small files; a refusal must leave the data folder as it was."""
+    name = (TEST.name, "sample_submission.csv")[random.integers(2)]
+    content = torn_files.predict_bytes(2) if name == TEST.name else torn_files.sample_bytes(2)
+    inner = broken(content, random) if random.random() < 0.3 else content
+    path, data_dir = folder / "fuzz.zip", folder / "data"
+    path.write_bytes(broken(torn_files.zip_bytes({name: inner}), random))
+    before = sorted(data_dir.iterdir()) if data_dir.exists() else []
+    try:
+        archive.install(path, data_dir)
+    except BadInput:
+        if before != (sorted(data_dir.iterdir()) if data_dir.exists() else []):
+            raise AssertionError("a refused archive changed the data folder") from None
+        raise
+
+
+def fuzz_npz(random: np.random.Generator, folder: Path) -> None:
+    """Break a small mnist.npz: the zip, or an array in it."""
+    arrays = torn_files.npz_arrays(1, 1)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as opened:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.save(member, array)
+            broken_here = random.random() < 0.2
+            # The header of an array is its first 128 bytes, where the trouble is.
+            head, rest = member.getvalue()[:128], member.getvalue()[128:]
+            opened.writestr(f"{name}.npy", (broken(head, random) if broken_here else head) + rest)
+    path = folder / "mnist.npz"
+    path.write_bytes(broken(content.getvalue(), random) if random.random() < 0.5 else content.getvalue())
+    mnist_npz.read_npz(path)
+
+
+READERS: tuple[tuple[Callable[[np.random.Generator, Path], None], float], ...] = (
+    (fuzz_csv, 0.7),
+    (fuzz_packed, 0.15),
+    (fuzz_archive, 0.05),
+    (fuzz_npz, 0.1),
+)
+
+
+def fuzz(cases: int, seed: int, show: Callable[[str], None]) -> Counter:
+    """Run that many cases, the same for the same seed, and count what became of them."""
+    counts: Counter = Counter()
+    readers, shares = zip(*READERS, strict=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for case in range(cases):
+            random = np.random.default_rng([seed, case])
+            reader = readers[random.choice(len(readers), p=shares)]
+            try:
+                reader(random, Path(folder))
+                outcome = "accepted"
+            except BadInput:
+                outcome = "refused"
+            except Exception:
+                outcome = "crashed"
+                show(f"case {case}, {reader.__name__}:\n{traceback.format_exc()}")
+            counts[outcome] += 1
+            counts[f"{reader.__name__} {outcome}"] += 1
+    return counts
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the cases, print the figures, and return 1 if any crashed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument(
+        "--cases", type=int, default=10_000, help="how many broken files to read (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="the same seed breaks the same files (default: %(default)s)"
+    )
+    flags = parser.parse_args(argv)
+    started = time.perf_counter()
+    counts = fuzz(flags.cases, flags.seed, show=print)
+    figures = ", ".join(f"{counts[outcome]:,} {outcome}" for outcome in ("accepted", "refused", "crashed"))
+    print(f"{flags.cases:,} cases: {figures}; {time.perf_counter() - started:.0f} s")
+    for reader, _ in READERS:
+        parts = ", ".join(f"{counts[f'{reader.__name__} {o}']:,} {o}" for o in ("accepted", "refused", "crashed"))
+        print(f"  {reader.__name__.removeprefix('fuzz_')}: {parts}")
+    return 1 if counts["crashed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

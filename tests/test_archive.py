@@ -1,0 +1,124 @@
+import os
+from pathlib import Path
+
+import pytest
+
+import torn_files
+from digits import archive
+from digits.competition import ARCHIVE, SAMPLE_SUBMISSION, TEST, TRAIN
+from digits.errors import BadInput
+
+NAMES = {SAMPLE_SUBMISSION.name, TEST.name, TRAIN.name}
+
+
+def test_the_competitions_zip_is_installed_byte_for_byte(tmp_path):
+    members = torn_files.competition_members()
+    paths = archive.install(torn_files.write_zip(tmp_path), tmp_path / "new/data")
+    assert {path.name: path.read_bytes() for path in paths} == members
+    assert torn_files.everything_in(tmp_path / "new/data") == members
+    assert archive.is_complete(tmp_path / "new/data")
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+@pytest.mark.parametrize("form", ["", ".gz", ".zip"])
+def test_a_single_file_is_installed_unpacked(tmp_path, name, form):
+    data = torn_files.competition_members()[name]
+    pack = {"": bytes, ".gz": torn_files.gzip_bytes, ".zip": lambda content: torn_files.zip_bytes({name: content})}
+    path = tmp_path / f"{name}{form}"
+    path.write_bytes(pack[form](data))
+    assert archive.install(path, tmp_path / "data") == [tmp_path / "data" / name]
+    assert (tmp_path / "data" / name).read_bytes() == data
+
+
+def test_a_file_that_a_browser_renamed_is_known_by_its_header(tmp_path):
+    path = tmp_path / "train (1).csv"
+    path.write_bytes(torn_files.train_bytes(ending="\r\n"))
+    assert archive.install(path, tmp_path / "data") == [tmp_path / "data/train.csv"]
+
+
+def test_a_file_installed_onto_itself_stays(tmp_path):
+    folder = torn_files.write_pair(tmp_path)
+    before = torn_files.everything_in(folder)
+    archive.install(folder / TRAIN.name, folder)
+    assert torn_files.everything_in(folder) == before
+
+
+def test_a_good_file_is_replaced_by_a_good_one(tmp_path):
+    folder = torn_files.write_pair(tmp_path / "data", train=b"broken")
+    archive.install(torn_files.write_zip(tmp_path), folder)
+    assert torn_files.everything_in(folder) == torn_files.competition_members()
+
+
+def test_a_broken_last_member_leaves_every_file_as_it_was(tmp_path):
+    folder = torn_files.write_pair(tmp_path / "data")
+    before = torn_files.everything_in(folder)
+    members = {**torn_files.competition_members(), TRAIN.name: torn_files.train_bytes()[:-900]}
+    with pytest.raises(BadInput, match=r"train\.csv in .*digit-recognizer\.zip, line 41: expected 785 fields"):
+        archive.install(torn_files.write_zip(tmp_path, members), folder)
+    assert torn_files.everything_in(folder) == before
+
+
+def test_a_full_disk_leaves_every_file_as_it_was(tmp_path, monkeypatch):
+    folder = torn_files.write_pair(tmp_path / "data")
+    before = torn_files.everything_in(folder)
+    path = torn_files.write_zip(tmp_path)
+    write_bytes, written = Path.write_bytes, []
+
+    def full(self, data):
+        written.append(self)
+        if len(written) == 3:
+            raise OSError(28, "No space left on device")
+        return write_bytes(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(BadInput, match="with room to write in, found: No space left on device"):
+        archive.install(path, folder)
+    assert torn_files.everything_in(folder) == before
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    (tmp_path / "data" / TEST.name).mkdir(parents=True)
+    with pytest.raises(BadInput, match=r"test\.csv: expected a file or nothing, found a folder"):
+        archive.install(torn_files.write_zip(tmp_path), tmp_path / "data")
+    assert torn_files.everything_in(tmp_path / "data") == {}
+
+
+def test_as_many_answers_as_test_images_are_expected(tmp_path):
+    members = {**torn_files.competition_members(), SAMPLE_SUBMISSION.name: torn_files.sample_bytes(5)}
+    with pytest.raises(BadInput, match="found 5 and 6"):
+        archive.install(torn_files.write_zip(tmp_path, members), tmp_path / "data")
+
+
+def test_data_is_complete_when_both_files_are_there_and_good(tmp_path):
+    folder = tmp_path / "data"
+    assert not archive.is_complete(folder)
+    torn_files.write_pair(folder)
+    assert archive.is_complete(folder)
+    (folder / TEST.name).write_bytes(torn_files.predict_bytes()[:-3000])
+    assert not archive.is_complete(folder)
+    (folder / TEST.name).unlink()
+    assert not archive.is_complete(folder)
+
+
+def test_a_zip_that_is_not_unpacked_is_not_complete(tmp_path):
+    torn_files.write_zip(tmp_path)
+    assert not archive.is_complete(tmp_path)
+
+
+def test_an_installed_file_is_described(tmp_path):
+    folder = torn_files.write_pair(tmp_path)
+    assert archive.describe(folder / TRAIN.name).endswith("train.csv: 40 rows, different data")
+
+
+REAL = os.environ.get("DIGITS_DATA")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL, reason="DIGITS_DATA names no folder with digit-recognizer.zip")
+def test_kaggles_own_zip_is_installed_and_known(tmp_path):
+    paths = archive.install(Path(REAL) / ARCHIVE, tmp_path)
+    assert {path.name for path in paths} == NAMES
+    assert archive.is_complete(tmp_path)
+    assert archive.describe(tmp_path / TRAIN.name).endswith("42,000 rows, exact")
+    (tmp_path / TRAIN.name).write_bytes((tmp_path / TRAIN.name).read_bytes().replace(b"\r\n", b"\n"))
+    assert archive.describe(tmp_path / TRAIN.name).endswith("42,000 rows, line ends changed")

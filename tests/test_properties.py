@@ -1,0 +1,101 @@
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+import fuzz
+import torn_files
+from digits import csv_careful, csv_reader
+from digits.competition import PIXEL_COLUMNS
+from digits.errors import BadInput
+from digits.folds import split_folds
+from digits.submission import content_hash, read_submission, write_submission
+
+LABELS = arrays.arrays(np.uint8, st.integers(1, 200), elements=st.integers(0, 9))
+
+
+@given(
+    rows=arrays.arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 8))),
+    ending=st.sampled_from(["\n", "\r\n", "\r"]),
+    quote=st.sampled_from(["", '"']),
+    mark=st.sampled_from([b"", csv_reader.UTF8_BOM]),
+    last_ending=st.booleans(),
+)
+def test_what_is_written_is_read_back(rows, ending, quote, mark, last_ending):
+    header = PIXEL_COLUMNS[: rows.shape[1]]
+    data = mark + torn_files.csv_bytes(rows, header, ending, quote)
+    data = data if last_ending else data.removesuffix(ending.encode())
+    np.testing.assert_array_equal(csv_reader.parse(data, header, "x"), rows)
+
+
+@given(text=st.text(alphabet='0123456789,\n\r" -.e', max_size=60))
+def test_the_fast_path_takes_nothing_that_the_careful_path_refuses(text):
+    header = ("pixel0", "pixel1")
+    data = b"pixel0,pixel1\n" + text.encode()
+    try:
+        rows = csv_reader.parse(data, header, "x")
+    except BadInput:
+        return
+    np.testing.assert_array_equal(rows, csv_careful.parse(data, header, "x", ""))
+
+
+@given(data=st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(data):
+    with pytest.raises(BadInput):
+        csv_reader.parse(data, PIXEL_COLUMNS, "x")
+
+
+@given(labels=LABELS, folds=st.integers(1, 12), seed=st.integers(0, 2**32 - 1))
+def test_folds_split_all_rows_or_are_refused(labels, folds, seed):
+    try:
+        pairs = split_folds(labels, folds, seed)
+    except BadInput:
+        rarest = min(np.unique(labels, return_counts=True)[1])
+        assert rarest < max(2, folds) or folds == 1
+        return
+    assert len(pairs) == folds
+    for train, validation in pairs:
+        assert sorted([*train, *validation]) == list(range(len(labels)))
+        assert set(labels[train]) == set(labels[validation]) == set(labels)
+    if folds > 1:
+        assert sorted(np.concatenate([validation for _, validation in pairs])) == list(range(len(labels)))
+
+
+@given(labels=LABELS)
+def test_a_submission_is_read_back_as_written(labels):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "submission.csv"
+        write_submission(path, np.arange(1, len(labels) + 1), labels)
+        np.testing.assert_array_equal(read_submission(path, rows=len(labels)), labels)
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+        assert content_hash(read_submission(path, rows=None)) == content_hash(labels)
+
+
+@given(labels=LABELS, data=st.data())
+def test_a_submission_with_a_changed_byte_never_has_other_answers_unseen(labels, data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "submission.csv"
+        write_submission(path, np.arange(1, len(labels) + 1), labels)
+        text = bytearray(path.read_bytes())
+        at = data.draw(st.integers(0, len(text) - 1))
+        text[at] ^= 1 << data.draw(st.integers(0, 6))
+        path.write_bytes(text)
+        try:
+            found = read_submission(path, rows=len(labels))
+        except BadInput:
+            return
+        assert (found != labels).sum() <= 1
+
+
+@settings(deadline=None, max_examples=3)
+@given(seed=st.integers(0, 2**31))
+def test_the_fuzzer_finds_no_crash(seed):
+    crashes = []
+    counts = fuzz.fuzz(cases=150, seed=seed, show=crashes.append)
+    assert crashes == []
+    assert counts["accepted"] > 0
+    assert counts["refused"] > 0
