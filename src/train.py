@@ -1,4 +1,4 @@
-"""Train networks on digits and write a submission: `python src/train.py --folds 5`."""
+"""Train networks on digits and write a checked submission: `python src/train.py --folds 5`."""
 
 import argparse
 import shlex
@@ -7,37 +7,45 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from digits.errors import BadInput, front_door
-from digits.recipes import RECIPES, Settings
+from digits.recipes import NETWORKS, RECIPES, Settings, Tta
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
     parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        prog="train.py",
+        description="Train networks on digits, score them out of fold, and write a checked submission.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad input, 130 interrupted. "
+        "The backend is what KERAS_BACKEND says: tensorflow (default), jax or torch.",
+        allow_abbrev=False,
     )
-    add = parser.add_argument
-    add("--recipe", choices=RECIPES, default="standard", help="what to train, and how")
-    add("--folds", type=int, default=5, metavar="K", help="stratified folds; 1: one 90/10 split")
-    add("--members", type=int, metavar="M", help="networks a fold (default: the recipe's)")
-    add("--epochs", type=int, metavar="N", help="times through the data (default: the recipe's)")
-    add("--network", metavar="NAME", help="another network than the recipe's")
-    add("--seed", type=int, default=0, metavar="S", help="of weights, order and augmentation; folds stay the same")
-    add(
-        "--source",
-        choices=("auto", "kaggle", "keras", "sample"),
-        default="auto",
-        help="auto: the competition's files where they are, else the sample",
+    what = parser.add_argument_group("what to train").add_argument
+    what("--recipe", choices=RECIPES, default="standard", help="network and settings (default: standard)")
+    what("--folds", type=int, metavar="K", help="stratified folds; 1: one 90/10 split (default: the recipe's)")
+    what("--members", type=int, metavar="M", help="networks a fold, averaged (default: the recipe's)")
+    what("--epochs", type=int, metavar="N", help="times through the data (default: the recipe's)")
+    what("--network", nargs="+", choices=NETWORKS, metavar="NAME", help=f"the members', in turn: {', '.join(NETWORKS)}")
+    what(
+        "--seed", type=int, default=0, metavar="S", help="of weights, order and warps; folds stay the same (default: 0)"
     )
-    add("--data-dir", type=Path, metavar="DIR", help="where the competition's files are (default: data/)")
-    add("--test", type=Path, metavar="FILE", help="a CSV of images to predict instead of the source's own")
-    add("--limit", type=int, metavar="N", help="train on N images only")
-    add("--run", metavar="NAME", help="name the run, or go on with the one of that name")
-    add("--out", type=Path, metavar="FILE", help="copy the submission here (default: submissions/submission.csv)")
-    add("--jobs", type=int, default=1, metavar="J", help="networks trained at a time")
-    add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="(default: the recipe's)")
-    add("--deterministic", action="store_true", help="the same bytes from the same command on the same machine")
-    add("--no-tta", action="store_true", help="predict each image once, as it is")
-    add("--allow-leak", action="store_true", help="train on test images if you must; marked and never submitted")
+    what(
+        "--precision", choices=("auto", "float32", "mixed_bfloat16"), help="of the computation (default: the recipe's)"
+    )
+    what("--no-tta", action="store_true", help="predict each image once, as it is")
+    data = parser.add_argument_group("on what").add_argument
+    data(
+        "--source", choices=("auto", "kaggle", "keras", "sample"), default="auto", help="auto: kaggle, else the sample"
+    )
+    data("--data-dir", type=Path, metavar="DIR", help="where the competition's files are (default: data/)")
+    data("--test", type=Path, metavar="FILE", help="a CSV of images to predict instead of the source's own")
+    data("--limit", type=int, metavar="N", help="train on N images only")
+    data("--allow-leak", action="store_true", help="train on test images if you must: marked, and never submitted")
+    how = parser.add_argument_group("how").add_argument
+    how("--run", metavar="NAME", help="name the run, or go on with the one of that name")
+    how("--out", type=Path, metavar="FILE", help="copy the submission here (default: submissions/submission.csv)")
+    how("--jobs", type=int, default=1, metavar="J", help="networks trained at a time (default: 1)")
+    how("--deterministic", action="store_true", help="the same bytes from the same command on the same machine; slower")
+    how("--export", choices=("h5",), help="also save the first network in the classic form, mnistModel2.h5")
     return parser.parse_args(argv)
 
 
@@ -45,17 +53,22 @@ def settings_of(flags: argparse.Namespace) -> Settings:
     """Return what the flags ask for.
 
     Raises:
-        BadInput: for a number out of range or a name that does not exist.
+        BadInput: for a number out of range.
     """
     for name, least in (("folds", 1), ("members", 1), ("epochs", 1), ("seed", 0), ("limit", 1), ("jobs", 1)):
         value = getattr(flags, name)
         if value is not None and value < least:
             raise BadInput(f"--{name} {value}: expected a whole number from {least} up.")
-    recipe = RECIPES[flags.recipe].changed(members=flags.members, epochs=flags.epochs, precision=flags.precision)
-    return Settings(
-        recipe=recipe, folds=flags.folds, seed=flags.seed, source=flags.source, limit=flags.limit,
-        deterministic=flags.deterministic, jobs=flags.jobs, allow_leak=flags.allow_leak,
-    )  # fmt: skip
+    recipe = RECIPES[flags.recipe].changed(
+        folds=flags.folds,
+        members=flags.members or (len(flags.network) if flags.network else None),
+        epochs=flags.epochs,
+        networks=tuple(flags.network) if flags.network else None,
+        precision=flags.precision,
+        tta=Tta() if flags.no_tta else None,
+    )
+    named = ("seed", "source", "limit", "deterministic", "jobs", "allow_leak")
+    return Settings(recipe=recipe, **{name: getattr(flags, name) for name in named})
 
 
 @front_door
@@ -63,19 +76,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train, and say what came of it."""
     flags = parse(argv)
     settings = settings_of(flags)
+    from digits import summary, training
     from digits.paths import DATA
-    from digits.training import train
 
-    words = [sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
-    run = train(
+    run = training.train(
         settings,
-        command=shlex.join(["python", *words]),
+        command=shlex.join(["python", "src/train.py", *(sys.argv[1:] if argv is None else argv)]),
         data_dir=flags.data_dir or DATA,
         test_file=flags.test,
         run_name=flags.run,
         out=flags.out,
     )
-    print(run.facts()["out_of_fold"])
+    if flags.export:
+        training.export_h5(run)
+    print(f"\n{summary.of_run(run.facts())}")
 
 
 if __name__ == "__main__":

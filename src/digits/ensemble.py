@@ -6,6 +6,7 @@ import numpy as np
 
 from digits.competition import CLASSES
 from digits.errors import BadInput
+from digits.folds import split_folds
 from digits.runs import Part
 
 
@@ -52,3 +53,43 @@ def out_of_fold(parts: Sequence[Part], rows: int) -> np.ndarray:
 def test_mean(parts: Sequence[Part]) -> np.ndarray:
     """Return the mean probabilities float32 (t, 10) of the test images over all networks."""
     return mean([part.test_probabilities for part in parts])
+
+
+def greedy_weights(members: Sequence[np.ndarray], labels: np.ndarray, rounds: int = 50) -> np.ndarray:
+    """Choose weights float64 (m,) that sum to 1 by forward selection with replacement (Caruana et al. 2004).
+
+    Each round adds the member that lowers the log-loss of the mean most; the blend starts from the equal mean of all,
+    so that one round's luck does not decide.
+
+    Args:
+        members: out-of-fold probabilities, each (n, 10), of the same rows.
+        labels: the rows' digits (n,).
+        rounds: how many members are added.
+    """
+    chances = np.stack([member[np.arange(len(labels)), labels] for member in members]).astype(np.float64)
+    counts = np.ones(len(members))
+    total = chances.sum(axis=0)
+    for _ in range(rounds):
+        with_each = (total + chances) / (counts.sum() + 1)
+        best = int(np.log(np.clip(with_each, 1e-7, 1)).sum(axis=1).argmax())
+        counts[best] += 1
+        total += chances[best]
+    return counts / counts.sum()
+
+
+def nested_blend(members: Sequence[np.ndarray], labels: np.ndarray, seed: int = 0, folds: int = 5) -> np.ndarray:
+    """Return the probabilities float32 (n, 10) of a greedy blend whose weights for a row never saw that row's label.
+
+    Weights found on some rows are applied to the others, in turn: so the accuracy of what comes back is an honest
+    figure for a blend by `greedy_weights`, which the blend's accuracy on its own rows is not.
+    """
+    blended = np.empty_like(members[0])
+    for chosen, unseen in split_folds(labels, folds, seed):
+        weights = greedy_weights([member[chosen] for member in members], labels[chosen])
+        blended[unseen] = mean([member[unseen] for member in members], weights)
+    return blended
+
+
+def disagreement(answers: Sequence[np.ndarray]) -> np.ndarray:
+    """Return how many rows each pair of answers, digits (n,), differs in: int (m, m)."""
+    return np.array([[int((first != second).sum()) for second in answers] for first in answers])

@@ -12,10 +12,10 @@ import numpy as np
 
 from digits import augment
 from digits.backend import backend_name
-from digits.errors import KitError
+from digits.errors import BadInput, KitError
 from digits.networks import CLASSES, INPUT_SHAPE, build_network
 from digits.optimizers import build_optimizer
-from digits.paths import written_whole
+from digits.paths import shown, written_whole
 from digits.recipes import Recipe, Tta
 
 PREDICT_BATCH = 500
@@ -157,6 +157,25 @@ class Fit:
 
     def _variables(self) -> list[keras.Variable]:
         return [*self._model.variables, *self._optimizer.variables]
+
+
+def load_network(path: Path) -> keras.Model:
+    """Read a network from a .keras file, in Keras's safe mode, which runs no code that the file brings.
+
+    Raises:
+        BadInput: if it is no such file, or not one of ours by its shapes.
+    """
+    try:
+        network = keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise BadInput(f"{shown(path)}: not a model that Keras loads safely: {reason}") from None
+    if network.input_shape != (None, *INPUT_SHAPE) or network.output_shape != (None, CLASSES):
+        raise BadInput(
+            f"{shown(path)}: expected a network from images {INPUT_SHAPE} to {CLASSES} probabilities, "
+            f"found {network.input_shape} to {network.output_shape}."
+        )
+    return network
 
 
 def _warped(network: keras.Model) -> keras.Model:

@@ -97,7 +97,7 @@ def compact() -> keras.Model:
     x = _block(x, 64, 3, pool=True)
     x = _block(x, 128, 3, padding="same", norm=False)
     x = _block(x, 128, 3)
-    x = layers.Dropout(0.3)(layers.Flatten()(x))
+    x = layers.Dropout(0.4)(layers.Flatten()(x))
     return _classifier("compact", images, layers.Dense(CLASSES)(x))
 
 
@@ -110,7 +110,7 @@ def vgg() -> keras.Model:
     x = _block(x, 64, 3, pool=True)
     x = _block(x, 128, 3, padding="same")
     x = _block(x, 128, 3, padding="same")
-    x = layers.Dropout(0.3)(layers.Flatten()(x))
+    x = layers.Dropout(0.4)(layers.Flatten()(x))
     return _classifier("vgg", images, layers.Dense(CLASSES)(x))
 
 

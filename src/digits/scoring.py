@@ -31,6 +31,15 @@ class Accuracy:
         """Of the share, as that of a binomial: what another sample of as many rows would move it by."""
         return math.sqrt(self.value * (1 - self.value) / self.rows)
 
+    def facts(self) -> dict:
+        """Return the figures as run.json holds them."""
+        return {
+            "accuracy": self.value,
+            "standard_error": self.standard_error,
+            "wrong": self.wrong,
+            "rows": self.rows,
+        }
+
     def __str__(self) -> str:
         return f"{self.value:.2%} ± {self.standard_error:.2%} ({self.wrong:,} of {self.rows:,} wrong)"
 
@@ -46,15 +55,15 @@ def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(-np.log(np.clip(chosen, 1e-7, 1)).mean())
 
 
-def expected_score(out_of_fold: Accuracy, rows: int = TEST_ROWS) -> tuple[float, float, float]:
-    """Return what Kaggle's public score should be by the out-of-fold accuracy: the middle and a 95 % interval, 0-1.
+def expected_score(out_of_fold: Accuracy, rows: int = TEST_ROWS) -> dict[str, float]:
+    """Return the public score that the out-of-fold accuracy promises: its middle and a 95 % interval, low to high.
 
     The test's `rows` are another sample: their own standard error adds to the out-of-fold's. That the submission
-    averages the folds' networks, and so is a little better than any one of them, is not counted in.
+    averages all folds' networks, and so is a little better than any one of them, is not counted in.
     """
     share = out_of_fold.value
     error = math.sqrt(share * (1 - share) * (1 / out_of_fold.rows + 1 / rows))
-    return share, max(0.0, share - 1.96 * error), min(1.0, share + 1.96 * error)
+    return {"middle": share, "low": max(0.0, share - 1.96 * error), "high": min(1.0, share + 1.96 * error)}
 
 
 @dataclass(frozen=True)

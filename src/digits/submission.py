@@ -1,6 +1,7 @@
 """The file that Kaggle wants: `ImageId,Label`, one row an image, in test order."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -63,5 +64,23 @@ def read_submission(path: Path, rows: int | None = ROWS) -> np.ndarray:
 
 
 def content_hash(labels: np.ndarray) -> str:
-    """Return the sha256 of a submission's digits, whatever the file's line ends: the same answers have the same hash."""
+    """Return the sha256 of a submission's digits: the same answers have the same, whatever the file's line ends."""
     return hashlib.sha256(np.asarray(labels, np.uint8).tobytes()).hexdigest()
+
+
+def write_answers(folder: Path, answers: np.ndarray, out: Path, *, leaked: bool) -> dict:
+    """Write a run's submission into its folder, copy it to `out`, and return what run.json says of it.
+
+    Args:
+        folder: the run's.
+        answers: predicted digits int (t,), in test order.
+        out: where the copy goes; a leaked run's files are named so.
+        leaked: whether test images were trained on.
+    """
+    mark = "leaked-" * leaked
+    path, out = folder / f"{mark}submission.csv", out.with_name(mark + out.name)
+    write_submission(path, np.arange(1, len(answers) + 1), answers)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(out) as temporary:
+        shutil.copyfile(path, temporary)
+    return {"file": path.name, "copy": str(out), "rows": len(answers), "sha256": content_hash(answers)}

@@ -4,8 +4,8 @@ import dataclasses
 import datetime
 import hashlib
 import importlib.metadata
+import logging
 import platform
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -13,13 +13,20 @@ from pathlib import Path
 import numpy as np
 
 from digits import checks, dataset, ensemble, scoring
-from digits.backend import backend_name, cpu_count, peak_memory_bytes, resolve_precision
+from digits.backend import (
+    backend_name,
+    cpu_count,
+    load_keras,
+    peak_memory_bytes,
+    prepare_process,
+    resolve_precision,
+)
 from digits.crossval import Job, cross_validate
 from digits.folds import split_folds
 from digits.paths import DATA, ROOT, SUBMISSIONS, written_whole
 from digits.recipes import Settings
 from digits.runs import Part, Run, open_run
-from digits.submission import content_hash, write_submission
+from digits.submission import write_answers
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pandas", "scikit-learn", "mlxtend")
 _CODE = ("augment", "dataset", "ensemble", "fitting", "folds", "networks", "optimizers")
@@ -58,7 +65,7 @@ def train(
         limit=settings.limit,
         test_file=test_file,
         allow_leak=settings.allow_leak,
-        folds=settings.folds,
+        folds=settings.recipe.folds,
     )
     print(f"Data: {source.facts['description']}.")
     if source.leaked:
@@ -77,7 +84,10 @@ def train(
         threads = 1 if settings.deterministic else max(1, cpu_count() // processes)
         parts = cross_validate(run, jobs, source.train, source.test, processes, threads)
         facts |= _results(run, source, parts)
-        facts["submission"] = _write_submission(run, source, facts, out or submissions / "submission.csv")
+        answers = np.load(run.folder / "test_probabilities.npy").argmax(axis=1)
+        facts["submission"] = write_answers(
+            run.folder, answers, out or submissions / "submission.csv", leaked=source.leaked
+        )
         facts |= {
             "status": "finished",
             "seconds": round(time.perf_counter() - started, 1),
@@ -94,7 +104,6 @@ def _identity(settings: Settings, source: dataset.Source) -> dict:
     code = hashlib.sha256(b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in _CODE)).hexdigest()
     return {
         "recipe": settings.recipe.name,
-        "folds": settings.folds,
         "seed": settings.seed,
         "fold_seed": settings.fold_seed,
         "source": source.name,
@@ -112,7 +121,7 @@ def _identity(settings: Settings, source: dataset.Source) -> dict:
 
 def _plan(settings: Settings, identity: dict) -> str:
     recipe = settings.recipe
-    networks = f"{settings.folds} fold{'s' * (settings.folds > 1)}" + (
+    networks = f"{settings.recipe.folds} fold{'s' * (settings.recipe.folds > 1)}" + (
         f" × {recipe.members} members" if recipe.members > 1 else ""
     )
     return f"recipe {recipe.name}, {networks}, {recipe.epochs} epochs, {identity['backend']}, {identity['precision']}"
@@ -142,13 +151,13 @@ def _first_facts(run: Run, settings: Settings, source: dataset.Source, identity:
 
 
 def _jobs(run: Run, settings: Settings, labels: np.ndarray, precision: str) -> list[Job]:
-    splits = split_folds(labels, settings.folds, settings.fold_seed)
+    splits = split_folds(labels, settings.recipe.folds, settings.fold_seed)
     return [
         Job(
             recipe=settings.recipe,
             fold=fold,
             member=member,
-            folds=settings.folds,
+            folds=settings.recipe.folds,
             seed=settings.seed,
             precision=precision,
             train_rows=train_rows,
@@ -184,24 +193,15 @@ def _results(run: Run, source: dataset.Source, parts: list[Part]) -> dict:
     ]
     facts = {
         "folds": rows,
-        "out_of_fold": _accuracy_facts(total) | {"loss": scoring.log_loss(known[scored], labels[scored])},
-        "expected_score": dict(zip(("middle", "low", "high"), scoring.expected_score(total), strict=True)),
+        "out_of_fold": total.facts() | {"loss": scoring.log_loss(known[scored], labels[scored])},
+        "expected_score": scoring.expected_score(total),
         "checks": [dataclasses.asdict(verdict) for verdict in verdicts],
         "test": {"rows": len(test), "class_counts": np.bincount(answers, minlength=10).tolist()},
     }
     if source.test.labels is not None:
         held_out = scoring.accuracy(test, source.test.labels)
-        facts["test"] |= _accuracy_facts(held_out) | {"loss": scoring.log_loss(test, source.test.labels)}
+        facts["test"] |= held_out.facts() | {"loss": scoring.log_loss(test, source.test.labels)}
     return facts
-
-
-def _accuracy_facts(accuracy: scoring.Accuracy) -> dict:
-    return {
-        "accuracy": accuracy.value,
-        "standard_error": accuracy.standard_error,
-        "wrong": accuracy.wrong,
-        "rows": accuracy.rows,
-    }
 
 
 def _part_facts(part: Part, labels: np.ndarray) -> dict:
@@ -211,7 +211,7 @@ def _part_facts(part: Part, labels: np.ndarray) -> dict:
         "member": part.member,
         "network": part.network,
         "epochs": len(part.history),
-        **_accuracy_facts(scoring.accuracy(part.validation_probabilities, truth)),
+        **scoring.accuracy(part.validation_probabilities, truth).facts(),
         "loss": scoring.log_loss(part.validation_probabilities, truth),
         "seconds": round(part.seconds, 1),
     }
@@ -223,17 +223,6 @@ def _write_history(run: Run, parts: list[Part]) -> None:
     rows = [{"fold": part.fold, "member": part.member, **epoch} for part in parts for epoch in part.history]
     with written_whole(run.folder / "history.csv") as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)
-
-
-def _write_submission(run: Run, source: dataset.Source, facts: dict, out: Path) -> dict:
-    answers = np.load(run.folder / "test_probabilities.npy").argmax(axis=1)
-    name = "leaked-submission.csv" if source.leaked else "submission.csv"
-    path = run.folder / name
-    write_submission(path, source.test.ids, answers)
-    out = out.with_name(f"leaked-{out.name}") if source.leaked else out
-    with written_whole(out) as temporary:
-        shutil.copyfile(path, temporary)
-    return {"file": name, "copy": str(out), "rows": len(answers), "sha256": content_hash(answers)}
 
 
 def _versions() -> dict[str, str]:
@@ -265,3 +254,16 @@ def _git_commit() -> str | None:
         return git("rev-parse", "--short=12", "HEAD") + " + changes" * bool(git("status", "--porcelain", "--", "src"))
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def export_h5(run: Run) -> Path:
+    """Save the run's first network also as mnistModel2.h5, the form and name of the README that this kit grew from."""
+    prepare_process(cpu_count(), deterministic=False)
+    load_keras()
+    from digits.fitting import load_network
+
+    path = run.folder / "mnistModel2.h5"
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Keras advises to use .keras, which is there too.
+    with written_whole(path) as temporary:
+        load_network(run.model_path(1, 1)).save(temporary)
+    return path
