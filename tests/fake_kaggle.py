@@ -1,4 +1,4 @@
-"""A server on 127.0.0.1 that plays Kaggle for the unmodified client, with faults on demand; standard library only.
+"""A server on 127.0.0.1 that plays Kaggle for the unmodified client, with faults on demand.
 
 The client reaches it as its HTTP proxy (`environment` says how), so it also sees, refuses and counts every attempt to
 reach anything else.
@@ -18,10 +18,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from digits.kaggle_process import Patience
+
 USER = "someone"
 KEY = "0123456789abcdefKEYKEYKEY"
 TOKEN = "KGAT_fedcba9876543210TOKENTOKEN"
 SIGNATURE = "Signature=SIGNEDSIGNEDSIGNED"
+
+FAST = Patience(
+    call_seconds=20,
+    submit_seconds=20,
+    stall_seconds=20,
+    attempts=3,
+    first_pause_seconds=0.01,
+    longest_pause_seconds=5,
+    listing_seconds=0.1,
+    poll_seconds=0.05,
+)
 
 
 @dataclass

@@ -18,8 +18,7 @@ from digits.kaggle_cli import Kaggle
 from digits.ledger import Entry, read_ledger, record
 from digits.paths import ROOT
 from digits.submission import content_hash, write_submission
-from fake_kaggle import leaks, stage, wait_until
-from test_kaggle_cli import FAST
+from fake_kaggle import FAST, leaks, stage, wait_until
 
 
 def answers(seed=0, rows=28_000):

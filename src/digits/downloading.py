@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from digits import archive
-from digits.competition import ARCHIVE
+from digits.competition import ARCHIVE, TEST, TRAIN
 from digits.credentials import PAGE
 from digits.errors import BadInput, KitError
 from digits.kaggle_cli import Kaggle
@@ -31,14 +31,16 @@ def fetch(data_dir: Path, kaggle: Kaggle, say: Callable[[str], None] = print) ->
         with tempfile.TemporaryDirectory(prefix="digits-") as folder:
             try:
                 install(kaggle.download(Path(folder)), data_dir, say)
-                return
+                reason = f"it does not hold {TRAIN.name} and {TEST.name}."
             except BadInput as error:
-                reason = str(error).replace(f"{folder}/", "")
+                reason = str(error).removesuffix(archive.REMEDY).replace(f"{folder}/", "").strip()
+        if archive.is_complete(data_dir):
+            return
         if attempt < ATTEMPTS:
-            say(f"What came is not the data ({reason}) Fetching it again.")
+            say(f"What came is not the data: {reason} Fetching it again.")
     raise KitError(
-        f"what Kaggle sent is not the data: {reason}\nNothing in {shown(data_dir)} was changed. Try again later, or "
-        f"fetch the zip with a browser from {PAGE}/data, then: scripts/download.sh --zip FILE"
+        f"what Kaggle sent is not the data: {reason}\nNo good file in {shown(data_dir)} was replaced. Try again later, "
+        f"or fetch the zip with a browser from {PAGE}/data, then: scripts/download.sh --zip FILE"
     )
 
 
@@ -52,7 +54,7 @@ def install(file: Path, data_dir: Path, say: Callable[[str], None] = print) -> N
         raise BadInput(f"{shown(file)}: there is no such file. Fetch it from {PAGE}/data")
     data_dir.mkdir(parents=True, exist_ok=True)
     for path in archive.install(file, data_dir):
-        say(f"{shown(path)}: checked, {path.stat().st_size:,} bytes")
+        say(archive.describe(path) if path.name in (TRAIN.name, TEST.name) else shown(path))
 
 
 def _used_own_zip(file: Path, data_dir: Path, say: Callable[[str], None]) -> bool:
@@ -65,7 +67,7 @@ def _used_own_zip(file: Path, data_dir: Path, say: Callable[[str], None]) -> boo
     try:
         install(file, data_dir, say)
     except BadInput as error:
-        say(f"Removing a zip that is not good: {error}")
+        say(f"Removing a zip that is not good: {str(error).removesuffix(archive.REMEDY).strip()}")
         file.unlink()
         file.with_name(f"{file.name}.kaggle-partial").unlink(missing_ok=True)
         return False

@@ -59,7 +59,10 @@ def submit(api, competition: str, file: str, message: str) -> dict:
 
 def download(api, competition: str, folder: str) -> None:
     """Download the competition's zip into a folder, with the client's progress bar on stderr."""
-    api.competition_download_files(competition, path=folder, force=True, quiet=False)
+    try:
+        api.competition_download_files(competition, path=folder, force=True, quiet=False)
+    except ValueError as error:  # the client compares the size with the announced one
+        raise ConnectionError(str(error)) from error
 
 
 def push_kernel(api, folder: str) -> dict:
@@ -138,6 +141,7 @@ def without_secrets(text: str, secrets: tuple[str, ...] = ()) -> str:
 def describe(error: BaseException, secrets: tuple[str, ...]) -> dict:
     """Return an error as plain facts: kind, HTTP status, the client's method it came from, Retry-After, text."""
     import requests
+    from requests.exceptions import ChunkedEncodingError
 
     response, request = getattr(error, "response", None), getattr(error, "request", None)
     facts = {"kind": "other", "text": without_secrets(str(error), secrets) or type(error).__name__}
@@ -147,7 +151,7 @@ def describe(error: BaseException, secrets: tuple[str, ...]) -> dict:
             facts["status"] = max(facts["status"], int(response.json().get("code") or 0))
     elif isinstance(error, json.JSONDecodeError):
         facts |= {"kind": "unreadable"}
-    elif isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError):
+    elif isinstance(error, ConnectionError | requests.ConnectionError | requests.Timeout | ChunkedEncodingError):
         facts |= {"kind": "connection"}
     elif isinstance(error, SystemExit):
         facts |= {"kind": "credentials"}

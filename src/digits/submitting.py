@@ -203,12 +203,15 @@ def _look(entry: Entry, kaggle: Kaggle) -> Submission | None:
         row = next((row for row in kaggle.submissions() if is_same(entry, row)), None)
         if row is not None or time.monotonic() >= until:
             return row
+        kaggle.tell("Kaggle does not list it yet; looking again.")
         time.sleep(kaggle.patience.poll_seconds)
 
 
 def _follow(entry: Entry, ledger: Path, kaggle: Kaggle, wait_seconds: float, say: Callable[[str], None]) -> None:
     """Wait for the score, say it and record it."""
     say(f"Submitted as {entry.tag}, ref {entry.ref}.")
+    if entry.status == "pending" and wait_seconds:
+        say(f"Waiting for the score, {wait_seconds:.0f} s at most.")
     until = time.monotonic() + wait_seconds
     try:
         while entry.status == "pending" and time.monotonic() < until:
