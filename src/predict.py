@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         name=flags.run,
         command=shlex.join(["python", "src/predict.py", *words]),
     )
-    print(summary.of_run(run.facts()))
+    print(summary.of_run(run.folder, run.facts()))
 
 
 if __name__ == "__main__":

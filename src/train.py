@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if flags.export:
         training.export_h5(run)
-    print(f"\n{summary.of_run(run.facts())}")
+    print(f"\n{summary.of_run(run.folder, run.facts())}")
 
 
 if __name__ == "__main__":

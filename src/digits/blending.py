@@ -9,9 +9,11 @@ import numpy as np
 
 from digits import dataset, ensemble, scoring
 from digits.backend import cpu_count, load_keras, prepare_process
+from digits.competition import CLASSES
 from digits.errors import BadInput
-from digits.paths import DATA, SUBMISSIONS, shown, written_whole
+from digits.paths import DATA, SUBMISSIONS, shown
 from digits.recipes import Tta
+from digits.results import write_results
 from digits.runs import Run
 from digits.submission import write_answers
 
@@ -72,68 +74,56 @@ def blend(
     started = time.perf_counter()
     records = [run.facts() for run in runs]
     _check_same_data(runs, records)
-    voices = [voice for run in runs for voice in candidates(run)]
     first, leaked = records[0], any(record["leaked"] for record in records)
     source = dataset.load(first["source"], data_dir, limit=first["settings"].get("limit"), allow_leak=first["leaked"])
-    labels = source.train.labels
+    voices = [voice for run in runs for voice in candidates(run)]
     scored = ~np.isnan([voice.out_of_fold[:, 0] for voice in voices]).any(axis=0)
     if not scored.any():
         raise BadInput("These runs have no out-of-fold row in common; blend runs with the same --folds.")
-    known = [voice.out_of_fold[scored] for voice in voices]
-    truth = labels[scored]
+    known, truth = [voice.out_of_fold[scored] for voice in voices], source.train.labels[scored]
     shares = _shares(weights, voices, known, truth)
-    honest = (
-        ensemble.nested_blend(known, truth)
-        if weights == "greedy"
-        else ensemble.mean(known, shares, logarithmic=logarithmic)
-    )
+    out_of_fold = np.full((len(source.train.labels), CLASSES), np.nan, np.float32)
+    if weights == "greedy":
+        out_of_fold[scored] = ensemble.nested_blend(known, truth)
+    else:
+        out_of_fold[scored] = ensemble.mean(known, shares, logarithmic=logarithmic)
     test = ensemble.mean([voice.test for voice in voices], shares, logarithmic=logarithmic)
 
     run = Run(submissions / (name or f"blend-{datetime.datetime.now():%Y%m%d-%H%M%S}"))
     if run.folder.exists():
         raise BadInput(f"There is a run {run.name} already; give the blend another name: --run NAME")
     run.parts_folder.mkdir(parents=True)
-    out_of_fold = np.full((len(labels), honest.shape[1]), np.nan, np.float32)
-    out_of_fold[scored] = honest
-    for stem, array in (("out_of_fold", out_of_fold), ("test_probabilities", test)):
-        with written_whole(run.folder / f"{stem}.npy") as temporary:
-            np.save(temporary, array)
-    accuracy = scoring.accuracy(honest, truth)
-    answers = test.argmax(axis=1)
     facts = {
         "run": run.name,
         "status": "finished",
         "command": command,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "source": first["source"],
         "leaked": leaked,
         "recipe": {"name": "blend"},
-        "settings": {
-            "folds": first["settings"]["folds"],
-            "members": len(voices),
-            "limit": first["settings"].get("limit"),
-        },
+        "settings": {key: first["settings"].get(key) for key in ("folds", "limit")} | {"members": len(voices)},
         "identity": {"blend": [run.name for run in runs], "weights": weights, "data": first["identity"]["data"]},
-        "data": first["data"],
         "blend": {
             "weights": {voice.name: round(float(share), 4) for voice, share in zip(voices, shares, strict=True)},
             "mean": "logarithmic" if logarithmic else "arithmetic",
             "out_of_fold_by": "nested folds" if weights == "greedy" else "the same weights on every row",
-            "members": [
-                {"name": voice.name, **scoring.accuracy(own, truth).facts()}
-                for voice, own in zip(voices, known, strict=True)
-            ],
-            "disagreement": ensemble.disagreement([own.argmax(axis=1) for own in known]).tolist(),
+            **_voices_facts(voices, known, truth),
         },
-        "out_of_fold": accuracy.facts() | {"loss": scoring.log_loss(honest, truth)},
-        "expected_score": scoring.expected_score(accuracy),
         "checks": [check for record in records for check in record.get("checks", []) if not check["passed"]],
-        "test": {"rows": len(test), "class_counts": np.bincount(answers, minlength=10).tolist()},
-        "submission": write_answers(run.folder, answers, out or submissions / "submission.csv", leaked=leaked),
+        **{key: first[key] for key in ("source", "data")},
+        **write_results(run.folder, source, out_of_fold, test, out or submissions / "submission.csv", leaked=leaked),
         "seconds": round(time.perf_counter() - started, 1),
     }
     run.write_facts(facts)
     return run
+
+
+def _voices_facts(voices: list[Candidate], known: list[np.ndarray], truth: np.ndarray) -> dict:
+    """Say how each voice does alone, and in how many rows each two differ."""
+    accuracies = [scoring.accuracy(own, truth).facts() for own in known]
+    return {
+        "members": [{"name": voice.name, **own} for voice, own in zip(voices, accuracies, strict=True)],
+        "disagreement": ensemble.disagreement([own.argmax(axis=1) for own in known]).tolist(),
+    }
 
 
 def _check_same_data(runs: list[Run], records: list[dict]) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 from digits.paths import shown
 
 
-def of_run(facts: dict) -> str:
-    """Return the closing words on a run from what run.json holds: tables, accuracy, warnings, files, what is next."""
-    sections = [_folds(facts), _voices(facts), _accuracy(facts), _warnings(facts), _files(facts), _next(facts)]
+def of_run(folder: Path, facts: dict) -> str:
+    """Return the closing words on a run in `folder` from what run.json holds: tables, accuracy, files."""
+    sections = [_folds(facts), _voices(facts), _accuracy(facts), _warnings(facts), _files(folder, facts), _next(facts)]
     return "\n\n".join(section for section in sections if section)
 
 
@@ -70,11 +70,11 @@ def _warnings(facts: dict) -> str:
     return "\n".join(lines)
 
 
-def _files(facts: dict) -> str:
+def _files(folder: Path, facts: dict) -> str:
     copy = Path(facts["submission"]["copy"])
     rows = [
         f"{shown(copy)}  {facts['submission']['rows']:,} rows, checked",
-        f"{shown(copy.parent / facts['run'])}/  run.json, models, probabilities, figures, report.html",
+        f"{shown(folder)}/  run.json, models, probabilities, figures, report.html",
     ]
     seconds, peak = facts["seconds"], facts.get("peak_memory_bytes")
     rows.append(f"{seconds:,.0f} s in all" + (f", {peak / 1e9:.2f} GB at most in one process" if peak else ""))

@@ -21,12 +21,13 @@ from digits.backend import (
     prepare_process,
     resolve_precision,
 )
+from digits.competition import CLASSES
 from digits.crossval import Job, cross_validate
 from digits.folds import split_folds
 from digits.paths import DATA, ROOT, SUBMISSIONS, written_whole
 from digits.recipes import Settings
+from digits.results import write_results
 from digits.runs import Part, Run, open_run
-from digits.submission import write_answers
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pandas", "scikit-learn", "mlxtend")
 _CODE = ("augment", "dataset", "ensemble", "fitting", "folds", "networks", "optimizers")
@@ -83,11 +84,7 @@ def train(
         processes = min(settings.jobs, len(jobs))
         threads = 1 if settings.deterministic else max(1, cpu_count() // processes)
         parts = cross_validate(run, jobs, source.train, source.test, processes, threads)
-        facts |= _results(run, source, parts)
-        answers = np.load(run.folder / "test_probabilities.npy").argmax(axis=1)
-        facts["submission"] = write_answers(
-            run.folder, answers, out or submissions / "submission.csv", leaked=source.leaked
-        )
+        facts |= _results(run, source, parts, out or submissions / "submission.csv")
         facts |= {
             "status": "finished",
             "seconds": round(time.perf_counter() - started, 1),
@@ -139,6 +136,7 @@ def _first_facts(run: Run, settings: Settings, source: dataset.Source, identity:
         "settings": {
             **dataclasses.asdict(settings),
             "recipe": settings.recipe.name,
+            "folds": settings.recipe.folds,
             "members": settings.recipe.members,
         },
         "identity": identity,
@@ -171,37 +169,25 @@ def _jobs(run: Run, settings: Settings, labels: np.ndarray, precision: str) -> l
     ]
 
 
-def _results(run: Run, source: dataset.Source, parts: list[Part]) -> dict:
+def _results(run: Run, source: dataset.Source, parts: list[Part], out: Path) -> dict:
     """Put the parts together on disk, and return what run.json says of them."""
     labels = source.train.labels
-    known = ensemble.out_of_fold(parts, len(labels))
-    test = ensemble.test_mean(parts)
-    for name, array in (("out_of_fold", known), ("test_probabilities", test)):
-        with written_whole(run.folder / f"{name}.npy") as temporary:
-            np.save(temporary, array)
+    known, test = ensemble.out_of_fold(parts, len(labels)), ensemble.test_mean(parts)
     _write_history(run, parts)
-    scored = ~np.isnan(known[:, 0])
-    total = scoring.accuracy(known[scored], labels[scored])
     rows = [_part_facts(part, labels) for part in parts]
     answers = test.argmax(axis=1)
     verdicts = [
         checks.check_probabilities(test),
         checks.check_not_constant(answers),
-        checks.check_class_shares(answers, np.bincount(labels, minlength=10)),
-        checks.check_confidence(known[scored], test),
+        checks.check_class_shares(answers, np.bincount(labels, minlength=CLASSES)),
+        checks.check_confidence(known[~np.isnan(known[:, 0])], test),
         checks.check_learned({part.label: row["accuracy"] for part, row in zip(parts, rows, strict=True)}),
     ]
-    facts = {
+    return {
         "folds": rows,
-        "out_of_fold": total.facts() | {"loss": scoring.log_loss(known[scored], labels[scored])},
-        "expected_score": scoring.expected_score(total),
         "checks": [dataclasses.asdict(verdict) for verdict in verdicts],
-        "test": {"rows": len(test), "class_counts": np.bincount(answers, minlength=10).tolist()},
+        **write_results(run.folder, source, known, test, out, leaked=source.leaked),
     }
-    if source.test.labels is not None:
-        held_out = scoring.accuracy(test, source.test.labels)
-        facts["test"] |= held_out.facts() | {"loss": scoring.log_loss(test, source.test.labels)}
-    return facts
 
 
 def _part_facts(part: Part, labels: np.ndarray) -> dict:

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from digits import scoring
+
+
+def test_the_standard_error_is_the_binomial_one():
+    accuracy = scoring.Accuracy(right=9_975, rows=10_000)
+    assert accuracy.standard_error == pytest.approx(0.0004994, abs=1e-6)
+    assert str(accuracy) == "99.75% ± 0.05% (25 of 10,000 wrong)"
+
+
+def test_accuracy_counts_the_rows_whose_largest_probability_is_the_label():
+    probabilities = np.eye(10, dtype=np.float32)[[1, 2, 3, 4]]
+    assert scoring.accuracy(probabilities, np.array([1, 2, 3, 9])) == scoring.Accuracy(3, 4)
+
+
+def test_log_loss_of_a_sure_wrong_answer_is_bounded():
+    assert scoring.log_loss(np.eye(10)[[0]], np.array([1])) == pytest.approx(-np.log(1e-7))
+
+
+def test_the_expected_score_is_less_sure_than_the_out_of_fold_accuracy():
+    accuracy = scoring.Accuracy(41_850, 42_000)
+    score = scoring.expected_score(accuracy)
+    assert score["low"] < score["middle"] == accuracy.value < score["high"]
+    assert score["high"] - score["low"] > 2 * 1.96 * accuracy.standard_error
+
+
+def test_mcnemar_looks_only_at_rows_on_which_one_of_two_is_right():
+    labels = np.zeros(100, int)
+    first, second = np.zeros(100, int), np.zeros(100, int)
+    first[:3] = 1
+    second[3:18] = 1
+    first[50] = second[50] = 5
+    found = scoring.mcnemar(first, second, labels)
+    assert (found.only_first_right, found.only_second_right, found.both_wrong) == (15, 3, 1)
+    assert found.p_value == pytest.approx(0.00754, abs=1e-4)
+
+
+def test_mcnemar_of_equal_answers_is_no_difference():
+    labels = np.arange(10)
+    assert scoring.mcnemar(labels, labels, labels).p_value == 1.0
