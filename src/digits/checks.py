@@ -1,11 +1,19 @@
 """Does a finished run make sense? Each check says what it saw, and a failed one is never silent."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
+from digits.backend import cpu_count, load_keras
 from digits.competition import CLASSES
+from digits.errors import KitError
+from digits.processes import run_fresh
+from digits.recipes import Tta
+
+ROWS_PREDICTED_AGAIN = 100
 
 
 @dataclass(frozen=True)
@@ -58,3 +66,43 @@ def check_learned(fold_accuracies: dict[str, float]) -> Check:
     return Check(
         "every network learned", not lost, f"did not: {', '.join(lost)}" if lost else f"median accuracy {usual:.2%}"
     )
+
+
+def check_all_trained(trained: int, failures: Mapping[str, str]) -> Check:
+    """Ask whether every network that the run should have came to its end."""
+    detail = "; ".join(f"{name}: {reason}" for name, reason in failures.items()) or f"all {trained}"
+    return Check("every network was trained", not failures, detail)
+
+
+def check_rows_in_order(
+    models: Sequence[Path], images: np.ndarray, probabilities: np.ndarray, tta: Tta, *, deterministic: bool = False
+) -> Check:
+    """Ask whether the saved models, in a fresh process, say of some test images what is written for their rows.
+
+    Args:
+        models: the .keras files whose mean was taken.
+        images: the test images uint8 (n, 28, 28).
+        probabilities: what was written of them, float32 (n, 10).
+        tta: the views whose mean was taken.
+        deterministic: whether to compute the same bits each time.
+    """
+    name = "the saved models say the same of each row"
+    rows = np.unique(np.linspace(0, len(images) - 1, ROWS_PREDICTED_AGAIN).astype(int))
+    try:
+        again = run_fresh(
+            predict_saved, list(models), images[rows], tta, threads=cpu_count(), deterministic=deterministic
+        )
+    except KitError as error:
+        return Check(name, False, f"it could not be asked: {error}")
+    worst = np.abs(again - probabilities[rows]).max(axis=1)
+    wrong = int((worst > 0.02).sum())  # bfloat16 on another number of threads moves them by some thousandths.
+    detail = f"{len(rows)} rows predicted again, {wrong} of them otherwise; {worst.max():.0e} off at most"
+    return Check(name, wrong == 0, detail)
+
+
+def predict_saved(models: Sequence[Path], images: np.ndarray, tta: Tta, say: Callable[[str], None]) -> np.ndarray:
+    """Return the mean probabilities float32 (n, 10) of saved models for images uint8 (n, 28, 28)."""
+    load_keras()
+    from digits.fitting import load_network, predict_probabilities
+
+    return np.mean([predict_probabilities(load_network(model), images, tta) for model in models], axis=0)

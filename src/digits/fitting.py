@@ -12,18 +12,15 @@ import numpy as np
 
 from digits import augment
 from digits.backend import backend_name
-from digits.errors import BadInput, KitError
+from digits.errors import BadInput, TrainingFailedError
 from digits.networks import CLASSES, INPUT_SHAPE, build_network
+from digits.npz import BrokenFileError, read_npz, write_npz
 from digits.optimizers import build_optimizer
-from digits.paths import shown, written_whole
+from digits.paths import shown
 from digits.recipes import Recipe, Tta
 
 PREDICT_BATCH = 500
 SETTLE_BATCHES = 40
-
-
-class TrainingFailedError(KitError):
-    """The loss stopped being a number; the message says when."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,18 +139,28 @@ class Fit:
 
     def save(self, path: Path) -> None:
         """Write the whole state: weights, optimizer, averages, random states, history."""
-        values = [keras.ops.convert_to_numpy(variable) for variable in self._variables()]
+        values = {f"variable_{i}": keras.ops.convert_to_numpy(value) for i, value in enumerate(self._variables())}
         history = json.dumps([dataclasses.asdict(epoch) for epoch in self.history])
-        with written_whole(path) as temporary:
-            np.savez(temporary, *values, epochs_done=self.epochs_done, history=history)
+        write_npz(path, values | {"epochs_done": self.epochs_done, "history": history})
 
     def load(self, path: Path) -> None:
-        """Take up the state that `save` wrote."""
-        with np.load(path, allow_pickle=False) as state:
-            for number, variable in enumerate(self._variables()):
-                variable.assign(state[f"arr_{number}"])
-            self.epochs_done = int(state["epochs_done"])
-            self.history = [Epoch(**epoch) for epoch in json.loads(str(state["history"]))]
+        """Take up the state that `save` wrote.
+
+        Raises:
+            BrokenFileError: if the file is damaged or another network's; nothing is taken up then.
+        """
+        state, variables = read_npz(path), self._variables()
+        try:
+            values = [state.pop(f"variable_{number}") for number in range(len(variables))]
+            history = [Epoch(**epoch) for epoch in json.loads(str(state.pop("history")))]
+            epochs_done = int(state.pop("epochs_done"))
+        except (ValueError, TypeError, KeyError) as error:
+            raise BrokenFileError(f"{shown(path)} is not a checkpoint ({error!r}).") from None
+        if state or [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+            raise BrokenFileError(f"{shown(path)} is a checkpoint of another network.")
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        self.epochs_done, self.history = epochs_done, history
 
     def _variables(self) -> list[keras.Variable]:
         return [*self._model.variables, *self._optimizer.variables]

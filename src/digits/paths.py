@@ -18,17 +18,41 @@ REFERENCE = SUBMISSIONS / "reference"
 def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well it replaces `path`, else it is removed.
 
-    Readers and a crash at any moment see the old file or the new one, never a part.
+    Readers, a crash and a loss of power at any moment see the old file or the new one, never a part.
+
+    Raises:
+        OSError: naming `path`, where it cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         yield temporary
-        with open(temporary, "rb+") as file:
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what `written_whole` left in `folder` when its process was killed."""
+    for path in folder.glob(".*.tmp*"):
+        path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the new name itself on the disk, so that files appear in the order in which they were written."""
+    with contextlib.suppress(OSError):  # Some file systems have no such thing for folders.
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def shown(path: Path) -> str:

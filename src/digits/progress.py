@@ -1,14 +1,26 @@
 """Progress a person can follow: a bar in a terminal, one line an epoch in a log."""
 
 import sys
+from collections.abc import Callable
 
 from tqdm import tqdm
+
+from digits.terminal import say as say_here
 
 
 class Progress:
     """Tell how the fitting of one network goes on."""
 
-    def __init__(self, label: str, epochs: int, images: int, *, live: bool, done: int = 0):
+    def __init__(
+        self,
+        label: str,
+        epochs: int,
+        images: int,
+        *,
+        live: bool,
+        done: int = 0,
+        say: Callable[[str], None] = say_here,
+    ):
         """Start.
 
         Args:
@@ -17,8 +29,9 @@ class Progress:
             images: how many an epoch has.
             live: whether to draw a bar, which only one process at a time can.
             done: epochs already done, when a run is taken up again.
+            say: takes the lines.
         """
-        self.label, self.epochs = label, epochs
+        self.label, self.epochs, self._say = label, epochs, say
         self._bar = None
         if live and sys.stdout.isatty():
             self._bar = tqdm(
@@ -26,7 +39,7 @@ class Progress:
                 dynamic_ncols=True, file=sys.stdout, leave=False, mininterval=0.3, smoothing=0.1,
             )  # fmt: skip
         elif done:
-            print(f"{label}: goes on after epoch {done} of {epochs}", flush=True)
+            say(f"{label}: goes on after epoch {done} of {epochs}")
 
     def batch(self, images: int) -> None:
         """Count the images of one batch."""
@@ -40,14 +53,13 @@ class Progress:
             self._bar.set_description(f"{self.label}, epoch {epoch.epoch}/{self.epochs}")
             self._bar.set_postfix_str(f"loss {epoch.loss:.3f}{held_out}")
             return
-        print(
+        self._say(
             f"{self.label}, epoch {epoch.epoch}/{self.epochs}: accuracy {epoch.accuracy:.2%}, loss {epoch.loss:.4f}"
-            f"{held_out}, {epoch.seconds:.1f} s, {epoch.images_per_second:,.0f} images/s",
-            flush=True,
+            f"{held_out}, {epoch.seconds:.1f} s, {epoch.images_per_second:,.0f} images/s"
         )
 
     def done(self, line: str) -> None:
         """Close the bar and leave one line."""
         if self._bar is not None:
             self._bar.close()
-        print(f"{self.label}: {line}", flush=True)
+        self._say(f"{self.label}: {line}")

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.errors import BadInput, KitError
-from digits.paths import SUBMISSIONS, shown, written_whole
+from digits.errors import BadInput, KitError, explain
+from digits.npz import BrokenFileError, read_npz, write_npz
+from digits.paths import SUBMISSIONS, remove_temporaries, shown, written_whole
 
 try:
     import fcntl
@@ -56,26 +58,21 @@ def part_name(fold: int, member: int) -> str:
 def save_part(path: Path, part: Part) -> None:
     """Write a part as .npz."""
     values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
-    values["history"] = json.dumps(part.history)
-    with written_whole(path) as temporary:
-        np.savez(temporary, **values)
+    write_npz(path, values | {"history": json.dumps(part.history)})
 
 
 def load_part(path: Path) -> Part:
     """Read a part that `save_part` wrote.
 
     Raises:
-        KitError: if the file is broken.
+        BrokenFileError: if the file is damaged.
     """
+    read = read_npz(path)
     try:
-        with np.load(path, allow_pickle=False) as values:
-            read = {name: values[name] for name in values.files}
-            return Part(
-                **{name: value if value.ndim else value.item() for name, value in read.items() if name != "history"},
-                history=json.loads(str(read["history"])),
-            )
-    except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
-        raise KitError(f"{shown(path)}: broken ({error}). Delete it, and the run trains this part again.") from None
+        values = {name: value if value.ndim else value.item() for name, value in read.items()}
+        return Part(**values | {"history": json.loads(values["history"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise BrokenFileError(f"{shown(path)} is not a part of a run ({error}).") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +137,7 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process.
+        """Hold the run for this process, and clear away what a process that was killed left half written.
 
         Raises:
             KitError: if another process holds it.
@@ -149,12 +146,30 @@ class Run:
             if fcntl is not None:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
+                except BlockingIOError:
                     raise KitError(
                         f"Run {self.name} is being worked on by another process. Wait for it, or start one under "
                         f"another name: --run NAME"
                     ) from None
+            for folder in (self.folder, self.parts_folder):
+                remove_temporaries(folder)
             yield
+
+
+@contextlib.contextmanager
+def resumable(run: Run) -> Iterator[None]:
+    """Tell, with whatever ends the work on `run` early, how to go on with it."""
+    remedy = f"What is finished is kept. Go on with: python src/train.py --run {run.name}"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Interrupted. {remedy}") from None
+    except OSError as error:
+        raise KitError(f"{explain(error)}\n{remedy}") from None
+    except BadInput:
+        raise
+    except KitError as error:
+        raise KitError(f"{error}\n{remedy}") from None
 
 
 def find_run(name_or_path: str, submissions: Path = SUBMISSIONS) -> Run:
@@ -206,7 +221,7 @@ def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) 
         raise BadInput(f"--run {name!r}: expected a name of letters, digits, '.', '_' and '-', other than 'reference'.")
     run = Run(submissions / name)
     if not (run.folder / RUN_JSON).exists():
-        return _new_run(run.folder), False
+        return _begin(run), False
     facts = run.facts()
     different = [
         f"{key} was {facts['identity'].get(key)!r} and is {identity.get(key)!r}"
@@ -221,10 +236,25 @@ def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) 
     return run, True
 
 
+def _begin(run: Run) -> Run:
+    """Make the folder of a run with a given name; one that was killed before it had a record may be there already."""
+    with contextlib.suppress(FileNotFoundError):
+        foreign = [path.name for path in run.folder.iterdir() if path.name != "parts" and not path.name.startswith(".")]
+        if foreign:
+            raise BadInput(
+                f"{shown(run.folder)} is no run (it holds {foreign[0]!r} and no {RUN_JSON}). "
+                f"Give the run another name: --run NAME"
+            )
+    run.parts_folder.mkdir(parents=True, exist_ok=True)
+    return run
+
+
 def _new_run(folder: Path) -> Run:
-    number, free = 1, folder
-    while free.exists() and any(free.iterdir()):
-        number += 1
-        free = folder.with_name(f"{folder.name}-{number}")
-    (free / "parts").mkdir(parents=True, exist_ok=True)
-    return Run(free)
+    """Make a folder of that name, or of that name and the first free number, which no other process can also get."""
+    for number in itertools.count(1):
+        run = Run(folder if number == 1 else folder.with_name(f"{folder.name}-{number}"))
+        with contextlib.suppress(FileExistsError):
+            run.folder.mkdir(parents=True)
+            run.parts_folder.mkdir()
+            return run
+    raise AssertionError("unreachable")

@@ -22,15 +22,16 @@ from digits.backend import (
     resolve_precision,
 )
 from digits.competition import CLASSES
-from digits.crossval import Job, cross_validate
+from digits.crossval import cross_validate
 from digits.folds import split_folds
+from digits.jobs import Job
 from digits.paths import DATA, ROOT, SUBMISSIONS, written_whole
 from digits.recipes import Settings
 from digits.results import write_results
-from digits.runs import Part, Run, open_run
+from digits.runs import Part, Run, open_run, resumable
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pandas", "scikit-learn", "mlxtend")
-_CODE = ("augment", "dataset", "ensemble", "fitting", "folds", "networks", "optimizers")
+_CODE = ("augment", "dataset", "ensemble", "fitting", "folds", "jobs", "networks", "optimizers")
 """The modules on which a run's probabilities depend."""
 
 
@@ -43,6 +44,7 @@ def train(
     run_name: str | None = None,
     out: Path | None = None,
     submissions: Path = SUBMISSIONS,
+    cluster: str | None = None,
 ) -> Run:
     """Train as `settings` say, and return the finished run.
 
@@ -54,6 +56,7 @@ def train(
         run_name: the run's name; a run of that name that was cut off goes on.
         out: where to copy the submission; None: submission.csv beside the runs.
         submissions: the folder of all runs.
+        cluster: the address of a Dask scheduler, whose workers do the training.
 
     Raises:
         BadInput: if the data or the settings cannot be used.
@@ -76,15 +79,15 @@ def train(
     if source.leaked and run_name is None:
         run_name = f"leaked-{settings.recipe.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     run, again = open_run(identity, run_name, submissions)
-    with run.locked():
+    with run.locked(), resumable(run):
         print(f"Run: {run.name}{' (taken up again)' if again else ''}: {_plan(settings, identity)}")
         facts = _first_facts(run, settings, source, identity, command)
         run.write_facts(facts)
         jobs = _jobs(run, settings, source.train.labels, identity["precision"])
         processes = min(settings.jobs, len(jobs))
         threads = 1 if settings.deterministic else max(1, cpu_count() // processes)
-        parts = cross_validate(run, jobs, source.train, source.test, processes, threads)
-        facts |= _results(run, source, parts, out or submissions / "submission.csv")
+        parts, failures = cross_validate(run, jobs, source.train, source.test, processes, threads, cluster)
+        facts |= _results(run, settings, source, parts, failures, out or submissions / "submission.csv")
         facts |= {
             "status": "finished",
             "seconds": round(time.perf_counter() - started, 1),
@@ -169,7 +172,9 @@ def _jobs(run: Run, settings: Settings, labels: np.ndarray, precision: str) -> l
     ]
 
 
-def _results(run: Run, source: dataset.Source, parts: list[Part], out: Path) -> dict:
+def _results(
+    run: Run, settings: Settings, source: dataset.Source, parts: list[Part], failures: dict[str, str], out: Path
+) -> dict:
     """Put the parts together on disk, and return what run.json says of them."""
     labels = source.train.labels
     known, test = ensemble.out_of_fold(parts, len(labels)), ensemble.test_mean(parts)
@@ -181,7 +186,15 @@ def _results(run: Run, source: dataset.Source, parts: list[Part], out: Path) -> 
         checks.check_not_constant(answers),
         checks.check_class_shares(answers, np.bincount(labels, minlength=CLASSES)),
         checks.check_confidence(known[~np.isnan(known[:, 0])], test),
+        checks.check_all_trained(len(parts), failures),
         checks.check_learned({part.label: row["accuracy"] for part, row in zip(parts, rows, strict=True)}),
+        checks.check_rows_in_order(
+            [run.model_path(part.fold, part.member) for part in parts],
+            source.test.images,
+            test,
+            settings.recipe.tta,
+            deterministic=settings.deterministic,
+        ),
     ]
     return {
         "folds": rows,
