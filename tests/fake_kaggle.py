@@ -217,7 +217,9 @@ def _handler(kaggle: FakeKaggle) -> type[BaseHTTPRequestHandler]:
                 self._send(302, b"", headers={"Location": f"http://localhost/storage/digit-recognizer.zip?{SIGNATURE}"})
                 return
             status, answer = kaggle.answer(method, json.loads(body or b"{}"))
-            if fault:
+            if fault and fault.short is not None:
+                self._send(status, json.dumps(answer).encode(), "application/json", short=fault.short)
+            elif fault:
                 self._fail(fault)
             else:
                 self._json(status, answer)

@@ -147,7 +147,7 @@ def describe(error: BaseException, secrets: tuple[str, ...]) -> dict:
     facts = {"kind": "other", "text": without_secrets(str(error), secrets) or type(error).__name__}
     if response is not None:
         facts |= {"kind": "http", "status": response.status_code, "retry_after": response.headers.get("Retry-After")}
-        with contextlib.suppress(ValueError, AttributeError):
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
             facts["status"] = max(facts["status"], int(response.json().get("code") or 0))
     elif isinstance(error, json.JSONDecodeError):
         facts |= {"kind": "unreadable"}
@@ -160,7 +160,7 @@ def describe(error: BaseException, secrets: tuple[str, ...]) -> dict:
     return facts
 
 
-def answer(request: dict) -> dict:
+def reply_to(request: dict) -> dict:
     """Make one call; return {"value": …} or {"error": …}."""
     try:
         from kaggle import api
@@ -182,7 +182,7 @@ def main() -> None:
     last_resort.daemon = True
     last_resort.start()
     with contextlib.redirect_stdout(io.StringIO()):
-        reply = answer(request)
+        reply = reply_to(request)
     print(json.dumps(reply))
 
 

@@ -19,6 +19,8 @@ from digits.paths import shown
 
 CHILD = Path(__file__).with_name("kaggle_child.py")
 REQUIREMENT = "kaggle>=2.2.4,<3"
+BEFORE_SUBMITTING = ("IntrospectToken", "GenerateAccessToken", "StartSubmissionUpload")
+"""The client's calls that come before the one that submits; an error of an unknown call may be of that one."""
 Answer = TypeVar("Answer")
 
 
@@ -109,7 +111,7 @@ def run_client(call: str, patience: Patience, **arguments: Any) -> Any:
         process.kill()
         process.wait()
     if "error" in reply:
-        raise _failure(**reply["error"])
+        raise _failure(call, **reply["error"])
     return reply["value"]
 
 
@@ -124,7 +126,7 @@ def _output(process: subprocess.Popen, longest: float, folder: Path | None, stal
             return process.communicate(timeout=0.2)[0]
         except subprocess.TimeoutExpired:
             now, size_before = time.monotonic(), size
-            size = sum(file.stat().st_size for file in folder.iterdir())
+            size = _size(folder)
             if size != size_before:
                 grew = now
             if now - grew > stall_seconds:
@@ -133,8 +135,16 @@ def _output(process: subprocess.Popen, longest: float, folder: Path | None, stal
                 raise subprocess.TimeoutExpired(process.args, longest) from None
 
 
+def _size(folder: Path) -> int:
+    size = 0
+    for file in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the client has just removed its resume marker
+            size += file.stat().st_size
+    return size
+
+
 def _failure(
-    kind: str, text: str, status: int | None = None, method: str = "", retry_after: str | None = None
+    call: str, kind: str, text: str, status: int | None = None, method: str = "", retry_after: str | None = None
 ) -> KitError:
     """Return the exception for an error that the child reports."""
     if kind == "missing":
@@ -143,22 +153,24 @@ def _failure(
     if kind == "credentials" or status == 401:
         source = find_credentials(os.environ).source
         return KaggleRefused(f"Kaggle does not accept the credentials of {source}. Make a new token: {TOKEN_PAGE}")
-    if kind == "unreadable":
-        return KitError(f"The answer is not Kaggle's (a login page of the network, or a proxy?): {text}")
+    maybe_submitted = call == "submit" and method not in BEFORE_SUBMITTING
+    if status is None and kind != "connection":
+        what = f"The kaggle client failed: {text.rstrip('.')}."
+        if kind == "unreadable":
+            what = f"The answer is not Kaggle's (a login page of the network, or a proxy?): {text.rstrip('.')}."
+        return UnreachableError(what, maybe_submitted=True) if maybe_submitted else KitError(what)
     if status == 429:
         wait = _seconds(retry_after)
         asked = "" if wait is None else f" for {wait:.0f} s"
         return UnreachableError(f"Kaggle asks to slow down{asked} (HTTP 429).", retry_after=wait)
-    if kind == "connection" or (status or 0) >= 500:
+    if status is None or status >= 500:
         what = f"Kaggle is in trouble (HTTP {status})." if status else "The connection to Kaggle failed."
-        return UnreachableError(what, maybe_submitted=method == "CreateSubmission")
+        return UnreachableError(what, maybe_submitted=maybe_submitted)
     if status == 403:
         return KaggleRefused(f"Kaggle forbids it ({text}). Have you accepted the competition's rules? {PAGE}/rules")
     if status == 404:
         return KitError(f"Kaggle does not find it ({text}). Look at {PAGE}")
-    if status:
-        return KaggleRefused(f"Kaggle refuses it (HTTP {status}): {text}")
-    return KitError(f"The kaggle client failed: {text}")
+    return KaggleRefused(f"Kaggle refuses it (HTTP {status}): {text}")
 
 
 def _seconds(retry_after: str | None) -> float | None:
