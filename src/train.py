@@ -1,6 +1,7 @@
 """Train networks on digits and write a checked submission: `python src/train.py --folds 5`."""
 
 import argparse
+import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
@@ -8,6 +9,12 @@ from pathlib import Path
 
 from digits.errors import BadInput, front_door
 from digits.recipes import NETWORKS, RECIPES, Settings, Tta
+
+WHAT = (
+    *("recipe", "folds", "members", "epochs", "network", "seed", "precision", "no_tta"),
+    *("source", "limit", "allow_leak", "deterministic"),
+)
+"""The flags that say what to train, which a run's record says too."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -20,30 +27,28 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     what = parser.add_argument_group("what to train").add_argument
-    what("--recipe", choices=RECIPES, default="standard", help="network and settings (default: standard)")
+    what("--recipe", choices=RECIPES, help="network and settings (default: standard)")
     what("--folds", type=int, metavar="K", help="stratified folds; 1: one 90/10 split (default: the recipe's)")
     what("--members", type=int, metavar="M", help="networks a fold, averaged (default: the recipe's)")
     what("--epochs", type=int, metavar="N", help="times through the data (default: the recipe's)")
     what("--network", nargs="+", choices=NETWORKS, metavar="NAME", help=f"the members', in turn: {', '.join(NETWORKS)}")
-    what(
-        "--seed", type=int, default=0, metavar="S", help="of weights, order and warps; folds stay the same (default: 0)"
-    )
+    what("--seed", type=int, metavar="S", help="of weights, order and warps; folds stay the same (default: 0)")
     what(
         "--precision", choices=("auto", "float32", "mixed_bfloat16"), help="of the computation (default: the recipe's)"
     )
     what("--no-tta", action="store_true", help="predict each image once, as it is")
     data = parser.add_argument_group("on what").add_argument
-    data(
-        "--source", choices=("auto", "kaggle", "keras", "sample"), default="auto", help="auto: kaggle, else the sample"
-    )
+    data("--source", choices=("auto", "kaggle", "keras", "sample"), help="auto (the default): kaggle, else the sample")
     data("--data-dir", type=Path, metavar="DIR", help="where the competition's files are (default: data/)")
     data("--test", type=Path, metavar="FILE", help="a CSV of images to predict instead of the source's own")
     data("--limit", type=int, metavar="N", help="train on N images only")
     data("--allow-leak", action="store_true", help="train on test images if you must: marked, and never submitted")
     how = parser.add_argument_group("how").add_argument
-    how("--run", metavar="NAME", help="name the run, or go on with the one of that name")
+    how("--run", metavar="NAME", help="name the run, or go on with the one of that name; alone, with its own settings")
+    how("--from-run", metavar="FILE", help="repeat the run of this run.json, with all settings of its record")
     how("--out", type=Path, metavar="FILE", help="copy the submission here (default: submissions/submission.csv)")
-    how("--jobs", type=int, default=1, metavar="J", help="networks trained at a time (default: 1)")
+    how("--jobs", type=int, metavar="J", help="networks trained at a time (default: 1)")
+    how("--cluster", metavar="ADDRESS", help="train on the Dask cluster whose scheduler is at tcp://HOST:PORT")
     how("--deterministic", action="store_true", help="the same bytes from the same command on the same machine; slower")
     how("--export", choices=("h5",), help="also save the first network in the classic form, mnistModel2.h5")
     return parser.parse_args(argv)
@@ -59,7 +64,7 @@ def settings_of(flags: argparse.Namespace) -> Settings:
         value = getattr(flags, name)
         if value is not None and value < least:
             raise BadInput(f"--{name} {value}: expected a whole number from {least} up.")
-    recipe = RECIPES[flags.recipe].changed(
+    recipe = RECIPES[flags.recipe or "standard"].changed(
         folds=flags.folds,
         members=flags.members or (len(flags.network) if flags.network else None),
         epochs=flags.epochs,
@@ -68,7 +73,7 @@ def settings_of(flags: argparse.Namespace) -> Settings:
         tta=Tta() if flags.no_tta else None,
     )
     named = ("seed", "source", "limit", "deterministic", "jobs", "allow_leak")
-    return Settings(recipe=recipe, **{name: getattr(flags, name) for name in named})
+    return Settings(recipe, **{name: getattr(flags, name) for name in named if getattr(flags, name) is not None})
 
 
 @front_door
@@ -76,20 +81,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train, and say what came of it."""
     flags = parse(argv)
     settings = settings_of(flags)
-    from digits import summary, training
+    from digits import records, summary, training
     from digits.paths import DATA
 
+    given = [f"--{name.replace('_', '-')}" for name in WHAT if getattr(flags, name) not in (None, False)]
+    again = records.repeated(flags.from_run, flags.run, given)
+    if again:
+        settings = dataclasses.replace(again.settings, jobs=settings.jobs)
     run = training.train(
         settings,
         command=shlex.join(["python", "src/train.py", *(sys.argv[1:] if argv is None else argv)]),
-        data_dir=flags.data_dir or DATA,
-        test_file=flags.test,
+        data_dir=flags.data_dir or (again.data_dir if again else DATA),
+        test_file=flags.test or (again.test_file if again else None),
         run_name=flags.run,
         out=flags.out,
+        cluster=flags.cluster,
     )
     if flags.export:
         training.export_h5(run)
     print(f"\n{summary.of_run(run.folder, run.facts())}")
+    if flags.from_run:
+        print(f"\n{records.compare(run, records.find_run(flags.from_run))}")
 
 
 if __name__ == "__main__":

@@ -222,18 +222,22 @@ def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) 
     run = Run(submissions / name)
     if not (run.folder / RUN_JSON).exists():
         return _begin(run), False
-    facts = run.facts()
-    different = [
-        f"{key} was {facts['identity'].get(key)!r} and is {identity.get(key)!r}"
-        for key in sorted(facts["identity"].keys() | identity.keys())
-        if facts["identity"].get(key) != identity.get(key)
-    ]
+    different = differences(run.facts()["identity"], identity)
     if different:
         raise BadInput(
             f"Run {name} cannot be taken up, for it was another: {'; '.join(different)}. "
             f"Give the new run a name of its own (--run), or delete {shown(run.folder)}."
         )
     return run, True
+
+
+def differences(before: dict, now: dict) -> list[str]:
+    """Return in words how two runs' identities differ, item by item."""
+    return [
+        f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
 
 
 def _begin(run: Run) -> Run:

@@ -82,6 +82,10 @@ def train(
     with run.locked(), resumable(run):
         print(f"Run: {run.name}{' (taken up again)' if again else ''}: {_plan(settings, identity)}")
         facts = _first_facts(run, settings, source, identity, command)
+        facts["settings"] |= {
+            "data_dir": None if data_dir == DATA else str(data_dir.absolute()),
+            "test_file": None if test_file is None else str(test_file.absolute()),
+        }
         run.write_facts(facts)
         jobs = _jobs(run, settings, source.train.labels, identity["precision"])
         processes = min(settings.jobs, len(jobs))
