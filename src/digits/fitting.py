@@ -20,7 +20,7 @@ from digits.paths import shown
 from digits.recipes import Recipe, Tta
 
 PREDICT_BATCH = 500
-SETTLE_BATCHES = 40
+SETTLE_BATCHES = 20
 
 
 @dataclasses.dataclass(frozen=True)

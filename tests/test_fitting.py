@@ -1,0 +1,203 @@
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from digits.backend import load_keras
+from digits.errors import BadInput
+from digits.recipes import Augmentation, Recipe, Tta
+
+load_keras()
+
+from keras import layers  # noqa: E402 after the quiet import of Keras
+
+from digits import augment, fitting, networks, optimizers  # noqa: E402
+
+
+def tiny():
+    """Build a network with all that can go wrong in a fit, norm and dropout, and next to no work."""
+    images, x = networks._images()
+    x = networks._block(layers.MaxPooling2D(2)(x), 8, 5, pool=True)
+    x = layers.Dropout(0.1)(layers.Flatten()(x))
+    return networks._classifier("tiny", images, layers.Dense(10)(x))
+
+
+networks.NETWORKS["tiny"] = tiny
+
+TINY = Recipe(
+    name="tiny",
+    networks=("tiny",),
+    epochs=4,
+    batch_size=32,
+    learning_rate=2e-2,
+    weight_decay=0.01,
+    label_smoothing=0.05,
+    augmentation=Augmentation(rotation_degrees=5, shift_pixels=1),
+    ema=0.9,
+)
+
+
+def made_digits(count, seed=0):
+    """Return images of ten plain patterns with noise, uint8 (count, 28, 28), and their labels."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count, dtype=np.uint8) % 10
+    images = random.integers(0, 40, (count, 28, 28), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[4 + 2 * label : 8 + 2 * label, 4:24] = 220
+    return images, labels
+
+
+def fitted(recipe=TINY, epochs=4, seed=(0, 1, 1)):
+    fit = fitting.Fit(recipe, recipe.networks[0], *made_digits(320), seed)
+    while fit.epochs_done < epochs:
+        fit.history.append(fit.run_epoch())
+    return fit
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return fitted()
+
+
+def test_a_network_learns(whole):
+    images, labels = made_digits(100, seed=1)
+    probabilities = fitting.predict_probabilities(fitted().finish(), images)
+    assert (probabilities.argmax(axis=1) == labels).mean() > 0.9
+    assert probabilities.dtype == np.float32
+
+
+def test_the_same_seed_gives_the_same_network_and_another_seed_another(whole):
+    images, _ = made_digits(20, seed=2)
+    first, again, other = (
+        fitting.predict_probabilities(fit.network, images) for fit in (whole, fitted(), fitted(seed=(1, 1, 1)))
+    )
+    assert np.allclose(first, again, atol=1e-5)
+    assert not np.allclose(first, other, atol=1e-3)
+
+
+def test_a_fit_taken_up_again_ends_where_an_uninterrupted_one_does(whole, tmp_path):
+    cut_off = fitted(epochs=3)
+    cut_off.save(tmp_path / "state.npz")
+    again = fitting.Fit(TINY, "tiny", *made_digits(320), (0, 1, 1))
+    again.load(tmp_path / "state.npz")
+    again.history.append(again.run_epoch())
+    assert [epoch.epoch for epoch in again.history] == [1, 2, 3, 4]
+    images, _ = made_digits(20, seed=2)
+    said = [fitting.predict_probabilities(fit.network, images) for fit in (whole, again)]
+    assert np.allclose(*said, atol=1e-5)
+
+
+def test_a_loss_that_is_no_number_stops_the_fit_and_says_when():
+    wild = TINY.changed(learning_rate=1e30, schedule="constant", optimizer="sgd", ema=0.0)
+    with pytest.raises(fitting.TrainingFailedError, match="the loss was nan in epoch"):
+        fitted(wild)
+
+
+def test_averaged_weights_differ_from_the_last_ones_and_answer_well():
+    fit = fitted(TINY.changed(ema=0.99))
+    last = [weight.copy() for weight in fit.network.get_weights()]
+    images, labels = made_digits(100, seed=1)
+    averaged = fit.finish()
+    assert any(not np.allclose(*pair) for pair in zip(last, averaged.get_weights(), strict=True))
+    assert (fitting.predict_probabilities(averaged, images).argmax(axis=1) == labels).mean() > 0.9
+
+
+def test_clean_epochs_see_the_images_as_they_are():
+    fit = fitting.Fit(TINY.changed(clean_epochs=1), "tiny", *made_digits(64), (0,))
+    order = np.arange(64)
+    assert not np.array_equal(fit._draw_warps(np.random.default_rng(0), order), augment.still(64))
+    fit.epochs_done = 3
+    assert np.array_equal(fit._draw_warps(np.random.default_rng(0), order), augment.still(64))
+
+
+def test_tta_averages_its_views():
+    network = fitted(epochs=1).network
+    images, _ = made_digits(7)
+    tta = fitting.predict_probabilities(network, images, Tta(shift_pixels=1))
+    alone = fitting.predict_probabilities(network, images)
+    assert len(fitting.tta_warps(Tta(shift_pixels=1, rotation_degrees=8))) == 7
+    assert tta.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert not np.allclose(tta, alone, atol=1e-4)
+
+
+def test_one_cycle_rises_to_its_peak_and_falls_to_nothing():
+    rates = np.array([float(optimizers.OneCycle(1.0, 100, 0.2)(step)) for step in range(100)])
+    assert rates[0] < 0.06
+    assert rates.max() == pytest.approx(1, abs=0.02)
+    assert rates.argmax() in (19, 20)
+    assert rates[-1] < 0.001
+
+
+@pytest.mark.parametrize("schedule", ["constant", "exponential", "steps"])
+def test_schedules_begin_at_their_peak(schedule):
+    rates = optimizers.learning_rates(TINY.changed(schedule=schedule, epochs=20), steps_per_epoch=10)
+    assert float(rates if isinstance(rates, float) else rates(0)) == pytest.approx(2e-2)
+
+
+@pytest.mark.parametrize("settings", [{"schedule": "wild"}, {"optimizer": "wild"}])
+def test_unknown_schedules_and_optimizers_are_refused_by_name(settings):
+    with pytest.raises(ValueError, match="'wild'; expected"):
+        optimizers.build_optimizer(TINY.changed(**settings), 10)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "muon"])
+def test_every_optimizer_trains(optimizer):
+    fit = fitted(TINY.changed(optimizer=optimizer, learning_rate=1e-3, epochs=2), epochs=2)
+    assert fit.history[1].loss < fit.history[0].loss
+
+
+def test_a_saved_network_that_is_none_is_refused(tmp_path):
+    (tmp_path / "fold-1.keras").write_bytes(b"not a model")
+    with pytest.raises(BadInput, match=r"fold-1\.keras: not a model that Keras loads safely"):
+        fitting.load_network(tmp_path / "fold-1.keras")
+
+
+def test_a_network_of_other_shapes_is_refused(tmp_path):
+    import keras
+
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(tmp_path / "other.keras")
+    with pytest.raises(BadInput, match="expected a network from images"):
+        fitting.load_network(tmp_path / "other.keras")
+
+
+ON_ANOTHER_BACKEND = """
+import json, sys
+from digits.backend import load_keras
+load_keras()
+import test_fitting as own, numpy as np
+from digits import augment, fitting
+images, labels = own.made_digits(320)
+warps = augment.draw_warps(np.random.default_rng(3), augment.ink_margins(images[:4]), own.TINY.augmentation)
+warped = np.asarray(augment.Warp()(images[:4, ..., None], warps))
+fit = own.fitted()
+said = fitting.predict_probabilities(fit.finish(), own.made_digits(100, seed=1)[0])
+right = float((said.argmax(axis=1) == own.made_digits(100, seed=1)[1]).mean())
+json.dump({"warped": warped.tolist(), "right": right}, sys.stdout)
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax"])
+def test_another_backend_warps_the_same_pixels_and_learns_as_well(backend):
+    pytest.importorskip(backend)
+    paths = os.pathsep.join(str(Path(__file__).parents[1] / name) for name in ("src", "tests"))
+    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": paths}
+    run = subprocess.run(
+        [sys.executable, "-c", ON_ANOTHER_BACKEND], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    said = json.loads(run.stdout)
+    images, _ = made_digits(320)
+    warps = augment.draw_warps(np.random.default_rng(3), augment.ink_margins(images[:4]), TINY.augmentation)
+    own = np.asarray(augment.Warp()(images[:4, ..., np.newaxis], warps))
+    assert np.allclose(own, np.array(said["warped"]), atol=0.05)
+    assert said["right"] > 0.9
+
+
+def test_a_recipe_changes_only_what_is_given():
+    assert TINY.changed(epochs=None) == TINY
+    assert dataclasses.asdict(TINY.changed(epochs=9))["epochs"] == 9

@@ -1,0 +1,59 @@
+import re
+
+import numpy as np
+import pytest
+
+from digits import networks, recipes
+from digits.backend import load_keras
+
+load_keras()
+
+
+@pytest.mark.parametrize("name", recipes.NETWORKS)
+def test_a_network_says_ten_probabilities_of_an_image_of_bytes(name):
+    network = networks.build_network(name)
+    images = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), dtype=np.uint8)
+    probabilities = network.predict_on_batch(images)
+    assert probabilities.shape == (2, 10)
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", recipes.NETWORKS)
+def test_a_docstring_states_the_true_weights_and_multiply_adds(name):
+    said = re.search(r"([\d,]+) weights, ([\d.]+) M multiply-adds", networks.NETWORKS[name].__doc__)
+    network = networks.build_network(name)
+    assert int(said[1].replace(",", "")) == network.count_params()
+    assert float(said[2]) == round(networks.multiply_adds(network) / 1e6, 1)
+
+
+def test_recipes_know_the_networks_names():
+    assert [name for name in networks.NETWORKS if name != "tiny"] == list(recipes.NETWORKS)
+    assert all(set(recipe.networks) <= set(recipes.NETWORKS) for recipe in recipes.RECIPES.values())
+
+
+def test_a_network_in_bfloat16_still_gives_float32_and_leaves_the_policy_as_it_was():
+    import keras
+
+    network = networks.build_network("compact", "mixed_bfloat16")
+    assert network.predict_on_batch(np.zeros((1, 28, 28, 1), np.uint8)).dtype == np.float32
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_the_fused_norm_trains_as_keras_own_does():
+    import keras
+
+    inputs = np.random.default_rng(0).normal(3, 2, (8, 5, 5, 4)).astype(np.float32)
+    fused, own = networks.FusedBatchNormalization(), keras.layers.BatchNormalization()
+    said = [keras.ops.convert_to_numpy(layer(inputs, training=True)) for layer in (fused, own)]
+    assert np.allclose(said[0], said[1], atol=1e-4)
+    assert np.allclose(fused.moving_mean, own.moving_mean, atol=1e-6)
+    # The fused op's variance is that of a sample, n / (n - 1) times Keras's.
+    assert np.allclose(fused.moving_variance, own.moving_variance, rtol=0.01)
+
+
+def test_the_plain_twin_answers_alike_and_is_of_keras_layers_alone():
+    network = networks.build_network("compact")
+    images = np.random.default_rng(1).integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
+    twin = networks.plain(network)
+    assert all(type(layer).__module__.startswith("keras.") for layer in twin.layers)
+    assert np.allclose(network.predict_on_batch(images), twin.predict_on_batch(images), atol=1e-6)
