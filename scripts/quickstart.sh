@@ -4,5 +4,8 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 environment requirements.txt
-"$python" "$kit/src/download.py" --if-possible
-"$python" "$kit/src/train.py" "$@"
+case " $* " in
+  *" --source"* | *" --data-dir"* | *" --help "* | *" -h "*) ;; # The user says where the data are.
+  *) "$python" "$kit/src/download.py" --if-possible ;;
+esac
+exec "$python" "$kit/src/train.py" "$@"

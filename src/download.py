@@ -21,6 +21,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--zip", type=Path, metavar="FILE", help="use this file (zip, .csv, .csv.zip, .csv.gz); no network"
     )
     parser.add_argument("--data-dir", type=Path, default=DATA, metavar="DIR", help="where to put the files")
+    parser.add_argument("--if-possible", action="store_true", help="without credentials, say so and end well")
     return parser.parse_args(argv)
 
 
@@ -33,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if flags.zip:
         downloading.install(flags.zip, flags.data_dir)
     else:
-        downloading.fetch(flags.data_dir, kaggle_cli.Kaggle())
+        fetch = downloading.fetch_if_possible if flags.if_possible else downloading.fetch
+        fetch(flags.data_dir, kaggle_cli.Kaggle())
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Bring the competition's files into the data folder: whole and checked, or not at all."""
 
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from digits import archive
 from digits.competition import ARCHIVE, TEST, TRAIN
-from digits.credentials import PAGE
-from digits.errors import BadInput, KitError
+from digits.credentials import PAGE, find_credentials
+from digits.errors import BadInput, KaggleRefused, KitError
 from digits.kaggle_cli import Kaggle
 from digits.paths import shown
 
@@ -42,6 +43,17 @@ def fetch(data_dir: Path, kaggle: Kaggle, say: Callable[[str], None] = print) ->
         f"what Kaggle sent is not the data: {reason}\nNo good file in {shown(data_dir)} was replaced. Try again later, "
         f"or fetch the zip with a browser from {PAGE}/data, then: scripts/download.sh --zip FILE"
     )
+
+
+def fetch_if_possible(data_dir: Path, kaggle: Kaggle, say: Callable[[str], None] = print) -> None:
+    """Do as `fetch`, but where there are neither credentials nor a file to use, say so in one line and let it be."""
+    if not archive.is_complete(data_dir) and not (data_dir / ARCHIVE).is_file():
+        try:
+            find_credentials(os.environ)
+        except KaggleRefused:
+            say("No Kaggle credentials found, so this runs on the embedded sample (scripts/download.sh tells more).")
+            return
+    fetch(data_dir, kaggle, say)
 
 
 def install(file: Path, data_dir: Path, say: Callable[[str], None] = print) -> None:
