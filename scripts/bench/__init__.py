@@ -1,0 +1,1 @@
+"""What benchmark.py and ablate.py measure, each thing in a process of its own."""

@@ -1,0 +1,140 @@
+"""The kit itself, as the benchmark and the ablation run it."""
+
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bench import trial_networks
+from bench.reading import arrays, held_out_split
+from digits.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process, resolve_precision
+from digits.recipes import Augmentation, Recipe, Settings, Tta
+
+
+class FirstBatchError(Exception):
+    """Raised to stop a fit at its first batch."""
+
+
+def recipe_of(options: dict) -> Recipe:
+    """Return the recipe that stands in the options as `dataclasses.asdict` gave it."""
+    plain = options["recipe"]
+    return Recipe(
+        **{
+            **plain,
+            "networks": tuple(plain["networks"]),
+            "augmentation": Augmentation(**plain["augmentation"]),
+            "tta": Tta(**plain["tta"]),
+        }
+    )
+
+
+def _start(recipe: Recipe) -> str:
+    """Load Keras as the kit does, with the networks on trial where one is asked for, and return the precision."""
+    prepare_process(cpu_count(), deterministic=False)
+    load_keras()
+    if recipe.networks[0] in trial_networks.NAMES:
+        trial_networks.register()
+    return resolve_precision(recipe.precision)
+
+
+def first_batch(options: dict) -> dict:
+    """Time from the start of this process to the end of the first batch, the CSVs cached before."""
+    recipe = recipe_of(options)
+    from digits import dataset
+    from digits.folds import split_folds
+
+    source = dataset.load("kaggle", Path(options["folder"]) / "csv")
+    rows = split_folds(source.train.labels, folds=1, seed=0)[0][0]
+    precision = _start(recipe)
+    from digits.fitting import Fit
+
+    def stop(images):
+        raise FirstBatchError
+
+    fit = Fit(recipe, recipe.networks[0], source.train.images[rows], source.train.labels[rows], (0,), precision)
+    try:
+        fit.run_epoch(stop)
+    except FirstBatchError:
+        return {"seconds": time.time() - options["started"]}
+    raise RuntimeError("the fit ended without a batch")
+
+
+def train(options: dict) -> dict:
+    """Measure images a second over `epochs` epochs, after one to warm up."""
+    recipe = recipe_of(options)
+    precision = _start(recipe)
+    from digits.fitting import Fit
+
+    images, labels, _, _ = held_out_split(options)
+    epochs = options["epochs"]
+    recipe = recipe.changed(epochs=epochs + 1)
+    fit = Fit(recipe, recipe.networks[0], images, labels, (options["seed"],), precision)
+    fit.run_epoch()
+    started = time.perf_counter()
+    done = [fit.run_epoch() for _ in range(epochs)]
+    seconds = time.perf_counter() - started
+    return {
+        "images_per_second": sum(epoch.images_per_second * epoch.seconds for epoch in done) / seconds,
+        "precision": precision,
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+
+
+def fit(options: dict) -> dict:
+    """Fit the recipe on nine tenths, and score the rest under each of the options' `ttas` (default: the recipe's).
+
+    The seconds are of the whole fit, building and compiling included; loading Keras, reading and scoring are not.
+    """
+    recipe = recipe_of(options)
+    precision = _start(recipe)
+    from digits import scoring
+    from digits.fitting import Fit, predict_probabilities
+
+    images, labels, held_out, held_out_labels = held_out_split(options)
+    started = time.perf_counter()
+    fitted = Fit(recipe, recipe.networks[0], images, labels, (options["seed"], 1, 1), precision)
+    while fitted.epochs_done < recipe.epochs:
+        fitted.run_epoch()
+    network = fitted.finish()
+    seconds = time.perf_counter() - started
+    scores = []
+    for tta in options.get("ttas", [dataclasses.asdict(recipe.tta)]):
+        said = predict_probabilities(network, held_out, Tta(**tta))
+        accuracy = scoring.accuracy(said, held_out_labels).value
+        scores.append({"tta": tta, "accuracy": accuracy, "log_loss": scoring.log_loss(said, held_out_labels)})
+    return {"seconds": seconds, "scores": scores, "trace": [[seconds, scores[0]["accuracy"]]]}
+
+
+def predict(options: dict) -> dict:
+    """Predict all test images, in a network with fresh weights, with the options' `tta`; compiling included."""
+    recipe = recipe_of(options)
+    precision = _start(recipe)
+    from digits.fitting import predict_probabilities
+    from digits.networks import build_network
+
+    _, _, images = arrays(options)
+    network = build_network(recipe.networks[0], precision)
+    started = time.perf_counter()
+    probabilities = predict_probabilities(network, images, Tta(**options["tta"]))
+    seconds = time.perf_counter() - started
+    if probabilities.shape != (len(images), 10) or not np.isfinite(probabilities).all():
+        raise RuntimeError(f"the kit predicted {probabilities.shape}")
+    return {"seconds": seconds, "images": len(images)}
+
+
+def memory(options: dict) -> dict:
+    """Run a whole training command, data from the CSVs, and return the most memory that one of its processes held."""
+    from digits.training import train as train_all
+
+    recipe = recipe_of(options).changed(folds=options["folds"])
+    with tempfile.TemporaryDirectory() as folder:
+        run = train_all(
+            Settings(recipe=recipe, source="kaggle"),
+            command="the benchmark",
+            data_dir=Path(options["folder"]) / "csv",
+            submissions=Path(folder),
+        )
+        facts = run.facts()
+    return {"bytes": facts["peak_memory_bytes"], "seconds": facts["seconds"]}

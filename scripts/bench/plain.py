@@ -1,0 +1,249 @@
+"""What a user could run instead of the kit, in plain Keras."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from bench.kit import recipe_of
+from bench.reading import arrays, held_out_split
+from digits.backend import backend_name, load_keras, peak_memory_bytes
+
+SCORE_BATCH = 500
+
+
+def scaled(images: np.ndarray) -> np.ndarray:
+    """Return images uint8 (n, 28, 28) as the float32 (n, 28, 28, 1) in 0-1 of every tutorial."""
+    return images[..., np.newaxis].astype("float32") / 255
+
+
+def original_network():
+    """Build the CNN of the original README, as it stands there."""
+    import keras
+    from keras import layers
+
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Dropout(0.25),
+            layers.Flatten(),
+            layers.Dense(128, activation="relu"),
+            layers.Dropout(0.5),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+def keras_augmentation(recipe) -> list:
+    """Return Keras's own layers for the recipe's augmentation; they take images in 0-1."""
+    from keras import layers
+
+    augmentation, blank = recipe.augmentation, {"fill_mode": "constant", "fill_value": 0.0}
+    shift, slant = augmentation.shift_pixels / 28, math.tan(math.radians(augmentation.shear_degrees))
+    return [
+        layers.RandomRotation(augmentation.rotation_degrees / 360, **blank),
+        layers.RandomTranslation(shift, shift, **blank),
+        layers.RandomZoom(augmentation.zoom, augmentation.zoom, **blank),
+        layers.RandomShear(x_factor=slant, **blank),
+    ]
+
+
+def network_of(recipe, augmented: bool):
+    """Build the recipe's network of Keras's own layers for images in 0-1, with Keras's augmentation before it."""
+    import keras
+    from keras import layers
+
+    from digits.networks import build_network, plain
+
+    inner = plain(build_network(recipe.networks[0]))
+    images = x = keras.Input((28, 28, 1))
+    for layer in keras_augmentation(recipe) if augmented else []:
+        x = layer(x)
+    network = keras.Model(images, inner(layers.Rescaling(255.0)(x)))
+    network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=_jit())
+    return network
+
+
+def _jit() -> bool:
+    return backend_name() == "jax"
+
+
+def batches(tensors: tuple, targets: np.ndarray, batch_size: int):
+    """Return shuffled batches as a tf.data.Dataset whose autotuning is off.
+
+    Its thread sleeps, twice as long each time, before it lets go of a dataset (TensorFlow 2.21).
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    tensors, targets = tuple(tf.constant(tensor) for tensor in tensors), tf.constant(targets)
+
+    def gather(rows):
+        chosen = tuple(tf.gather(tensor, rows) for tensor in tensors)
+        return chosen if len(chosen) > 1 else chosen[0], tf.gather(targets, rows)
+
+    count = len(targets)
+    return tf.data.Dataset.range(count).shuffle(count).batch(batch_size).map(gather).prefetch(2).with_options(options)
+
+
+def train(options: dict) -> dict:
+    """Measure images a second over `epochs` epochs of `model.fit`, after one epoch to warm up.
+
+    "augmented": with Keras's augmentation layers in the model; "autotune": arrays go into `fit` as they are, else
+    through `batches`.
+    """
+    load_keras()
+    recipe = recipe_of(options)
+    images, labels, _, _ = held_out_split(options)
+    floats = scaled(images)
+    network = network_of(recipe, options["augmented"])
+
+    def fit(epochs):
+        if options["autotune"]:
+            network.fit(floats, labels, batch_size=recipe.batch_size, epochs=epochs, verbose=0)
+        else:
+            network.fit(batches((floats,), labels, recipe.batch_size), epochs=epochs, shuffle=False, verbose=0)
+
+    fit(1)
+    started = time.perf_counter()
+    fit(options["epochs"])
+    seconds = time.perf_counter() - started
+    return {
+        "images_per_second": options["epochs"] * len(images) / seconds,
+        "precision": "float32",
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+
+
+def first_batch(options: dict) -> dict:
+    """Time from the start of this process to the end of the first batch of the original script, CSVs read by pandas."""
+    import pandas as pd
+
+    frame = pd.read_csv(Path(options["folder"]) / "csv" / "train.csv")
+    labels = frame.pop("label").to_numpy()
+    images = frame.to_numpy().reshape(-1, 28, 28, 1).astype("float32") / 255
+    load_keras()
+    network = original_network()
+    network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=_jit())
+    network.fit(images[:32], labels[:32], batch_size=32, verbose=0)
+    return {"seconds": time.time() - options["started"]}
+
+
+def _tracer(score: Callable[[], float], trace: list):
+    """Return a callback that scores the network after each epoch, and adds (seconds so far, accuracy) to `trace`.
+
+    The seconds go from now, without those of the scoring.
+    """
+    import keras
+
+    class Trace(keras.callbacks.Callback):
+        paused, started = 0.0, time.perf_counter()
+
+        def on_epoch_end(self, epoch, logs=None):
+            now = time.perf_counter()
+            trace.append([now - self.started - self.paused, score()])
+            self.paused += time.perf_counter() - now
+
+    return Trace()
+
+
+def share_right(network, inputs: list[np.ndarray], labels: np.ndarray) -> float:
+    """Return the accuracy of `network`, batch by batch, since `predict` would wait for its dataset's thread."""
+    right = 0
+    for start in range(0, len(labels), SCORE_BATCH):
+        rows = slice(start, start + SCORE_BATCH)
+        batch = [tensor[rows] for tensor in inputs]
+        said = network.predict_on_batch(batch if len(batch) > 1 else batch[0])
+        right += int((said.argmax(axis=1) == labels[rows]).sum())
+    return right / len(labels)
+
+
+def original(options: dict) -> dict:
+    """Run the original README's script: Adam, batches of 32, `epochs` epochs, float arrays into `model.fit`."""
+    load_keras()
+    import keras
+
+    keras.utils.set_random_seed(options["seed"])
+    images, labels, held_out, held_out_labels = held_out_split(options)
+    images, held_out = scaled(images), scaled(held_out)
+    trace: list = []
+    started = time.perf_counter()
+    network = original_network()
+    tracer = _tracer(lambda: share_right(network, [held_out], held_out_labels), trace)
+    tracer.started = started
+    network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=_jit())
+    network.fit(images, labels, batch_size=32, epochs=options["epochs"], verbose=0, callbacks=[tracer])
+    return {"seconds": time.perf_counter() - started - tracer.paused, "trace": trace}
+
+
+def deotte(options: dict) -> dict:
+    """Run Deotte's recipe for `epochs` of its 45 epochs, kindly: his four image operations are one fused affine.
+
+    His network with Keras's own norms; Adam at 1e-3·0.95^epoch; batches of 64; rotation ±10°, zoom and shifts ±.1; and
+    autotuning off, so that nothing is measured but the recipe.
+    """
+    load_keras()
+    import keras
+
+    from digits import augment
+    from digits.networks import build_network, plain
+    from digits.recipes import Augmentation
+
+    keras.utils.set_random_seed(options["seed"])
+    random = np.random.default_rng(options["seed"])
+    images, labels, held_out, held_out_labels = held_out_split(options)
+    images, held_out = images[..., np.newaxis], held_out[..., np.newaxis]
+    margins, ranges = augment.ink_margins(images[..., 0]), Augmentation(rotation_degrees=10, shift_pixels=2.8, zoom=0.1)
+    trace: list = []
+    started = time.perf_counter()
+    network = plain(build_network("deotte"))
+    tracer = _tracer(lambda: share_right(network, [held_out], held_out_labels), trace)
+    tracer.started = started
+    inputs = keras.Input((28, 28, 1), dtype="uint8"), keras.Input((8,))
+    model = keras.Model(inputs, network(augment.Warp()(*inputs)))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=_jit())
+    for epoch in range(options["epochs"]):
+        model.optimizer.learning_rate = 1e-3 * 0.95**epoch
+        warps = augment.draw_warps(random, margins, ranges)
+        settings = {"epochs": 1, "verbose": 0, "callbacks": [tracer]}
+        if backend_name() == "tensorflow":
+            model.fit(batches((images, warps), labels, 64), shuffle=False, **settings)
+        else:
+            model.fit([images, warps], labels, batch_size=64, **settings)
+    return {"seconds": time.perf_counter() - started - tracer.paused, "trace": trace}
+
+
+def predict(options: dict) -> dict:
+    """Predict all test images with plain `model.predict`, in a network with fresh weights; compiling included."""
+    load_keras()
+    from digits.networks import build_network, plain
+
+    recipe = recipe_of(options)
+    _, _, images = arrays(options)
+    network = plain(build_network(recipe.networks[0]))
+    started = time.perf_counter()
+    # The network scales by itself, so the float copy stays in 0-255.
+    network.predict(images[..., np.newaxis].astype("float32"), batch_size=options["batch_size"], verbose=0)
+    return {"seconds": time.perf_counter() - started, "images": len(images)}
+
+
+def memory(options: dict) -> dict:
+    """Return the most memory of the original script: pandas, float arrays and one epoch of `model.fit`."""
+    import pandas as pd
+
+    started = time.perf_counter()
+    folder = Path(options["folder"]) / "csv"
+    frame, test = pd.read_csv(folder / "train.csv"), pd.read_csv(folder / "test.csv")
+    labels = frame.pop("label").to_numpy()
+    images, test = (part.to_numpy().reshape(-1, 28, 28, 1).astype("float32") / 255 for part in (frame, test))
+    load_keras()
+    network = original_network()
+    network.compile("adam", "sparse_categorical_crossentropy", jit_compile=_jit())
+    network.fit(images, labels, batch_size=32, verbose=0)
+    network.predict(test, verbose=0)
+    return {"bytes": peak_memory_bytes(), "seconds": time.perf_counter() - started}

@@ -1,0 +1,83 @@
+"""Read the data, and start programs: nothing here loads Keras."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+
+from digits.competition import TEST, TRAIN
+from digits.dataset import Digits
+
+
+def prepare(folder: Path, train: Digits, test: Digits, data_dir: Path | None) -> None:
+    """Fill `folder` with what all measurements read: arrays as .npy, and csv/ with train.csv and test.csv.
+
+    The CSVs are links to those in `data_dir`, so that caches are left here and not there; None writes them anew.
+    """
+    (folder / "csv").mkdir()
+    for known, digits in ((TRAIN, train), (TEST, test)):
+        name = known.name.removesuffix(".csv")
+        np.save(folder / f"{name}_images.npy", digits.images)
+        if data_dir is not None:
+            (folder / "csv" / known.name).symlink_to((data_dir / known.name).resolve())
+            continue
+        pixels = digits.images.reshape(len(digits.images), -1)
+        rows = np.hstack([digits.labels[:, np.newaxis], pixels]) if known is TRAIN else pixels
+        np.savetxt(folder / "csv" / known.name, rows, "%d", ",", header=",".join(known.header), comments="")
+    np.save(folder / "train_labels.npy", train.labels)
+
+
+def arrays(options: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return train images uint8 (n, 28, 28), labels uint8 (n,) and test images uint8 (m, 28, 28)."""
+    names = ("train_images", "train_labels", "test_images")
+    return tuple(np.load(Path(options["folder"]) / f"{name}.npy") for name in names)
+
+
+def held_out_split(options: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return images and labels of the kit's one 90/10 split: to train on, and held out."""
+    from digits.folds import split_folds
+
+    images, labels, _ = arrays(options)
+    train, held_out = split_folds(labels, folds=1, seed=0)[0]
+    return images[train], labels[train], images[held_out], labels[held_out]
+
+
+def kit(options: dict) -> dict:
+    """Load both CSVs with every check of the kit; "forget" removes its cache before."""
+    from digits import dataset
+
+    folder = Path(options["folder"]) / "csv"
+    if options.get("forget"):
+        for path in folder.glob(".*.cache.*"):
+            path.unlink()
+    started = time.perf_counter()
+    source = dataset.load("kaggle", folder)
+    return {"seconds": time.perf_counter() - started, "rows": len(source.train.images) + len(source.test.images)}
+
+
+def pandas_defaults(options: dict) -> dict:
+    """Load both CSVs with `pandas.read_csv` as it comes."""
+    import pandas as pd
+
+    folder = Path(options["folder"]) / "csv"
+    started = time.perf_counter()
+    frames = [pd.read_csv(folder / known.name) for known in (TRAIN, TEST)]
+    return {"seconds": time.perf_counter() - started, "rows": sum(len(frame) for frame in frames)}
+
+
+def only_bytes(options: dict) -> dict:
+    """Read the bytes of both CSVs and do nothing with them."""
+    folder = Path(options["folder"]) / "csv"
+    started = time.perf_counter()
+    size = sum(len((folder / known.name).read_bytes()) for known in (TRAIN, TEST))
+    return {"seconds": time.perf_counter() - started, "bytes": size}
+
+
+def command(options: dict) -> dict:
+    """Run the command line `words` to its end."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    started = time.perf_counter()
+    subprocess.run(options["words"], check=True, stdout=subprocess.DEVNULL, env=environment)
+    return {"seconds": time.perf_counter() - started}
