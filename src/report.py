@@ -1,0 +1,46 @@
+"""Look at a finished run, or compare two: `python src/report.py RUN [RUN]`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from digits.errors import front_door
+from digits.paths import DATA, SUBMISSIONS, shown
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the flags."""
+    parser = argparse.ArgumentParser(
+        prog="report.py",
+        description="Write report.html again for a run, or a page that compares two runs (which rows changed, McNemar).",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad input.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a run's name or folder")
+    add("other", metavar="RUN", nargs="?", help="the run to compare it with")
+    add("--data-dir", type=Path, default=DATA, metavar="DIR", help="where the competition's files are (default: data/)")
+    add("--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="where the runs are")
+    return parser.parse_args(argv)
+
+
+@front_door
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the page, and say where it is."""
+    flags = parse(argv)
+    from digits import comparison, report
+    from digits.runs import find_run
+
+    run = find_run(flags.run, flags.submissions_dir)
+    if flags.other is None:
+        print(shown(report.build_report(run, data_dir=flags.data_dir)))
+        return
+    compared = comparison.compare(run, find_run(flags.other, flags.submissions_dir), flags.data_dir)
+    print(compared.sentence)
+    print(compared.answers)
+    print(shown(comparison.build_comparison(compared)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
