@@ -13,7 +13,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
     parser = argparse.ArgumentParser(
         prog="report.py",
-        description="Write report.html again for a run, or a page that compares two runs (which rows changed, McNemar).",
+        description="Write report.html of a run again, or a page that compares two (which rows changed, McNemar).",
         epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad input.",
         allow_abbrev=False,
     )

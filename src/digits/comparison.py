@@ -1,4 +1,4 @@
-"""Two finished runs against each other: which digits one has right and the other wrong, and whether chance explains it."""
+"""Two finished runs against each other: on which digits they differ, and whether chance alone explains it."""
 
 from dataclasses import dataclass
 from pathlib import Path
