@@ -132,6 +132,9 @@ def test_a_second_read_takes_the_cache(folder, no_parsing):
     np.testing.assert_array_equal(found.train.labels, expected.train.labels)
     np.testing.assert_array_equal(found.test.images, expected.test.images)
     assert found.facts == expected.facts
+    for digits in (expected.train, found.train):
+        assert not digits.images.flags.writeable
+        assert not digits.labels.flags.writeable
 
 
 def test_a_changed_file_is_read_again(folder):
@@ -253,6 +256,7 @@ def test_another_test_file_is_predicted_instead(folder, tmp_path):
     assert source.test.ids.tolist() == list(range(1, 12))
     assert source.test.labels is None
     assert [file["name"] for file in source.facts["files"]] == ["train.csv", "other.csv"]
+    assert not list(tmp_path.glob(".*"))  # no copy is left in a folder that is not the data's
 
 
 def test_a_missing_test_file_is_refused(folder, tmp_path):

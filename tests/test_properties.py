@@ -15,6 +15,8 @@ from digits.errors import BadInput
 from digits.folds import split_folds
 from digits.submission import content_hash, read_submission, write_submission
 
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")  # a busy machine is no failure
 LABELS = arrays.arrays(np.uint8, st.integers(1, 200), elements=st.integers(0, 9))
 
 
@@ -91,7 +93,7 @@ def test_a_submission_with_a_changed_byte_never_has_other_answers_unseen(labels,
         assert (found != labels).sum() <= 1
 
 
-@settings(deadline=None, max_examples=3)
+@settings(max_examples=3)
 @given(seed=st.integers(0, 2**31))
 def test_the_fuzzer_finds_no_crash(seed):
     crashes = []

@@ -15,12 +15,13 @@ VERSION = 1
 
 
 def read_cached(
-    path: Path, member: str | None, header: tuple[str, ...], remedy: str
+    path: Path, member: str | None, header: tuple[str, ...], remedy: str, keep: bool = True
 ) -> tuple[np.ndarray, np.ndarray | None, str]:
     """Return images uint8 (n, 28, 28), labels uint8 (n,) or None (where `header` has none), and the CSV's sha256.
 
     The first read parses the CSV and leaves `.NAME.cache.npy` and `.json` beside it, where the folder can be written
     to; later reads map that copy. A copy of a file that has changed since, or a damaged copy, is replaced, not used.
+    Without `keep` no copy is looked for or left. The arrays are read-only, the first time too.
 
     Raises:
         BadInput: as `csv_reader.read_table`.
@@ -28,7 +29,7 @@ def read_cached(
     path = Path(path)
     name = f".{path.name}.{member}.cache" if member else f".{path.name}.cache"
     array_path, facts_path = path.with_name(f"{name}.npy"), path.with_name(f"{name}.json")
-    key = _key(path, len(header))
+    key = _key(path, len(header)) if keep else None
     if key:
         cached = _read(array_path, facts_path, key)
         if cached:
@@ -36,6 +37,9 @@ def read_cached(
     table = read_table(path, header, member, remedy)
     images = np.ascontiguousarray(table.rows[:, -PIXELS:]).reshape(-1, SIDE, SIDE)
     labels = np.ascontiguousarray(table.rows[:, 0]) if len(header) > PIXELS else None
+    for array in (images, labels):
+        if array is not None:
+            array.flags.writeable = False
     if key and key == _key(path, len(header)):
         _write(array_path, facts_path, key, images, labels, table.sha256)
     return images, labels, table.sha256
@@ -81,7 +85,7 @@ def _read(array_path: Path, facts_path: Path, key: dict) -> tuple[np.ndarray, np
         if flat.dtype != np.uint8 or flat.shape != (rows * key["columns"],):
             return None
         images = flat[: rows * PIXELS].reshape(rows, SIDE, SIDE)
-        labels = np.array(flat[rows * PIXELS :]) if key["columns"] > PIXELS else None
+        labels = flat[rows * PIXELS :] if key["columns"] > PIXELS else None
         if _check(images, labels) != facts["check"]:
             return None
         return images, labels, str(facts["sha256"])

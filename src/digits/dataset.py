@@ -73,7 +73,7 @@ def load(
     loaders: dict[str, Callable] = {"kaggle": _load_kaggle, "keras": _load_keras, "sample": _load_sample}
     train, test, files = loaders[source](Path(data_dir), own_test=test_file is None)
     if test_file is not None:
-        test, file = _read(Path(test_file), None, TEST, "Give a CSV with the columns pixel0 … pixel783")
+        test, file = _read(Path(test_file), None, TEST, "Give a CSV with the columns pixel0 … pixel783", keep=False)
         files = [*files, file]
     if limit is not None:
         train = _limited(train, limit)
@@ -111,8 +111,8 @@ def read_file(data_dir: Path, known: KnownFile) -> tuple[Digits, dict]:
     return _read(*found, known, REMEDY)
 
 
-def _read(path: Path, member: str | None, known: KnownFile, remedy: str) -> tuple[Digits, dict]:
-    images, labels, sha256 = read_cached(path, member, known.header, remedy)
+def _read(path: Path, member: str | None, known: KnownFile, remedy: str, keep: bool = True) -> tuple[Digits, dict]:
+    images, labels, sha256 = read_cached(path, member, known.header, remedy, keep)
     file = {"name": member or path.name, "rows": len(images), "sha256": sha256, "form": known.form(sha256)}
     return Digits(images, labels, _ids(len(images))), file
 
