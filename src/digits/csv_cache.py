@@ -3,13 +3,14 @@
 import contextlib
 import hashlib
 import json
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from digits.competition import PIXELS, SIDE
 from digits.csv_reader import read_table
-from digits.paths import written_whole
 
 VERSION = 1
 
@@ -100,7 +101,22 @@ def _write(
     parts = [images.reshape(-1)] if labels is None else [images.reshape(-1), labels]
     facts = {"key": key, "rows": len(images), "sha256": sha256, "check": _check(images, labels)}
     with contextlib.suppress(OSError):
-        with written_whole(array_path) as temporary:
+        with _renamed(array_path) as temporary:
             np.save(temporary, np.concatenate(parts), allow_pickle=False)
-        with written_whole(facts_path) as temporary:
+        with _renamed(facts_path) as temporary:
             temporary.write_text(json.dumps(facts), encoding="ascii")
+
+
+@contextlib.contextmanager
+def _renamed(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes `path` when the block ends well.
+
+    As `paths.written_whole`, but without waiting for the disk (0.2 of 0.3 s for both files): a copy that a power cut has
+    torn has the wrong sum.
+    """
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
