@@ -111,7 +111,7 @@ def _write(
 def _renamed(path: Path) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` when the block ends well.
 
-    As `paths.written_whole`, but without waiting for the disk (0.2 of 0.3 s for both files): a copy that a power cut has
+    As `paths.written_whole`, but not waiting for the disk (0.2 of 0.3 s for both files): a copy that a power cut has
     torn has the wrong sum.
     """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}")
