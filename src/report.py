@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from digits.errors import front_door
-from digits.paths import DATA, SUBMISSIONS, shown
+from digits.paths import SUBMISSIONS, shown
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -20,7 +20,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("run", metavar="RUN", help="a run's name or folder")
     add("other", metavar="RUN", nargs="?", help="the run to compare it with")
-    add("--data-dir", type=Path, default=DATA, metavar="DIR", help="where the competition's files are (default: data/)")
+    add("--data-dir", type=Path, metavar="DIR", help="where the competition's files are, if not where they were")
     add("--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="where the runs are")
     return parser.parse_args(argv)
 

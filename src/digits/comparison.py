@@ -8,7 +8,6 @@ import numpy as np
 from digits import findings, pages, scoring
 from digits.errors import BadInput
 from digits.findings import Evidence
-from digits.paths import DATA
 from digits.runs import Run
 
 MOST_CARDS = 120
@@ -56,7 +55,7 @@ def _chance(p_value: float) -> str:
     return f"{p_value:.0%} of cases" if p_value >= 0.01 else f"less than {max(p_value, 1e-6):.1g} of cases"
 
 
-def compare(first: Run, second: Run, data_dir: Path = DATA) -> Compared:
+def compare(first: Run, second: Run, data_dir: Path | None = None) -> Compared:
     """Compare two finished runs on the rows that both held out, and on the test images.
 
     Raises:

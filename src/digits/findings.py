@@ -53,8 +53,8 @@ class Evidence:
         return self.train_digits.labels[self.scored]
 
 
-def gather(run: Run, source: dataset.Source | None = None, data_dir: Path = DATA) -> Evidence:
-    """Read a finished run, and its data from `source` or by the run's own settings.
+def gather(run: Run, source: dataset.Source | None = None, data_dir: Path | None = None) -> Evidence:
+    """Read a finished run, and its data from `source` or as its own settings say; `data_dir` is where they are now.
 
     Raises:
         BadInput: if the run is not finished.
@@ -75,17 +75,19 @@ _ARRAYS = ("out_of_fold", "test_probabilities")
 
 
 def _digits(
-    facts: dict, source: dataset.Source | None, data_dir: Path, rows: int
+    facts: dict, source: dataset.Source | None, data_dir: Path | None, rows: int
 ) -> tuple[dataset.Digits | None, dataset.Digits | None, str]:
     if source is None:
+        settings = facts.get("settings", {})
+        data_dir = data_dir or Path(settings.get("data_dir") or DATA)
+        test_file = Path(settings["test_file"]) if settings.get("test_file") else None
+        options = {"limit": settings.get("limit"), "test_file": test_file, "allow_leak": True, "folds": 1}
         try:
-            limit = facts.get("settings", {}).get("limit")
-            source = dataset.load(facts["source"], data_dir, limit=limit, allow_leak=True, folds=1)
+            source = dataset.load(facts["source"], data_dir, **options)
         except (KitError, OSError, ImportError) as error:
             return None, None, f"The digits cannot be read again: {error}"
     if data_hash(source) == facts["identity"].get("data"):
         return source.train, source.test, ""
-    # A run with --test has test images of its own; its training images may still be the same.
     same_file = source.facts["files"][0]["sha256"] == facts["data"]["files"][0]["sha256"]
     if same_file and len(source.train.images) == rows and source.facts["class_counts"] == facts["data"]["class_counts"]:
         return source.train, None, "The test images are not those that this run predicted, so none are shown."

@@ -11,7 +11,7 @@ from digits.errors import KitError
 from digits.figures import svg
 from digits.findings import Evidence
 from digits.ledger import Entry, read_ledger
-from digits.paths import DATA, REFERENCE
+from digits.paths import REFERENCE
 from digits.pictures import png_uri
 from digits.runs import Run, all_runs
 from digits.submission import ROWS
@@ -20,14 +20,16 @@ REPORT = "report.html"
 MOST_MISTAKES, MOST_SUSPECTS, MOST_RUNS = 240, 60, 8
 
 
-def build_report(run: Run, source: Source | None = None, data_dir: Path = DATA, reference: Path = REFERENCE) -> Path:
+def build_report(
+    run: Run, source: Source | None = None, data_dir: Path | None = None, reference: Path = REFERENCE
+) -> Path:
     """Write report.html into a finished run's folder and return where it is.
 
     Args:
         run: its folder's neighbours are the runs, and the ledger, that it is compared with.
         source: its digits, if they are at hand; else they are loaded as the run's settings say, and where they are
             gone the page says so and does without.
-        data_dir: where the competition's files are.
+        data_dir: where the competition's files are now, if not where they were.
         reference: the folder of the committed runs.
 
     Raises:

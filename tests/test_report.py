@@ -1,0 +1,291 @@
+import base64
+import gzip
+import io
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import report as front_door
+from digits import comparison, dataset, findings
+from digits.errors import BadInput, KitError
+from digits.ledger import Entry, record
+from digits.report import build_report
+from digits.runs import Run
+from made_run import make_run
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return dataset.load("sample", limit=600)
+
+
+@pytest.fixture(scope="module")
+def submissions(tmp_path_factory, sample):
+    folder = tmp_path_factory.mktemp("submissions")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset, "load", lambda *_, **__: sample)
+        for seed, name in enumerate(("one", "two")):
+            make_run(patch, folder, name, seed=seed)
+    return folder
+
+
+@pytest.fixture
+def data(monkeypatch, sample):
+    monkeypatch.setattr(dataset, "load", lambda *_, **__: sample)
+    return sample
+
+
+@pytest.fixture
+def run(submissions, tmp_path):
+    """Return a copy of run "one" beside a copy of run "two"."""
+    shutil.copytree(submissions, tmp_path / "submissions")
+    return Run(tmp_path / "submissions" / "one")
+
+
+def page_of(run, **options):
+    return build_report(run, **({"reference": run.folder / "none"} | options)).read_text(encoding="utf-8")
+
+
+def change(one, **facts):
+    one.write_facts(one.facts() | facts)
+
+
+# The page.
+
+
+def test_the_page_says_the_score_how_sure_and_what_was_mistaken(run, data):
+    page = page_of(run, source=data)
+    known = run.facts()["out_of_fold"]
+    assert f"{100 * known['accuracy']:.2f} %" in page
+    assert f"{known['wrong']} of 600" in page
+    assert page.count('<figure class="card"') >= known["wrong"]
+    for heading in (
+        "Folds",
+        "What each network adds",
+        "Learning curves",
+        "What is taken for what",
+        "The mistakes",
+        "Labels that look wrong",
+        "Is it right as often",
+        "How often each digit",
+        "Where it came from",
+    ):
+        assert heading in page
+    assert "Suspicion only" in page
+    for alarm in ('class="alarm', "cannot be shown"):
+        assert alarm not in page
+
+
+def test_the_page_needs_nothing_but_itself(run, data):
+    page = page_of(run, source=data)
+    outside = re.findall(r'(?:src|href)\s*=\s*"(?!data:|#)([^"]*)"', page)
+    assert outside == []
+    assert "@import" not in page
+    assert "default-src 'none'" in page
+    assert len(page) < 3_000_000
+    for word in ("undefined", "None", "nan"):
+        assert not re.search(rf">\s*{word}\s*<", page)
+
+
+def test_the_mistakes_are_shown_most_confident_first_with_their_own_pictures(run, data):
+    gathered = findings.gather(run, data)
+    wrong = findings.mistakes(gathered.probabilities, gathered.labels)
+    sure = gathered.probabilities[wrong].max(axis=1)
+    assert (np.diff(sure) <= 0).all()
+    section = page_of(run, source=data).split('id="mistakes"')[1]
+    picture = base64.b64decode(re.search(r'src="data:image/png;base64,([^"]+)"', section)[1])
+    row = gathered.scored[wrong[0]]
+    assert (255 - np.asarray(Image.open(io.BytesIO(picture))) == data.train.images[row]).all()
+    assert f"training image {data.train.ids[row]:,}" in section
+
+
+def test_what_a_run_is_called_cannot_break_the_page(run, data):
+    evil = '<script>alert("1")</script>'
+    change(run, run=evil, command=evil)
+    page = page_of(run, source=data)
+    assert evil not in page
+    assert "&lt;script&gt;" in page
+    assert page.count("<script>") == 1
+
+
+def test_a_leaked_run_says_so_in_the_largest_letters(run, data):
+    change(run, leaked=True)
+    page = page_of(run, source=data)
+    assert re.search(r'class="alarm leaked">\s*<h2>LEAKED</h2>', page)
+    assert page.index("LEAKED") < page.index("accuracy</h2>")
+
+
+def test_a_failed_check_is_shown_before_the_score(run, data):
+    checks = run.facts()["checks"]
+    checks[0] |= {"passed": False, "detail": "the sum is off by 0.3"}
+    change(run, checks=checks)
+    page = page_of(run, source=data)
+    assert "1 check failed" in page
+    assert page.index("the sum is off by 0.3") < page.index("accuracy</h2>")
+
+
+def test_without_the_data_the_page_says_so_and_shows_the_rest(run, monkeypatch):
+    def gone(*_, **__):
+        raise BadInput("data/train.csv: there is no such file.")
+
+    monkeypatch.setattr(dataset, "load", gone)
+    page = page_of(run)
+    assert "The digits cannot be read again: data/train.csv: there is no such file." in page
+    assert "Learning curves" in page
+    assert "What is taken for what" not in page
+
+
+def test_other_data_than_the_run_s_are_not_shown_as_its_own(run, data):
+    labels = (data.train.labels + 1) % 10
+    other = replace(data, train=replace(data.train, labels=labels), facts=data.facts | {"class_counts": [60] * 10})
+    other.facts["files"] = [data.facts["files"][0] | {"sha256": "0"}]
+    page = page_of(run, source=other)
+    assert "not those that this run was trained on" in page
+    assert '<figure class="card"' not in page
+
+
+def test_an_unfinished_run_has_no_page(run, data):
+    change(run, status="running")
+    with pytest.raises(BadInput, match="not finished"):
+        build_report(run, data)
+
+
+def test_probabilities_that_cannot_be_read_are_named(run, data):
+    (run.folder / "out_of_fold.npy").write_bytes(b"torn")
+    with pytest.raises(KitError, match="probabilities cannot be read"):
+        build_report(run, data)
+
+
+def test_a_blend_which_has_no_networks_of_its_own_has_a_page(run, data):
+    voices = [{"name": name, "accuracy": 0.96, "standard_error": 0.01, "wrong": 24, "rows": 600} for name in "ab"]
+    facts = {key: value for key, value in run.facts().items() if key not in ("folds", "versions", "machine", "git")}
+    facts |= {"recipe": {"name": "blend"}, "blend": {"members": voices, "disagreement": [[0, 31], [31, 0]]}}
+    shutil.rmtree(run.parts_folder)
+    run.parts_folder.mkdir()
+    run.write_facts(facts)
+    page = page_of(run, source=data)
+    assert "2. b" in page
+    assert "31" in page
+    assert "Learning curves" not in page
+
+
+# Beside other submissions.
+
+
+def test_agreement_with_another_run_is_counted(run, data):
+    other = np.load(run.folder.parent / "two" / "test_probabilities.npy").argmax(axis=1)
+    same = int((np.load(run.folder / "test_probabilities.npy").argmax(axis=1) == other).sum())
+    assert (
+        f"<td>two</td><td>{100 * Run(run.folder.parent / 'two').facts()['out_of_fold']['accuracy']:.2f} %"
+        in page_of(run, source=data)
+    )
+    assert f"{same} of 1,000" in page_of(run, source=data)
+
+
+def test_agreement_with_the_committed_reference_is_counted(run, data, tmp_path):
+    reference = tmp_path / "reference" / "standard"
+    reference.mkdir(parents=True)
+    two = run.folder.parent / "two"
+    shutil.copy(two / "run.json", reference)
+    (reference / "submission.csv.gz").write_bytes(gzip.compress((two / "submission.csv").read_bytes()))
+    assert "<td>reference/standard</td>" in page_of(run, source=data, reference=reference.parent)
+
+
+def test_a_run_on_other_test_images_is_not_compared(run, data):
+    two = Run(run.folder.parent / "two")
+    change(two, source="kaggle")
+    assert "<td>two</td>" not in page_of(run, source=data)
+
+
+def test_the_ledger_s_scores_are_drawn_and_this_run_s_named(run, data):
+    ledger = run.folder.parent / "ledger.csv"
+    assert "Out of fold and on Kaggle" not in page_of(run, source=data)
+    record(ledger, Entry(run="one", out_of_fold=0.9964, standard_error=0.0003, public_score=0.99671, tag="a",
+                         time="2026-11-23T10:00:00Z", status="complete"))  # fmt: skip
+    page = page_of(run, source=data)
+    assert "Out of fold and on Kaggle" in page
+    assert "public score <b>0.99671</b>" in page
+
+
+def test_a_broken_ledger_does_not_hide_the_rest(run, data):
+    (run.folder.parent / "ledger.csv").write_text("not,a,ledger\n")
+    assert "The ledger cannot be read" in page_of(run, source=data)
+
+
+# Labels that look wrong.
+
+
+def test_a_wrong_label_is_suspected_first_and_a_right_one_is_not(data):
+    labels = data.train.labels.copy()
+    probabilities = np.eye(10, dtype=np.float32)[labels] * 0.9 + 0.01
+    labels[17] = (labels[17] + 3) % 10
+    assert findings.suspicious_labels(probabilities, labels).tolist() == [17]
+
+
+def test_an_unsure_mistake_is_no_suspicion(data):
+    labels = data.train.labels
+    probabilities = np.eye(10, dtype=np.float32)[labels] * 0.9 + 0.01
+    probabilities[5] = 0.1
+    probabilities[5, (labels[5] + 1) % 10] = 0.2
+    assert len(findings.suspicious_labels(probabilities, labels)) == 0
+
+
+# Two runs.
+
+
+def test_two_runs_are_compared_on_the_digits_that_both_held_out(run, data):
+    two = Run(run.folder.parent / "two")
+    compared = comparison.compare(run, two)
+    verdict = compared.verdict
+    assert verdict.rows == 600
+    right = [
+        np.load(one.folder / "out_of_fold.npy").argmax(axis=1) == data.train.labels for one in (run, two)
+    ]  # fmt: skip
+    assert verdict.only_first_right == (right[0] & ~right[1]).sum()
+    assert "McNemar" in compared.sentence
+    page = comparison.build_comparison(compared).read_text(encoding="utf-8")
+    assert "Only one has these right" in page
+    assert f"Test digits with another answer: {len(compared.changed)}" in page
+
+
+def test_runs_on_other_data_are_compared_on_the_test_images_alone(run, data):
+    two = Run(run.folder.parent / "two")
+    change(two, identity=two.facts()["identity"] | {"data": "another"})
+    compared = comparison.compare(run, two)
+    assert compared.verdict is None
+    assert "cannot be tested" in compared.sentence
+    assert comparison.build_comparison(compared).exists()
+
+
+def test_runs_that_share_nothing_cannot_be_compared(run, data):
+    two = Run(run.folder.parent / "two")
+    change(two, source="kaggle", identity=two.facts()["identity"] | {"data": "another"})
+    with pytest.raises(BadInput, match="nothing in common"):
+        comparison.compare(run, two)
+
+
+# The front door.
+
+
+def test_the_front_door_writes_and_names_the_page(run, data, capsys):
+    assert front_door.main(["one", "--submissions-dir", str(run.folder.parent)]) == 0
+    assert capsys.readouterr().out.strip().endswith("one/report.html")
+    assert front_door.main(["one", "two", "--submissions-dir", str(run.folder.parent)]) == 0
+    assert "against-two.html" in capsys.readouterr().out
+
+
+def test_a_run_that_is_not_there_is_bad_input(tmp_path, capsys):
+    assert front_door.main(["no-such-run", "--submissions-dir", str(tmp_path)]) == 2
+    assert "no-such-run" in capsys.readouterr().err
+
+
+def test_the_facts_that_the_page_shows_are_those_of_run_json(run, data):
+    page = page_of(run, source=data)
+    facts = json.loads((run.folder / "run.json").read_text())
+    for value in (facts["command"], facts["submission"]["sha256"], facts["versions"]["numpy"], facts["created"]):
+        assert value in page
