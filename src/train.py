@@ -12,7 +12,7 @@ from digits.recipes import NETWORKS, RECIPES, Settings, Tta
 
 WHAT = (
     *("recipe", "folds", "members", "epochs", "network", "seed", "precision", "no_tta"),
-    *("source", "limit", "allow_leak", "deterministic"),
+    *("source", "limit", "allow_leak", "pseudo_labels", "deterministic"),
 )
 """The flags that say what to train, which a run's record says too."""
 
@@ -43,6 +43,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     data("--test", type=Path, metavar="FILE", help="a CSV of images to predict instead of the source's own")
     data("--limit", type=int, metavar="N", help="train on N images only")
     data("--allow-leak", action="store_true", help="train on test images if you must: marked, and never submitted")
+    data("--pseudo-labels", metavar="RUN", help="test images of which RUN, with the same folds, was sure join training")
     how = parser.add_argument_group("how").add_argument
     how("--run", metavar="NAME", help="name the run, or go on with the one of that name; alone, with its own settings")
     how("--from-run", metavar="FILE", help="repeat the run of this run.json, with all settings of its record")
@@ -72,7 +73,7 @@ def settings_of(flags: argparse.Namespace) -> Settings:
         precision=flags.precision,
         tta=Tta() if flags.no_tta else None,
     )
-    named = ("seed", "source", "limit", "deterministic", "jobs", "allow_leak")
+    named = ("seed", "source", "limit", "deterministic", "jobs", "allow_leak", "pseudo_labels")
     return Settings(recipe, **{name: getattr(flags, name) for name in named if getattr(flags, name) is not None})
 
 

@@ -82,6 +82,11 @@ class Fit:
             jit_compile=backend_name() == "jax",  # XLA slows TensorFlow four times on a CPU; JAX is nothing without it.
         )
 
+    @property
+    def images_an_epoch(self) -> int:
+        """How many images an epoch has: whole batches of them."""
+        return len(self._margins) // self._batch_size * self._batch_size
+
     def run_epoch(self, on_batch: Callable[[int], None] = lambda images: None) -> Epoch:
         """Train for one epoch, calling `on_batch` with the number of images after each batch.
 
@@ -90,7 +95,7 @@ class Fit:
         """
         started = time.perf_counter()
         random = np.random.default_rng((*self.seed, self.epochs_done))
-        order = random.permutation(len(self._margins))[: len(self._margins) // self._batch_size * self._batch_size]
+        order = random.permutation(len(self._margins))[: self.images_an_epoch]
         report = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: on_batch(self._batch_size))
         logs = self._model.fit(
             self._feed(order, self._draw_warps(random, order)),

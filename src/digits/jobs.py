@@ -34,6 +34,8 @@ class Job:
     deterministic: bool = False
     live: bool = True
     """Whether a progress bar may be drawn."""
+    pseudo_labels: tuple[np.ndarray, np.ndarray] | None = None
+    """Rows of test images that join training, and as what digits."""
 
     @property
     def network(self) -> str:
@@ -128,7 +130,7 @@ def fit_job(job: Job, arrays: Arrays, say: Callable[[str], None] = say_here) -> 
     fit = _fit_or_go_on(job, arrays, say)
     seconds_before = sum(epoch.seconds for epoch in fit.history)
     images, labels = arrays.images[job.validation_rows], arrays.labels[job.validation_rows]
-    progress = Progress(job.label, recipe.epochs, len(job.train_rows), live=job.live, done=fit.epochs_done, say=say)
+    progress = Progress(job.label, recipe.epochs, fit.images_an_epoch, live=job.live, done=fit.epochs_done, say=say)
     while fit.epochs_done < recipe.epochs:
         epoch = fit.run_epoch(progress.batch)
         if recipe.evaluate_every and epoch.epoch % recipe.evaluate_every == 0:
@@ -159,11 +161,15 @@ def _fit_or_go_on(job: Job, arrays: Arrays, say: Callable[[str], None]):
     """Return a Fit in the state of the job's checkpoint, or a new one where there is none that can be used."""
     from digits.fitting import Fit
 
+    images, labels = arrays.images[job.train_rows], arrays.labels[job.train_rows]
+    if job.pseudo_labels is not None:
+        rows, digits = job.pseudo_labels
+        images, labels = np.concatenate([images, arrays.test_images[rows]]), np.concatenate([labels, digits])
     fit = Fit(
         job.recipe,
         job.network,
-        arrays.images[job.train_rows],
-        arrays.labels[job.train_rows],
+        images,
+        labels,
         (job.seed, job.fold, job.member),
         job.precision,
     )

@@ -75,7 +75,7 @@ class Recipe:
         return dataclasses.replace(self, **{name: value for name, value in settings.items() if value is not None})
 
 
-_MODERATE = Augmentation(rotation_degrees=10, shift_pixels=2, zoom=0.1, shear_degrees=6)
+_WARPS = Augmentation(rotation_degrees=12, shift_pixels=2.5, zoom=0.15, shear_degrees=10, keep_ink=True)
 
 SEED = Recipe(
     name="seed",
@@ -99,7 +99,7 @@ QUICK = Recipe(
     learning_rate=1e-2,
     weight_decay=0.05,
     label_smoothing=0.05,
-    augmentation=_MODERATE,
+    augmentation=_WARPS,
     ema=0.99,
     tta=Tta(shift_pixels=1),
     folds=1,
@@ -113,7 +113,7 @@ STANDARD = Recipe(
     learning_rate=1e-2,
     weight_decay=0.05,
     label_smoothing=0.05,
-    augmentation=_MODERATE,
+    augmentation=_WARPS,
     ema=0.998,
     tta=Tta(shift_pixels=1),
     evaluate_every=3,
@@ -152,3 +152,5 @@ class Settings:
     deterministic: bool = False
     jobs: int = 1
     allow_leak: bool = False
+    pseudo_labels: str | None = None
+    """The run whose confident test predictions join training."""

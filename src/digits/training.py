@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digits import checks, dataset, ensemble, scoring
+from digits import checks, dataset, ensemble, pseudo, scoring
 from digits.backend import (
     backend_name,
     cpu_count,
@@ -28,7 +28,7 @@ from digits.jobs import Job
 from digits.paths import DATA, ROOT, SUBMISSIONS, written_whole
 from digits.recipes import Settings
 from digits.results import write_results
-from digits.runs import Part, Run, open_run, resumable
+from digits.runs import Part, Run, find_run, open_run, resumable
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pandas", "scikit-learn", "mlxtend")
 _CODE = ("augment", "dataset", "ensemble", "fitting", "folds", "jobs", "networks", "optimizers")
@@ -86,8 +86,12 @@ def train(
             "data_dir": None if data_dir == DATA else str(data_dir.absolute()),
             "test_file": None if test_file is None else str(test_file.absolute()),
         }
+        sure = (
+            pseudo.from_run(find_run(settings.pseudo_labels, submissions), identity) if settings.pseudo_labels else None
+        )
+        facts["pseudo_labels"] = sure and sure.facts()
+        jobs = _jobs(run, settings, source.train.labels, identity["precision"], sure)
         run.write_facts(facts)
-        jobs = _jobs(run, settings, source.train.labels, identity["precision"])
         processes = min(settings.jobs, len(jobs))
         threads = 1 if settings.deterministic else max(1, cpu_count() // processes)
         parts, failures = cross_validate(run, jobs, source.train, source.test, processes, threads, cluster)
@@ -113,6 +117,7 @@ def _identity(settings: Settings, source: dataset.Source) -> dict:
         "source": source.name,
         "limit": settings.limit,
         "deterministic": settings.deterministic,
+        "pseudo_labels": settings.pseudo_labels,
         "precision": resolve_precision(settings.recipe.precision),
         "backend": backend_name(),
         "data": hashlib.sha256(
@@ -155,7 +160,9 @@ def _first_facts(run: Run, settings: Settings, source: dataset.Source, identity:
     }
 
 
-def _jobs(run: Run, settings: Settings, labels: np.ndarray, precision: str) -> list[Job]:
+def _jobs(
+    run: Run, settings: Settings, labels: np.ndarray, precision: str, sure: pseudo.PseudoLabels | None
+) -> list[Job]:
     splits = split_folds(labels, settings.recipe.folds, settings.fold_seed)
     return [
         Job(
@@ -170,6 +177,7 @@ def _jobs(run: Run, settings: Settings, labels: np.ndarray, precision: str) -> l
             checkpoint=run.checkpoint_path(fold, member),
             deterministic=settings.deterministic,
             live=settings.jobs == 1,
+            pseudo_labels=sure and sure.by_fold[fold],
         )
         for fold, (train_rows, validation_rows) in enumerate(splits, start=1)
         for member in range(1, settings.recipe.members + 1)

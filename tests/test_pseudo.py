@@ -1,0 +1,55 @@
+import json
+
+import numpy as np
+import pytest
+
+from digits import pseudo
+from digits.errors import BadInput
+from digits.runs import Part, Run, save_part
+
+IDENTITY = {"data": "abc", "fold_seed": 0, "recipe.folds": 2}
+
+
+def said(*pairs):
+    """Return probabilities of test images: of each pair (digit, how sure)."""
+    probabilities = np.zeros((len(pairs), 10), np.float32)
+    for row, (digit, sure) in enumerate(pairs):
+        probabilities[row] = (1 - sure) / 9
+        probabilities[row, digit] = sure
+    return probabilities
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    run = Run(tmp_path / "earlier")
+    run.parts_folder.mkdir(parents=True)
+    run.write_facts({"identity": IDENTITY, "status": "finished"})
+    by_fold = {1: said((3, 0.99), (4, 0.5), (5, 0.95)), 2: said((3, 0.99), (4, 0.97), (6, 0.95))}
+    for fold, test in by_fold.items():
+        part = Part(fold, 1, "compact", np.array([fold - 1]), said((1, 0.9)), test, [], 0.0, 0)
+        save_part(run.part_path(fold, 1), part)
+    return run
+
+
+def test_a_fold_gets_only_what_its_own_networks_were_sure_of(earlier):
+    found = pseudo.from_run(earlier, IDENTITY)
+    assert [array.tolist() for array in found.by_fold[1]] == [[0, 2], [3, 5]]
+    assert [array.tolist() for array in found.by_fold[2]] == [[0, 1, 2], [3, 4, 6]]
+
+
+def test_the_record_says_threshold_and_share(earlier):
+    facts = pseudo.from_run(earlier, IDENTITY, threshold=0.96).facts()
+    assert facts == {"run": "earlier", "threshold": 0.96, "share_of_test_images": {"1": 0.3333, "2": 0.6667}}
+
+
+@pytest.mark.parametrize("key", IDENTITY)
+def test_a_run_of_other_folds_or_data_is_refused_because_labels_would_leak(earlier, key):
+    with pytest.raises(BadInput, match=f"its {key} differ.*labels would leak"):
+        pseudo.from_run(earlier, IDENTITY | {key: 3})
+
+
+def test_a_run_that_is_not_finished_is_refused(earlier):
+    facts = json.loads((earlier.folder / "run.json").read_text()) | {"status": "running"}
+    earlier.write_facts(facts)
+    with pytest.raises(BadInput, match="not finished"):
+        pseudo.from_run(earlier, IDENTITY)
