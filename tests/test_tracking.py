@@ -1,0 +1,64 @@
+import builtins
+
+import numpy as np
+import pytest
+
+from digits import dataset
+from digits.errors import BadInput
+from digits.tracking import write_tensorboard
+from made_run import make_run
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return dataset.load("sample", limit=600)
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, sample):
+    monkeypatch.setattr(dataset, "load", lambda *_, **__: sample)
+    return make_run(monkeypatch, tmp_path)
+
+
+def read(folder):
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = event_accumulator.EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
+    events.Reload()
+    return events
+
+
+def test_curves_mistakes_and_settings_can_be_read_back(run, sample):
+    pytest.importorskip("tensorboard")
+    folder = write_tensorboard(run, sample)
+    part = run.parts()[0]
+    curve = read(folder / part.label).Scalars("accuracy/training")
+    assert [event.step for event in curve] == [epoch["epoch"] for epoch in part.history]
+    assert np.allclose([event.value for event in curve], [epoch["accuracy"] for epoch in part.history])
+    assert len(read(folder / part.label).Scalars("accuracy/held out")) == 3
+    whole = read(folder / "run")
+    assert whole.Scalars("accuracy/out of fold")[0].value == pytest.approx(run.facts()["out_of_fold"]["accuracy"])
+    pictures = whole.Tags()["images"]
+    assert len(pictures) == min(60, run.facts()["out_of_fold"]["wrong"])
+    assert "taken for" in pictures[0]
+    assert any("hparams" in name for name in whole.summary_metadata)
+
+
+def test_writing_again_replaces_what_was_there(run, sample):
+    pytest.importorskip("tensorboard")
+    write_tensorboard(run, sample)
+    before = len(list(run.folder.rglob("events.out.tfevents.*")))
+    write_tensorboard(run, sample)
+    assert len(list(run.folder.rglob("events.out.tfevents.*"))) == before
+
+
+def test_without_tensorboard_the_user_is_told_what_to_install(run, sample, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *arguments, **options):
+        if name.startswith("tensorboard"):
+            raise ImportError("No module named 'tensorboard'")
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(BadInput, match="pip install tensorboard"):
+        write_tensorboard(run, sample)
