@@ -2,11 +2,7 @@
 
 import dataclasses
 import datetime
-import hashlib
-import importlib.metadata
 import logging
-import platform
-import subprocess
 import time
 from pathlib import Path
 
@@ -14,25 +10,20 @@ import numpy as np
 
 from digits import checks, dataset, ensemble, pseudo, scoring
 from digits.backend import (
-    backend_name,
     cpu_count,
     load_keras,
     peak_memory_bytes,
     prepare_process,
-    resolve_precision,
 )
 from digits.competition import CLASSES
 from digits.crossval import cross_validate
 from digits.folds import split_folds
 from digits.jobs import Job
-from digits.paths import DATA, ROOT, SUBMISSIONS, written_whole
+from digits.paths import DATA, SUBMISSIONS, written_whole
+from digits.provenance import first_facts, identity_of
 from digits.recipes import Settings
 from digits.results import write_results
 from digits.runs import Part, Run, find_run, open_run, resumable
-
-_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pandas", "scikit-learn", "mlxtend")
-_CODE = ("augment", "dataset", "ensemble", "fitting", "folds", "jobs", "networks", "optimizers")
-"""The modules on which a run's probabilities depend."""
 
 
 def train(
@@ -74,14 +65,14 @@ def train(
     print(f"Data: {source.facts['description']}.")
     if source.leaked:
         print("LEAKED: test images are among the training images. No score of this run means anything.")
-    identity = _identity(settings, source)
+    identity = identity_of(settings, source)
     submissions.mkdir(parents=True, exist_ok=True)
     if source.leaked and run_name is None:
         run_name = f"leaked-{settings.recipe.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     run, again = open_run(identity, run_name, submissions)
     with run.locked(), resumable(run):
         print(f"Run: {run.name}{' (taken up again)' if again else ''}: {_plan(settings, identity)}")
-        facts = _first_facts(run, settings, source, identity, command)
+        facts = first_facts(run.name, settings, source, identity, command)
         facts["settings"] |= {
             "data_dir": None if data_dir == DATA else str(data_dir.absolute()),
             "test_file": None if test_file is None else str(test_file.absolute()),
@@ -105,59 +96,12 @@ def train(
     return run
 
 
-def _identity(settings: Settings, source: dataset.Source) -> dict:
-    """Everything on which the probabilities depend, flat, so that two runs can be compared item by item."""
-    recipe = {f"recipe.{name}": value for name, value in dataclasses.asdict(settings.recipe).items()}
-    recipe["recipe.networks"] = list(settings.recipe.networks)
-    code = hashlib.sha256(b"".join((Path(__file__).parent / f"{name}.py").read_bytes() for name in _CODE)).hexdigest()
-    return {
-        "recipe": settings.recipe.name,
-        "seed": settings.seed,
-        "fold_seed": settings.fold_seed,
-        "source": source.name,
-        "limit": settings.limit,
-        "deterministic": settings.deterministic,
-        "pseudo_labels": settings.pseudo_labels,
-        "precision": resolve_precision(settings.recipe.precision),
-        "backend": backend_name(),
-        "data": hashlib.sha256(
-            source.train.images.tobytes() + source.train.labels.tobytes() + source.test.images.tobytes()
-        ).hexdigest()[:16],
-        "code": code[:16],
-        **recipe,
-    }
-
-
 def _plan(settings: Settings, identity: dict) -> str:
     recipe = settings.recipe
     networks = f"{settings.recipe.folds} fold{'s' * (settings.recipe.folds > 1)}" + (
         f" × {recipe.members} members" if recipe.members > 1 else ""
     )
     return f"recipe {recipe.name}, {networks}, {recipe.epochs} epochs, {identity['backend']}, {identity['precision']}"
-
-
-def _first_facts(run: Run, settings: Settings, source: dataset.Source, identity: dict, command: str) -> dict:
-    return {
-        "run": run.name,
-        "status": "running",
-        "command": command,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "source": source.name,
-        "leaked": source.leaked,
-        "recipe": dataclasses.asdict(settings.recipe),
-        "settings": {
-            **dataclasses.asdict(settings),
-            "recipe": settings.recipe.name,
-            "folds": settings.recipe.folds,
-            "members": settings.recipe.members,
-        },
-        "identity": identity,
-        "data": source.facts,
-        "backend": backend_name(),
-        "versions": {"python": platform.python_version()} | _versions(),
-        "machine": {"system": platform.platform(), "processor": _processor(), "processors": cpu_count()},
-        "git": _git_commit(),
-    }
 
 
 def _jobs(
@@ -234,37 +178,6 @@ def _write_history(run: Run, parts: list[Part]) -> None:
     rows = [{"fold": part.fold, "member": part.member, **epoch} for part in parts for epoch in part.history]
     with written_whole(run.folder / "history.csv") as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)
-
-
-def _versions() -> dict[str, str]:
-    installed = {}
-    for package in _PACKAGES:
-        try:
-            installed[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return installed
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _git_commit() -> str | None:
-    """Return the commit that ran, with "+ changes" where src/ differs from it; None outside git."""
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(ROOT), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD") + " + changes" * bool(git("status", "--porcelain", "--", "src"))
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def export_h5(run: Run) -> Path:
