@@ -128,6 +128,7 @@ def test_the_whole_notebook_runs_in_a_kaggle_like_folder(notebook, kernel_of_thi
     assert len((working / "submission.csv").read_text().splitlines()) == 61
     assert "out of fold" in outputs
     assert "submission.csv: 60 rows, checked" in outputs
+    assert outputs.count('"image/png"') == len(list((working / "submissions" / "notebook").glob("*.png")))
     assert sorted(path.name for path in data.iterdir()) == ["test.csv", "train.csv"] or os.geteuid() == 0
 
 

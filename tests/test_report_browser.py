@@ -12,7 +12,7 @@ from made_run import make_run
 pytestmark = pytest.mark.browser
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
+FLAGS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -23,7 +23,7 @@ FLAGS = [
     "--disable-sync",
     "--enable-logging=stderr",
     "--dump-dom",
-]
+)
 PROBE = """
 <script>
 const found = {};
