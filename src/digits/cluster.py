@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import logging
+import socket
 import tempfile
+import urllib.parse
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from digits.terminal import say
 
 _TOPIC = "digits"
 _PATIENCE_SECONDS = 0.2
+CONNECT_SECONDS = 10
 
 
 @contextlib.contextmanager
@@ -51,17 +54,31 @@ def _client(address: str) -> Iterator:
         raise BadInput(
             "--cluster needs dask.distributed, which is not installed: pip install -r requirements-cluster.txt"
         ) from None
+    _knock(address)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # What matters of it is said by us, in words.
-    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}):
-        try:
-            client = distributed.Client(address, timeout=10, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise BadInput(
-                f"--cluster {address}: no Dask scheduler answers there ({error}). "
-                "Start one with `dask scheduler`, and give the tcp:// address that it prints."
-            ) from None
-        with client:
-            yield client
+    with (
+        dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}),
+        distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def _knock(address: str) -> None:
+    """Ask whether anyone listens at `address`, which Dask's client takes long to say.
+
+    Raises:
+        BadInput: if nobody does.
+    """
+    place = urllib.parse.urlsplit(address)
+    try:
+        if place.scheme not in ("tcp", "tls") or not place.hostname or not place.port:
+            raise ValueError("expected tcp://HOST:PORT")
+        socket.create_connection((place.hostname, place.port), CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"--cluster {address}: no Dask scheduler answers there ({error}). "
+            "Start one with `dask scheduler`, and give the tcp:// address that it prints."
+        ) from None
 
 
 def _send_code(client) -> None:

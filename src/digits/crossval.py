@@ -47,9 +47,11 @@ def cross_validate(
             say(f"{job.label}: FAILED: {outcome}")
         else:
             parts[job.label] = _keep(run, job, *outcome)
+    labels = [job.label for job in jobs]
+    failures = {label: failures[label] for label in labels if label in failures}
     if not parts:
         raise KitError("\n".join(["no network could be trained:", *(f"{who}: {why}" for who, why in failures.items())]))
-    return [parts[job.label] for job in jobs if job.label in parts], failures
+    return [parts[label] for label in labels if label in parts], failures
 
 
 def _finished(run: Run, jobs: list[Job]) -> dict[str, Part]:
@@ -83,7 +85,7 @@ def _outcomes(
     if not jobs:
         return
     stopping = threading.Event()
-    if address:
+    if address is not None:
         place, at_once = cluster.connected(address, arrays, stopping.is_set), len(jobs)
     else:
         place, at_once = _here(run, arrays, threads, stopping.is_set), min(processes, len(jobs))

@@ -1,0 +1,88 @@
+"""The same run on a Dask cluster of real processes on this machine, one of which is killed mid-fold."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import psutil
+import pytest
+
+from digits import cluster
+from digits.errors import BadInput
+from train_process import EXACT, start, wait_for
+
+pytest.importorskip("distributed", reason="dask.distributed is not installed: pip install -r requirements-cluster.txt")
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+"""The workers have nothing of this kit but what the client sends them."""
+
+
+def dask(*words, folder):
+    """Start `dask …` with its log in `folder`."""
+    log = (folder / f"{words[0]}-{len(list(folder.iterdir()))}.log").open("w")
+    command = [sys.executable, "-m", "dask", *words]
+    return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=ENVIRONMENT)
+
+
+@pytest.fixture(scope="module")
+def a_cluster(tmp_path_factory):
+    """A scheduler and two workers of one thread each; the address and the workers' processes."""
+    folder = tmp_path_factory.mktemp("dask")
+    scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", folder=folder)
+    log = folder / "scheduler-0.log"
+    wait_for(lambda: log.exists() and "Scheduler at" in log.read_text(), scheduler, seconds=120)
+    address = re.search(r"tcp://127\.0\.0\.1:\d+", log.read_text())[0]
+    flags = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(folder), "--memory-limit", "0"]
+    workers = [dask("worker", address, *flags, folder=folder) for _ in range(2)]
+    yield address, workers
+    for process in [*workers, scheduler]:
+        process.kill()
+        process.wait()
+
+
+def fits_on(worker):
+    return [child for child in psutil.Process(worker.pid).children() if "digits.processes" in child.cmdline()]
+
+
+def test_a_cluster_comes_to_what_one_machine_does_though_a_worker_dies_mid_fold(a_cluster, whole_run, tmp_path):
+    address, workers = a_cluster
+    process = start(tmp_path, *EXACT, "--cluster", address, "--run", "far")
+    wait_for(lambda: all(fits_on(worker) for worker in workers), process)
+    (orphan,) = fits_on(workers[0])
+    workers[0].send_signal(signal.SIGKILL)
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, out + err
+    assert not psutil.wait_procs([orphan], timeout=10)[1], "a fit outlived its worker"
+    for fold in (1, 2):
+        assert f"fold {fold}/2, epoch 6/6: accuracy" in out, "the progress of all workers arrives here"
+    for name in ("out_of_fold.npy", "test_probabilities.npy"):
+        np.testing.assert_allclose(np.load(tmp_path / "far" / name), np.load(whole_run / name), atol=1e-4)
+    assert (tmp_path / "far" / "fold-2.keras").exists()
+
+
+def test_an_interrupted_client_ends_the_fits_on_the_workers(a_cluster, tmp_path):
+    address, workers = a_cluster
+    process = start(tmp_path, *EXACT, "--cluster", address, "--run", "stopped")
+    wait_for(lambda: fits_on(workers[1]), process)
+    fits = fits_on(workers[1])
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, "Interrupted. What is finished is kept." in err) == (130, True), err
+    assert not psutil.wait_procs(fits, timeout=30)[1]
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x:1", "127.0.0.1", "tcp://h:99999", ""])
+def test_an_address_without_a_scheduler_is_refused(address):
+    place = cluster.connected(address, None, lambda: False)
+    with pytest.raises(BadInput, match="no Dask scheduler answers there"), place:
+        pass
+
+
+def test_dask_that_is_not_installed_is_named_with_its_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    place = cluster.connected("tcp://127.0.0.1:1", None, lambda: False)
+    with pytest.raises(BadInput, match=r"pip install -r requirements-cluster\.txt"), place:
+        pass

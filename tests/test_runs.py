@@ -1,0 +1,298 @@
+"""A run's folder: made once, found again, refused to others, and read back."""
+
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from digits import records, runs
+from digits.errors import BadInput, KitError
+from digits.npz import BrokenFileError, read_npz, write_npz
+from digits.paths import ROOT, SUBMISSIONS, remove_temporaries, written_whole
+from digits.recipes import RECIPES, Augmentation, Settings, Tta
+from digits.runs import Part, Run, load_part, open_run, resumable, save_part
+
+IDENTITY = {"recipe": "quick", "seed": 0, "data": "abc", "code": "def"}
+
+
+def opened(submissions, name=None, identity=IDENTITY, **facts):
+    run, again = open_run(identity, name, submissions)
+    if not again:
+        run.write_facts({"identity": identity, "status": "running", **facts})
+    return run, again
+
+
+def a_part(fold=1, member=1):
+    random = np.random.default_rng(fold)
+    say = random.random((5, 10), np.float32)
+    return Part(fold, member, "compact", np.arange(5), say, say[:3], [{"epoch": 1, "loss": 0.5}], 1.5, 1000)
+
+
+def same(one, other):
+    return all(np.array_equal(vars(one)[name], vars(other)[name]) for name in vars(one))
+
+
+def test_a_part_comes_back_as_it_was_written(tmp_path):
+    save_part(tmp_path / "fold-1.npz", a_part())
+    assert same(load_part(tmp_path / "fold-1.npz"), a_part())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_a_part_that_was_cut_off_is_refused(tmp_path, share):
+    path = tmp_path / "fold-1.npz"
+    save_part(path, a_part())
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(BrokenFileError, match=r"fold-1\.npz is damaged"):
+        load_part(path)
+
+
+def test_a_part_with_any_bit_changed_is_refused_or_read_as_it_was(tmp_path):
+    path = tmp_path / "fold-1.npz"
+    save_part(path, a_part())
+    whole, random = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(300):
+        broken = bytearray(whole)
+        broken[random.integers(len(whole))] ^= 1 << random.integers(8)
+        path.write_bytes(broken)
+        with contextlib.suppress(BrokenFileError):
+            assert same(load_part(path), a_part())  # The bit was in a date or another word that no array needs.
+
+
+def test_an_npz_of_something_else_is_no_part(tmp_path):
+    write_npz(tmp_path / "fold-1.npz", {"weights": np.zeros(3)})
+    with pytest.raises(BrokenFileError, match="is not a part of a run"):
+        load_part(tmp_path / "fold-1.npz")
+
+
+def test_an_npz_with_pickled_objects_is_never_unpickled(tmp_path):
+    np.savez(tmp_path / "evil.npz", evil=np.array([print], dtype=object))
+    with pytest.raises(BrokenFileError, match="allow_pickle=False"):
+        read_npz(tmp_path / "evil.npz")
+
+
+def test_the_same_command_takes_up_its_unfinished_run_and_no_other(tmp_path):
+    first, again = opened(tmp_path)
+    assert not again
+    assert opened(tmp_path) == (first, True)
+    other, again = opened(tmp_path, identity=IDENTITY | {"seed": 1})
+    assert not again
+    assert other.folder != first.folder
+    first.write_facts({"identity": IDENTITY, "status": "finished"})
+    assert opened(tmp_path)[0].folder != first.folder
+
+
+def test_another_recipe_data_or_code_is_refused_and_every_difference_named(tmp_path):
+    opened(tmp_path, "mine")
+    with pytest.raises(BadInput) as refusal:
+        opened(tmp_path, "mine", IDENTITY | {"seed": 7, "data": "xyz", "code": "new", "recipe": "standard"})
+    for difference in ("seed was 0 and is 7", "data was 'abc' and is 'xyz'", "code was 'def'", "recipe was 'quick'"):
+        assert difference in str(refusal.value)
+    assert "--run" in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "reference", "x" * 101, "Ü", "a b", "-flag"])
+def test_a_name_that_no_run_can_have_is_refused(tmp_path, name):
+    with pytest.raises(BadInput, match="expected a name of letters"):
+        open_run(IDENTITY, name, tmp_path)
+
+
+def test_a_run_that_was_killed_before_it_had_a_record_is_begun_again_in_its_folder(tmp_path):
+    run, _ = open_run(IDENTITY, "mine", tmp_path)
+    (run.folder / ".lock").touch()
+    (run.folder / ".run.json.12ab34cd.tmp.json").write_text("{")
+    assert open_run(IDENTITY, "mine", tmp_path) == (run, False)
+
+
+def test_a_folder_of_something_else_is_not_taken_for_a_run(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(BadInput, match=r"is no run \(it holds 'thesis.tex'"):
+        open_run(IDENTITY, "mine", tmp_path)
+
+
+def test_two_runs_begun_in_the_same_second_get_folders_of_their_own(tmp_path):
+    names = {open_run(IDENTITY | {"seed": seed}, None, tmp_path)[0].name for seed in range(5)}
+    assert len(names) == 5
+
+
+def test_a_clock_set_back_does_not_mix_up_runs(tmp_path):
+    run, _ = opened(tmp_path)
+    os.utime(run.folder / "run.json", (4e9, 4e9))
+    assert opened(tmp_path) == (run, True)
+    assert opened(tmp_path, identity=IDENTITY | {"seed": 1})[1] is False
+
+
+def hold(folder, ready, leave):
+    with Run(folder).locked():
+        ready.set()
+        leave.wait(60)
+
+
+def test_the_second_process_on_a_run_is_told_and_the_first_goes_on(tmp_path):
+    run, _ = opened(tmp_path, "mine")
+    context = multiprocessing.get_context("fork")
+    ready, leave = context.Event(), context.Event()
+    holder = context.Process(target=hold, args=(run.folder, ready, leave))
+    holder.start()
+    assert ready.wait(30)
+    with pytest.raises(KitError, match="Run mine is being worked on by another process"), run.locked():
+        pass
+    leave.set()
+    holder.join()
+    with run.locked():
+        pass
+
+
+def test_a_process_that_was_killed_holds_no_run(tmp_path):
+    run, _ = opened(tmp_path, "mine")
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    holder = context.Process(target=hold, args=(run.folder, ready, context.Event()))
+    holder.start()
+    assert ready.wait(30)
+    holder.kill()
+    holder.join()
+    with run.locked():
+        pass
+
+
+def test_half_written_files_of_a_killed_process_are_cleared_away(tmp_path):
+    run, _ = opened(tmp_path, "mine")
+    half = run.parts_folder / ".fold-1.npz.12ab34cd.tmp.npz"
+    half.write_bytes(b"half")
+    with run.locked():
+        assert not half.exists()
+    assert (run.folder / "run.json").exists()
+
+
+def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError), written_whole(path) as temporary:
+        temporary.write_text("half of the ü", encoding="ascii")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with written_whole(path) as temporary:
+        temporary.write_text("new")
+    remove_temporaries(tmp_path)
+    assert path.read_text() == "new"
+
+
+WRITES = {
+    "parts/fold-1.checkpoint.npz": "npz.write_npz(path, {'weights': np.zeros(100_000)})",
+    "parts/fold-1.npz": "runs.save_part(path, runs.Part(1, 1, 'x', np.arange(9), np.zeros((9000, 10)), [], [], 0., 0))",
+    "run.json": "runs.Run(path.parent).write_facts({'identity': 'x' * 100_000})",
+    "submission.csv": "submission.write_submission(path, np.arange(1, 28_001), np.zeros(28_000, int))",
+    "parts/arrays/images.npy": "jobs.Arrays(np.zeros((999, 28, 28)), np.zeros(1), np.zeros(1)).save(path.parent)",
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_full_disk_is_said_with_the_file_and_leaves_the_old_file_whole(tmp_path, name):
+    """A limit on the size of files stands for the full disk: the same call fails in the same place."""
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"old")
+    code = f"""
+        import resource, sys
+        from pathlib import Path
+        import numpy as np
+        from digits import jobs, npz, runs, submission
+        from digits.errors import front_door
+        path = Path({str(path)!r})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        @front_door
+        def main(argv):
+            {WRITES[name]}
+        sys.exit(main([]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    if "arrays" in name:
+        assert "No space left on device" in done.stderr
+    else:
+        assert done.stderr == f"error: File too large: {path}\n"
+        assert path.read_bytes() == b"old"
+    assert not list(path.parent.glob(".*"))
+
+
+def test_whatever_ends_a_run_early_says_how_to_go_on(tmp_path):
+    run = Run(tmp_path / "mine")
+    for error, kind in (
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (OSError(28, "No space left on device", "x.npz"), KitError),
+        (KitError("failed"), KitError),
+    ):
+        with pytest.raises(kind, match=r"Go on with: python src/train\.py --run mine"), resumable(run):
+            raise error
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '"run"', "\udcff"])
+def test_a_broken_record_is_refused_with_its_path(tmp_path, text):
+    (tmp_path / "run.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(BadInput, match=r"run\.json: "):
+        Run(tmp_path).facts()
+
+
+def test_a_run_that_does_not_exist_is_refused_with_those_that_do(tmp_path):
+    opened(tmp_path, "mine")
+    with pytest.raises(BadInput, match=r"There is no run 'yours'\. There are: mine\."):
+        runs.find_run("yours", tmp_path)
+
+
+def recorded(folder, settings):
+    """A run with the record of `settings`, as training writes it and JSON gives it back."""
+    facts = {
+        "identity": IDENTITY,
+        "recipe": dataclasses.asdict(settings.recipe),
+        "settings": dataclasses.asdict(settings) | {"recipe": settings.recipe.name, "data_dir": None},
+        "submission": {"sha256": "1", "rows": 1000},
+    }
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps(facts))
+    return Run(folder)
+
+
+def test_a_record_gives_back_every_setting_overridden_ones_too(tmp_path):
+    recipe = RECIPES["standard"].changed(
+        folds=3, members=2, networks=("compact", "vgg"), augmentation=Augmentation(rotation_degrees=3), tta=Tta(2, 5)
+    )
+    settings = Settings(recipe, seed=5, source="sample", limit=700, deterministic=True, jobs=2)
+    command = records.command_of(recorded(tmp_path / "mine", settings))
+    assert command == records.Command(settings, SUBMISSIONS.parent / "data", None)
+
+
+def test_flags_beside_a_record_are_refused_and_a_run_goes_on_by_its_name_alone(tmp_path):
+    settings = Settings(RECIPES["quick"], seed=3)
+    run = recorded(tmp_path / "mine", settings)
+    for asked in (str(run.folder / "run.json"), str(run.folder), "mine"):
+        assert records.repeated(asked, None, [], tmp_path).settings == settings
+    with pytest.raises(BadInput, match="leave out --seed, --folds"):
+        records.repeated("mine", None, ["--seed", "--folds"], tmp_path)
+    assert records.repeated(None, "mine", [], tmp_path).settings == settings
+    assert records.repeated(None, "mine", ["--seed"], tmp_path) is None
+    assert records.repeated(None, "new", [], tmp_path) is None
+
+
+def test_a_record_of_a_blend_or_another_version_cannot_be_repeated(tmp_path):
+    run = recorded(tmp_path / "mine", Settings(RECIPES["quick"]))
+    facts = run.facts()
+    for broken in (facts | {"recipe": {"name": "x"}}, {key: facts[key] for key in ("identity", "settings")}):
+        run.write_facts(broken)
+        with pytest.raises(BadInput, match="cannot be repeated from its record"):
+            records.command_of(run)

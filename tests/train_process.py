@@ -1,0 +1,54 @@
+"""Training as users start it, in a process of its own with a folder of its own for the runs."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from digits.paths import ROOT
+
+FLAGS = ["--source", "sample", "--recipe", "quick", "--folds", "2", "--epochs", "6", "--limit", "600"]
+EXACT = [*FLAGS, "--deterministic"]
+RESULTS = ("out_of_fold.npy", "test_probabilities.npy", "submission.csv")
+
+
+def start(submissions: Path, *flags: str, source: Path = ROOT / "src", environment: dict | None = None, **how):
+    """Start train.py with `flags` and return its process; stdout and stderr are pipes."""
+    code = (
+        "import sys; from pathlib import Path; from digits import paths\n"
+        f"paths.SUBMISSIONS = Path({str(submissions)!r})\n"
+        "import train; sys.exit(train.main())"
+    )
+    variables = os.environ | {"PYTHONPATH": str(source), "PYTHONIOENCODING": "utf-8"} | (environment or {})
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | how
+    return subprocess.Popen([sys.executable, "-c", code, *flags], env=variables, **how)
+
+
+def finish(submissions: Path, *flags: str, **how):
+    """Run train.py to its end and return (exit code, stdout, stderr)."""
+    process = start(submissions, *flags, **how)
+    out, err = process.communicate(timeout=600)
+    return process.returncode, out, err
+
+
+def wait_for(condition, process, seconds=300):
+    """Wait until `condition()` is true while `process` lives."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it never came to pass"
+        time.sleep(0.01)
+
+
+def workers(process) -> list[psutil.Process]:
+    """Return the processes in which `process` trains."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if "digits.processes" in child.cmdline()]
+
+
+def same_results(one: Path, other: Path) -> bool:
+    """Return whether two runs' folders hold the same probabilities and submission, byte for byte."""
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in RESULTS)
