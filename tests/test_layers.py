@@ -19,8 +19,8 @@ LAYERS = (
     "augment networks optimizers progress csv_reader processes kaggle_process pictures",
     "csv_cache mnist_npz fitting runs scoring ledger",
     "dataset ensemble records checks candidate kaggle_cli",
-    "archive jobs provenance results findings standings pseudo",
-    "blending cluster charts downloading submitting summary",
+    "archive jobs provenance results findings standings pseudo kernel_push",
+    "blending cluster charts downloading submitting summary tracking",
     "crossval figures pages",
     "training report comparison",
 )
