@@ -9,6 +9,8 @@ from keras import layers
 from digits.competition import CLASSES, SIDE
 
 INPUT_SHAPE = (SIDE, SIDE, 1)
+MOMENTUM = 0.9
+"""Of the batch norms' moving moments: Keras's 0.99 takes hundreds of batches, more than a small run has."""
 
 
 @keras.saving.register_keras_serializable("digits")
@@ -70,7 +72,7 @@ def _block(x, filters: int, kernel: int, *, padding: str = "valid", pool: bool =
     if pool:
         x = layers.MaxPooling2D(2)(x)
     if norm:
-        x = FusedBatchNormalization()(x)
+        x = FusedBatchNormalization(momentum=MOMENTUM)(x)
     return layers.ReLU()(x)
 
 
@@ -165,7 +167,7 @@ def committee() -> keras.Model:
     for stage in range(3):
         for _ in range(3):
             x = layers.Conv2D(128, 3, padding="same", activation="relu")(x)
-            x = FusedBatchNormalization()(x)
+            x = FusedBatchNormalization(momentum=MOMENTUM)(x)
         squeezed = layers.Dense(4, activation="relu")(layers.GlobalAveragePooling2D(keepdims=True)(x))
         x = layers.Multiply()([x, layers.Dense(128, activation="sigmoid")(squeezed)])
         if stage > 0:
@@ -184,13 +186,13 @@ def resnet() -> keras.Model:
     x = layers.MaxPooling2D(2)(layers.Conv2D(32, 5, padding="same", use_bias=False)(x))
     for filters in (64, 128):
         for block in range(2):
-            ready = layers.ReLU()(FusedBatchNormalization()(x))
+            ready = layers.ReLU()(FusedBatchNormalization(momentum=MOMENTUM)(x))
             shortcut = layers.Conv2D(filters, 1, use_bias=False)(ready) if block == 0 else x
             x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(ready)
-            x = layers.ReLU()(FusedBatchNormalization()(x))
+            x = layers.ReLU()(FusedBatchNormalization(momentum=MOMENTUM)(x))
             x = layers.Add()([layers.Conv2D(filters, 3, padding="same", use_bias=False)(x), shortcut])
         x = layers.MaxPooling2D(2)(x) if filters == 64 else x
-    x = layers.ReLU()(FusedBatchNormalization()(x))
+    x = layers.ReLU()(FusedBatchNormalization(momentum=MOMENTUM)(x))
     x = layers.Concatenate()([layers.GlobalMaxPooling2D()(x), layers.GlobalAveragePooling2D()(x)])
     return _classifier("resnet", images, layers.Dense(CLASSES)(layers.Dropout(0.3)(x)))
 
