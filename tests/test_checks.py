@@ -59,7 +59,7 @@ def test_a_fold_that_does_not_learn_is_named():
 def test_a_network_that_failed_is_named_with_its_reason():
     check = checks.check_all_trained(2, {"fold 3/3": "the loss was nan in epoch 2"})
     assert not check.passed
-    assert check.detail == "fold 3/3: the loss was nan in epoch 2"
+    assert check.detail.startswith("fold 3/3: the loss was nan in epoch 2. The same command with --run")
 
 
 def test_rows_in_another_order_than_the_models_say_fail(monkeypatch):

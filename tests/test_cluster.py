@@ -12,7 +12,7 @@ import pytest
 
 from digits import cluster
 from digits.errors import BadInput
-from train_process import EXACT, start, wait_for
+from train_process import EXACT, start, wait_for, workers
 
 pytest.importorskip("distributed", reason="dask.distributed is not installed: pip install -r requirements-cluster.txt")
 
@@ -36,23 +36,19 @@ def a_cluster(tmp_path_factory):
     wait_for(lambda: log.exists() and "Scheduler at" in log.read_text(), scheduler, seconds=120)
     address = re.search(r"tcp://127\.0\.0\.1:\d+", log.read_text())[0]
     flags = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(folder), "--memory-limit", "0"]
-    workers = [dask("worker", address, *flags, folder=folder) for _ in range(2)]
-    yield address, workers
-    for process in [*workers, scheduler]:
+    dask_workers = [dask("worker", address, *flags, folder=folder) for _ in range(2)]
+    yield address, dask_workers
+    for process in [*dask_workers, scheduler]:
         process.kill()
         process.wait()
 
 
-def fits_on(worker):
-    return [child for child in psutil.Process(worker.pid).children() if "digits.processes" in child.cmdline()]
-
-
 def test_a_cluster_comes_to_what_one_machine_does_though_a_worker_dies_mid_fold(a_cluster, whole_run, tmp_path):
-    address, workers = a_cluster
+    address, dask_workers = a_cluster
     process = start(tmp_path, *EXACT, "--cluster", address, "--run", "far")
-    wait_for(lambda: all(fits_on(worker) for worker in workers), process)
-    (orphan,) = fits_on(workers[0])
-    workers[0].send_signal(signal.SIGKILL)
+    wait_for(lambda: all(workers(worker) for worker in dask_workers), process)
+    (orphan,) = workers(dask_workers[0])
+    dask_workers[0].send_signal(signal.SIGKILL)
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, out + err
     assert not psutil.wait_procs([orphan], timeout=10)[1], "a fit outlived its worker"
@@ -64,10 +60,10 @@ def test_a_cluster_comes_to_what_one_machine_does_though_a_worker_dies_mid_fold(
 
 
 def test_an_interrupted_client_ends_the_fits_on_the_workers(a_cluster, tmp_path):
-    address, workers = a_cluster
+    address, dask_workers = a_cluster
     process = start(tmp_path, *EXACT, "--cluster", address, "--run", "stopped")
-    wait_for(lambda: fits_on(workers[1]), process)
-    fits = fits_on(workers[1])
+    wait_for(lambda: workers(dask_workers[1]), process)
+    fits = workers(dask_workers[1])
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert (process.returncode, "Interrupted. What is finished is kept." in err) == (130, True), err

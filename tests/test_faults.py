@@ -177,10 +177,11 @@ def as_nobody(place: Path) -> dict:
     for path in (place, *place.rglob("*")):
         os.chown(path, 65534, 65534)
     how = {"user": 65534, "group": 65534, "extra_groups": []}
-    reads = subprocess.run(
-        [sys.executable, "-c", "import keras"], **how, capture_output=True, env={"HOME": "/dev/null"}
-    )
-    return {} if reads.returncode else how
+    try:
+        subprocess.run([sys.executable, "-c", "import numpy"], capture_output=True, check=True, **how)
+    except (PermissionError, subprocess.CalledProcessError):
+        return {}  # Python itself is in root's own folder.
+    return how
 
 
 @pytest.fixture

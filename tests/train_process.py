@@ -1,5 +1,6 @@
 """Training as users start it, in a process of its own with a folder of its own for the runs."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -45,8 +46,12 @@ def wait_for(condition, process, seconds=300):
 
 def workers(process) -> list[psutil.Process]:
     """Return the processes in which `process` trains."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "digits.processes" in child.cmdline()]
+    found = []
+    for child in psutil.Process(process.pid).children():
+        with contextlib.suppress(psutil.Error):  # It may have ended since.
+            if "digits.processes" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def same_results(one: Path, other: Path) -> bool:

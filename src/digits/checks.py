@@ -70,7 +70,8 @@ def check_learned(fold_accuracies: dict[str, float]) -> Check:
 
 def check_all_trained(trained: int, failures: Mapping[str, str]) -> Check:
     """Ask whether every network that the run should have came to its end."""
-    detail = "; ".join(f"{name}: {reason}" for name, reason in failures.items()) or f"all {trained}"
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
+    detail = f"{reasons}. The same command with --run and this run's name tries again" if failures else f"all {trained}"
     return Check("every network was trained", not failures, detail)
 
 

@@ -43,7 +43,10 @@ def steady_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # The lowest free number, which is this one: no file of ours may get it.
         if number == 0 or getattr(sys, name) is not getattr(sys, f"__{name}__"):
             continue
-        encoding = getattr(getattr(sys, name), "encoding", None) or "utf-8"
+        before = getattr(sys, name)
+        encoding = before.encoding if before else "utf-8"
+        if before:
+            before.flush()
         raw = _Patient(number, "w", closefd=False)
         stream = io.TextIOWrapper(
             io.BufferedWriter(raw), encoding, errors="replace", line_buffering=number == 2 or raw.isatty()
