@@ -184,13 +184,15 @@ def voices(evidence: Evidence) -> tuple[list[Voice], str]:
         pairs = zip(blend["members"], blend["disagreement"], strict=True)
         return [Voice(own["name"], own["wrong"], own["rows"], tuple(row)) for own, row in pairs], "out-of-fold"
     members = sorted({part.member for part in evidence.parts})
+    own = [[part for part in evidence.parts if part.member == member] for member in members]
+    names = [f"member {parts[0].member}: {parts[0].network}" for parts in own]
     if len(members) > 1 and evidence.train_digits is not None:
-        own = {member: [part for part in evidence.parts if part.member == member] for member in members}
-        said = [ensemble.out_of_fold(parts, len(evidence.out_of_fold))[evidence.scored] for parts in own.values()]
-        names = [f"member {member}: {parts[0].network}" for member, parts in own.items()]
+        said = [ensemble.out_of_fold(parts, len(evidence.out_of_fold))[evidence.scored] for parts in own]
         return _voices(names, [one.argmax(axis=1) for one in said], evidence.labels), "out-of-fold"
-    said = [part.test_probabilities.argmax(axis=1) for part in evidence.parts]
-    return _voices([part.label.replace("-", " ") for part in evidence.parts], said, None), "test"
+    if len(members) > 1:
+        return _voices(names, [ensemble.test_mean(parts).argmax(axis=1) for parts in own], None), "test"
+    names = [part.label.replace("-", " ") for part in evidence.parts]
+    return _voices(names, [part.test_probabilities.argmax(axis=1) for part in evidence.parts], None), "test"
 
 
 def _voices(names: Sequence[str], answers: Sequence[np.ndarray], labels: np.ndarray | None) -> list[Voice]:
