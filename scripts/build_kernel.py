@@ -24,6 +24,8 @@ METADATA = {
     "kernel_sources": [],
     "model_sources": [],
 }
+FOLDED = {"_kg_hide-input": True, "jupyter": {"source_hidden": True}}
+"""The metadata by which Kaggle and Jupyter show a cell folded in."""
 
 WHAT = """\
 # Digits, honestly
@@ -47,7 +49,7 @@ ARGUMENTS = ["--recipe", "standard"]"""
 
 CODE = """\
 ## The code
-Each cell writes one file; each module imports only from those above it."""
+Each cell writes one file, which is folded in here; each module imports only from those above it."""
 
 FOLDERS = """\
 from pathlib import Path
@@ -165,6 +167,14 @@ def files_in_order() -> list[Path]:
     ]
 
 
+def purpose_of(file: Path) -> str:
+    """Return the first sentence of a file, which says what it is for."""
+    text = file.read_text(encoding="utf-8")
+    if file.suffix == ".py":
+        return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+    return text.partition("{#")[2].partition("#}")[0].strip()
+
+
 def cells() -> Iterator[tuple[str, str]]:
     """Yield each cell's type and text."""
     yield "markdown", WHAT
@@ -172,8 +182,9 @@ def cells() -> Iterator[tuple[str, str]]:
     yield "markdown", CODE
     yield "code", FOLDERS
     for file in files_in_order():
-        text = file.read_text(encoding="utf-8").removesuffix("\n")
-        yield "code", f"%%writefile {file.relative_to(ROOT).as_posix()}\n{text}"
+        name, text = file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8").removesuffix("\n")
+        yield "markdown", f"`{name}`: {purpose_of(file)}"
+        yield "code", f"%%writefile {name}\n{text}"
     yield "markdown", TRAINING
     yield "code", TRAIN
     yield "markdown", RESULTS
@@ -187,7 +198,9 @@ def notebook() -> dict:
     """Return the notebook, without outputs."""
     made = []
     for number, (kind, text) in enumerate(cells(), start=1):
-        cell = {"cell_type": kind, "id": f"cell-{number:02}", "metadata": {}, "source": text.splitlines(keepends=True)}
+        metadata = FOLDED if text.startswith("%%writefile") else {}
+        source = text.splitlines(keepends=True)
+        cell = {"cell_type": kind, "id": f"cell-{number:02}", "metadata": metadata, "source": source}
         made.append(cell | ({"execution_count": None, "outputs": []} if kind == "code" else {}))
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
