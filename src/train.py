@@ -51,6 +51,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     how("--jobs", type=int, metavar="J", help="networks trained at a time (default: 1)")
     how("--cluster", metavar="ADDRESS", help="train on the Dask cluster whose scheduler is at tcp://HOST:PORT")
     how("--deterministic", action="store_true", help="the same bytes from the same command on the same machine; slower")
+    how("--tensorboard", action="store_true", help="also write the finished run for TensorBoard")
     how("--export", choices=("h5",), help="also save the first network in the classic form, mnistModel2.h5")
     return parser.parse_args(argv)
 
@@ -97,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_name=flags.run,
         out=flags.out,
         cluster=flags.cluster,
+        tensorboard=flags.tensorboard,
     )
     if flags.export:
         training.export_h5(run)

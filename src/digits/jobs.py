@@ -151,6 +151,7 @@ def fit_job(job: Job, arrays: Arrays, say: Callable[[str], None] = say_here) -> 
         [dataclasses.asdict(epoch) for epoch in fit.history],
         seconds_before + time.perf_counter() - started,
         peak_memory_bytes(),
+        int((predict_probabilities(network, images).argmax(axis=1) != labels).sum()) if recipe.tta.any else None,
     )
     right = part.validation_probabilities.argmax(axis=1) == labels
     progress.done(f"{right.mean():.2%} of {len(right):,} held-out digits right, {part.seconds:.0f} s")

@@ -34,6 +34,11 @@ class Tta:
     rotation_degrees: float = 0.0
     """0: none; else also the image turned this far either way."""
 
+    @property
+    def any(self) -> bool:
+        """Whether there is more than one view."""
+        return bool(self.shift_pixels or self.rotation_degrees)
+
 
 @dataclass(frozen=True)
 class Recipe:

@@ -43,6 +43,8 @@ class Part:
     """One `fitting.Epoch` as a dict for each epoch."""
     seconds: float
     peak_memory_bytes: int
+    wrong_without_tta: int | None = None
+    """Held-out digits that the image alone gets wrong, where the recipe averages several views."""
 
     @property
     def label(self) -> str:
@@ -57,7 +59,7 @@ def part_name(fold: int, member: int) -> str:
 
 def save_part(path: Path, part: Part) -> None:
     """Write a part as .npz."""
-    values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    values = {name: value for name, value in vars(part).items() if value is not None}
     write_npz(path, values | {"history": json.dumps(part.history)})
 
 

@@ -17,13 +17,16 @@ from digits.backend import (
 )
 from digits.competition import CLASSES
 from digits.crossval import cross_validate
+from digits.figures import draw_all
 from digits.folds import split_folds
 from digits.jobs import Job
 from digits.paths import DATA, SUBMISSIONS, written_whole
 from digits.provenance import first_facts, identity_of
 from digits.recipes import Settings
+from digits.report import build_report
 from digits.results import write_results
 from digits.runs import Part, Run, find_run, open_run, resumable
+from digits.tracking import write_tensorboard
 
 
 def train(
@@ -36,6 +39,7 @@ def train(
     out: Path | None = None,
     submissions: Path = SUBMISSIONS,
     cluster: str | None = None,
+    tensorboard: bool = False,
 ) -> Run:
     """Train as `settings` say, and return the finished run.
 
@@ -48,6 +52,7 @@ def train(
         out: where to copy the submission; None: submission.csv beside the runs.
         submissions: the folder of all runs.
         cluster: the address of a Dask scheduler, whose workers do the training.
+        tensorboard: whether to write the finished run for TensorBoard too.
 
     Raises:
         BadInput: if the data or the settings cannot be used.
@@ -93,6 +98,10 @@ def train(
             "peak_memory_bytes": max([peak_memory_bytes(), *(part.peak_memory_bytes for part in parts)]),
         }
         run.write_facts(facts)
+        draw_all(run, source, parts)
+        build_report(run, source)
+        if tensorboard:
+            write_tensorboard(run, source)
     return run
 
 
@@ -168,6 +177,7 @@ def _part_facts(part: Part, labels: np.ndarray) -> dict:
         "epochs": len(part.history),
         **scoring.accuracy(part.validation_probabilities, truth).facts(),
         "loss": scoring.log_loss(part.validation_probabilities, truth),
+        **({} if part.wrong_without_tta is None else {"wrong_without_tta": part.wrong_without_tta}),
         "seconds": round(part.seconds, 1),
     }
 
