@@ -262,6 +262,20 @@ def test_runs_on_other_data_are_compared_on_the_test_images_alone(run, data):
     assert comparison.build_comparison(compared).exists()
 
 
+def test_a_comparison_with_a_leaked_run_says_so(run, data):
+    change(run, leaked=True)
+    compared = comparison.compare(run, Run(run.folder.parent / "two"))
+    assert compared.answers.startswith("LEAKED: one trained on test images")
+    assert "<h2>LEAKED</h2>" in comparison.build_comparison(compared).read_text(encoding="utf-8")
+
+
+def test_tta_s_share_is_told_where_the_record_has_it(run, data):
+    assert "Test-time augmentation" not in page_of(run, source=data)
+    change(run, folds=[part | {"wrong_without_tta": part["wrong"] + 2} for part in run.facts()["folds"]])
+    wrong = sum(part["wrong"] for part in run.facts()["folds"])
+    assert f"{wrong + 12} wrong without it, {wrong} with it" in page_of(run, source=data)
+
+
 def test_runs_that_share_nothing_cannot_be_compared(run, data):
     two = Run(run.folder.parent / "two")
     change(two, source="kaggle", identity=two.facts()["identity"] | {"data": "another"})

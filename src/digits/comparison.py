@@ -45,7 +45,10 @@ class Compared:
 
     @property
     def answers(self) -> str:
-        """What became of the submission, in words."""
+        """What became of the submission, in words, and whether it means anything."""
+        leaked = [one.run.name for one in (self.first, self.second) if one.facts["leaked"]]
+        if leaked:
+            return f"LEAKED: {' and '.join(leaked)} trained on test images, so their answers prove nothing."
         if self.changed is None:
             return "They predict different test images."
         return f"Their submissions differ in {len(self.changed):,} of {len(self.first.test):,} rows."
