@@ -52,13 +52,6 @@ def test_writing_again_replaces_what_was_there(run, sample):
 
 
 def test_without_tensorboard_the_user_is_told_what_to_install(run, sample, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *arguments, **options):
-        if name.startswith("tensorboard"):
-            raise ImportError("No module named 'tensorboard'")
-        return real(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BadInput, match="pip install tensorboard"):
         write_tensorboard(run, sample)

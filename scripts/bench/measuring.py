@@ -1,22 +1,18 @@
 """Run measurements in fresh processes, one after the other, and say what they come to."""
 
 import datetime
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from digits.errors import KitError
 from digits.paths import ROOT
-
-_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pandas", "scikit-learn")
+from digits.provenance import machine_facts
 
 
 @dataclass(frozen=True)
@@ -106,41 +102,6 @@ def paired_effect(values: Sequence[float], baseline: Sequence[float]) -> tuple[f
 
 def describe_run(command: str) -> dict:
     """Return the command, the time, the machine, and the versions that measured."""
-    return {
-        "command": command,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "system": platform.platform(),
-            "processor": _processor(),
-            "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "load_average_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        },
-        "versions": {"python": platform.python_version()} | _versions(),
-        "commit": _commit(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    installed = {}
-    for package in _PACKAGES:
-        try:
-            installed[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return installed
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _commit() -> str | None:
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+changes", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"command": command, "created": created, "load_average_before": load, **machine_facts()}

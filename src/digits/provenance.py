@@ -60,6 +60,13 @@ def first_facts(run_name: str, settings: Settings, source: Source, identity: dic
         "identity": identity,
         "data": source.facts,
         "backend": backend_name(),
+        **machine_facts(),
+    }
+
+
+def machine_facts() -> dict:
+    """Return what ran: "versions" of Python and packages, "machine", and "git", the commit."""
+    return {
         "versions": {"python": platform.python_version()} | _versions(),
         "machine": {"system": platform.platform(), "processor": _processor(), "processors": cpu_count()},
         "git": _git_commit(),

@@ -1,5 +1,6 @@
 """A finished run for TensorBoard: its curves, its mistakes and its settings; run.json stays the source of truth."""
 
+import importlib.util
 import io
 import time
 from pathlib import Path
@@ -23,6 +24,12 @@ _CURVES = {
 }
 
 
+def require_tensorboard() -> None:
+    """Raise BadInput where TensorBoard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise BadInput("--tensorboard needs the package tensorboard. Install it: pip install tensorboard")
+
+
 def write_tensorboard(run: Run, source: Source | None = None) -> Path:
     """Write a finished run for TensorBoard into its folder `tensorboard`, and return that folder.
 
@@ -31,13 +38,9 @@ def write_tensorboard(run: Run, source: Source | None = None) -> Path:
     Raises:
         BadInput: if TensorBoard is not installed, or the run is not finished.
     """
-    try:
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-    except ImportError as error:
-        raise BadInput(
-            f"--tensorboard needs the package tensorboard ({error}): pip install tensorboard. "
-            "The run itself is finished and complete without it."
-        ) from None
+    require_tensorboard()
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
     evidence = findings.gather(run, source)
     folder = run.folder / FOLDER
     for old in folder.rglob("events.out.tfevents.*"):

@@ -26,7 +26,7 @@ from digits.recipes import Settings
 from digits.report import build_report
 from digits.results import write_results
 from digits.runs import Part, Run, find_run, open_run, resumable
-from digits.tracking import write_tensorboard
+from digits.tracking import require_tensorboard, write_tensorboard
 
 
 def train(
@@ -59,6 +59,8 @@ def train(
         KitError: if networks failed.
     """
     started = time.perf_counter()
+    if tensorboard:
+        require_tensorboard()
     source = dataset.load(
         settings.source,
         data_dir,
