@@ -1,6 +1,5 @@
 """Folds in processes: kept when done, taken up when cut off, and the same whatever happened on the way."""
 
-import shutil
 import signal
 
 import numpy as np
@@ -147,22 +146,16 @@ def test_a_killed_run_goes_on_by_its_name_and_comes_to_the_same_bytes(whole_run,
     assert same_results(run.folder, whole_run)
 
 
-def test_a_killed_worker_is_replaced_once_and_comes_to_the_same_bytes(whole_run, tmp_path):
+def test_a_run_repeated_from_its_record_whose_worker_is_killed_comes_to_the_same_bytes(whole_run, tmp_path):
     run = Run(tmp_path / "hurt")
-    process = start(tmp_path, *EXACT, "--jobs", "2", "--run", "hurt")
+    process = start(tmp_path, "--from-run", str(whole_run / "run.json"), "--jobs", "2", "--run", "hurt")
     wait_for(lambda: run.checkpoint_path(1, 1).exists() or run.part_path(1, 1).exists(), process)
     workers(process)[0].kill()
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert "its process was killed (by the system, for want of memory?). It is tried once more" in out
-    assert same_results(run.folder, whole_run)
-
-
-def test_a_run_is_repeated_from_its_record(whole_run, tmp_path):
-    code, out, err = finish(tmp_path, "--from-run", str(whole_run / "run.json"), "--run", "twin", "--jobs", "2")
-    assert code == 0, err
     assert "All 1,000 answers are those of run whole." in out
-    assert same_results(tmp_path / "twin", whole_run)
+    assert same_results(run.folder, whole_run)
 
 
 @pytest.mark.slow
@@ -174,10 +167,3 @@ def test_two_at_a_time_and_one_at_a_time_come_to_the_same_probabilities(tmp_path
         assert code == 0, err
         said.append(np.load(tmp_path / f"jobs-{jobs}" / "out_of_fold.npy"))
     np.testing.assert_allclose(said[0], said[1], atol=0.02)
-
-
-def test_a_run_of_another_seed_or_recipe_under_the_same_name_is_refused(whole_run, tmp_path):
-    shutil.copytree(whole_run, tmp_path / "whole")
-    code, _, err = finish(tmp_path, *EXACT, "--run", "whole", "--seed", "1")
-    assert code == 2
-    assert "Run whole cannot be taken up, for it was another: seed was 0 and is 1." in err

@@ -89,7 +89,7 @@ def test_a_hang_up_that_is_ignored_stays_ignored():
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_run_says_how_to_go_on_and_leaves_nobody_behind(tmp_path, number):
     process = start(tmp_path, *FLAGS, "--run", "mine")
     wait_for(lambda: workers(process), process)
@@ -167,7 +167,8 @@ def test_a_run_finishes_in_a_hostile_place():
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr, "Joblib and Matplotlib may say that they make do"
         assert (place / "submissions" / "submission.csv").read_text().count("\n") == 101
-        assert {path.name for path in (place / "meine Daten").iterdir()} == {"train.csv", "test.csv"}
+        if how or os.geteuid() != 0:  # To root nothing is read-only.
+            assert {path.name for path in (place / "meine Daten").iterdir()} == {"train.csv", "test.csv"}
     finally:
         shutil.rmtree(place)
 

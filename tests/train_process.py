@@ -11,7 +11,7 @@ import psutil
 
 from digits.paths import ROOT
 
-FLAGS = ["--source", "sample", "--recipe", "quick", "--folds", "2", "--epochs", "6", "--limit", "600"]
+FLAGS = ["--source", "sample", "--recipe", "quick", "--folds", "2", "--epochs", "6", "--limit", "600", "--no-tta"]
 EXACT = [*FLAGS, "--deterministic"]
 RESULTS = ("out_of_fold.npy", "test_probabilities.npy", "submission.csv")
 
