@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = [f"--{name.replace('_', '-')}" for name in WHAT if getattr(flags, name) not in (None, False)]
     again = records.repeated(flags.from_run, flags.run, given)
     if again:
-        settings = dataclasses.replace(again.settings, jobs=settings.jobs)
+        settings = dataclasses.replace(again.settings, jobs=flags.jobs or again.settings.jobs)
     run = training.train(
         settings,
         command=shlex.join(["python", "src/train.py", *(sys.argv[1:] if argv is None else argv)]),
