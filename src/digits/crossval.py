@@ -41,12 +41,14 @@ def cross_validate(
     """
     parts, failures = _finished(run, jobs), {}
     waiting = [job for job in jobs if job.label not in parts]
-    for job, outcome in _outcomes(waiting, Arrays.of(train, test), run, processes, threads, address):
-        if isinstance(outcome, KitError):
-            failures[job.label] = str(outcome)
-            say(f"{job.label}: FAILED: {outcome}")
-        else:
-            parts[job.label] = _keep(run, job, *outcome)
+    arrays = Arrays.of(train, test)
+    with contextlib.closing(_outcomes(waiting, arrays, run, processes, threads, address)) as outcomes:
+        for job, outcome in outcomes:
+            if isinstance(outcome, KitError):
+                failures[job.label] = str(outcome)
+                say(f"{job.label}: FAILED: {outcome}")
+            else:
+                parts[job.label] = _keep(run, job, *outcome)
     labels = [job.label for job in jobs]
     failures = {label: failures[label] for label in labels if label in failures}
     if not parts:
