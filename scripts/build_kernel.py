@@ -93,11 +93,10 @@ run = Path("submissions/notebook")
 facts = json.loads((run / "run.json").read_text())
 display(pd.DataFrame(facts["folds"]).set_index(["fold", "member"]).round(5))
 known, score = facts["out_of_fold"], facts["expected_score"]
-display(Markdown(
-    f"**{known['accuracy']:.3%} ± {known['standard_error']:.3%}** out of fold: "
-    f"{known['wrong']:,} of {known['rows']:,} wrong. "
-    f"Expected score: {score['middle']:.5f}, 95 % between {score['low']:.5f} and {score['high']:.5f}."
-))
+forecast = f"{score['middle']:.5f}, 95 % between {score['low']:.5f} and {score['high']:.5f}"
+wrong = f"{known['wrong']:,} of {known['rows']:,} wrong"
+display(Markdown(f"**{known['accuracy']:.3%} ± {known['standard_error']:.3%}** out of fold: {wrong}."))
+display(Markdown(f"Expected score: {forecast}."))
 failed = [check for check in facts["checks"] if not check["passed"]]
 for check in failed:
     display(Markdown(f"# Check failed: {check['name']}\\n{check['detail']}"))"""
