@@ -27,7 +27,7 @@ from digits.errors import BadInput, front_door  # noqa: E402
 from digits.paths import DATA, ROOT, written_whole  # noqa: E402
 from digits.recipes import RECIPES, Recipe, Tta  # noqa: E402
 
-CODE = ("augment", "fitting", "networks", "optimizers")
+CODE = ("augment", "fitting", "networks", "optimizers", "warps")
 """The modules on which a fit depends: a change of one makes kept fits old."""
 
 

@@ -63,7 +63,8 @@ def test_a_gallery_tells_how_many_mistakes_it_leaves_out(sample):
 
 def test_scipy_warps_digits_as_the_training_layer_does(sample):
     pytest.importorskip("keras")
-    from digits.augment import Warp, draw_warps, ink_margins
+    from digits.augment import Warp
+    from digits.warps import draw_warps, ink_margins
 
     images = sample.train.images[:200]
     wide = Augmentation(rotation_degrees=25, shift_pixels=4.5, zoom=0.3, shear_degrees=15)

@@ -16,7 +16,9 @@ load_keras()
 
 from keras import layers  # noqa: E402 after the quiet import of Keras
 
-from digits import augment, fitting, networks, optimizers  # noqa: E402
+from digits import fitting, networks, optimizers  # noqa: E402
+from digits.augment import Warp  # noqa: E402
+from digits.warps import draw_warps, ink_margins, still  # noqa: E402
 
 
 def tiny():
@@ -110,9 +112,9 @@ def test_averaged_weights_differ_from_the_last_ones_and_answer_well():
 def test_clean_epochs_see_the_images_as_they_are():
     fit = fitting.Fit(TINY.changed(clean_epochs=1), "tiny", *made_digits(64), (0,))
     order = np.arange(64)
-    assert not np.array_equal(fit._draw_warps(np.random.default_rng(0), order), augment.still(64))
+    assert not np.array_equal(fit._draw_warps(np.random.default_rng(0), order), still(64))
     fit.epochs_done = 3
-    assert np.array_equal(fit._draw_warps(np.random.default_rng(0), order), augment.still(64))
+    assert np.array_equal(fit._draw_warps(np.random.default_rng(0), order), still(64))
 
 
 def test_tta_averages_its_views():
@@ -170,10 +172,12 @@ import json, sys
 from digits.backend import load_keras
 load_keras()
 import test_fitting as own, numpy as np
-from digits import augment, fitting
+from digits import fitting
+from digits.augment import Warp
+from digits.warps import draw_warps, ink_margins
 images, labels = own.made_digits(320)
-warps = augment.draw_warps(np.random.default_rng(3), augment.ink_margins(images[:4]), own.TINY.augmentation)
-warped = np.asarray(augment.Warp()(images[:4, ..., None], warps))
+warps = draw_warps(np.random.default_rng(3), ink_margins(images[:4]), own.TINY.augmentation)
+warped = np.asarray(Warp()(images[:4, ..., None], warps))
 fit = own.fitted()
 said = fitting.predict_probabilities(fit.finish(), own.made_digits(100, seed=1)[0])
 right = float((said.argmax(axis=1) == own.made_digits(100, seed=1)[1]).mean())
@@ -192,8 +196,8 @@ def test_another_backend_warps_the_same_pixels_and_learns_as_well(backend):
     assert run.returncode == 0, run.stderr[-2000:]
     said = json.loads(run.stdout)
     images, _ = made_digits(320)
-    warps = augment.draw_warps(np.random.default_rng(3), augment.ink_margins(images[:4]), TINY.augmentation)
-    own = np.asarray(augment.Warp()(images[:4, ..., np.newaxis], warps))
+    warps = draw_warps(np.random.default_rng(3), ink_margins(images[:4]), TINY.augmentation)
+    own = np.asarray(Warp()(images[:4, ..., np.newaxis], warps))
     assert np.allclose(own, np.array(said["warped"]), atol=0.05)
     assert said["right"] > 0.9
 

@@ -15,7 +15,7 @@ FRONT_DOORS = {path.stem: path for path in (ROOT / "src").glob("*.py")}
 LAYERS = (
     "terminal paths recipes competition",
     "errors",
-    "backend npz credentials csv_careful folds submission kaggle_child",
+    "backend npz credentials warps csv_careful folds submission kaggle_child",
     "augment networks optimizers progress csv_reader processes kaggle_process pictures",
     "csv_cache mnist_npz fitting runs scoring ledger",
     "dataset ensemble records checks candidate kaggle_cli",

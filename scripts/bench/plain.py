@@ -190,26 +190,27 @@ def deotte(options: dict) -> dict:
     load_keras()
     import keras
 
-    from digits import augment
+    from digits.augment import Warp
     from digits.networks import build_network, plain
     from digits.recipes import Augmentation
+    from digits.warps import draw_warps, ink_margins
 
     keras.utils.set_random_seed(options["seed"])
     random = np.random.default_rng(options["seed"])
     images, labels, held_out, held_out_labels = held_out_split(options)
     images, held_out = images[..., np.newaxis], held_out[..., np.newaxis]
-    margins, ranges = augment.ink_margins(images[..., 0]), Augmentation(rotation_degrees=10, shift_pixels=2.8, zoom=0.1)
+    margins, ranges = ink_margins(images[..., 0]), Augmentation(rotation_degrees=10, shift_pixels=2.8, zoom=0.1)
     trace: list = []
     started = time.perf_counter()
     network = plain(build_network("deotte"))
     tracer = _tracer(lambda: share_right(network, [held_out], held_out_labels), trace)
     tracer.started = started
     inputs = keras.Input((28, 28, 1), dtype="uint8"), keras.Input((8,))
-    model = keras.Model(inputs, network(augment.Warp()(*inputs)))
+    model = keras.Model(inputs, network(Warp()(*inputs)))
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=_jit())
     for epoch in range(options["epochs"]):
         model.optimizer.learning_rate = 1e-3 * 0.95**epoch
-        warps = augment.draw_warps(random, margins, ranges)
+        warps = draw_warps(random, margins, ranges)
         settings = {"epochs": 1, "verbose": 0, "callbacks": [tracer]}
         if backend_name() == "tensorflow":
             model.fit(batches((images, warps), labels, 64), shuffle=False, **settings)

@@ -11,12 +11,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from digits import charts, dataset, ensemble, findings, scoring
-from digits.backend import load_keras
 from digits.competition import CLASSES
 from digits.paths import written_whole
 from digits.pictures import warped
 from digits.recipes import Augmentation
 from digits.runs import Part, Run
+from digits.warps import draw_warps, ink_margins
 
 GALLERY, GALLERY_COLUMNS = 50, 10
 SAMPLES, VIEWS = 6, 8
@@ -152,8 +152,5 @@ def _gallery(images: Sequence[np.ndarray], captions: Sequence[str], columns: int
 
 def augmented(images: np.ndarray, augmentation: Augmentation, views: int) -> list[np.ndarray]:
     """Return so many random views uint8 (n, 28, 28) of the images, with the warps that training draws."""
-    load_keras()  # Only because the warps stand beside a Keras layer.
-    from digits.augment import draw_warps, ink_margins
-
     random, margins = np.random.default_rng(0), ink_margins(images)
     return [warped(images, draw_warps(random, margins, augmentation)) for _ in range(views)]

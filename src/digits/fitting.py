@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from digits import augment
+from digits.augment import Warp
 from digits.backend import backend_name
 from digits.errors import BadInput, TrainingFailedError
 from digits.networks import CLASSES, INPUT_SHAPE, build_network
@@ -18,6 +18,7 @@ from digits.npz import BrokenFileError, read_npz, write_npz
 from digits.optimizers import build_optimizer
 from digits.paths import shown
 from digits.recipes import Recipe, Tta
+from digits.warps import affine_warps, draw_warps, ink_margins, still
 
 PREDICT_BATCH = 500
 SETTLE_BATCHES = 20
@@ -66,7 +67,7 @@ class Fit:
         """
         self.recipe, self.seed, self.epochs_done, self.history = recipe, seed, 0, []
         self._batch_size = min(recipe.batch_size, len(images))
-        self._margins = augment.ink_margins(images)
+        self._margins = ink_margins(images)
         targets = labels if labels.ndim == 2 else np.eye(CLASSES, dtype=np.float32)[labels]
         self._feed = _feed(images[..., np.newaxis], targets, self._batch_size)
 
@@ -118,8 +119,8 @@ class Fit:
     def _draw_warps(self, random: np.random.Generator, order: np.ndarray) -> np.ndarray:
         clean = self.epochs_done >= self.recipe.epochs - self.recipe.clean_epochs
         if clean or not self.recipe.augmentation.any:
-            return augment.still(len(order))
-        return augment.draw_warps(random, self._margins[order], self.recipe.augmentation)
+            return still(len(order))
+        return draw_warps(random, self._margins[order], self.recipe.augmentation)
 
     def finish(self) -> keras.Model:
         """Return the trained network, with the averaged weights in place where the recipe averages."""
@@ -135,7 +136,7 @@ class Fit:
         random = np.random.default_rng((*self.seed, self.recipe.epochs))
         order = random.permutation(len(self._margins))
         order = order[: min(SETTLE_BATCHES, len(order) // self._batch_size) * self._batch_size]
-        for seen, (inputs, _) in enumerate(self._feed(order, augment.still(len(order)))):
+        for seen, (inputs, _) in enumerate(self._feed(order, still(len(order)))):
             for layer in norms:
                 layer.momentum = seen / (seen + 1)  # The moving average becomes the plain mean of the batches so far.
             self._model(inputs, training=True)
@@ -193,7 +194,7 @@ def load_network(path: Path) -> keras.Model:
 def _warped(network: keras.Model) -> keras.Model:
     """Return a model of (images uint8, warps float32 (n, 8)) that warps the images and hands them to `network`."""
     images, warps = keras.Input(INPUT_SHAPE, dtype="uint8"), keras.Input((8,), dtype="float32")
-    return keras.Model([images, warps], network(augment.Warp()(images, warps)))
+    return keras.Model([images, warps], network(Warp()(images, warps)))
 
 
 def _feed(images: np.ndarray, targets: np.ndarray, batch_size: int) -> Callable:
@@ -241,7 +242,7 @@ def tta_warps(tta: Tta) -> np.ndarray:
     views += [(turned, 0, 0), (-turned, 0, 0)] if turned else []
     rotation, shift_x, shift_y = np.array(views, float).T
     nothing = np.zeros(len(views))
-    return augment.affine_warps(rotation, np.ones((len(views), 2)), nothing, shift_x, shift_y)
+    return affine_warps(rotation, np.ones((len(views), 2)), nothing, shift_x, shift_y)
 
 
 def predict_probabilities(network: keras.Model, images: np.ndarray, tta: Tta = Tta()) -> np.ndarray:  # noqa: B008 frozen

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 
 def warped(images: np.ndarray, warps: np.ndarray) -> np.ndarray:
-    """Return images uint8 (n, 28, 28) under warps (n, 8) of `augment.affine_warps`, as `augment.Warp` gives them.
+    """Return images uint8 (n, 28, 28) under warps (n, 8) of `warps.affine_warps`, as `augment.Warp` gives them.
 
     "grid-constant" is what Keras's "constant" means: beyond the edge there is paper, and it is interpolated with.
     """

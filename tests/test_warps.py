@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from digits import augment
+from digits.augment import Warp
 from digits.recipes import Augmentation
+from digits.warps import affine_warps, draw_warps, ink_margins
 
 
 @pytest.fixture
@@ -18,14 +19,14 @@ def warped(images, **moves):
 
     count = len(images)
     zero = np.zeros(count)
-    warps = augment.affine_warps(
+    warps = affine_warps(
         moves.get("rotation", zero),
         moves.get("zoom", np.ones((count, 2))),
         moves.get("shear", zero),
         moves.get("x", zero),
         moves.get("y", zero),
     )
-    return keras.ops.convert_to_numpy(augment.Warp()(images[..., np.newaxis], warps))[..., 0]
+    return keras.ops.convert_to_numpy(Warp()(images[..., np.newaxis], warps))[..., 0]
 
 
 def test_a_still_warp_leaves_every_pixel_as_it_is(bar):
@@ -63,27 +64,25 @@ def test_a_positive_shear_slants_the_top_to_the_right(bar):
 
 
 def test_margins_count_the_empty_columns_and_rows(bar):
-    assert augment.ink_margins(bar).tolist() == [[12, 12, 4, 4]]
+    assert ink_margins(bar).tolist() == [[12, 12, 4, 4]]
 
 
 def test_an_image_without_ink_has_margins_of_zero():
-    assert augment.ink_margins(np.zeros((1, 28, 28), np.uint8)).tolist() == [[0, 0, 0, 0]]
+    assert ink_margins(np.zeros((1, 28, 28), np.uint8)).tolist() == [[0, 0, 0, 0]]
 
 
 def test_shifts_that_keep_ink_lose_none(bar):
     bar = np.repeat(bar, 500, axis=0)
-    drawn = augment.draw_warps(
-        np.random.default_rng(0), augment.ink_margins(bar), Augmentation(shift_pixels=9, keep_ink=True)
-    )
+    drawn = draw_warps(np.random.default_rng(0), ink_margins(bar), Augmentation(shift_pixels=9, keep_ink=True))
     import keras
 
-    moved = keras.ops.convert_to_numpy(augment.Warp()(bar[..., np.newaxis], drawn))
+    moved = keras.ops.convert_to_numpy(Warp()(bar[..., np.newaxis], drawn))
     assert np.allclose(moved.sum(axis=(1, 2, 3)), bar.sum(axis=(1, 2)), rtol=1e-4)
 
 
 def test_draws_stay_within_their_ranges():
     images = np.full((2000, 28, 28), 255, np.uint8)
-    warps = augment.draw_warps(np.random.default_rng(1), augment.ink_margins(images), Augmentation(rotation_degrees=10))
+    warps = draw_warps(np.random.default_rng(1), ink_margins(images), Augmentation(rotation_degrees=10))
     angles = np.rad2deg(np.arctan2(warps[:, 3], warps[:, 0]))
     assert np.abs(angles).max() <= 10
     assert np.abs(angles).max() > 9.5
@@ -93,5 +92,5 @@ def test_draws_stay_within_their_ranges():
 def test_the_same_seed_draws_the_same_warps():
     margins = np.zeros((5, 4), int)
     augmentation = Augmentation(rotation_degrees=5, shift_pixels=2, zoom=0.1, shear_degrees=5)
-    first, second = (augment.draw_warps(np.random.default_rng(7), margins, augmentation) for _ in range(2))
+    first, second = (draw_warps(np.random.default_rng(7), margins, augmentation) for _ in range(2))
     assert np.array_equal(first, second)
