@@ -1,6 +1,7 @@
 """Keras's backend: which one, how many threads, how exact, and loaded without its start-up noise."""
 
 import contextlib
+import logging
 import os
 import platform
 import resource
@@ -91,6 +92,7 @@ def load_keras(deterministic: bool = False) -> None:
         raise BadInput(
             f"The Keras backend {name!r} cannot be loaded ({error}). Install it: pip install {package}"
         ) from None
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # It counts retraced functions, which are meant.
     if deterministic and name == "tensorflow":
         import tensorflow as tf
 
