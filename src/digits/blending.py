@@ -11,7 +11,7 @@ from digits import dataset, ensemble, scoring
 from digits.backend import cpu_count, load_keras, prepare_process
 from digits.competition import CLASSES
 from digits.errors import BadInput
-from digits.paths import DATA, SUBMISSIONS, shown
+from digits.paths import DATA, ROOT, SUBMISSIONS, shown
 from digits.recipes import Tta
 from digits.results import write_results
 from digits.runs import Run
@@ -170,7 +170,7 @@ def predict_again(runs: list[Run], data_dir: Path = DATA, out: Path | None = Non
     return [
         f"{len(answers):,} images predicted again with the saved models of {', '.join(run.name for run in runs)}.",
         f"The answers differ from the runs' own in {differing} of {len(answers):,} rows.",
-        f"Written: {shown(Path(written['copy']))}",
+        f"Written: {shown(ROOT / written['copy'])}",
     ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from digits.errors import BadInput
-from digits.paths import shown, written_whole
+from digits.paths import ROOT, shown, written_whole
 
 HEADER = "ImageId,Label"
 ROWS = 28_000
@@ -83,4 +83,6 @@ def write_answers(folder: Path, answers: np.ndarray, out: Path, *, leaked: bool)
     out.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(out) as temporary:
         shutil.copyfile(path, temporary)
-    return {"file": path.name, "copy": str(out), "rows": len(answers), "sha256": content_hash(answers)}
+    copied = out.absolute()
+    copied = copied.relative_to(ROOT) if copied.is_relative_to(ROOT) else copied
+    return {"file": path.name, "copy": str(copied), "rows": len(answers), "sha256": content_hash(answers)}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from digits.paths import shown
+from digits.paths import ROOT, shown
 
 
 def of_run(folder: Path, facts: dict) -> str:
@@ -71,7 +71,7 @@ def _warnings(facts: dict) -> str:
 
 
 def _files(folder: Path, facts: dict) -> str:
-    copy = Path(facts["submission"]["copy"])
+    copy = ROOT / facts["submission"]["copy"]
     rows = [
         f"{shown(copy)}  {facts['submission']['rows']:,} rows, checked",
         f"{shown(folder)}/  run.json, models, probabilities, figures, report.html",
@@ -82,7 +82,7 @@ def _files(folder: Path, facts: dict) -> str:
 
 
 def _next(facts: dict) -> str:
-    copy = shown(Path(facts["submission"]["copy"]))
+    copy = shown(ROOT / facts["submission"]["copy"])
     if facts["leaked"]:
         return ""
     if facts["source"] == "sample":
@@ -93,7 +93,8 @@ def _next(facts: dict) -> str:
     if facts["source"] == "keras":
         return "Trained on MNIST itself, whose digits are the competition's answers: not for Kaggle."
     score = facts["out_of_fold"]
-    message = f"{facts['run']} {score['accuracy']:.5f} out of fold"
+    # With this tag `submit.py --status` knows the run of a submission made by hand.
+    message = f"{facts['run']} {score['accuracy']:.5f} out of fold, digits:{facts['submission']['sha256'][:12]}"
     return (
         "Submit it, checked, waited for and recorded:  scripts/submit.sh\n"
         f'or by hand:  kaggle competitions submit -c digit-recognizer -f {copy} -m "{message}"'
