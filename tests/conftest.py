@@ -1,6 +1,14 @@
-"""What several test files share because it takes seconds to make."""
+"""What holds for all tests, and what several files share because it takes seconds to make."""
+
+import signal
 
 import pytest
+
+
+def pytest_configure():
+    """Hear Ctrl-C, and let the processes of tests hear it, also where the tests run in the background of a shell."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
