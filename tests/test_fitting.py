@@ -159,6 +159,19 @@ def test_a_saved_network_that_is_none_is_refused(tmp_path):
         fitting.load_network(tmp_path / "fold-1.keras")
 
 
+def test_a_model_that_brings_code_is_refused_and_its_code_not_run(tmp_path, monkeypatch):
+    import keras
+
+    monkeypatch.delenv("CODE_RAN", raising=False)
+    inputs = keras.Input((28, 28, 1))
+    outputs = layers.Lambda(lambda x: (__import__("os").environ.update(CODE_RAN="1"), x)[1])(inputs)
+    keras.Model(inputs, layers.Dense(10)(layers.Flatten()(outputs))).save(tmp_path / "code.keras")
+    monkeypatch.delenv("CODE_RAN", raising=False)
+    with pytest.raises(BadInput, match=r"code\.keras: not a model that Keras loads safely"):
+        fitting.load_network(tmp_path / "code.keras")
+    assert "CODE_RAN" not in os.environ
+
+
 def test_a_network_of_other_shapes_is_refused(tmp_path):
     import keras
 

@@ -3,6 +3,7 @@ import csv
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -23,7 +24,7 @@ FULL = Entry(
     tag="digits:abababababab",
     ref="123",
     status="complete",
-    reason="two\nlines",
+    reason='a row, "quoted"',
 )
 
 
@@ -69,14 +70,21 @@ def test_an_entry_takes_the_place_of_its_own_unsettled_row_and_of_no_other(path)
         (",".join(COLUMNS) + "\n" + "," * 13 + "\n", r"line 2: expected 13 columns"),
         (",".join(COLUMNS) + "\n,,,,five,,,,,,,,\n", "line 2: .*five"),
         ("\x00\x01", "line 1: expected the columns"),
+        (",".join(COLUMNS) + "\na\rb,,,,,,,,,,,,\n", "line 2: "),
     ],
 )
 def test_a_file_that_is_no_ledger_is_refused_and_left_alone(path, text, words):
     path.parent.mkdir()
-    path.write_text(text)
+    path.write_bytes(text.encode())
     with pytest.raises(BadInput, match=words):
         record(path, FULL)
-    assert path.read_text() == text
+    assert path.read_bytes() == text.encode()
+
+
+def test_a_row_is_one_line_whatever_the_reason_says(path):
+    record(path, replace(FULL, reason="two\nlines\r\nand a\rthird"))
+    assert len(path.read_text().splitlines()) == 2
+    assert read_ledger(path)[0].reason == "two lines and a third"
 
 
 def test_a_failure_while_the_ledger_is_open_leaves_it_as_it_was(path):

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 
 import fuzz
 import torn_files
-from digits import csv_careful, csv_reader
+from digits import csv_careful, csv_reader, ensemble, ledger
 from digits.competition import PIXEL_COLUMNS
 from digits.errors import BadInput
 from digits.folds import split_folds
@@ -101,3 +101,46 @@ def test_the_fuzzer_finds_no_crash(seed):
     assert crashes == []
     assert counts["accepted"] > 0
     assert counts["refused"] > 0
+
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30)
+SHARES = st.none() | st.floats(0, 1)
+
+
+@given(
+    entries=st.lists(
+        st.builds(
+            ledger.Entry,
+            time=WORDS, sha256=WORDS, run=WORDS, recipe=WORDS, folds=st.none() | st.integers(1, 99), out_of_fold=SHARES,
+            standard_error=SHARES, public_score=SHARES, tag=WORDS, ref=WORDS, status=WORDS, reason=WORDS,
+        ),
+        max_size=5,
+    )
+)  # fmt: skip
+def test_whatever_an_entry_says_the_ledger_gives_it_back_on_one_line(entries):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ledger.csv"
+        with ledger.opened(path) as rows:
+            rows.extend(entries)
+        assert len(path.read_text(encoding="utf-8").split("\n")) == len(entries) + 2 if entries else not path.exists()
+        assert [close(entry) for entry in ledger.read_ledger(path)] == [close(entry) for entry in entries]
+
+
+def close(entry):
+    """Return an entry's words, white space as one space, and its numbers."""
+    return [" ".join(value.split()) if isinstance(value, str) else value for value in vars(entry).values()]
+
+
+@given(data=st.data(), members=st.integers(1, 4), rows=st.integers(1, 6), logarithmic=st.booleans())
+def test_a_blend_is_a_distribution_between_its_members_in_whatever_order(data, members, rows, logarithmic):
+    seed = data.draw(st.integers(0, 2**31))
+    said = np.random.default_rng(seed).dirichlet(np.ones(10), (members, rows)).astype(np.float32)
+    weights = data.draw(st.lists(st.floats(0.1, 10), min_size=members, max_size=members))
+    order = data.draw(st.permutations(range(members)))
+    blended = ensemble.mean(list(said), weights, logarithmic=logarithmic)
+    again = ensemble.mean([said[i] for i in order], [weights[i] for i in order], logarithmic=logarithmic)
+    assert np.allclose(blended, again, atol=1e-6)
+    assert np.allclose(blended.sum(axis=1), 1, atol=1e-5)
+    if not logarithmic:
+        assert (blended >= said.min(axis=0) - 1e-6).all()
+        assert (blended <= said.max(axis=0) + 1e-6).all()

@@ -29,6 +29,14 @@ def home(tmp_path_factory):
     return folder, outcome
 
 
+@pytest.fixture(scope="module")
+def other(home):
+    """Another run of the same folds, from another seed."""
+    outcome = command(home[0], "train", *FAST, "--folds", "2", "--seed", "8", "--source", "sample", "--run", "other")
+    assert outcome.returncode == 0, outcome.stderr
+    return home[0] / "submissions" / "other"
+
+
 def command(folder, door, *flags):
     """Run a front door in a process of its own, with `folder` for submissions."""
     code = (
@@ -64,6 +72,12 @@ def test_a_mistyped_flag_is_refused(flag, capsys):
 def test_a_number_out_of_range_is_refused_by_name(flag, capsys):
     assert train.main([flag, "0"]) == 2
     assert f"error: {flag} 0: expected a whole number from 1 up." in capsys.readouterr().err
+
+
+def test_a_backend_that_keras_does_not_know_is_refused_before_anything_trains(monkeypatch, capsys):
+    monkeypatch.setenv("KERAS_BACKEND", "theano")
+    assert train.main(["--source", "sample"]) == 2
+    assert "KERAS_BACKEND is 'theano'; expected one of tensorflow, jax, torch" in capsys.readouterr().err
 
 
 def test_a_missing_data_folder_is_named_with_its_remedy(tmp_path, capsys):
@@ -113,19 +127,16 @@ def test_no_start_up_noise_reaches_the_terminal(home):
     assert "WARNING" not in outcome.stdout
 
 
-def test_the_same_seed_gives_the_same_submission_and_another_a_different_one(home):
+def test_the_same_seed_gives_the_same_submission_and_another_a_different_one(home, other):
     folder, _ = home
-    answers = {}
-    for name, seed in (("again", "7"), ("other", "8")):
-        outcome = command(folder, "train", *FAST, "--folds", "2", "--seed", seed, "--source", "sample", "--run", name)
-        assert outcome.returncode == 0, outcome.stderr
-        answers[name] = (folder / "submissions" / name / "submission.csv").read_bytes()
-    first = (folder / "submissions" / "first" / "submission.csv").read_bytes()
-    assert answers["again"] == first
-    assert answers["other"] != first
+    outcome = command(folder, "train", *FAST, "--folds", "2", "--seed", "7", "--source", "sample", "--run", "again")
+    assert outcome.returncode == 0, outcome.stderr
+    first, again = ((folder / "submissions" / name / "submission.csv").read_bytes() for name in ("first", "again"))
+    assert again == first
+    assert (other / "submission.csv").read_bytes() != first
 
 
-def test_predict_blends_runs_into_one_with_its_own_record(home):
+def test_predict_blends_runs_into_one_with_its_own_record(home, other):
     folder, _ = home
     outcome = command(folder, "predict", "first", "other", "--weights", "greedy", "--run", "both")
     assert outcome.returncode == 0, outcome.stderr

@@ -82,14 +82,11 @@ def read_ledger(path: Path) -> list[Entry]:
             f"{shown(path)}, line 1: expected the columns {','.join(COLUMNS)}\n"
             f"found {','.join(rows.fieldnames or [])}. Put them back, or move the file away."
         )
-    entries = []
-    for row in rows:
-        try:
-            entries.append(_entry(row))
-        except (TypeError, ValueError) as error:
-            where = f"{shown(path)}, line {rows.line_num}"
-            raise BadInput(f"{where}: {error}. Mend the line or move the file away.") from None
-    return entries
+    try:
+        return [_entry(row) for row in rows]
+    except (TypeError, ValueError, csv.Error) as error:
+        where = f"{shown(path)}, line {rows.line_num + isinstance(error, csv.Error)}"
+        raise BadInput(f"{where}: {error}. Mend the line or move the file away.") from None
 
 
 @contextlib.contextmanager
@@ -159,4 +156,5 @@ def _number(text: str, kind: type) -> float | None:
 def _row(entry: Entry) -> dict[str, str]:
     row = {name: getattr(entry, name) for name in COLUMNS}
     row["difference"] = None if entry.difference is None else f"{entry.difference:.2f}"
-    return {name: "" if value is None else str(value) for name, value in row.items()}
+    # A row is one line, whatever Kaggle's message was: line ends within it become spaces.
+    return {name: "" if value is None else " ".join(str(value).split()) for name, value in row.items()}
