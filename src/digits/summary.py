@@ -56,8 +56,8 @@ def _accuracy(facts: dict) -> str:
         )
     if facts["source"] == "kaggle" and not facts["leaked"]:
         lines.append(
-            f"Expected on Kaggle: {score['middle']:.5f}, 95 % between {score['low']:.5f} and {score['high']:.5f}; "
-            "the folds' average is usually a little better than one network."
+            f"Expected on Kaggle: {score['middle']:.5f}, 95 % between {score['low']:.5f} and {score['high']:.5f}"
+            + ("; the folds' average is usually a little better than one network." if kind == "Out-of-fold" else "")
         )
     return "\n".join(lines)
 
@@ -94,7 +94,8 @@ def _next(facts: dict) -> str:
         return "Trained on MNIST itself, whose digits are the competition's answers: not for Kaggle."
     score = facts["out_of_fold"]
     # With this tag `submit.py --status` knows the run of a submission made by hand.
-    message = f"{facts['run']} {score['accuracy']:.5f} out of fold, digits:{facts['submission']['sha256'][:12]}"
+    kind = "out of fold" if facts["settings"]["folds"] > 1 else "held out"
+    message = f"{facts['run']} {score['accuracy']:.5f} {kind}, digits:{facts['submission']['sha256'][:12]}"
     return (
         "Submit it, checked, waited for and recorded:  scripts/submit.sh\n"
         f'or by hand:  kaggle competitions submit -c digit-recognizer -f {copy} -m "{message}"'
