@@ -6,9 +6,10 @@ import pytest
 
 
 def pytest_configure():
-    """Hear Ctrl-C, and let the processes of tests hear it, also where the tests run in the background of a shell."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let the processes of tests hear signals also where this one was told to ignore them: after `&`, under nohup."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
