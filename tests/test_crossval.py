@@ -1,5 +1,6 @@
 """Folds in processes: kept when done, taken up when cut off, and the same whatever happened on the way."""
 
+import json
 import signal
 
 import numpy as np
@@ -159,11 +160,13 @@ def test_a_run_repeated_from_its_record_whose_worker_is_killed_comes_to_the_same
 
 
 @pytest.mark.slow
-def test_two_at_a_time_and_one_at_a_time_come_to_the_same_probabilities(tmp_path):
-    """Without --deterministic, with other numbers of threads; bfloat16 sums in another order, hence the tolerance."""
-    said = []
+def test_two_at_a_time_are_as_accurate_as_one_at_a_time_without_being_the_same(tmp_path):
+    """Other numbers of threads sum in another order, and training magnifies that; --deterministic does not."""
+    known = []
     for jobs in ("1", "2"):
         code, _, err = finish(tmp_path, *FLAGS, "--folds", "4", "--jobs", jobs, "--run", f"jobs-{jobs}")
         assert code == 0, err
-        said.append(np.load(tmp_path / f"jobs-{jobs}" / "out_of_fold.npy"))
-    np.testing.assert_allclose(said[0], said[1], atol=0.02)
+        known.append(json.loads((tmp_path / f"jobs-{jobs}" / "run.json").read_text())["out_of_fold"])
+    chance = 3 * (known[0]["standard_error"] + known[1]["standard_error"])
+    assert abs(known[0]["accuracy"] - known[1]["accuracy"]) < chance
+    assert known[0]["accuracy"] > 0.8
