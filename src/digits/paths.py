@@ -10,7 +10,6 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data"
 SUBMISSIONS = ROOT / "submissions"
 SUBMISSION = SUBMISSIONS / "submission.csv"
-LEDGER = SUBMISSIONS / "ledger.csv"
 REFERENCE = SUBMISSIONS / "reference"
 
 
