@@ -48,7 +48,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     how("--run", metavar="NAME", help="name the run, or go on with the one of that name; alone, with its own settings")
     how("--from-run", metavar="FILE", help="repeat the run of this run.json, with all settings of its record")
     how("--out", type=Path, metavar="FILE", help="copy the submission here (default: submissions/submission.csv)")
-    how("--jobs", type=int, metavar="J", help="networks trained at a time (default: 1)")
+    how("--jobs", type=int, metavar="J", help="networks trained at a time (default: what the machine can)")
+    how("--data-parallel", action="store_true", help="one network at a time, each batch shared by all devices (JAX)")
     how("--cluster", metavar="ADDRESS", help="train on the Dask cluster whose scheduler is at tcp://HOST:PORT")
     how("--deterministic", action="store_true", help="the same bytes from the same command on the same machine; slower")
     how("--tensorboard", action="store_true", help="also write the finished run for TensorBoard")
@@ -74,7 +75,7 @@ def settings_of(flags: argparse.Namespace) -> Settings:
         precision=flags.precision,
         tta=Tta() if flags.no_tta else None,
     )
-    named = ("seed", "source", "limit", "deterministic", "jobs", "allow_leak", "pseudo_labels")
+    named = ("seed", "source", "limit", "deterministic", "jobs", "data_parallel", "allow_leak", "pseudo_labels")
     return Settings(recipe, **{name: getattr(flags, name) for name in named if getattr(flags, name) is not None})
 
 
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = [f"--{name.replace('_', '-')}" for name in WHAT if getattr(flags, name) not in (None, False)]
     again = records.repeated(flags.from_run, flags.run, given)
     if again:
-        settings = dataclasses.replace(again.settings, jobs=flags.jobs or again.settings.jobs)
+        settings = dataclasses.replace(again.settings, jobs=flags.jobs, data_parallel=flags.data_parallel)
     run = training.train(
         settings,
         command=shlex.join(["python", "src/train.py", *(sys.argv[1:] if argv is None else argv)]),

@@ -53,6 +53,15 @@ def test_out_of_fold_averages_members_and_leaves_unseen_rows_empty():
     assert np.isnan(probabilities[[1, 4]]).all()
 
 
+def test_averaging_is_worth_what_the_average_thinks_of_the_rows_in_which_a_fold_says_otherwise():
+    sides = np.zeros((2, 2, 10), np.float32)
+    sides[0, 0, [1, 2]], sides[1, 0, [1, 2]] = (0.8, 0.2), (0.4, 0.6)  # together 1: 0.6, 2: 0.4
+    sides[:, 1, 7] = 1  # both say 7
+    parts = [Part(fold, 1, "compact", np.array([fold]), sides[fold][:1], sides[fold], [], 0.0, 0) for fold in (0, 1)]
+    assert ensemble.averaging_gain(parts) == pytest.approx((0.6 - 0.4) / 4)
+    assert ensemble.averaging_gain(parts[:1]) == 0
+
+
 def noisy(labels, wrong, seed):
     """Return probabilities that are sure of the label but in `wrong` rows, where they are unsure between two others."""
     random = np.random.default_rng(seed)

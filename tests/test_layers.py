@@ -16,7 +16,7 @@ LAYERS = (
     "terminal paths recipes competition",
     "errors",
     "backend npz credentials warps csv_careful folds submission kaggle_child",
-    "augment networks optimizers progress csv_reader processes kaggle_process pictures",
+    "augment networks optimizers progress csv_reader processes kaggle_process pictures placement",
     "csv_cache mnist_npz fitting runs scoring ledger",
     "dataset ensemble records checks candidate kaggle_cli",
     "archive jobs provenance results findings standings pseudo kernel_push",

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import queue
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from digits.errors import BadInput, KitError
 from digits.jobs import Arrays, Job, fit_fresh, fit_mapped
 from digits.npz import BrokenFileError
 from digits.paths import written_whole
+from digits.placement import Places
 from digits.runs import Part, Run, load_part, save_part
 from digits.terminal import say
 
@@ -19,7 +21,7 @@ Fit = Callable[[Job], tuple[Part, bytes]]
 
 
 def cross_validate(
-    run: Run, jobs: list[Job], train: Digits, test: Digits, processes: int, threads: int, address: str | None = None
+    run: Run, jobs: list[Job], train: Digits, test: Digits, places: Places, address: str | None = None
 ) -> tuple[list[Part], dict[str, str]]:
     """Fit all jobs that are not finished yet; return the parts there are, in the jobs' order, and why others are not.
 
@@ -31,9 +33,8 @@ def cross_validate(
         jobs: what to fit.
         train: the digits to train on and to validate with.
         test: the digits to predict.
-        processes: how many networks are fitted at a time; a cluster decides that itself.
-        threads: how many each may use here.
-        address: of a Dask scheduler, whose workers then do the work.
+        places: where they are fitted here.
+        address: of a Dask scheduler, whose workers then do the work instead.
 
     Raises:
         BadInput: if no job can be done as asked.
@@ -42,7 +43,7 @@ def cross_validate(
     parts, failures = _finished(run, jobs), {}
     waiting = [job for job in jobs if job.label not in parts]
     arrays = Arrays.of(train, test)
-    with contextlib.closing(_outcomes(waiting, arrays, run, processes, threads, address)) as outcomes:
+    with contextlib.closing(_outcomes(waiting, arrays, run, places, address)) as outcomes:
         for job, outcome in outcomes:
             if isinstance(outcome, KitError):
                 failures[job.label] = str(outcome)
@@ -81,17 +82,17 @@ def _keep(run: Run, job: Job, part: Part, model: bytes) -> Part:
 
 
 def _outcomes(
-    jobs: list[Job], arrays: Arrays, run: Run, processes: int, threads: int, address: str | None
+    jobs: list[Job], arrays: Arrays, run: Run, places: Places, address: str | None
 ) -> Iterator[tuple[Job, tuple[Part, bytes] | KitError]]:
     """Yield each job as it ends, with what came of it; whoever leaves early ends the others."""
     if not jobs:
         return
     stopping = threading.Event()
     if address is not None:
-        place, at_once = cluster.connected(address, arrays, stopping.is_set), len(jobs)
+        where, at_once = cluster.connected(address, arrays, stopping.is_set), len(jobs)
     else:
-        place, at_once = _here(run, arrays, threads, stopping.is_set), min(processes, len(jobs))
-    with place as fit:
+        where, at_once = _here(run, arrays, places, stopping.is_set), places.at_a_time
+    with where as fit:
         executor = concurrent.futures.ThreadPoolExecutor(at_once)  # Each thread does nothing but wait for one process.
         try:
             futures = {executor.submit(fit, job): job for job in jobs}
@@ -108,11 +109,22 @@ def _outcomes(
 
 
 @contextlib.contextmanager
-def _here(run: Run, arrays: Arrays, threads: int, stopped: Callable[[], bool]) -> Iterator[Fit]:
+def _here(run: Run, arrays: Arrays, places: Places, stopped: Callable[[], bool]) -> Iterator[Fit]:
     """Fit each job in a process of this machine's, all fed from one copy of the arrays."""
     folder = run.parts_folder / "arrays"
+    free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+    for environment in places.environments:
+        free.put(environment)
+
+    def fit(job: Job) -> tuple[Part, bytes]:
+        environment = free.get()
+        try:
+            return fit_fresh(fit_mapped, job, folder, threads=places.threads, stopped=stopped, environment=environment)
+        finally:
+            free.put(environment)
+
     try:
         arrays.save(folder)
-        yield lambda job: fit_fresh(fit_mapped, job, folder, threads=threads, stopped=stopped)
+        yield fit
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -20,7 +20,7 @@ from digits.paths import shown
 from digits.recipes import Recipe, Tta
 from digits.warps import affine_warps, draw_warps, ink_margins, still
 
-PREDICT_BATCH = 500
+PREDICT_BATCH = 512
 SETTLE_BATCHES = 20
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.backend import load_keras, peak_memory_bytes
+from digits.backend import load_keras, peak_memory_bytes, spread_batches
 from digits.dataset import Digits
 from digits.errors import KitError
 from digits.processes import ProcessDiedError, run_fresh
@@ -34,6 +34,8 @@ class Job:
     deterministic: bool = False
     live: bool = True
     """Whether a progress bar may be drawn."""
+    data_parallel: bool = False
+    """Whether all devices share each batch (JAX)."""
     pseudo_labels: tuple[np.ndarray, np.ndarray] | None = None
     """Rows of test images that join training, and as what digits."""
 
@@ -122,6 +124,8 @@ def fit_job(job: Job, arrays: Arrays, say: Callable[[str], None] = say_here) -> 
         KitError: if the loss stops being a number.
     """
     load_keras(job.deterministic)
+    if job.data_parallel:
+        spread_batches(job.recipe.batch_size)
     from digits.fitting import predict_probabilities
     from digits.progress import Progress
 

@@ -111,7 +111,7 @@ QUICK = Recipe(
 )
 
 STANDARD = QUICK.changed(
-    name="standard", epochs=20, ema=0.998, tta=Tta(shift_pixels=1, rotation_degrees=8), evaluate_every=2, folds=5
+    name="standard", epochs=36, ema=0.999, tta=Tta(shift_pixels=1, rotation_degrees=8), evaluate_every=2, folds=5
 )
 
 BEST_CPU = STANDARD.changed(name="best-cpu", networks=("vgg", "resnet", "m5", "compact"), members=4, epochs=30)
@@ -160,7 +160,10 @@ class Settings:
     source: str = "auto"
     limit: int | None = None
     deterministic: bool = False
-    jobs: int = 1
+    jobs: int | None = None
+    """Networks fitted at a time; None: as the machine allows."""
+    data_parallel: bool = False
+    """One network at a time, each batch shared by all devices (JAX)."""
     allow_leak: bool = False
     pseudo_labels: str | None = None
     """The run whose confident test predictions join training."""

@@ -57,8 +57,12 @@ def _accuracy(facts: dict) -> str:
     if facts["source"] == "kaggle" and not facts["leaked"]:
         lines.append(
             f"Expected on Kaggle: {score['middle']:.5f}, 95 % between {score['low']:.5f} and {score['high']:.5f}"
-            + ("; the folds' average is usually a little better than one network." if kind == "Out-of-fold" else "")
         )
+        if facts.get("averaging_gain"):
+            lines.append(
+                f"  That is one fold; the average of all {facts['settings']['folds']}, which is submitted, is better "
+                f"by {facts['averaging_gain']:.5f}, as far as its own probabilities tell."
+            )
     return "\n".join(lines)
 
 

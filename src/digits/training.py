@@ -21,6 +21,7 @@ from digits.figures import draw_all
 from digits.folds import split_folds
 from digits.jobs import Job
 from digits.paths import DATA, SUBMISSIONS, written_whole
+from digits.placement import Places, share_machine
 from digits.provenance import first_facts, identity_of
 from digits.recipes import Settings
 from digits.report import build_report
@@ -88,11 +89,11 @@ def train(
             pseudo.from_run(find_run(settings.pseudo_labels, submissions), identity) if settings.pseudo_labels else None
         )
         facts["pseudo_labels"] = sure and sure.facts()
-        jobs = _jobs(run, settings, source.train.labels, identity["precision"], sure)
+        places = _places(settings)
+        facts["machine"] |= {"networks_at_a_time": places.at_a_time, "threads_a_network": places.threads}
+        jobs = _jobs(run, settings, source.train.labels, identity["precision"], sure, live=places.at_a_time == 1)
         run.write_facts(facts)
-        processes = min(settings.jobs, len(jobs))
-        threads = 1 if settings.deterministic else max(1, cpu_count() // processes)
-        parts, failures = cross_validate(run, jobs, source.train, source.test, processes, threads, cluster)
+        parts, failures = cross_validate(run, jobs, source.train, source.test, places, cluster)
         facts |= _results(run, settings, source, parts, failures, out or submissions / "submission.csv")
         facts |= {
             "status": "finished",
@@ -115,8 +116,17 @@ def _plan(settings: Settings, identity: dict) -> str:
     return f"recipe {recipe.name}, {networks}, {recipe.epochs} epochs, {identity['backend']}, {identity['precision']}"
 
 
+def _places(settings: Settings) -> Places:
+    return share_machine(
+        settings.recipe.folds * settings.recipe.members,
+        settings.jobs,
+        deterministic=settings.deterministic,
+        data_parallel=settings.data_parallel,
+    )
+
+
 def _jobs(
-    run: Run, settings: Settings, labels: np.ndarray, precision: str, sure: pseudo.PseudoLabels | None
+    run: Run, settings: Settings, labels: np.ndarray, precision: str, sure: pseudo.PseudoLabels | None, *, live: bool
 ) -> list[Job]:
     splits = split_folds(labels, settings.recipe.folds, settings.fold_seed)
     return [
@@ -131,7 +141,8 @@ def _jobs(
             validation_rows=validation_rows,
             checkpoint=run.checkpoint_path(fold, member),
             deterministic=settings.deterministic,
-            live=settings.jobs == 1,
+            live=live,
+            data_parallel=settings.data_parallel,
             pseudo_labels=sure and sure.by_fold[fold],
         )
         for fold, (train_rows, validation_rows) in enumerate(splits, start=1)
@@ -166,6 +177,7 @@ def _results(
     return {
         "folds": rows,
         "checks": [dataclasses.asdict(verdict) for verdict in verdicts],
+        "averaging_gain": ensemble.averaging_gain(parts),
         **write_results(run.folder, source, known, test, out, leaked=source.leaked),
     }
 
