@@ -21,3 +21,18 @@ def whole_run(tmp_path_factory):
     code, out, err = finish(submissions, *EXACT, "--run", "whole")
     assert code == 0, out + err
     return submissions / "whole"
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """A small Kaggle on 127.0.0.1, and a home with credentials for it."""
+    from fake_kaggle import stage
+
+    with stage(monkeypatch, tmp_path / "home") as kaggle:
+        yield kaggle
+
+
+@pytest.fixture
+def told():
+    """A list for the lines that a user would read."""
+    return []

@@ -66,6 +66,15 @@ def whole():
     return fitted()
 
 
+def test_an_epoch_reports_each_of_its_images_once_and_takes_one_step_a_batch():
+    fit = fitting.Fit(TINY, "tiny", *made_digits(350), (0, 1, 1))
+    reported = []
+    fit.run_epoch(reported.append)
+    assert sum(reported) == fit.images_an_epoch == 320
+    assert min(reported) > 0
+    assert int(fit._optimizer.iterations) == 10
+
+
 def test_a_network_learns(whole):
     images, labels = made_digits(100, seed=1)
     probabilities = fitting.predict_probabilities(fitted().finish(), images)

@@ -13,18 +13,7 @@ from digits.errors import KaggleRefused, KitError
 from digits.kaggle_child import without_secrets
 from digits.kaggle_cli import Kaggle
 from digits.kaggle_process import Patience, UnreachableError, _seconds
-from fake_kaggle import FAST, KEY, TOKEN, USER, leaks, stage
-
-
-@pytest.fixture
-def server(monkeypatch, tmp_path):
-    with stage(monkeypatch, tmp_path / "home") as kaggle:
-        yield kaggle
-
-
-@pytest.fixture
-def told():
-    return []
+from fake_kaggle import FAST, KEY, TOKEN, USER, leaks
 
 
 @pytest.fixture

@@ -51,6 +51,18 @@ def test_the_fused_norm_trains_as_keras_own_does():
     assert np.allclose(fused.moving_variance, own.moving_variance, rtol=0.01)
 
 
+def test_the_factor_on_dropout_reaches_every_dropout_layer_and_nothing_else():
+    rates = {
+        factor: [
+            layer.rate for layer in networks.build_network("compact", dropout=factor).layers if hasattr(layer, "rate")
+        ]
+        for factor in (1.0, 0.5, 0.0)
+    }
+    assert rates[1.0] == [0.2, 0.2, 0.4]
+    assert rates[0.5] == [0.1, 0.1, 0.2]
+    assert rates[0.0] == [0, 0, 0]
+
+
 def test_the_plain_twin_answers_alike_and_is_of_keras_layers_alone():
     network = networks.build_network("compact")
     images = np.random.default_rng(1).integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)

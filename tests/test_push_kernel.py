@@ -9,22 +9,10 @@ from digits.errors import BadInput, KitError
 from digits.kaggle_cli import Kaggle
 from digits.kernel_push import push
 from digits.paths import ROOT
-from fake_kaggle import USER, leaks, stage
+from fake_kaggle import FAST, USER, leaks
 from fake_kernels import FakeKernels
-from test_kaggle_cli import FAST
 
 SUBMISSION = b"ImageId,Label\n1,7\n2,0\n3,9\n"
-
-
-@pytest.fixture
-def server(monkeypatch, tmp_path):
-    with stage(monkeypatch, tmp_path / "home") as kaggle:
-        yield kaggle
-
-
-@pytest.fixture
-def told():
-    return []
 
 
 @pytest.fixture

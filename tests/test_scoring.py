@@ -19,6 +19,22 @@ def test_log_loss_of_a_sure_wrong_answer_is_bounded():
     assert scoring.log_loss(np.eye(10)[[0]], np.array([1])) == pytest.approx(-np.log(1e-7))
 
 
+def test_the_calibrated_log_loss_does_not_mind_how_modest_a_network_is():
+    random = np.random.default_rng(0)
+    scores = random.normal(size=(2000, 10)) * 2
+    labels = np.array([random.choice(10, p=np.exp(row) / np.exp(row).sum()) for row in scores])
+
+    def said(temperature):
+        powers = np.exp(scores / temperature)
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    modest, right, boastful = (scoring.calibrated_log_loss(said(temperature), labels) for temperature in (2.5, 1, 0.5))
+    assert modest == pytest.approx(right, abs=1e-4)
+    assert boastful == pytest.approx(right, abs=1e-4)
+    assert right == pytest.approx(scoring.log_loss(said(1), labels), abs=2e-3)
+    assert scoring.log_loss(said(2.5), labels) > right + 0.05
+
+
 def test_the_expected_score_is_less_sure_than_the_out_of_fold_accuracy():
     accuracy = scoring.Accuracy(41_850, 42_000)
     score = scoring.expected_score(accuracy)

@@ -103,7 +103,9 @@ def fit(options: dict) -> dict:
     for tta in options.get("ttas", [dataclasses.asdict(recipe.tta)]):
         said = predict_probabilities(network, held_out, Tta(**tta))
         accuracy = scoring.accuracy(said, held_out_labels).value
-        scores.append({"tta": tta, "accuracy": accuracy, "log_loss": scoring.log_loss(said, held_out_labels)})
+        scores.append(
+            {"tta": tta, "accuracy": accuracy, "log_loss": scoring.calibrated_log_loss(said, held_out_labels)}
+        )
     return {"seconds": seconds, "scores": scores, "trace": [[seconds, scores[0]["accuracy"]]]}
 
 
@@ -115,7 +117,7 @@ def predict(options: dict) -> dict:
     from digits.networks import build_network
 
     _, _, images = arrays(options)
-    network = build_network(recipe.networks[0], precision)
+    network = build_network(recipe.networks[0], precision, recipe.dropout)
     started = time.perf_counter()
     probabilities = predict_probabilities(network, images, Tta(**options["tta"]))
     seconds = time.perf_counter() - started

@@ -78,7 +78,7 @@ def startup(plan: Plan) -> dict:
         command("train.py --help", str(ROOT / "src" / "train.py"), "--help"),
         command("an empty Python", "-c", "pass"),
         command("import keras, alone", "-c", f"{backend}import keras"),
-        Thing("the kit, until its first batch is done", "kit.first_batch", recipe),
+        Thing("the kit, until its first eight batches are done", "kit.first_batch", recipe),
         Thing("the original script, until then", "plain.first_batch"),
     ]
     plan.run(Thing("leave the cache", "reading.kit"), {"folder": str(plan.folder)})

@@ -59,7 +59,7 @@ def network_of(recipe, augmented: bool):
 
     from digits.networks import build_network, plain
 
-    inner = plain(build_network(recipe.networks[0]))
+    inner = plain(build_network(recipe.networks[0], dropout=recipe.dropout))
     images = x = keras.Input((28, 28, 1))
     for layer in keras_augmentation(recipe) if augmented else []:
         x = layer(x)
@@ -226,7 +226,7 @@ def predict(options: dict) -> dict:
 
     recipe = recipe_of(options)
     _, _, images = arrays(options)
-    network = plain(build_network(recipe.networks[0]))
+    network = plain(build_network(recipe.networks[0], dropout=recipe.dropout))
     started = time.perf_counter()
     # The network scales by itself, so the float copy stays in 0-255.
     network.predict(images[..., np.newaxis].astype("float32"), batch_size=options["batch_size"], verbose=0)

@@ -68,7 +68,9 @@ def train(options: dict) -> dict:
     images, labels, _, _ = held_out_split(options)
     images = torch.from_numpy(np.ascontiguousarray(images))[:, None]
     labels = torch.from_numpy(labels.astype(np.int64))
-    model = twin(build_network(recipe.networks[0])).to(memory_format=torch.channels_last).train()
+    model = (
+        twin(build_network(recipe.networks[0], dropout=recipe.dropout)).to(memory_format=torch.channels_last).train()
+    )
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
 
     def epoch():

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 
-NAMES = ("compact without dropout", "compact with every norm", "compact with Keras norms")
+NAMES = ("compact with every norm", "compact with Keras norms")
 
 
 def register() -> None:
     """Add the variants to the kit's networks, in this process."""
     from digits import networks
 
-    networks.NETWORKS.update(zip(NAMES, (_without_dropout, _with_every_norm, _with_keras_norms), strict=True))
+    networks.NETWORKS.update(zip(NAMES, (_with_every_norm, _with_keras_norms), strict=True))
 
 
 def _rebuilt(network, change: Callable):
@@ -26,14 +26,6 @@ def _rebuilt(network, change: Callable):
 
 def _again(layer):
     return layer.__class__.from_config(layer.get_config())
-
-
-def _without_dropout():
-    from keras import layers
-
-    from digits.networks import compact
-
-    return _rebuilt(compact(), lambda layer, _: [] if isinstance(layer, layers.Dropout) else [_again(layer)])
 
 
 def _with_every_norm():

@@ -202,14 +202,24 @@ NETWORKS: dict[str, Callable[[], keras.Model]] = {
 }
 
 
-def build_network(name: str, precision: str = "float32") -> keras.Model:
-    """Build the network `name` with fresh weights, which computes in `precision`, float32 or mixed_bfloat16."""
+def build_network(name: str, precision: str = "float32", dropout: float = 1.0) -> keras.Model:
+    """Build the network `name` with fresh weights.
+
+    Args:
+        name: one of NETWORKS.
+        precision: in which it computes, float32 or mixed_bfloat16.
+        dropout: the factor on its dropout rates; 0 leaves dropout out.
+    """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        return NETWORKS[name]()
+        network = NETWORKS[name]()
     finally:
         keras.config.set_dtype_policy(before)
+    for layer in network.layers:
+        if isinstance(layer, layers.Dropout):
+            layer.rate *= dropout
+    return network
 
 
 def multiply_adds(network: keras.Model) -> int:
