@@ -36,11 +36,11 @@ def arrays(options: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def held_out_split(options: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return images and labels of a 90/10 split, the kit's own or the options' `split`: to train on, and held out."""
+    """Return images and labels of the 90/10 split of the options' `split`, else `seed`: to train on, and held out."""
     from digits.folds import split_folds
 
     images, labels, _ = arrays(options)
-    train, held_out = split_folds(labels, folds=1, seed=options.get("split", 0))[0]
+    train, held_out = split_folds(labels, folds=1, seed=options.get("split", options["seed"]))[0]
     return images[train], labels[train], images[held_out], labels[held_out]
 
 
