@@ -186,7 +186,7 @@ def test_how_many_are_trained_at_a_time_changes_no_probability(tmp_path):
 
 def test_two_devices_share_each_batch_and_come_to_what_one_comes_to(tmp_path):
     pytest.importorskip("jax")
-    flags = "--source sample --recipe quick --network seed --epochs 2 --limit 600 --no-tta".split()
+    flags = [*FLAGS, "--folds", "1", "--network", "seed", "--epochs", "2"]
     here = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     for name, more in (("one", []), ("two", ["--data-parallel"])):
         code, _, err = finish(tmp_path, *flags, "--run", name, *more, environment=here)
