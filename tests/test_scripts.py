@@ -60,6 +60,17 @@ def test_quickstart_installs_once_fetches_and_trains_with_the_users_flags(tmp_pa
     assert second == ["src/download.py --if-possible", "src/train.py --folds 3"]
 
 
+@pytest.mark.parametrize(
+    ("data", "trained"),
+    [(None, "src/train.py --folds 4"), ("train.csv.gz", "src/train.py"), ("digit-recognizer.zip", "src/train.py")],
+)
+def test_quickstart_alone_divides_the_sample_in_four_and_leaves_the_competition_to_the_recipe(tmp_path, data, trained):
+    if data:
+        (tmp_path / "a kit" / "data").mkdir(parents=True)
+        (tmp_path / "a kit" / "data" / data).touch()
+    assert quickstart(tmp_path)[1] == ["src/download.py --if-possible", trained]
+
+
 @pytest.mark.parametrize("flags", [("--source", "sample"), ("--data-dir", "elsewhere"), ("--help",)])
 def test_quickstart_fetches_nothing_where_the_user_says_where_the_data_are(tmp_path, flags):
     assert quickstart(tmp_path, *flags)[1] == [f"src/train.py {' '.join(flags)}"]
