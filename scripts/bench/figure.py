@@ -70,7 +70,7 @@ def _trace_panel(panel, part: dict) -> None:
     panel.set_xlabel("seconds of training, without scoring, reading and start")
     panel.set_ylabel("% of held-out digits wrong")
     panel.set_title(f"{part['title']}\n{part['n']} seed{'s' * (part['n'] > 1)} each; dashed: the targets")
-    panel.legend(frameon=False)
+    panel.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     panel.spines[["top", "right"]].set_visible(False)
 
 
