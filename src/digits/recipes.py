@@ -96,7 +96,10 @@ SEED = Recipe(
     evaluate_every=1,
     folds=1,
 )
-"""The README that this kit grew from, to the letter: `python src/train.py --recipe seed --source keras`."""
+"""The README that this kit grew from, to the letter: `python src/train.py --recipe seed --source keras`.
+
+On the competition's data, two cores of an Intel Xeon with AMX, 2026-11: 98.19 ± 0.21 % of 4,200 held-out digits, 74 s.
+"""
 
 QUICK = Recipe(
     name="quick",
@@ -112,6 +115,11 @@ QUICK = Recipe(
     tta=Tta(shift_pixels=1),
     folds=1,
 )
+"""A minute's work: `python src/train.py --recipe quick`.
+
+Two cores of an Intel Xeon with AMX, 2026-11: seeds 0, 1, 2 read 99.40, 99.48, 99.52 % (± 0.11 each) of the same 4,200
+held-out digits right, a hard tenth, in 70 s; `--folds 10`: 99.590 ± 0.031 % of 42,000 out of fold.
+"""
 
 STANDARD = QUICK.changed(
     name="standard",
@@ -122,9 +130,17 @@ STANDARD = QUICK.changed(
     evaluate_every=2,
     folds=5,
 )
+"""The default: `python src/train.py`.
+
+Two cores of an Intel Xeon with AMX, 2026-11: 99.638 ± 0.029 % of 42,000 out of fold, 1,044 s.
+"""
 
 BEST_CPU = STANDARD.changed(name="best-cpu", networks=("m5", "resnet", "vgg", "compact"), members=4)
-"""A night on two cores: four architectures a fold. Made to be run in pieces: the same command goes on."""
+"""Half a night on two cores: four architectures a fold, `python src/train.py --recipe best-cpu --run best-cpu`.
+
+Made to be run in pieces: the same command goes on. Not run whole yet; by the images a second of each network, which
+docs/scale.md has, its training takes three hours.
+"""
 
 BEST_GPU = STANDARD.changed(
     name="best-gpu",
