@@ -51,6 +51,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     how("--jobs", type=int, metavar="J", help="networks trained at a time (default: what the machine can)")
     how("--data-parallel", action="store_true", help="one network at a time, each batch shared by all devices (JAX)")
     how("--cluster", metavar="ADDRESS", help="train on the Dask cluster whose scheduler is at tcp://HOST:PORT")
+    how("--minutes", type=int, metavar="M", help="train no longer than this, and finish with what is done by then")
     how("--deterministic", action="store_true", help="the same bytes from the same command on the same machine; slower")
     how("--tensorboard", action="store_true", help="also write the finished run for TensorBoard")
     how("--export", choices=("h5",), help="also save the first network in the classic form, mnistModel2.h5")
@@ -63,7 +64,8 @@ def settings_of(flags: argparse.Namespace) -> Settings:
     Raises:
         BadInput: for a number out of range.
     """
-    for name, least in (("folds", 1), ("members", 1), ("epochs", 1), ("seed", 0), ("limit", 1), ("jobs", 1)):
+    for name in ("folds", "members", "epochs", "seed", "limit", "jobs", "minutes"):
+        least = 0 if name == "seed" else 1
         value = getattr(flags, name)
         if value is not None and value < least:
             raise BadInput(f"--{name} {value}: expected a whole number from {least} up.")
@@ -99,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_name=flags.run,
         out=flags.out,
         cluster=flags.cluster,
+        minutes=flags.minutes,
         tensorboard=flags.tensorboard,
     )
     if flags.export:

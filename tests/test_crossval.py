@@ -12,6 +12,7 @@ from digits.dataset import Digits
 from digits.errors import BadInput, KitError, TrainingFailedError
 from digits.jobs import Job
 from digits.placement import Places
+from digits.processes import StoppedError
 from digits.recipes import RECIPES
 from digits.runs import Part, Run, load_part
 from train_process import EXACT, FLAGS, finish, same_results, start, wait_for, workers
@@ -111,6 +112,27 @@ def test_no_network_at_all_is_an_error_with_every_reason(run, fits):
     fits[0].update({fold: KitError(f"reason {fold}") for fold in (1, 2, 3)})
     with pytest.raises(KitError, match=r"(?s)no network could be trained:.*fold 1/3: reason 1.*fold 3/3: reason 3"):
         validated(run)
+
+
+def test_what_is_not_done_when_the_time_is_up_is_left_and_the_rest_kept(run, monkeypatch):
+    """Fold 1 is quick, fold 2 would go on for ever, and fold 3 is never begun."""
+    clock, asked = [0.0], []
+
+    def fit_fresh(function, job, folder, *, stopped, **how):
+        asked.append(job.fold)
+        if job.fold == 1:
+            return a_part(job), b"model"
+        assert not stopped()
+        clock[0] = 61.0
+        assert stopped()
+        raise StoppedError("stopped")
+
+    monkeypatch.setattr(crossval, "fit_fresh", fit_fresh)
+    monkeypatch.setattr(crossval.time, "monotonic", lambda: clock[0])
+    jobs, places = some_jobs(run), Places(1, ({},))
+    parts, failures = crossval.cross_validate(run, jobs, DIGITS, DIGITS, places, deadline=60.0)
+    assert ([part.fold for part in parts], asked) == ([1], [1, 2])
+    assert failures == dict.fromkeys(["fold 2/3", "fold 3/3"], "it was not done when the time was up")
 
 
 def test_bad_input_stops_all_at_once(run, fits):

@@ -53,3 +53,9 @@ def test_a_run_that_is_not_finished_is_refused(earlier):
     earlier.write_facts(facts)
     with pytest.raises(BadInput, match="not finished"):
         pseudo.from_run(earlier, IDENTITY)
+
+
+def test_a_run_that_lacks_a_fold_is_refused(earlier):
+    earlier.part_path(2, 1).unlink()
+    with pytest.raises(BadInput, match="has no network of fold 2 yet"):
+        pseudo.from_run(earlier, IDENTITY)

@@ -18,6 +18,7 @@ from digits.npz import BrokenFileError, read_npz, write_npz
 from digits.paths import ROOT, SUBMISSIONS, remove_temporaries, written_whole
 from digits.recipes import RECIPES, Augmentation, Settings, Tta
 from digits.runs import Part, Run, load_part, open_run, resumable, save_part
+from made_run import make_run
 
 IDENTITY = {"recipe": "quick", "seed": 0, "data": "abc", "code": "def"}
 
@@ -296,3 +297,9 @@ def test_a_record_of_a_blend_or_another_version_cannot_be_repeated(tmp_path):
         run.write_facts(broken)
         with pytest.raises(BadInput, match="cannot be repeated from its record"):
             records.command_of(run)
+
+
+def test_a_run_done_in_pieces_counts_the_seconds_of_all(tmp_path, monkeypatch):
+    run = make_run(monkeypatch, tmp_path)
+    run.write_facts(run.facts() | {"seconds": 5000.0})
+    assert 5000 < make_run(monkeypatch, tmp_path).facts()["seconds"] < 6000

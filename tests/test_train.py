@@ -68,7 +68,7 @@ def test_a_mistyped_flag_is_refused(flag, capsys):
     assert "unrecognized arguments" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag", ["--folds", "--members", "--epochs", "--limit", "--jobs"])
+@pytest.mark.parametrize("flag", ["--folds", "--members", "--epochs", "--limit", "--jobs", "--minutes"])
 def test_a_number_out_of_range_is_refused_by_name(flag, capsys):
     assert train.main([flag, "0"]) == 2
     assert f"error: {flag} 0: expected a whole number from 1 up." in capsys.readouterr().err

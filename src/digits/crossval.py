@@ -2,9 +2,11 @@
 
 import concurrent.futures
 import contextlib
+import math
 import queue
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from digits import cluster
@@ -14,6 +16,7 @@ from digits.jobs import Arrays, Job, fit_fresh, fit_mapped
 from digits.npz import BrokenFileError
 from digits.paths import written_whole
 from digits.placement import Places
+from digits.processes import StoppedError
 from digits.runs import Part, Run, load_part, save_part
 from digits.terminal import say
 
@@ -21,7 +24,13 @@ Fit = Callable[[Job], tuple[Part, bytes]]
 
 
 def cross_validate(
-    run: Run, jobs: list[Job], train: Digits, test: Digits, places: Places, address: str | None = None
+    run: Run,
+    jobs: list[Job],
+    train: Digits,
+    test: Digits,
+    places: Places,
+    address: str | None = None,
+    deadline: float = math.inf,
 ) -> tuple[list[Part], dict[str, str]]:
     """Fit all jobs that are not finished yet; return the parts there are, in the jobs' order, and why others are not.
 
@@ -35,6 +44,7 @@ def cross_validate(
         test: the digits to predict.
         places: where they are fitted here.
         address: of a Dask scheduler, whose workers then do the work instead.
+        deadline: in seconds of `time.monotonic`: what is not fitted then is left, with the epochs that it has.
 
     Raises:
         BadInput: if no job can be done as asked.
@@ -43,9 +53,11 @@ def cross_validate(
     parts, failures = _finished(run, jobs), {}
     waiting = [job for job in jobs if job.label not in parts]
     arrays = Arrays.of(train, test)
-    with contextlib.closing(_outcomes(waiting, arrays, run, places, address)) as outcomes:
+    with contextlib.closing(_outcomes(waiting, arrays, run, places, address, deadline)) as outcomes:
         for job, outcome in outcomes:
-            if isinstance(outcome, KitError):
+            if isinstance(outcome, StoppedError):
+                failures[job.label] = "it was not done when the time was up"
+            elif isinstance(outcome, KitError):
                 failures[job.label] = str(outcome)
                 say(f"{job.label}: FAILED: {outcome}")
             else:
@@ -82,16 +94,20 @@ def _keep(run: Run, job: Job, part: Part, model: bytes) -> Part:
 
 
 def _outcomes(
-    jobs: list[Job], arrays: Arrays, run: Run, places: Places, address: str | None
+    jobs: list[Job], arrays: Arrays, run: Run, places: Places, address: str | None, deadline: float
 ) -> Iterator[tuple[Job, tuple[Part, bytes] | KitError]]:
     """Yield each job as it ends, with what came of it; whoever leaves early ends the others."""
     if not jobs:
         return
     stopping = threading.Event()
+
+    def stopped() -> bool:
+        return stopping.is_set() or time.monotonic() > deadline
+
     if address is not None:
-        where, at_once = cluster.connected(address, arrays, stopping.is_set), len(jobs)
+        where, at_once = cluster.connected(address, arrays, stopped), len(jobs)
     else:
-        where, at_once = _here(run, arrays, places, stopping.is_set), places.at_a_time
+        where, at_once = _here(run, arrays, places, stopped), places.at_a_time
     with where as fit:
         executor = concurrent.futures.ThreadPoolExecutor(at_once)  # Each thread does nothing but wait for one process.
         try:
@@ -119,6 +135,8 @@ def _here(run: Run, arrays: Arrays, places: Places, stopped: Callable[[], bool])
     def fit(job: Job) -> tuple[Part, bytes]:
         environment = free.get()
         try:
+            if stopped():
+                raise StoppedError("stopped")
             return fit_fresh(fit_mapped, job, folder, threads=places.threads, stopped=stopped, environment=environment)
         finally:
             free.put(environment)

@@ -39,7 +39,7 @@ def from_run(run: Run, identity: dict, threshold: float = SURE) -> PseudoLabels:
         threshold: the least probability that counts as sure.
 
     Raises:
-        BadInput: if the runs' data or folds differ, or the earlier one is not finished.
+        BadInput: if the runs' data or folds differ, or the earlier one is not finished or lacks a fold.
     """
     facts = run.facts()
     parts = run.parts()
@@ -52,6 +52,9 @@ def from_run(run: Run, identity: dict, threshold: float = SURE) -> PseudoLabels:
             f"fold's own labels would leak into its training."
         )
     by_fold = {}
+    missing = set(range(1, identity["recipe.folds"] + 1)) - {part.fold for part in parts}
+    if missing:
+        raise BadInput(f"--pseudo-labels {run.name}: it has no network of fold {min(missing)} yet; go on with it.")
     for fold in range(1, identity["recipe.folds"] + 1):
         said = ensemble.mean([part.test_probabilities for part in parts if part.fold == fold])
         rows = np.flatnonzero(said.max(axis=1) >= threshold)

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import logging
+import math
 import time
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def train(
     out: Path | None = None,
     submissions: Path = SUBMISSIONS,
     cluster: str | None = None,
+    minutes: int | None = None,
     tensorboard: bool = False,
 ) -> Run:
     """Train as `settings` say, and return the finished run.
@@ -53,6 +55,7 @@ def train(
         out: where to copy the submission; None: submission.csv beside the runs.
         submissions: the folder of all runs.
         cluster: the address of a Dask scheduler, whose workers do the training.
+        minutes: after which no more is trained; the run is finished with the networks that there are.
         tensorboard: whether to write the finished run for TensorBoard too.
 
     Raises:
@@ -60,6 +63,7 @@ def train(
         KitError: if networks failed.
     """
     started = time.perf_counter()
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     if tensorboard:
         require_tensorboard()
     source = dataset.load(
@@ -81,6 +85,7 @@ def train(
     with run.locked(), resumable(run):
         print(f"Run: {run.name}{' (taken up again)' if again else ''}: {_plan(settings, identity)}")
         facts = first_facts(run.name, settings, source, identity, command)
+        facts["seconds"] = seconds_before = run.facts().get("seconds", 0.0) if again else 0.0
         facts["settings"] |= {
             "data_dir": None if data_dir == DATA else str(data_dir.absolute()),
             "test_file": None if test_file is None else str(test_file.absolute()),
@@ -93,11 +98,11 @@ def train(
         facts["machine"] |= {"networks_at_a_time": places.at_a_time, "threads_a_network": places.threads}
         jobs = _jobs(run, settings, source.train.labels, identity["precision"], sure, live=places.at_a_time == 1)
         run.write_facts(facts)
-        parts, failures = cross_validate(run, jobs, source.train, source.test, places, cluster)
+        parts, failures = cross_validate(run, jobs, source.train, source.test, places, cluster, deadline)
         facts |= _results(run, settings, source, parts, failures, out or submissions / "submission.csv")
         facts |= {
             "status": "finished",
-            "seconds": round(time.perf_counter() - started, 1),
+            "seconds": round(seconds_before + time.perf_counter() - started, 1),
             "peak_memory_bytes": max([peak_memory_bytes(), *(part.peak_memory_bytes for part in parts)]),
         }
         run.write_facts(facts)
