@@ -365,6 +365,19 @@ def test_the_ablation_goes_on_from_its_file(tmp_path, capsys, monkeypatch, small
     ]
 
 
+@pytest.mark.parametrize(("few", "trained", "scored"), [(False, 0.9, 0.1), (True, 0.2, 0.4)])
+def test_no_digit_is_both_trained_on_and_held_out(tmp_path, few, trained, scored):
+    labels = np.arange(500, dtype=np.uint8) % 10
+    named = np.arange(500)[:, np.newaxis, np.newaxis]
+    for name, array in (("train_images", named), ("train_labels", labels), ("test_images", named)):
+        np.save(tmp_path / f"{name}.npy", array)
+    ours, our_labels, others, other_labels = reading.held_out_split({"folder": str(tmp_path), "seed": 3, "few": few})
+    assert (len(ours), len(others)) == (500 * trained, 500 * scored)
+    assert not np.intersect1d(ours, others).size
+    assert np.array_equal(our_labels, labels[ours.ravel()])
+    assert np.array_equal(other_labels, labels[others.ravel()])
+
+
 def test_a_fit_of_the_ablation_is_scored_under_each_tta(plan):
     ttas = [dataclasses.asdict(Tta()), dataclasses.asdict(Tta(shift_pixels=1))]
     options = {"recipe": dataclasses.asdict(recipes.RECIPES["quick"]), "ttas": ttas}

@@ -36,11 +36,19 @@ def arrays(options: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def held_out_split(options: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return images and labels of the 90/10 split of the options' `split`, else `seed`: to train on, and held out."""
+    """Return images and labels to train on, and others held out, by the options' `split`, else `seed`.
+
+    Nine tenths train and one is held out; with the option `few`, one fifth trains and two others are held out.
+    """
     from digits.folds import split_folds
 
     images, labels, _ = arrays(options)
-    train, held_out = split_folds(labels, folds=1, seed=options.get("split", options["seed"]))[0]
+    seed = options.get("split", options["seed"])
+    if options.get("few"):
+        train, *held_out = (rows for _, rows in split_folds(labels, folds=5, seed=seed)[:3])
+        held_out = np.concatenate(held_out)
+    else:
+        train, held_out = split_folds(labels, folds=1, seed=seed)[0]
     return images[train], labels[train], images[held_out], labels[held_out]
 
 
