@@ -30,7 +30,7 @@ from digits.errors import BadInput, front_door  # noqa: E402
 from digits.paths import DATA, ROOT, written_whole  # noqa: E402
 from digits.recipes import RECIPES, Recipe, Tta  # noqa: E402
 
-CODE = ("augment", "fitting", "networks", "optimizers", "warps")
+CODE = ("augment", "fitting", "networks", "optimizers", "prediction", "warps")
 """The modules on which a fit depends: a change of one makes kept fits old."""
 
 
@@ -76,6 +76,7 @@ VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
     "TTA: shifts": _set(tta=Tta(shift_pixels=1)),
     "TTA: rotations": _set(tta=Tta(rotation_degrees=5)),
     "TTA: shifts and rotations": _set(tta=Tta(shift_pixels=1, rotation_degrees=5)),
+    "TTA: views half as heavy": lambda recipe: replace(recipe, tta=replace(recipe.tta, weight=0.5)),
     "Nesterov SGD at a peak of 0.1": _set(optimizer="sgd", learning_rate=0.1, weight_decay=0.0),
     "Adam": _set(optimizer="adam", weight_decay=0.0),
     "Muon": _set(optimizer="muon"),

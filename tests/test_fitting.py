@@ -16,7 +16,7 @@ load_keras()
 
 from keras import layers  # noqa: E402 after the quiet import of Keras
 
-from digits import fitting, networks, optimizers  # noqa: E402
+from digits import fitting, networks, optimizers, prediction  # noqa: E402
 from digits.augment import Warp  # noqa: E402
 from digits.warps import draw_warps, ink_margins, still  # noqa: E402
 
@@ -77,7 +77,7 @@ def test_an_epoch_reports_each_of_its_images_once_and_takes_one_step_a_batch():
 
 def test_a_network_learns(whole):
     images, labels = made_digits(100, seed=1)
-    probabilities = fitting.predict_probabilities(fitted().finish(), images)
+    probabilities = prediction.predict_probabilities(fitted().finish(), images)
     assert (probabilities.argmax(axis=1) == labels).mean() > 0.9
     assert probabilities.dtype == np.float32
 
@@ -85,7 +85,7 @@ def test_a_network_learns(whole):
 def test_the_same_seed_gives_the_same_network_and_another_seed_another(whole):
     images, _ = made_digits(20, seed=2)
     first, again, other = (
-        fitting.predict_probabilities(fit.network, images) for fit in (whole, fitted(), fitted(seed=(1, 1, 1)))
+        prediction.predict_probabilities(fit.network, images) for fit in (whole, fitted(), fitted(seed=(1, 1, 1)))
     )
     assert np.allclose(first, again, atol=1e-5)
     assert not np.allclose(first, other, atol=1e-3)
@@ -99,7 +99,7 @@ def test_a_fit_taken_up_again_ends_where_an_uninterrupted_one_does(whole, tmp_pa
     again.history.append(again.run_epoch())
     assert [epoch.epoch for epoch in again.history] == [1, 2, 3, 4]
     images, _ = made_digits(20, seed=2)
-    said = [fitting.predict_probabilities(fit.network, images) for fit in (whole, again)]
+    said = [prediction.predict_probabilities(fit.network, images) for fit in (whole, again)]
     assert np.allclose(*said, atol=1e-5)
 
 
@@ -115,7 +115,7 @@ def test_averaged_weights_differ_from_the_last_ones_and_answer_well():
     images, labels = made_digits(100, seed=1)
     averaged = fit.finish()
     assert any(not np.allclose(*pair) for pair in zip(last, averaged.get_weights(), strict=True))
-    assert (fitting.predict_probabilities(averaged, images).argmax(axis=1) == labels).mean() > 0.9
+    assert (prediction.predict_probabilities(averaged, images).argmax(axis=1) == labels).mean() > 0.9
 
 
 def test_clean_epochs_see_the_images_as_they_are():
@@ -129,11 +129,13 @@ def test_clean_epochs_see_the_images_as_they_are():
 def test_tta_averages_its_views():
     network = fitted(epochs=1).network
     images, _ = made_digits(7)
-    tta = fitting.predict_probabilities(network, images, Tta(shift_pixels=1))
-    alone = fitting.predict_probabilities(network, images)
-    assert len(fitting.tta_warps(Tta(shift_pixels=1, rotation_degrees=8))) == 7
+    tta = prediction.predict_probabilities(network, images, Tta(shift_pixels=1))
+    alone = prediction.predict_probabilities(network, images)
+    assert len(prediction.tta_warps(Tta(shift_pixels=1, rotation_degrees=8))) == 7
     assert tta.sum(axis=1) == pytest.approx(1, abs=1e-5)
     assert not np.allclose(tta, alone, atol=1e-4)
+    half = prediction.predict_probabilities(network, images, Tta(shift_pixels=1, weight=0.5))
+    assert half == pytest.approx((2.5 * tta + 0.5 * alone) / 3, abs=1e-5)
 
 
 def test_one_cycle_rises_to_its_peak_and_falls_to_nothing():
@@ -165,7 +167,7 @@ def test_every_optimizer_trains(optimizer):
 def test_a_saved_network_that_is_none_is_refused(tmp_path):
     (tmp_path / "fold-1.keras").write_bytes(b"not a model")
     with pytest.raises(BadInput, match=r"fold-1\.keras: not a model that Keras loads safely"):
-        fitting.load_network(tmp_path / "fold-1.keras")
+        prediction.load_network(tmp_path / "fold-1.keras")
 
 
 def test_a_model_that_brings_code_is_refused_and_its_code_not_run(tmp_path, monkeypatch):
@@ -177,7 +179,7 @@ def test_a_model_that_brings_code_is_refused_and_its_code_not_run(tmp_path, monk
     keras.Model(inputs, layers.Dense(10)(layers.Flatten()(outputs))).save(tmp_path / "code.keras")
     monkeypatch.delenv("CODE_RAN", raising=False)
     with pytest.raises(BadInput, match=r"code\.keras: not a model that Keras loads safely"):
-        fitting.load_network(tmp_path / "code.keras")
+        prediction.load_network(tmp_path / "code.keras")
     assert "CODE_RAN" not in os.environ
 
 
@@ -186,7 +188,7 @@ def test_a_network_of_other_shapes_is_refused(tmp_path):
 
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(tmp_path / "other.keras")
     with pytest.raises(BadInput, match="expected a network from images"):
-        fitting.load_network(tmp_path / "other.keras")
+        prediction.load_network(tmp_path / "other.keras")
 
 
 ON_ANOTHER_BACKEND = """
@@ -194,14 +196,14 @@ import json, sys
 from digits.backend import load_keras
 load_keras()
 import test_fitting as own, numpy as np
-from digits import fitting
+from digits import prediction
 from digits.augment import Warp
 from digits.warps import draw_warps, ink_margins
 images, labels = own.made_digits(320)
 warps = draw_warps(np.random.default_rng(3), ink_margins(images[:4]), own.TINY.augmentation)
 warped = np.asarray(Warp()(images[:4, ..., None], warps))
 fit = own.fitted()
-said = fitting.predict_probabilities(fit.finish(), own.made_digits(100, seed=1)[0])
+said = prediction.predict_probabilities(fit.finish(), own.made_digits(100, seed=1)[0])
 right = float((said.argmax(axis=1) == own.made_digits(100, seed=1)[1]).mean())
 json.dump({"warped": warped.tolist(), "right": right}, sys.stdout)
 """

@@ -17,7 +17,7 @@ LAYERS = (
     "errors",
     "backend npz credentials warps csv_careful folds submission kaggle_child",
     "augment networks optimizers progress csv_reader processes kaggle_process pictures placement",
-    "csv_cache mnist_npz fitting runs scoring ledger",
+    "csv_cache mnist_npz fitting prediction runs scoring ledger",
     "dataset ensemble records checks candidate kaggle_cli",
     "archive jobs provenance results findings standings pseudo kernel_push",
     "blending cluster charts downloading submitting summary tracking",
@@ -27,7 +27,7 @@ LAYERS = (
 )
 """From the ground up; a room may import those of lower lines."""
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms.split()}
-KERAS_ROOMS = {"augment", "networks", "optimizers", "fitting"}
+KERAS_ROOMS = {"augment", "networks", "optimizers", "fitting", "prediction"}
 """They are Keras through and through, and are themselves imported late."""
 
 

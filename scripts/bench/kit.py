@@ -90,7 +90,8 @@ def fit(options: dict) -> dict:
     recipe = recipe_of(options)
     precision = _start(recipe)
     from digits import scoring
-    from digits.fitting import Fit, predict_probabilities
+    from digits.fitting import Fit
+    from digits.prediction import predict_probabilities
 
     images, labels, held_out, held_out_labels = held_out_split(options)
     started = time.perf_counter()
@@ -113,8 +114,8 @@ def predict(options: dict) -> dict:
     """Predict all test images, in a network with fresh weights, with the options' `tta`; compiling included."""
     recipe = recipe_of(options)
     precision = _start(recipe)
-    from digits.fitting import predict_probabilities
     from digits.networks import build_network
+    from digits.prediction import predict_probabilities
 
     _, _, images = arrays(options)
     network = build_network(recipe.networks[0], precision, recipe.dropout)

@@ -1,6 +1,8 @@
-"""The layer that warps digits: one fused op, which the random warps of `warps` go through."""
+"""The layer that warps digits, one fused op which the warps of `warps` go through, before any network."""
 
 import keras
+
+from digits.competition import SIDE
 
 
 @keras.saving.register_keras_serializable("digits")
@@ -18,3 +20,9 @@ class Warp(keras.layers.Layer):
         return keras.ops.image.affine_transform(
             keras.ops.cast(images, "float32"), warps, interpolation="bilinear", fill_mode="constant", fill_value=0.0
         )
+
+
+def warped_model(network: keras.Model) -> keras.Model:
+    """Return a model of (images uint8, warps float32 (n, 8)) that warps the images and hands them to `network`."""
+    images, warps = keras.Input((SIDE, SIDE, 1), dtype="uint8"), keras.Input((8,), dtype="float32")
+    return keras.Model([images, warps], network(Warp()(images, warps)))

@@ -185,6 +185,6 @@ def saved_probabilities(run: Run, images: np.ndarray, tta: Tta) -> np.ndarray:
         raise BadInput(f"{shown(run.folder)} has no saved model (fold-K.keras).")
     prepare_process(cpu_count(), deterministic=False)
     load_keras()
-    from digits.fitting import load_network, predict_probabilities
+    from digits.prediction import load_network, predict_probabilities
 
     return ensemble.mean([predict_probabilities(load_network(path), images, tta) for path in models])

@@ -104,6 +104,6 @@ def check_rows_in_order(
 def predict_saved(models: Sequence[Path], images: np.ndarray, tta: Tta, say: Callable[[str], None]) -> np.ndarray:
     """Return the mean probabilities float32 (n, 10) of saved models for images uint8 (n, 28, 28)."""
     load_keras()
-    from digits.fitting import load_network, predict_probabilities
+    from digits.prediction import load_network, predict_probabilities
 
     return np.mean([predict_probabilities(load_network(model), images, tta) for model in models], axis=0)

@@ -1,4 +1,4 @@
-"""Fit one network on one part of the data, epoch by epoch, and let it say what other images are."""
+"""Fit one network on one part of the data, epoch by epoch."""
 
 import dataclasses
 import json
@@ -10,17 +10,16 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from digits.augment import Warp
+from digits.augment import warped_model
 from digits.backend import backend_name
-from digits.errors import BadInput, TrainingFailedError
-from digits.networks import CLASSES, INPUT_SHAPE, build_network
+from digits.errors import TrainingFailedError
+from digits.networks import CLASSES, build_network
 from digits.npz import BrokenFileError, read_npz, write_npz
 from digits.optimizers import build_optimizer
 from digits.paths import shown
-from digits.recipes import Recipe, Tta
-from digits.warps import affine_warps, draw_warps, ink_margins, still
+from digits.recipes import Recipe
+from digits.warps import draw_warps, ink_margins, still
 
-PREDICT_BATCH = 512
 SETTLE_BATCHES = 20
 STEPS_AT_ONCE = 8
 """How many batches TensorFlow trains on before it comes back to Python, which is worth 3 to 7 % on two cores."""
@@ -75,7 +74,7 @@ class Fit:
 
         keras.utils.set_random_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         self.network = build_network(network, precision, recipe.dropout)
-        self._model = _warped(self.network)
+        self._model = warped_model(self.network)
         self._optimizer = build_optimizer(recipe, steps_per_epoch=len(images) // self._batch_size)
         self._optimizer.build(self._model.trainable_variables)
         self._model.compile(
@@ -182,31 +181,6 @@ class Fit:
         return [*self._model.variables, *self._optimizer.variables]
 
 
-def load_network(path: Path) -> keras.Model:
-    """Read a network from a .keras file, in Keras's safe mode, which runs no code that the file brings.
-
-    Raises:
-        BadInput: if it is no such file, or not one of ours by its shapes.
-    """
-    try:
-        network = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise BadInput(f"{shown(path)}: not a model that Keras loads safely: {reason}") from None
-    if network.input_shape != (None, *INPUT_SHAPE) or network.output_shape != (None, CLASSES):
-        raise BadInput(
-            f"{shown(path)}: expected a network from images {INPUT_SHAPE} to {CLASSES} probabilities, "
-            f"found {network.input_shape} to {network.output_shape}."
-        )
-    return network
-
-
-def _warped(network: keras.Model) -> keras.Model:
-    """Return a model of (images uint8, warps float32 (n, 8)) that warps the images and hands them to `network`."""
-    images, warps = keras.Input(INPUT_SHAPE, dtype="uint8"), keras.Input((8,), dtype="float32")
-    return keras.Model([images, warps], network(Warp()(images, warps)))
-
-
 def _feed(images: np.ndarray, targets: np.ndarray, batch_size: int) -> Callable:
     """Return a function of (order int (m,), warps float32 (m, 8)) that gives one epoch's batches, gathered by index."""
     if backend_name() != "tensorflow":
@@ -242,31 +216,3 @@ class _IndexedBatches(keras.utils.PyDataset):
         rows = slice(index * self._batch_size, (index + 1) * self._batch_size)
         images, targets = (array[self._order[rows]] for array in self._arrays)
         return (images, self._warps[rows]), targets
-
-
-def tta_warps(tta: Tta) -> np.ndarray:
-    """Return the warps float32 (v, 8) of the views that `tta` averages; the first changes nothing."""
-    far, turned = tta.shift_pixels, tta.rotation_degrees
-    views = [(0, 0, 0)]
-    views += [(0, far, 0), (0, -far, 0), (0, 0, far), (0, 0, -far)] if far else []
-    views += [(turned, 0, 0), (-turned, 0, 0)] if turned else []
-    rotation, shift_x, shift_y = np.array(views, float).T
-    nothing = np.zeros(len(views))
-    return affine_warps(rotation, np.ones((len(views), 2)), nothing, shift_x, shift_y)
-
-
-def predict_probabilities(network: keras.Model, images: np.ndarray, tta: Tta = Tta()) -> np.ndarray:  # noqa: B008 frozen
-    """Return the mean probabilities float32 (n, 10) of images uint8 (n, 28, 28) over the views of `tta`."""
-    warped = _warped(network)
-    views = tta_warps(tta)
-    probabilities = np.empty((len(images), CLASSES), np.float32)
-    for start in range(0, len(images), PREDICT_BATCH):
-        batch = images[start : start + PREDICT_BATCH, ..., np.newaxis]
-        count = len(batch)
-        # The last batch is filled up, so that every batch has one shape and nothing is compiled twice.
-        batch = np.concatenate([batch, np.zeros((PREDICT_BATCH - count, *INPUT_SHAPE), np.uint8)])
-        total = network.predict_on_batch(batch)
-        for view in views[1:]:
-            total = total + warped.predict_on_batch([batch, np.repeat(view[np.newaxis], PREDICT_BATCH, axis=0)])
-        probabilities[start : start + count] = total[:count] / len(views)
-    return probabilities

@@ -126,7 +126,7 @@ def fit_job(job: Job, arrays: Arrays, say: Callable[[str], None] = say_here) -> 
     load_keras(job.deterministic)
     if job.data_parallel:
         spread_batches(job.recipe.batch_size)
-    from digits.fitting import predict_probabilities
+    from digits.prediction import predict_probabilities
     from digits.progress import Progress
 
     started = time.perf_counter()

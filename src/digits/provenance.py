@@ -14,7 +14,9 @@ from digits.paths import ROOT
 from digits.recipes import Settings
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pandas", "scikit-learn", "mlxtend")
-_CODE = ("augment", "dataset", "ensemble", "fitting", "folds", "jobs", "networks", "optimizers", "warps")
+_CODE = (
+    *("augment", "dataset", "ensemble", "fitting", "folds", "jobs", "networks", "optimizers", "prediction", "warps"),
+)
 """The modules on which a run's probabilities depend."""
 
 

@@ -33,6 +33,8 @@ class Tta:
     """0: none; else also the image moved this far left, right, up and down."""
     rotation_degrees: float = 0.0
     """0: none; else also the image turned this far either way."""
+    weight: float = 1.0
+    """How much each of those views counts beside the image itself."""
 
     @property
     def any(self) -> bool:

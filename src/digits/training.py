@@ -213,7 +213,7 @@ def export_h5(run: Run) -> Path:
     """Save the run's first network also as mnistModel2.h5, the form and name of the README that this kit grew from."""
     prepare_process(cpu_count(), deterministic=False)
     load_keras()
-    from digits.fitting import load_network
+    from digits.prediction import load_network
 
     path = run.folder / "mnistModel2.h5"
     logging.getLogger("absl").setLevel(logging.ERROR)  # Keras advises to use .keras, which is there too.
