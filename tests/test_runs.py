@@ -12,6 +12,7 @@ import textwrap
 import numpy as np
 import pytest
 
+import made_run
 from digits import records, runs
 from digits.errors import BadInput, KitError
 from digits.npz import BrokenFileError, read_npz, write_npz
@@ -303,3 +304,15 @@ def test_a_run_done_in_pieces_counts_the_seconds_of_all(tmp_path, monkeypatch):
     run = make_run(monkeypatch, tmp_path)
     run.write_facts(run.facts() | {"seconds": 5000.0})
     assert 5000 < make_run(monkeypatch, tmp_path).facts()["seconds"] < 6000
+
+
+def test_a_run_that_is_interrupted_keeps_count_of_its_seconds(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    run = make_run(monkeypatch, tmp_path)
+    run.write_facts(run.facts() | {"seconds": 5000.0})
+    monkeypatch.setattr(made_run, "cross_validate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make_run(monkeypatch, tmp_path)
+    assert (run.facts()["status"], run.facts()["seconds"] > 5000) == ("running", True)

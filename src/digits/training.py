@@ -1,5 +1,6 @@
 """One training command, from the data to a checked submission and a run's folder that tells all about it."""
 
+import contextlib
 import dataclasses
 import datetime
 import logging
@@ -98,7 +99,12 @@ def train(
         facts["machine"] |= {"networks_at_a_time": places.at_a_time, "threads_a_network": places.threads}
         jobs = _jobs(run, settings, source.train.labels, identity["precision"], sure, live=places.at_a_time == 1)
         run.write_facts(facts)
-        parts, failures = cross_validate(run, jobs, source.train, source.test, places, cluster, deadline)
+        try:
+            parts, failures = cross_validate(run, jobs, source.train, source.test, places, cluster, deadline)
+        except BaseException:
+            with contextlib.suppress(OSError):  # What ended the work is what is to be said.
+                run.write_facts(facts | {"seconds": seconds_before + time.perf_counter() - started})
+            raise
         facts |= _results(run, settings, source, parts, failures, out or submissions / "submission.csv")
         facts |= {
             "status": "finished",
