@@ -6,6 +6,7 @@ import datetime
 import logging
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,8 @@ def train(
     with run.locked(), resumable(run):
         print(f"Run: {run.name}{' (taken up again)' if again else ''}: {_plan(settings, identity)}")
         facts = first_facts(run.name, settings, source, identity, command)
-        facts["seconds"] = seconds_before = run.facts().get("seconds", 0.0) if again else 0.0
+        if again:
+            started -= run.facts().get("seconds", 0.0)  # Those of the pieces before count too.
         facts["settings"] |= {
             "data_dir": None if data_dir == DATA else str(data_dir.absolute()),
             "test_file": None if test_file is None else str(test_file.absolute()),
@@ -98,17 +100,12 @@ def train(
         places = _places(settings)
         facts["machine"] |= {"networks_at_a_time": places.at_a_time, "threads_a_network": places.threads}
         jobs = _jobs(run, settings, source.train.labels, identity["precision"], sure, live=places.at_a_time == 1)
-        run.write_facts(facts)
-        try:
+        with _seconds_kept(run, facts, started):
             parts, failures = cross_validate(run, jobs, source.train, source.test, places, cluster, deadline)
-        except BaseException:
-            with contextlib.suppress(OSError):  # What ended the work is what is to be said.
-                run.write_facts(facts | {"seconds": seconds_before + time.perf_counter() - started})
-            raise
         facts |= _results(run, settings, source, parts, failures, out or submissions / "submission.csv")
         facts |= {
             "status": "finished",
-            "seconds": round(seconds_before + time.perf_counter() - started, 1),
+            "seconds": _seconds_since(started),
             "peak_memory_bytes": max([peak_memory_bytes(), *(part.peak_memory_bytes for part in parts)]),
         }
         run.write_facts(facts)
@@ -117,6 +114,22 @@ def train(
         if tensorboard:
             write_tensorboard(run, source)
     return run
+
+
+def _seconds_since(started: float) -> float:
+    return round(time.perf_counter() - started, 1)
+
+
+@contextlib.contextmanager
+def _seconds_kept(run: Run, facts: dict, started: float) -> Iterator[None]:
+    """Write into run.json how long the run has taken so far, also when the work ends early."""
+    run.write_facts(facts | {"seconds": _seconds_since(started)})
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # What ended the work is what is to be said.
+            run.write_facts(facts | {"seconds": _seconds_since(started)})
+        raise
 
 
 def _plan(settings: Settings, identity: dict) -> str:
