@@ -79,3 +79,8 @@ def test_a_model_that_cannot_be_read_fails_the_check_and_not_the_run(tmp_path):
     check = checks.check_rows_in_order([broken], np.zeros((3, 28, 28), np.uint8), sure_of([1, 2, 3]), None)
     assert not check.passed
     assert "fold-1.keras: not a model that Keras loads safely" in check.detail
+
+
+def test_networks_that_failed_alike_are_named_together():
+    check = checks.check_all_trained(1, {"fold 2/4": "time was up", "fold 3/4": "no memory", "fold 4/4": "time was up"})
+    assert check.detail.startswith("fold 2/4, fold 4/4: time was up; fold 3/4: no memory. ")

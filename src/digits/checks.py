@@ -70,7 +70,8 @@ def check_learned(fold_accuracies: dict[str, float]) -> Check:
 
 def check_all_trained(trained: int, failures: Mapping[str, str]) -> Check:
     """Ask whether every network that the run should have came to its end."""
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
+    names = {reason: [name for name in failures if failures[name] == reason] for reason in failures.values()}
+    reasons = "; ".join(f"{', '.join(whose)}: {reason}" for reason, whose in names.items())
     detail = f"{reasons}. The same command with --run and this run's name tries again" if failures else f"all {trained}"
     return Check("every network was trained", not failures, detail)
 

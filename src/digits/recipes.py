@@ -147,7 +147,9 @@ BEST_CPU = STANDARD.changed(
 )
 """A night on two cores: three architectures a fold, `python src/train.py --recipe best-cpu --run best-cpu`.
 
-Made to be run in pieces: the same command goes on, and `--minutes M` ends a piece.
+Made to be run in pieces: the same command goes on, and `--minutes M` ends a piece. Two cores of an AMD EPYC without
+AVX-512 or AMX, 2026-11: one fold of five took 100 minutes, and its three networks together read 99.655 ± 0.064 % of its
+8,400 digits right, as `standard` does of the same; the other folds have not been run.
 """
 
 BEST_GPU = STANDARD.changed(
@@ -160,7 +162,11 @@ BEST_GPU = STANDARD.changed(
     clean_epochs=1,
     ema=0.999,
 )
-"""The heavy networks, for a GPU: `KERAS_BACKEND=jax python src/train.py --recipe best-gpu`."""
+"""The heavy networks, for a GPU: `KERAS_BACKEND=jax python src/train.py --recipe best-gpu`.
+
+Not run at full size; on JAX without a GPU each of its networks was fitted to 270 digits for one epoch, which it is for
+showing that it runs and nothing else.
+"""
 
 DEOTTE = Recipe(
     name="deotte",
