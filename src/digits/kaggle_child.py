@@ -79,12 +79,21 @@ def kernel_status(api, kernel: str) -> dict:
 
 
 def kernel_output(api, kernel: str, folder: str) -> list[str]:
-    """Download a kernel's output files; the client would keep an error page as a file, so the statuses are read."""
+    """Download a kernel's output files, all or none.
+
+    The client keeps an error page as a file (2.2.4) or stops at it (2.2.5), so the statuses are read.
+    """
+    import requests
+
     with _statuses_of_gets() as statuses:
-        files, _ = api.kernels_output(kernel, folder, force=True, quiet=True)
+        try:
+            files, _ = api.kernels_output(kernel, folder, force=True, quiet=True)
+        except requests.HTTPError:
+            if all(status < 400 for status in statuses):  # It was not a file: those alone are got, the rest is posted.
+                raise
     bad = [status for status in statuses if status >= 400]
     if bad:
-        raise ValueError(f"{len(bad)} of the kernel's files could not be fetched (HTTP {bad[0]}).")
+        raise ValueError(f"{len(bad)} of the kernel's files could not be fetched (HTTP {bad[0]}).") from None
     return files
 
 
