@@ -87,6 +87,10 @@ def load_keras(deterministic: bool = False) -> None:
             import keras
 
             keras.ops.zeros(1)
+            if name != "tensorflow":
+                # Keras loads it later all the same, where it is installed, and then its lines would be seen.
+                with contextlib.suppress(ImportError):
+                    import tensorflow  # noqa: F401
     except ImportError as error:
         package = "tensorflow" if name == "tensorflow" else name
         raise BadInput(
