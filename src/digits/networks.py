@@ -115,30 +115,29 @@ def vgg() -> keras.Model:
     return _classifier("vgg", images, layers.Dense(CLASSES)(x))
 
 
-def pooled5() -> keras.Model:
-    """Build `compact` with wider kernels, four 5×5 convolutions: 534,570 weights, 22.6 M multiply-adds an image.
-
-    The kernels of An et al.'s M5, with pools: a sixth of its work.
-    """
+def _pooled(name: str, kernel: int) -> keras.Model:
     images, x = _images()
-    x = layers.Dropout(0.2)(_block(x, 32, 5, pool=True))
-    x = _block(x, 64, 5, padding="same")
-    x = layers.Dropout(0.2)(_block(x, 96, 5))
+    x = layers.Dropout(0.2)(_block(x, 32, kernel, pool=True))
+    x = _block(x, 64, kernel, padding="same")
+    x = layers.Dropout(0.2)(_block(x, 96, kernel))
     x = layers.Dropout(0.4)(layers.Flatten()(_block(x, 128, 5)))
-    return _classifier("pooled5", images, layers.Dense(CLASSES)(x))
+    return _classifier(name, images, layers.Dense(CLASSES)(x))
+
+
+def pooled5() -> keras.Model:
+    """Build four 5×5 convolutions, pooled after the first: 534,570 weights, 22.6 M multiply-adds an image.
+
+    The kernels of An et al.'s M5, at a sixth of its work.
+    """
+    return _pooled("pooled5", 5)
 
 
 def pooled7() -> keras.Model:
-    """Build three 7×7 convolutions and one of 5×5, with a pool: 712,746 weights, 20.7 M multiply-adds.
+    """Build three 7×7 convolutions and one of 5×5, pooled after the first: 712,746 weights, 20.7 M multiply-adds.
 
-    The kernels of An et al.'s M7, with a pool: a seventh of its work.
+    The kernels of An et al.'s M7, at a seventh of its work.
     """
-    images, x = _images()
-    x = layers.Dropout(0.2)(_block(x, 32, 7, pool=True))
-    x = _block(x, 64, 7, padding="same")
-    x = layers.Dropout(0.2)(_block(x, 96, 7))
-    x = layers.Dropout(0.4)(layers.Flatten()(_block(x, 128, 5)))
-    return _classifier("pooled7", images, layers.Dense(CLASSES)(x))
+    return _pooled("pooled7", 7)
 
 
 def deotte() -> keras.Model:
