@@ -12,11 +12,13 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import queue
 import shlex
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from benchmark import prepare_data  # noqa: E402
 from digits.backend import backend_name, resolve_precision  # noqa: E402
 from digits.errors import BadInput, front_door  # noqa: E402
 from digits.paths import DATA, ROOT, written_whole  # noqa: E402
+from digits.placement import Places, share_machine  # noqa: E402
 from digits.recipes import RECIPES, Recipe, Tta  # noqa: E402
 
 CODE = ("augment", "fitting", "networks", "optimizers", "prediction", "warps")
@@ -110,6 +113,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--epochs", type=int, metavar="N", help="(default: the recipe's)")
     add("--only", metavar="NAME,…", help="variants, by name (default: all; --list shows them)")
     add("--list", action="store_true", help="show the names of the variants, and do nothing else")
+    add("--jobs", type=int, metavar="J", help="fits at a time (default: what the machine can)")
     add("--few", action="store_true", help="train on a fifth of the digits and score two others")
     add("--data-dir", type=Path, default=DATA, metavar="DIR", help="with the competition's files; else the sample")
     add("--json", type=Path, metavar="FILE", help="keep every fit here, and go on from there")
@@ -156,29 +160,62 @@ def score_of(cell: dict | None, tta: Tta) -> dict | None:
 
 
 def fit_missing(
-    recipes: dict[str, Recipe], seeds: int, cells: dict, common: dict, keep: Callable[[], None], run=run_thing
+    recipes: dict[str, Recipe], seeds: int, cells: dict, common: dict, places: Places, keep: Callable[[], None]
 ) -> None:
-    """Fit what `cells` does not hold yet, seed by seed, each in a fresh process; call `keep` after each."""
+    """Fit what `cells` does not hold yet, seed by seed, each in a fresh process; call `keep` after each.
+
+    As many are fitted at a time as there are `places`.
+
+    Raises:
+        KitError: if a fit failed.
+    """
+    missing: dict[str, tuple[Thing, int]] = {}
     for seed in range(seeds):
         for name, recipe in recipes.items():
             key = cell_key(recipe, seed, common["state"])
             # All predictions that share this fit are scored with it.
             ttas = [each.tta for each in recipes.values() if cell_key(each, seed, common["state"]) == key]
-            if all(score_of(cells.get(key), tta) for tta in ttas):
+            if key in missing or all(score_of(cells.get(key), tta) for tta in ttas):
                 continue
             options = {
                 "recipe": dataclasses.asdict(recipe),
                 "ttas": [dataclasses.asdict(tta) for tta in dict.fromkeys(ttas)],
             }
-            result = run(Thing(name, "kit.fit", options), {**common, "seed": seed, "split": FIRST_SPLIT + seed})
-            cells[key] = {"seconds": result["seconds"], "scores": result["scores"], "name": name, "seed": seed}
-            first = result["scores"][0]
-            print(
-                f"  seed {seed}, {name}: {first['accuracy']:.2%}, log-loss {first['log_loss']:.4f}, "
-                f"{result['seconds']:.0f} s",
-                flush=True,
-            )
-            keep()
+            missing[key] = Thing(name, "kit.fit", options), seed
+
+    free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+    for environment in places.environments:
+        free.put(environment)
+
+    def fit(thing: Thing, seed: int) -> dict:
+        environment = free.get()
+        try:
+            settings = {"seed": seed, "split": FIRST_SPLIT + seed, "threads": places.threads}
+            return run_thing(thing, {**common, **settings, "environment": environment})
+        finally:
+            free.put(environment)
+
+    with ThreadPoolExecutor(places.at_a_time) as pool:
+        fits = {pool.submit(fit, *work): (key, *work) for key, work in missing.items()}
+        try:
+            for done in as_completed(fits):
+                key, thing, seed = fits[done]
+                result = done.result()
+                cells[key] = {
+                    "seconds": result["seconds"],
+                    "scores": result["scores"],
+                    "name": thing.label,
+                    "seed": seed,
+                }
+                first = result["scores"][0]
+                print(
+                    f"  seed {seed}, {thing.label}: {first['accuracy']:.2%}, log-loss {first['log_loss']:.4f}, "
+                    f"{result['seconds']:.0f} s",
+                    flush=True,
+                )
+                keep()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def effects(recipes: dict[str, Recipe], seeds: int, cells: dict, state: str) -> list[dict]:
@@ -231,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print("\n".join(VARIANTS))
         return
     names = chosen(flags.only)
-    for flag in ("seeds", "epochs"):
+    for flag in ("seeds", "epochs", "jobs"):
         value = getattr(flags, flag)
         if value is not None and value < 1:
             raise BadInput(f"--{flag} {value}: expected a number from 1 up.")
@@ -251,7 +288,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         data = prepare_data(Path(folder), flags.data_dir, flags.small)
         state = f"{data} {state_of_code()}{' few' * flags.few}"
         common = {"folder": folder, "state": state, "few": flags.few}
-        fit_missing(recipes, flags.seeds, kept["cells"], common, keep)
+        places = share_machine(len(recipes) * flags.seeds, flags.jobs)
+        fit_missing(recipes, flags.seeds, kept["cells"], common, places, keep)
     rows = effects(recipes, flags.seeds, kept["cells"], state)
     keep(rows)
     split = "one fifth trains and two are scored" if flags.few else "a 90/10 split"

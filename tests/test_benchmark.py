@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from bench import child, figure, measuring, parts, reading, tables, trial_networ
 from bench.measuring import Thing, first_reached, paired_effect, spread
 from digits import recipes
 from digits.errors import BadInput, KitError
+from digits.placement import Places
 from digits.recipes import RECIPES, Tta
 
 
@@ -331,7 +333,7 @@ def made_fit(thing, common):
     }
 
 
-def test_the_ablation_pairs_its_seeds_and_fits_nothing_twice():
+def test_the_ablation_pairs_its_seeds_and_fits_nothing_twice(monkeypatch):
     base = RECIPES["quick"].changed(ema=0.99)
     variants = {name: ablate.VARIANTS[name](base) for name in ("no weight averaging", "no TTA")}
     fitted, cells = [], {}
@@ -340,8 +342,9 @@ def test_the_ablation_pairs_its_seeds_and_fits_nothing_twice():
         fitted.append((thing.label, common["seed"]))
         return made_fit(thing, common)
 
+    monkeypatch.setattr(ablate, "run_thing", run)
     for _ in range(2):
-        ablate.fit_missing({"the recipe": base} | variants, 2, cells, {"state": ""}, lambda: None, run)
+        ablate.fit_missing({"the recipe": base} | variants, 2, cells, {"state": ""}, Places(1, ({},)), lambda: None)
     assert fitted == [(name, seed) for seed in (0, 1) for name in ("the recipe", "no weight averaging")]
     recipe, unaveraged, no_tta = ablate.effects({"the recipe": base} | variants, 2, cells, "")
     assert unaveraged["log_loss"]["values"] == [1, 2]
@@ -351,9 +354,46 @@ def test_the_ablation_pairs_its_seeds_and_fits_nothing_twice():
     assert " ".join(lines[-1].split()) == "no weight averaging 90.00% +0.00 ± 0.00 1500.0 +500.0 ± 0.0 2"
 
 
+def test_the_ablation_fits_as_many_at_a_time_as_there_are_places_and_each_has_one_to_itself(monkeypatch):
+    together, used = threading.Barrier(2, timeout=60), []
+
+    def run(thing, common):
+        used.append((common["threads"], common["environment"]["CUDA_VISIBLE_DEVICES"]))
+        together.wait()  # Breaks, if no other fit runs at the same time.
+        return made_fit(thing, common)
+
+    monkeypatch.setattr(ablate, "run_thing", run)
+    base, cells = RECIPES["quick"], {}
+    recipes_by_name = {"the recipe": base, "no weight averaging": base.changed(ema=0.0)}
+    places = Places(3, ({"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}))
+    ablate.fit_missing(recipes_by_name, 1, cells, {"state": ""}, places, lambda: None)
+    assert sorted(used) == [(3, "0"), (3, "1")]
+    assert len(cells) == 2
+
+
+def test_a_fit_that_fails_ends_the_ablation_and_what_was_done_is_kept(monkeypatch):
+    def run(thing, common):
+        if common["seed"]:
+            raise KitError("no such luck")
+        return made_fit(thing, common)
+
+    monkeypatch.setattr(ablate, "run_thing", run)
+    cells, kept = {}, []
+    with pytest.raises(KitError, match="no such luck"):
+        ablate.fit_missing(
+            {"the recipe": RECIPES["quick"]},
+            3,
+            cells,
+            {"state": ""},
+            Places(1, ({},)),
+            lambda: kept.append(len(cells)),
+        )
+    assert kept == [1]
+
+
 def test_the_ablation_goes_on_from_its_file(tmp_path, capsys, monkeypatch, small_recipes):
     kept = tmp_path / "ablation.json"
-    monkeypatch.setattr(ablate.fit_missing, "__defaults__", (made_fit,))
+    monkeypatch.setattr(ablate, "run_thing", made_fit)
     command = ["--small", "--seeds", "1", "--only", "no label smoothing", "--json", str(kept)]
     assert ablate.main(command) == 0
     assert "seed 0, no label smoothing" in capsys.readouterr().out
@@ -376,6 +416,15 @@ def test_no_digit_is_both_trained_on_and_held_out(tmp_path, few, trained, scored
     assert not np.intersect1d(ours, others).size
     assert np.array_equal(our_labels, labels[ours.ravel()])
     assert np.array_equal(other_labels, labels[others.ravel()])
+
+
+def test_a_fit_of_the_ablation_keeps_to_its_share_of_the_machine(plan, monkeypatch):
+    for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "before")
+    share = {"threads": 7, "environment": {"CUDA_VISIBLE_DEVICES": "-1"}}
+    options = {"recipe": dataclasses.asdict(recipes.RECIPES["quick"]), **share}
+    in_this_process(Thing("", "kit.fit", options), {"folder": str(plan.folder)})
+    assert (os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"]) == ("7", "-1")
 
 
 def test_a_fit_of_the_ablation_is_scored_under_each_tta(plan):

@@ -1,6 +1,7 @@
 """The kit itself, as the benchmark and the ablation run it."""
 
 import dataclasses
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -30,9 +31,13 @@ def recipe_of(options: dict) -> Recipe:
     )
 
 
-def _start(recipe: Recipe) -> str:
-    """Load Keras as the kit does, with the networks on trial where one is asked for, and return the precision."""
-    prepare_process(cpu_count(), deterministic=False)
+def _start(recipe: Recipe, options: dict) -> str:
+    """Load Keras as the kit does, with the networks on trial where one is asked for, and return the precision.
+
+    The options' `threads` and `environment` are its share of the machine, as in `placement.Places`; else it has all.
+    """
+    os.environ.update(options.get("environment", {}))
+    prepare_process(options.get("threads", cpu_count()), deterministic=False)
     load_keras()
     if recipe.networks[0] in trial_networks.NAMES:
         trial_networks.register()
@@ -47,7 +52,7 @@ def first_batch(options: dict) -> dict:
 
     source = dataset.load("kaggle", Path(options["folder"]) / "csv")
     rows = split_folds(source.train.labels, folds=1, seed=0)[0][0]
-    precision = _start(recipe)
+    precision = _start(recipe, options)
     from digits.fitting import Fit
 
     def stop(images):
@@ -64,7 +69,7 @@ def first_batch(options: dict) -> dict:
 def train(options: dict) -> dict:
     """Measure images a second over `epochs` epochs, after one to warm up."""
     recipe = recipe_of(options)
-    precision = _start(recipe)
+    precision = _start(recipe, options)
     from digits.fitting import Fit
 
     images, labels, _, _ = held_out_split(options)
@@ -88,7 +93,7 @@ def fit(options: dict) -> dict:
     The seconds are of the whole fit, building and compiling included; loading Keras, reading and scoring are not.
     """
     recipe = recipe_of(options)
-    precision = _start(recipe)
+    precision = _start(recipe, options)
     from digits import scoring
     from digits.fitting import Fit
     from digits.prediction import predict_probabilities
@@ -113,7 +118,7 @@ def fit(options: dict) -> dict:
 def predict(options: dict) -> dict:
     """Predict all test images, in a network with fresh weights, with the options' `tta`; compiling included."""
     recipe = recipe_of(options)
-    precision = _start(recipe)
+    precision = _start(recipe, options)
     from digits.networks import build_network
     from digits.prediction import predict_probabilities
 
