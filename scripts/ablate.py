@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import queue
 import shlex
 import statistics
 import sys
@@ -183,17 +182,12 @@ def fit_missing(
             }
             missing[key] = Thing(name, "kit.fit", options), seed
 
-    free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
-    for environment in places.environments:
-        free.put(environment)
+    place = places.in_turns()
 
     def fit(thing: Thing, seed: int) -> dict:
-        environment = free.get()
-        try:
+        with place() as environment:
             settings = {"seed": seed, "split": FIRST_SPLIT + seed, "threads": places.threads}
             return run_thing(thing, {**common, **settings, "environment": environment})
-        finally:
-            free.put(environment)
 
     with ThreadPoolExecutor(places.at_a_time) as pool:
         fits = {pool.submit(fit, *work): (key, *work) for key, work in missing.items()}

@@ -1,5 +1,6 @@
 """Who gets what of the machine: threads follow from the run, how many at a time from the machine or the user."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,16 @@ def test_batches_shared_by_all_devices_leave_one_network_at_a_time(machine):
     machine(gpus=(0, 1))
     places = share_machine(5, 4, data_parallel=True)
     assert (places.threads, places.environments) == (8, ({},))
+
+
+def test_places_are_taken_in_turns_and_given_back_whatever_happens(machine):
+    machine(gpus=(0, 1))
+    place = share_machine(5).in_turns()
+    with place() as one:
+        with place() as other:
+            assert {one["CUDA_VISIBLE_DEVICES"], other["CUDA_VISIBLE_DEVICES"]} == {"0", "1"}
+        with contextlib.suppress(RuntimeError), place() as again:
+            raise RuntimeError("a place is given back all the same")
+        assert again == other
+        with place() as once_more:
+            assert once_more == other

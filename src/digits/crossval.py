@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import math
-import queue
 import shutil
 import threading
 import time
@@ -127,19 +126,13 @@ def _outcomes(
 @contextlib.contextmanager
 def _here(run: Run, arrays: Arrays, places: Places, stopped: Callable[[], bool]) -> Iterator[Fit]:
     """Fit each job in a process of this machine's, all fed from one copy of the arrays."""
-    folder = run.parts_folder / "arrays"
-    free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
-    for environment in places.environments:
-        free.put(environment)
+    folder, place = run.parts_folder / "arrays", places.in_turns()
 
     def fit(job: Job) -> tuple[Part, bytes]:
-        environment = free.get()
-        try:
+        with place() as environment:
             if stopped():
                 raise StoppedError("stopped")
             return fit_fresh(fit_mapped, job, folder, threads=places.threads, stopped=stopped, environment=environment)
-        finally:
-            free.put(environment)
 
     try:
         arrays.save(folder)

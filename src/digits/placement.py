@@ -1,6 +1,9 @@
 """Where the networks of a run are fitted on this machine: how many at a time, with how many threads, on which GPU."""
 
+import contextlib
 import os
+import queue
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +26,22 @@ class Places:
     def at_a_time(self) -> int:
         """How many networks."""
         return len(self.environments)
+
+    def in_turns(self) -> Callable[[], contextlib.AbstractContextManager[dict[str, str]]]:
+        """Return what threads enter to have a place to themselves: it waits for one and gives its environment."""
+        free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+        for environment in self.environments:
+            free.put(environment)
+
+        @contextlib.contextmanager
+        def place() -> Iterator[dict[str, str]]:
+            environment = free.get()
+            try:
+                yield environment
+            finally:
+                free.put(environment)
+
+        return place
 
 
 def share_machine(
