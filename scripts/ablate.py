@@ -158,22 +158,14 @@ def score_of(cell: dict | None, tta: Tta) -> dict | None:
     return next((score for score in scores if Tta(**score["tta"]) == tta), None)
 
 
-def fit_missing(
-    recipes: dict[str, Recipe], seeds: int, cells: dict, common: dict, places: Places, keep: Callable[[], None]
-) -> None:
-    """Fit what `cells` does not hold yet, seed by seed, each in a fresh process; call `keep` after each.
-
-    As many are fitted at a time as there are `places`.
-
-    Raises:
-        KitError: if a fit failed.
-    """
+def missing_fits(recipes: dict[str, Recipe], seeds: int, cells: dict, state: str) -> dict[str, tuple[Thing, int]]:
+    """Return the fits that `cells` does not hold yet, seed by seed: what to run and its seed, by their key."""
     missing: dict[str, tuple[Thing, int]] = {}
     for seed in range(seeds):
         for name, recipe in recipes.items():
-            key = cell_key(recipe, seed, common["state"])
+            key = cell_key(recipe, seed, state)
             # All predictions that share this fit are scored with it.
-            ttas = [each.tta for each in recipes.values() if cell_key(each, seed, common["state"]) == key]
+            ttas = [each.tta for each in recipes.values() if cell_key(each, seed, state) == key]
             if key in missing or all(score_of(cells.get(key), tta) for tta in ttas):
                 continue
             options = {
@@ -181,7 +173,19 @@ def fit_missing(
                 "ttas": [dataclasses.asdict(tta) for tta in dict.fromkeys(ttas)],
             }
             missing[key] = Thing(name, "kit.fit", options), seed
+    return missing
 
+
+def fit_missing(
+    recipes: dict[str, Recipe], seeds: int, cells: dict, common: dict, places: Places, keep: Callable[[], None]
+) -> None:
+    """Fit what `cells` does not hold yet, each in a fresh process and as many at a time as there are `places`.
+
+    Each is put into `cells` when it is done, and `keep` is called.
+
+    Raises:
+        KitError: if a fit failed.
+    """
     place = places.in_turns()
 
     def fit(thing: Thing, seed: int) -> dict:
@@ -189,6 +193,7 @@ def fit_missing(
             settings = {"seed": seed, "split": FIRST_SPLIT + seed, "threads": places.threads}
             return run_thing(thing, {**common, **settings, "environment": environment})
 
+    missing = missing_fits(recipes, seeds, cells, common["state"])
     with ThreadPoolExecutor(places.at_a_time) as pool:
         fits = {pool.submit(fit, *work): (key, *work) for key, work in missing.items()}
         try:
