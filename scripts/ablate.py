@@ -26,11 +26,11 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "src")]
 from bench import tables, trial_networks  # noqa: E402
 from bench.measuring import Thing, describe_run, paired_effect, run_thing  # noqa: E402
 from benchmark import prepare_data  # noqa: E402
-from digits.backend import backend_name, resolve_precision  # noqa: E402
 from digits.errors import BadInput, front_door  # noqa: E402
+from digits.model.backend import backend_name, resolve_precision  # noqa: E402
 from digits.paths import DATA, ROOT, written_whole  # noqa: E402
-from digits.placement import Places, share_machine  # noqa: E402
 from digits.recipes import RECIPES, Recipe, Tta  # noqa: E402
+from digits.training.placement import Places, share_machine  # noqa: E402
 
 CODE = ("augment", "fitting", "networks", "optimizers", "prediction", "warps")
 """The modules on which a fit depends: a change of one makes kept fits old."""

@@ -20,7 +20,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "src")]
 
 from bench import parts, tables  # noqa: E402
 from bench.measuring import describe_run  # noqa: E402
-from digits.competition import TEST, TRAIN  # noqa: E402
+from digits.data.competition import TEST, TRAIN  # noqa: E402
 from digits.errors import BadInput, front_door  # noqa: E402
 from digits.paths import DATA, written_whole  # noqa: E402
 
@@ -95,7 +95,7 @@ def prepare_data(folder: Path, data_dir: Path, small: bool) -> str:
     from dataclasses import replace
 
     from bench.reading import prepare
-    from digits import dataset
+    from digits.data import dataset
 
     source = dataset.load("sample" if small else "auto", data_dir, limit=SMALL_TRAIN if small else None)
     plain = source.name == "kaggle" and all((data_dir / known.name).exists() for known in (TRAIN, TEST))

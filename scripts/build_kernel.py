@@ -54,7 +54,8 @@ Each cell writes one file, which is folded in here; each module imports only fro
 FOLDERS = """\
 from pathlib import Path
 
-Path("src/digits").mkdir(parents=True, exist_ok=True)"""
+for package in PACKAGES:
+    Path("src/digits", package).mkdir(parents=True, exist_ok=True)"""
 
 TRAINING = """\
 ## Training
@@ -116,54 +117,55 @@ One row for each test image, in order. The run's whole report, with all mistakes
 
 CHECK = """\
 sys.path.insert(0, "src")
-from digits.submission import read_submission
+from digits.data.submission import read_submission
 
 answers = read_submission(Path("submission.csv"), rows=facts["test"]["rows"])
 print(f"submission.csv: {len(answers):,} rows, checked")
 pd.read_csv("submission.csv").head()"""
 
 
-def imports_of(path: Path) -> set[str]:
-    """Return the rooms that a file imports, also inside functions."""
+def module_path(name: str) -> Path | None:
+    """Return the file of a dotted module below src/, or None if `name` is no module."""
+    path = SRC / (name.replace(".", "/") + ".py")
+    return path if path.exists() else None
+
+
+def imports_of(path: Path) -> set[Path]:
+    """Return the files of the kit's modules that a file imports, also inside functions."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "digits":
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("digits."):
-            names.add(node.module.split(".")[1])
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("digits.")}
-    return {name for name in names if (SRC / "digits" / f"{name}.py").exists()}
+            names |= {alias.name for alias in node.names}
+    return {file for name in names if name.startswith("digits.") and (file := module_path(name))}
 
 
-def rooms_in_order() -> list[str]:
-    """Return all rooms that training needs, each after those that it imports."""
-    order: list[str] = []
+def modules_in_order() -> list[Path]:
+    """Return all modules that training needs, each after those that it imports."""
+    order: list[Path] = []
 
-    def visit(room: str, above: tuple[str, ...]) -> None:
-        if room in order:
+    def visit(module: Path, above: tuple[Path, ...]) -> None:
+        if module in order:
             return
-        if room in above:
-            raise SystemExit(f"error: modules import each other in a circle: {' → '.join([*above, room])}")
-        for other in sorted(imports_of(SRC / "digits" / f"{room}.py")):
-            visit(other, (*above, room))
-        order.append(room)
+        if module in above:
+            circle = " → ".join(file.stem for file in (*above, module))
+            raise SystemExit(f"error: modules import each other in a circle: {circle}")
+        for other in sorted(imports_of(module)):
+            visit(other, (*above, module))
+        order.append(module)
 
-    for room in sorted(imports_of(SRC / f"{FRONT_DOOR}.py")):
-        visit(room, ())
+    for module in sorted(imports_of(SRC / f"{FRONT_DOOR}.py")):
+        visit(module, ())
     return order
 
 
 def files_in_order() -> list[Path]:
     """Return the files that the notebook writes."""
-    rooms = rooms_in_order()
-    templates = sorted((SRC / "digits").glob("*.jinja")) if "pages" in rooms else []
-    return [
-        SRC / "digits" / "__init__.py",
-        *(SRC / "digits" / f"{room}.py" for room in rooms),
-        *templates,
-        SRC / f"{FRONT_DOOR}.py",
-    ]
+    modules = modules_in_order()
+    packages = sorted({SRC / "digits", *(module.parent for module in modules)})
+    templates = sorted((SRC / "digits" / "report").glob("*.jinja"))
+    return [*(package / "__init__.py" for package in packages), *modules, *templates, SRC / f"{FRONT_DOOR}.py"]
 
 
 def purpose_of(file: Path) -> str:
@@ -179,7 +181,8 @@ def cells() -> Iterator[tuple[str, str]]:
     yield "markdown", WHAT
     yield "code", SETTINGS
     yield "markdown", CODE
-    yield "code", FOLDERS
+    packages = sorted({file.parent.name for file in files_in_order()} - {"src", "digits"})
+    yield "code", FOLDERS.replace("PACKAGES", repr(packages))
     for file in files_in_order():
         name, text = file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8").removesuffix("\n")
         yield "markdown", f"`{name}`: {purpose_of(file)}"

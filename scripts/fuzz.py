@@ -23,8 +23,8 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 import torn_files  # noqa: E402, I001
 
-from digits import archive, csv_careful, csv_reader, mnist_npz  # noqa: E402
-from digits.competition import TEST  # noqa: E402
+from digits.data import archive, csv_careful, csv_reader, mnist_npz  # noqa: E402
+from digits.data.competition import TEST  # noqa: E402
 from digits.errors import BadInput  # noqa: E402
 
 COLUMNS = ("label", "pixel0", "pixel1", "pixel2")

@@ -29,7 +29,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Fetch the data, or take it from a file."""
     flags = parse(argv)
-    from digits import downloading, kaggle_cli
+    from digits.kaggle import downloading, kaggle_cli
 
     if flags.zip:
         downloading.install(flags.zip, flags.data_dir)

@@ -33,9 +33,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Blend, or predict again, and say what came of it."""
     flags = parse(argv)
-    from digits import blending, summary
     from digits.paths import DATA
-    from digits.runs import find_run
+    from digits.report import summary
+    from digits.runs import blending
+    from digits.runs.runs import find_run
 
     runs = [find_run(name) for name in flags.runs]
     data_dir = flags.data_dir or DATA

@@ -32,7 +32,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Make the round trip."""
     flags = parse(argv)
-    from digits import kaggle_cli, kernel_push
+    from digits.kaggle import kaggle_cli, kernel_push
 
     kernel_push.push(kaggle_cli.Kaggle(), flags.folder, flags.output, flags.wait)
 

@@ -29,8 +29,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the page, and say where it is."""
     flags = parse(argv)
-    from digits import comparison, report
-    from digits.runs import find_run
+    from digits.report import comparison, report
+    from digits.runs.runs import find_run
 
     run = find_run(flags.run, flags.submissions_dir)
     if flags.other is None:

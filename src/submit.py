@@ -50,7 +50,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Submit, or show the ledger."""
     flags = parse(argv)
-    from digits import kaggle_cli, standings, submitting
+    from digits.kaggle import kaggle_cli, standings, submitting
 
     kaggle = kaggle_cli.Kaggle()
     folder = flags.submissions_dir

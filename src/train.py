@@ -86,8 +86,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train, and say what came of it."""
     flags = parse(argv)
     settings = settings_of(flags)
-    from digits import records, summary, training
     from digits.paths import DATA
+    from digits.report import summary
+    from digits.runs import records
+    from digits.training import training
 
     given = [f"--{name.replace('_', '-')}" for name in WHAT if getattr(flags, name) not in (None, False)]
     again = records.repeated(flags.from_run, flags.run, given)

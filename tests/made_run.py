@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from digits import checks, training
-from digits.competition import CLASSES
+from digits.data.competition import CLASSES
 from digits.recipes import RECIPES, Settings
-from digits.runs import Part, save_part
+from digits.runs.runs import Part, save_part
+from digits.training import checks, training
 
 
 def say(random, labels, seed, wrong_share=0.03):

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 import torn_files
-from digits import archive
-from digits.competition import ARCHIVE, SAMPLE_SUBMISSION, TEST, TRAIN
+from digits.data import archive
+from digits.data.competition import ARCHIVE, SAMPLE_SUBMISSION, TEST, TRAIN
 from digits.errors import BadInput
 
 NAMES = {SAMPLE_SUBMISSION.name, TEST.name, TRAIN.name}

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import torn_files
-from digits import archive, csv_reader, dataset, mnist_npz
-from digits.competition import ARCHIVE, TRAIN
+from digits.data import archive, csv_reader, dataset, mnist_npz
+from digits.data.competition import ARCHIVE, TRAIN
 from digits.errors import BadInput
 
 GOOD = torn_files.train_bytes()

@@ -14,8 +14,8 @@ from bench import child, figure, measuring, parts, reading, tables, trial_networ
 from bench.measuring import Thing, first_reached, paired_effect, spread
 from digits import recipes
 from digits.errors import BadInput, KitError
-from digits.placement import Places
 from digits.recipes import RECIPES, Tta
+from digits.training.placement import Places
 
 
 def in_this_process(thing, common):
@@ -174,7 +174,7 @@ def test_what_fails_in_its_process_is_said_with_its_last_words(tmp_path):
 
 
 def test_the_csvs_written_from_arrays_read_as_the_same_digits(folder):
-    from digits import dataset
+    from digits.data import dataset
 
     source = dataset.load("kaggle", folder / "csv")
     images, labels, test_images = reading.arrays({"folder": folder})
@@ -263,7 +263,7 @@ def test_the_whole_benchmark_runs_in_processes_of_its_own(tmp_path):
 def test_the_pytorch_twin_has_the_weights_of_the_network():
     pytest.importorskip("torch", reason="PyTorch is not installed")
     from bench.pytorch import twin
-    from digits.networks import build_network
+    from digits.model.networks import build_network
 
     network = build_network("compact")
     model = twin(network)
@@ -275,7 +275,7 @@ def test_the_pytorch_twin_has_the_weights_of_the_network():
 def test_networks_on_trial_differ_from_compact_in_what_they_say(monkeypatch):
     from keras import layers
 
-    from digits import networks
+    from digits.model import networks
 
     monkeypatch.setattr(networks, "NETWORKS", dict(networks.NETWORKS))
     trial_networks.register()

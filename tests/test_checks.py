@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from digits import checks
+from digits.training import checks
 
 CHANCE = np.random.default_rng(0)
 LABELS = CHANCE.integers(0, 10, 2000)

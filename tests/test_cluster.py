@@ -10,8 +10,8 @@ import numpy as np
 import psutil
 import pytest
 
-from digits import cluster
 from digits.errors import BadInput
+from digits.training import cluster
 from train_process import EXACT, start, wait_for, workers
 
 pytest.importorskip("distributed", reason="dask.distributed is not installed: pip install -r requirements-cluster.txt")

@@ -7,14 +7,14 @@ import numpy as np
 import psutil
 import pytest
 
-from digits import crossval
-from digits.dataset import Digits
+from digits.data.dataset import Digits
 from digits.errors import BadInput, KitError, TrainingFailedError
-from digits.jobs import Job
-from digits.placement import Places
-from digits.processes import StoppedError
 from digits.recipes import RECIPES
-from digits.runs import Part, Run, load_part
+from digits.runs.runs import Part, Run, load_part
+from digits.training import crossval
+from digits.training.jobs import Job
+from digits.training.placement import Places
+from digits.training.processes import StoppedError
 from train_process import EXACT, FLAGS, finish, same_results, start, wait_for, workers
 
 LABELS = np.arange(60, dtype=np.uint8) % 10

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 import torn_files
-from digits import competition, csv_cache, csv_careful, csv_reader, dataset
-from digits.competition import TEST, TRAIN
+from digits.data import competition, csv_cache, csv_careful, csv_reader, dataset
+from digits.data.competition import TEST, TRAIN
 from digits.errors import BadInput
 
 

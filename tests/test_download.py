@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import download
-from digits import kaggle_cli
-from digits.competition import SAMPLE_SUBMISSION, TEST, TRAIN
-from digits.kaggle_cli import Kaggle
+from digits.data.competition import SAMPLE_SUBMISSION, TEST, TRAIN
+from digits.kaggle import kaggle_cli
+from digits.kaggle.kaggle_cli import Kaggle
 from digits.paths import ROOT
 from fake_kaggle import FAST, leaks, stage, wait_until
 

@@ -16,12 +16,12 @@ import numpy as np
 import psutil
 import pytest
 
-from digits import checks, crossval, training
 from digits.errors import KitError, TrainingFailedError
-from digits.jobs import Arrays
 from digits.paths import ROOT
 from digits.recipes import RECIPES, Settings
-from digits.runs import Part
+from digits.runs.runs import Part
+from digits.training import checks, crossval, training
+from digits.training.jobs import Arrays
 from train_process import EXACT, FLAGS, finish, start, wait_for, workers
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src")}

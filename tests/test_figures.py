@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digits import charts, dataset, figures
-from digits.findings import Bin, calibration
-from digits.ledger import Entry
-from digits.pictures import data_uri, warped
+from digits.data import dataset
+from digits.kaggle.ledger import Entry
 from digits.recipes import Augmentation
+from digits.report import charts, figures
+from digits.report.findings import Bin, calibration
+from digits.report.pictures import data_uri, warped
 from made_run import make_run
 
 
@@ -63,8 +64,8 @@ def test_a_gallery_tells_how_many_mistakes_it_leaves_out(sample):
 
 def test_scipy_warps_digits_as_the_training_layer_does(sample):
     pytest.importorskip("keras")
-    from digits.augment import Warp
-    from digits.warps import draw_warps, ink_margins
+    from digits.model.augment import Warp
+    from digits.model.warps import draw_warps, ink_margins
 
     images = sample.train.images[:200]
     wide = Augmentation(rotation_degrees=25, shift_pixels=4.5, zoom=0.3, shear_degrees=15)

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digits.backend import load_keras
 from digits.errors import BadInput
+from digits.model.backend import load_keras
 from digits.recipes import Augmentation, Recipe, Tta
 
 load_keras()
 
 from keras import layers  # noqa: E402 after the quiet import of Keras
 
-from digits import fitting, networks, optimizers, prediction  # noqa: E402
-from digits.augment import Warp  # noqa: E402
-from digits.warps import draw_warps, ink_margins, still  # noqa: E402
+from digits.model import fitting, networks, optimizers, prediction  # noqa: E402
+from digits.model.augment import Warp  # noqa: E402
+from digits.model.warps import draw_warps, ink_margins, still  # noqa: E402
 
 
 def tiny():
@@ -193,12 +193,12 @@ def test_a_network_of_other_shapes_is_refused(tmp_path):
 
 ON_ANOTHER_BACKEND = """
 import json, sys
-from digits.backend import load_keras
+from digits.model.backend import load_keras
 load_keras()
 import test_fitting as own, numpy as np
-from digits import prediction
-from digits.augment import Warp
-from digits.warps import draw_warps, ink_margins
+from digits.model import prediction
+from digits.model.augment import Warp
+from digits.model.warps import draw_warps, ink_margins
 images, labels = own.made_digits(320)
 warps = draw_warps(np.random.default_rng(3), ink_margins(images[:4]), own.TINY.augmentation)
 warped = np.asarray(Warp()(images[:4, ..., None], warps))

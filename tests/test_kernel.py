@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import build_kernel
-from digits.competition import TEST, TRAIN
+from digits.data.competition import TEST, TRAIN
 from digits.paths import ROOT
 
 
@@ -43,10 +43,10 @@ def test_each_file_is_written_verbatim_and_after_those_that_it_imports(notebook)
         path = ROOT / magic[1]
         assert text[magic.end() :] + "\n" == path.read_text(encoding="utf-8")
         if path.suffix == ".py":
-            assert {f"src/digits/{room}.py" for room in build_kernel.imports_of(path)} <= set(written)
+            assert {file.relative_to(ROOT).as_posix() for file in build_kernel.imports_of(path)} <= set(written)
         written.append(magic[1])
     assert written[-1] == "src/train.py"
-    assert "src/digits/networks.py" in written
+    assert "src/digits/model/networks.py" in written
 
 
 def test_it_reads_as_an_article(notebook):

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from digits import ledger
 from digits.errors import BadInput, KitError
-from digits.ledger import COLUMNS, Entry, locked, opened, read_ledger, record
+from digits.kaggle import ledger
+from digits.kaggle.ledger import COLUMNS, Entry, locked, opened, read_ledger, record
 from fake_kaggle import wait_until
 
 FULL = Entry(
@@ -100,7 +100,7 @@ def test_a_failure_while_the_ledger_is_open_leaves_it_as_it_was(path):
 WRITE_TEN = """
 import sys
 from pathlib import Path
-from digits.ledger import Entry, record
+from digits.kaggle.ledger import Entry, record
 for number in range(10):
     record(Path(sys.argv[1]), Entry(tag=f"digits:{sys.argv[2]}-{number}", status="pending"))
 """
@@ -120,7 +120,7 @@ def test_rows_of_processes_that_write_at_once_are_all_kept(path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from digits.ledger import locked
+from digits.kaggle.ledger import locked
 with locked(Path(sys.argv[1]), 0):
     Path(sys.argv[1] + ".held").touch()
     time.sleep(60)

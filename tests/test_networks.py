@@ -3,8 +3,9 @@ import re
 import numpy as np
 import pytest
 
-from digits import networks, recipes
-from digits.backend import load_keras
+from digits import recipes
+from digits.model import networks
+from digits.model.backend import load_keras
 
 load_keras()
 

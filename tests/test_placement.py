@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from digits import placement
-from digits.placement import share_machine
+from digits.training import placement
+from digits.training.placement import share_machine
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pytest
 
 from digits.errors import BadInput, KitError
 from digits.paths import ROOT
-from digits.processes import ProcessDiedError, StoppedError, run_fresh
+from digits.training.processes import ProcessDiedError, StoppedError, run_fresh
 
 HERE = {"PYTHONPATH": str(Path(__file__).parent)}
 """Where the fresh process finds this file."""

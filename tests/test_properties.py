@@ -9,11 +9,13 @@ from hypothesis.extra import numpy as arrays
 
 import fuzz
 import torn_files
-from digits import csv_careful, csv_reader, ensemble, ledger
-from digits.competition import PIXEL_COLUMNS
+from digits.data import csv_careful, csv_reader
+from digits.data.competition import PIXEL_COLUMNS
+from digits.data.folds import split_folds
+from digits.data.submission import content_hash, read_submission, write_submission
 from digits.errors import BadInput
-from digits.folds import split_folds
-from digits.submission import content_hash, read_submission, write_submission
+from digits.kaggle import ledger
+from digits.runs import ensemble
 
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")  # a busy machine is no failure

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from digits import pseudo
 from digits.errors import BadInput
-from digits.runs import Part, Run, save_part
+from digits.runs import pseudo
+from digits.runs.runs import Part, Run, save_part
 
 IDENTITY = {"data": "abc", "fold_seed": 0, "recipe.folds": 2}
 

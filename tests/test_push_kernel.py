@@ -4,10 +4,10 @@ import json
 import pytest
 
 import push_kernel
-from digits import kaggle_cli
 from digits.errors import BadInput, KitError
-from digits.kaggle_cli import Kaggle
-from digits.kernel_push import push
+from digits.kaggle import kaggle_cli
+from digits.kaggle.kaggle_cli import Kaggle
+from digits.kaggle.kernel_push import push
 from digits.paths import ROOT
 from fake_kaggle import FAST, USER, leaks
 from fake_kernels import FakeKernels

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 import report as front_door
-from digits import comparison, dataset, findings
+from digits.data import dataset
 from digits.errors import BadInput, KitError
-from digits.ledger import Entry, record
-from digits.report import build_report
-from digits.runs import Run
+from digits.kaggle.ledger import Entry, record
+from digits.report import comparison, findings
+from digits.report.report import build_report
+from digits.runs.runs import Run
 from made_run import make_run
 
 

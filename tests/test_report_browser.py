@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from digits import dataset
-from digits.report import build_report
+from digits.data import dataset
+from digits.report.report import build_report
 from made_run import make_run
 
 pytestmark = pytest.mark.browser

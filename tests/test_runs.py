@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 import made_run
-from digits import records, runs
 from digits.errors import BadInput, KitError
 from digits.npz import BrokenFileError, read_npz, write_npz
 from digits.paths import ROOT, SUBMISSIONS, remove_temporaries, written_whole
 from digits.recipes import RECIPES, Augmentation, Settings, Tta
-from digits.runs import Part, Run, load_part, open_run, resumable, save_part
+from digits.runs import records, runs
+from digits.runs.runs import Part, Run, load_part, open_run, resumable, save_part
 from made_run import make_run
 
 IDENTITY = {"recipe": "quick", "seed": 0, "data": "abc", "code": "def"}
@@ -206,7 +206,10 @@ def test_a_full_disk_is_said_with_the_file_and_leaves_the_old_file_whole(tmp_pat
         import resource, sys
         from pathlib import Path
         import numpy as np
-        from digits import jobs, npz, runs, submission
+        from digits import npz
+        from digits.data import submission
+        from digits.runs import runs
+        from digits.training import jobs
         from digits.errors import front_door
         path = Path({str(path)!r})
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))

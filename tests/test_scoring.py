@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from digits import scoring
+from digits.runs import scoring
 
 
 def test_the_standard_error_is_the_binomial_one():

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import submit
-from digits import kaggle_cli
-from digits.candidate import TRAINING_COUNTS
-from digits.kaggle_cli import Kaggle
-from digits.ledger import Entry, read_ledger, record
+from digits.data.submission import content_hash, write_submission
+from digits.kaggle import kaggle_cli
+from digits.kaggle.candidate import TRAINING_COUNTS
+from digits.kaggle.kaggle_cli import Kaggle
+from digits.kaggle.ledger import Entry, read_ledger, record
 from digits.paths import ROOT
-from digits.submission import content_hash, write_submission
 from fake_kaggle import FAST, leaks, stage, wait_until
 
 

@@ -1,6 +1,6 @@
 """The closing words of a run."""
 
-from digits import summary
+from digits.report import summary
 from made_run import make_run
 
 

@@ -161,7 +161,7 @@ def test_predict_names_the_runs_there_are_when_asked_for_another(capsys):
 @pytest.fixture
 def mnist_npz(tmp_path):
     """A small mnist.npz in Keras's form, of the sample's digits."""
-    from digits.dataset import load
+    from digits.data.dataset import load
 
     sample = load("sample")
     arrays = {

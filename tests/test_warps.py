@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from digits.augment import Warp
+from digits.model.augment import Warp
+from digits.model.warps import affine_warps, draw_warps, ink_margins
 from digits.recipes import Augmentation
-from digits.warps import affine_warps, draw_warps, ink_margins
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.competition import ARCHIVE, CLASSES, SAMPLE_SUBMISSION, SIDE, TEST, TRAIN
+from digits.data.competition import ARCHIVE, CLASSES, SAMPLE_SUBMISSION, SIDE, TEST, TRAIN
 
 
 def tiny_rows(rows: int, labelled: bool = True, seed: int = 0) -> np.ndarray:

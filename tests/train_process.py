@@ -49,7 +49,7 @@ def workers(process) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(process.pid).children():
         with contextlib.suppress(psutil.Error):  # It may have ended since.
-            if "digits.processes" in child.cmdline():
+            if "digits.training.processes" in child.cmdline():
                 found.append(child)
     return found
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench import trial_networks
 from bench.reading import arrays, held_out_split
-from digits.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process, resolve_precision
+from digits.model.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process, resolve_precision
 from digits.recipes import Augmentation, Recipe, Settings, Tta
 
 
@@ -47,13 +47,13 @@ def _start(recipe: Recipe, options: dict) -> str:
 def first_batch(options: dict) -> dict:
     """Time from the start of this process to the end of the first batch, the CSVs cached before."""
     recipe = recipe_of(options)
-    from digits import dataset
-    from digits.folds import split_folds
+    from digits.data import dataset
+    from digits.data.folds import split_folds
 
     source = dataset.load("kaggle", Path(options["folder"]) / "csv")
     rows = split_folds(source.train.labels, folds=1, seed=0)[0][0]
     precision = _start(recipe, options)
-    from digits.fitting import Fit
+    from digits.model.fitting import Fit
 
     def stop(images):
         raise FirstBatchError
@@ -70,7 +70,7 @@ def train(options: dict) -> dict:
     """Measure images a second over `epochs` epochs, after one to warm up."""
     recipe = recipe_of(options)
     precision = _start(recipe, options)
-    from digits.fitting import Fit
+    from digits.model.fitting import Fit
 
     images, labels, _, _ = held_out_split(options)
     epochs = options["epochs"]
@@ -94,9 +94,9 @@ def fit(options: dict) -> dict:
     """
     recipe = recipe_of(options)
     precision = _start(recipe, options)
-    from digits import scoring
-    from digits.fitting import Fit
-    from digits.prediction import predict_probabilities
+    from digits.model.fitting import Fit
+    from digits.model.prediction import predict_probabilities
+    from digits.runs import scoring
 
     images, labels, held_out, held_out_labels = held_out_split(options)
     started = time.perf_counter()
@@ -119,8 +119,8 @@ def predict(options: dict) -> dict:
     """Predict all test images, in a network with fresh weights, with the options' `tta`; compiling included."""
     recipe = recipe_of(options)
     precision = _start(recipe, options)
-    from digits.networks import build_network
-    from digits.prediction import predict_probabilities
+    from digits.model.networks import build_network
+    from digits.model.prediction import predict_probabilities
 
     _, _, images = arrays(options)
     network = build_network(recipe.networks[0], precision, recipe.dropout)
@@ -134,7 +134,7 @@ def predict(options: dict) -> dict:
 
 def memory(options: dict) -> dict:
     """Run a whole training command, data from the CSVs, and return the most memory that one of its processes held."""
-    from digits.training import train as train_all
+    from digits.training.training import train as train_all
 
     recipe = recipe_of(options).changed(folds=options["folds"])
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from digits.errors import KitError
 from digits.paths import ROOT
-from digits.provenance import machine_facts
+from digits.runs.provenance import machine_facts
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.measuring import Thing, first_reached, interleave, run_thing, spread
-from digits.backend import backend_name, resolve_precision
+from digits.model.backend import backend_name, resolve_precision
 from digits.paths import ROOT
 from digits.recipes import RECIPES, Recipe, Tta
 

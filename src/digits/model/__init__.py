@@ -1,0 +1,1 @@
+"""The networks, and fitting one of them."""

@@ -1,0 +1,218 @@
+"""Fit one network on one part of the data, epoch by epoch."""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from digits.errors import TrainingFailedError
+from digits.model.augment import warped_model
+from digits.model.backend import backend_name
+from digits.model.networks import CLASSES, build_network
+from digits.model.optimizers import build_optimizer
+from digits.model.warps import draw_warps, ink_margins, still
+from digits.npz import BrokenFileError, read_npz, write_npz
+from digits.paths import shown
+from digits.recipes import Recipe
+
+SETTLE_BATCHES = 20
+STEPS_AT_ONCE = 8
+"""How many batches TensorFlow trains on before it comes back to Python, which is worth 3 to 7 % on two cores."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """What one epoch of training came to."""
+
+    epoch: int
+    """From 1."""
+    accuracy: float
+    """On the training images as they were drawn, augmented, while the weights moved."""
+    loss: float
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+    held_out_accuracy: float | None = None
+
+
+class Fit:
+    """A network in training, and all of its state to disk and back.
+
+    Every epoch draws its order and its warps anew from (seed, epoch), so a fit that was cut off and taken up again
+    sees what it would have seen.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: str,
+        images: np.ndarray,
+        labels: np.ndarray,
+        seed: tuple[int, ...],
+        precision: str = "float32",
+    ):
+        """Build the network and its optimizer.
+
+        Args:
+            recipe: how to train.
+            network: its name in `networks.NETWORKS`.
+            images: uint8 (n, 28, 28).
+            labels: digits uint8 (n,), or probabilities float32 (n, 10).
+            seed: non-negative integers that, together, decide every random choice.
+            precision: float32 or mixed_bfloat16.
+        """
+        self.recipe, self.seed, self.epochs_done, self.history = recipe, seed, 0, []
+        self._batch_size = min(recipe.batch_size, len(images))
+        self._margins = ink_margins(images)
+        targets = labels if labels.ndim == 2 else np.eye(CLASSES, dtype=np.float32)[labels]
+        self._feed = _feed(images[..., np.newaxis], targets, self._batch_size)
+
+        keras.utils.set_random_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        self.network = build_network(network, precision, recipe.dropout)
+        self._model = warped_model(self.network)
+        self._optimizer = build_optimizer(recipe, steps_per_epoch=len(images) // self._batch_size)
+        self._optimizer.build(self._model.trainable_variables)
+        self._model.compile(
+            self._optimizer,
+            keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+            metrics=["accuracy"],
+            steps_per_execution=STEPS_AT_ONCE if backend_name() == "tensorflow" else 1,
+            jit_compile=backend_name() == "jax",  # XLA slows TensorFlow four times on a CPU; JAX is nothing without it.
+        )
+
+    @property
+    def images_an_epoch(self) -> int:
+        """How many images an epoch has: whole batches of them."""
+        return len(self._margins) // self._batch_size * self._batch_size
+
+    def run_epoch(self, on_batch: Callable[[int], None] = lambda images: None) -> Epoch:
+        """Train for one epoch, calling `on_batch` with the number of images every few batches.
+
+        Raises:
+            TrainingFailedError: if the loss is no longer a number.
+        """
+        started = time.perf_counter()
+        random = np.random.default_rng((*self.seed, self.epochs_done))
+        order = random.permutation(len(self._margins))[: self.images_an_epoch]
+        reported = 0
+
+        def report(batch, logs):
+            nonlocal reported
+            done = min((batch + 1) * self._batch_size, self.images_an_epoch)
+            on_batch(done - reported)
+            reported = done
+
+        logs = self._model.fit(
+            self._feed(order, self._draw_warps(random, order)),
+            shuffle=False,
+            initial_epoch=self.epochs_done,
+            epochs=self.epochs_done + 1,
+            verbose=0,
+            callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=report)],
+        ).history
+        seconds = time.perf_counter() - started
+        self.epochs_done += 1
+        loss = logs["loss"][-1]
+        if not math.isfinite(loss):
+            raise TrainingFailedError(
+                f"the loss was {loss} in epoch {self.epochs_done}: the learning rate may be too high"
+            )
+        rate = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
+        return Epoch(self.epochs_done, logs["accuracy"][-1], loss, rate, seconds, len(order) / seconds)
+
+    def _draw_warps(self, random: np.random.Generator, order: np.ndarray) -> np.ndarray:
+        clean = self.epochs_done >= self.recipe.epochs - self.recipe.clean_epochs
+        if clean or not self.recipe.augmentation.any:
+            return still(len(order))
+        return draw_warps(random, self._margins[order], self.recipe.augmentation)
+
+    def finish(self) -> keras.Model:
+        """Return the trained network, with the averaged weights in place where the recipe averages."""
+        if self.recipe.ema:
+            self._optimizer.put_averages(self._model.trainable_variables)
+            self._settle_batch_norm()
+        return self.network
+
+    def _settle_batch_norm(self) -> None:
+        """Give batch normalisation the moments that averaged weights make, on clean images (Izmailov et al. 2018)."""
+        norms = [layer for layer in self.network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        momenta = [layer.momentum for layer in norms]
+        random = np.random.default_rng((*self.seed, self.recipe.epochs))
+        order = random.permutation(len(self._margins))
+        order = order[: min(SETTLE_BATCHES, len(order) // self._batch_size) * self._batch_size]
+        for seen, (inputs, _) in enumerate(self._feed(order, still(len(order)))):
+            for layer in norms:
+                layer.momentum = seen / (seen + 1)  # The moving average becomes the plain mean of the batches so far.
+            self._model(inputs, training=True)
+        for layer, momentum in zip(norms, momenta, strict=True):
+            layer.momentum = momentum
+
+    def save(self, path: Path) -> None:
+        """Write the whole state: weights, optimizer, averages, random states, history."""
+        values = {f"variable_{i}": keras.ops.convert_to_numpy(value) for i, value in enumerate(self._variables())}
+        history = json.dumps([dataclasses.asdict(epoch) for epoch in self.history])
+        write_npz(path, values | {"epochs_done": self.epochs_done, "history": history})
+
+    def load(self, path: Path) -> None:
+        """Take up the state that `save` wrote.
+
+        Raises:
+            BrokenFileError: if the file is damaged or another network's; nothing is taken up then.
+        """
+        state, variables = read_npz(path), self._variables()
+        try:
+            values = [state.pop(f"variable_{number}") for number in range(len(variables))]
+            history = [Epoch(**epoch) for epoch in json.loads(str(state.pop("history")))]
+            epochs_done = int(state.pop("epochs_done"))
+        except (ValueError, TypeError, KeyError) as error:
+            raise BrokenFileError(f"{shown(path)} is not a checkpoint ({error!r}).") from None
+        if state or [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+            raise BrokenFileError(f"{shown(path)} is a checkpoint of another network.")
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        self.epochs_done, self.history = epochs_done, history
+
+    def _variables(self) -> list[keras.Variable]:
+        return [*self._model.variables, *self._optimizer.variables]
+
+
+def _feed(images: np.ndarray, targets: np.ndarray, batch_size: int) -> Callable:
+    """Return a function of (order int (m,), warps float32 (m, 8)) that gives one epoch's batches, gathered by index."""
+    if backend_name() != "tensorflow":
+        return lambda order, warps: _IndexedBatches(images, targets, order, warps, batch_size)
+    import tensorflow as tf
+
+    images, targets = tf.constant(images), tf.constant(targets)
+    options = tf.data.Options()
+    # Its thread sleeps for up to as long as the epoch took before it lets go of the dataset (TensorFlow 2.21).
+    options.autotune.enabled = False
+
+    def gather(chosen, warps):
+        return (tf.gather(images, chosen), warps), tf.gather(targets, chosen)
+
+    def feed(order, warps):
+        batches = order.reshape(-1, batch_size), warps.reshape(-1, batch_size, 8)
+        return tf.data.Dataset.from_tensor_slices(batches).map(gather).prefetch(2).with_options(options)
+
+    return feed
+
+
+class _IndexedBatches(keras.utils.PyDataset):
+    """Batches for the backends that take NumPy arrays."""
+
+    def __init__(self, images, targets, order, warps, batch_size):
+        super().__init__()
+        self._arrays, self._order, self._warps, self._batch_size = (images, targets), order, warps, batch_size
+
+    def __len__(self):
+        return len(self._order) // self._batch_size
+
+    def __getitem__(self, index):
+        rows = slice(index * self._batch_size, (index + 1) * self._batch_size)
+        images, targets = (array[self._order[rows]] for array in self._arrays)
+        return (images, self._warps[rows]), targets

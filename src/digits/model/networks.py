@@ -1,0 +1,257 @@
+"""The networks, by name: each takes images (n, 28, 28, 1) with values 0-255 and gives probabilities float32 (n, 10)."""
+
+import math
+from collections.abc import Callable
+
+import keras
+from keras import layers
+
+from digits.data.competition import CLASSES, SIDE
+
+INPUT_SHAPE = (SIDE, SIDE, 1)
+MOMENTUM = 0.9
+"""Of the batch norms' moving moments: Keras's 0.99 takes hundreds of batches, more than a small run has."""
+
+
+@keras.saving.register_keras_serializable("digits")
+class FusedBatchNormalization(layers.BatchNormalization):
+    """Batch normalisation that trains through TensorFlow's fused op, where TensorFlow is the backend.
+
+    Keras computes the moments and the scaling one by one, which on two cores costs a compact network a tenth of its
+    time. Elsewhere, and outside training, it is Keras's own layer; `plain` turns it into that before a model is saved.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        """Normalise inputs (n, height, width, channels), in training by the batch's own moments."""
+        if not training or keras.backend.backend() != "tensorflow" or len(inputs.shape) != 4:
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            tf.cast(inputs, tf.float32),
+            tf.convert_to_tensor(self.gamma),
+            tf.convert_to_tensor(self.beta),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1 - self.momentum))
+        return tf.cast(outputs, self.compute_dtype)
+
+
+def plain(network: keras.Model) -> keras.Model:
+    """Return the network's twin of Keras's own layers alone, weights included, which loads without this kit."""
+
+    def own(layer):
+        if isinstance(layer, FusedBatchNormalization):
+            return layers.BatchNormalization.from_config(layer.get_config())
+        return layer.__class__.from_config(layer.get_config())
+
+    twin = keras.models.clone_model(network, clone_function=own)
+    twin.set_weights(network.get_weights())
+    return twin
+
+
+def _images(low: float = 0.0, high: float = 1.0):
+    """Return the input and the same scaled from 0-255 to low-high."""
+    images = keras.Input(INPUT_SHAPE, name="images")
+    return images, layers.Rescaling((high - low) / 255, low, name="scale")(images)
+
+
+def _classifier(name: str, images, logits) -> keras.Model:
+    # Probabilities in float32 also where the layers compute in bfloat16.
+    return keras.Model(images, layers.Softmax(dtype="float32", name="probabilities")(logits), name=name)
+
+
+def _block(x, filters: int, kernel: int, *, padding: str = "valid", pool: bool = False, norm: bool = True):
+    """Convolve, pool, normalise, rectify.
+
+    Pooling first spares the other two three quarters of their work, and the maximum commutes with both.
+    """
+    x = layers.Conv2D(filters, kernel, padding=padding, use_bias=not norm)(x)
+    if pool:
+        x = layers.MaxPooling2D(2)(x)
+    if norm:
+        x = FusedBatchNormalization(momentum=MOMENTUM)(x)
+    return layers.ReLU()(x)
+
+
+def seed() -> keras.Model:
+    """Build the CNN of the README that this kit grew from: 693,962 weights, 0.9 M multiply-adds an image."""
+    images, x = _images()
+    x = layers.Conv2D(32, 3, activation="relu")(x)
+    x = layers.MaxPooling2D(2)(x)
+    x = layers.Dropout(0.25)(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(128, activation="relu")(x)
+    x = layers.Dropout(0.5)(x)
+    return _classifier("seed", images, layers.Dense(CLASSES)(x))
+
+
+def compact() -> keras.Model:
+    """Build the smallest network that is still good: 283,498 weights, 6.4 M multiply-adds an image.
+
+    Only the maps after a pool and the last are normalised: on two cores the others' norms cost a fifth of the time.
+    """
+    images, x = _images()
+    x = layers.Dropout(0.2)(_block(x, 32, 5, pool=True))
+    x = _block(x, 64, 3, norm=False)
+    x = layers.Dropout(0.2)(_block(x, 64, 3, pool=True))
+    x = _block(x, 128, 3, padding="same", norm=False)
+    x = _block(x, 128, 3)
+    x = layers.Dropout(0.4)(layers.Flatten()(x))
+    return _classifier("compact", images, layers.Dense(CLASSES)(x))
+
+
+def vgg() -> keras.Model:
+    """Build pairs of 3×3 convolutions (Simonyan & Zisserman 2014): 308,266 weights, 13.3 M multiply-adds an image."""
+    images, x = _images()
+    for filters in (32, 64):
+        x = _block(x, filters, 3)
+        x = layers.Dropout(0.2)(_block(x, filters, 3, pool=True))
+    for _ in range(2):
+        x = _block(x, 128, 3, padding="same")
+    x = layers.Dropout(0.4)(layers.Flatten()(x))
+    return _classifier("vgg", images, layers.Dense(CLASSES)(x))
+
+
+def _pooled(name: str, kernel: int) -> keras.Model:
+    images, x = _images()
+    x = layers.Dropout(0.2)(_block(x, 32, kernel, pool=True))
+    x = _block(x, 64, kernel, padding="same")
+    x = layers.Dropout(0.2)(_block(x, 96, kernel))
+    x = layers.Dropout(0.4)(layers.Flatten()(_block(x, 128, 5)))
+    return _classifier(name, images, layers.Dense(CLASSES)(x))
+
+
+def pooled5() -> keras.Model:
+    """Build four 5×5 convolutions, pooled after the first: 534,570 weights, 22.6 M multiply-adds an image.
+
+    The kernels of An et al.'s M5, at a sixth of its work.
+    """
+    return _pooled("pooled5", 5)
+
+
+def pooled7() -> keras.Model:
+    """Build three 7×7 convolutions and one of 5×5, pooled after the first: 712,746 weights, 20.7 M multiply-adds.
+
+    The kernels of An et al.'s M7, at a seventh of its work.
+    """
+    return _pooled("pooled7", 7)
+
+
+def deotte() -> keras.Model:
+    """Build the CNN of Chris Deotte's "25 Million Images!" (Kaggle 2018): 327,242 weights, 15.2 M multiply-adds.
+
+    ReLU stands before the norm, and strides where others pool.
+    """
+    images, x = _images()
+    for filters in (32, 64):
+        for kernel, strides, padding in ((3, 1, "valid"), (3, 1, "valid"), (5, 2, "same")):
+            x = layers.Conv2D(filters, kernel, strides=strides, padding=padding, activation="relu")(x)
+            x = FusedBatchNormalization()(x)
+        x = layers.Dropout(0.4)(x)
+    x = layers.Conv2D(128, 4, activation="relu")(x)
+    x = FusedBatchNormalization()(x)
+    x = layers.Dropout(0.4)(layers.Flatten()(x))
+    return _classifier("deotte", images, layers.Dense(CLASSES)(x))
+
+
+def _unpooled(name: str, kernel: int, widths: range | tuple[int, ...]) -> keras.Model:
+    images, x = _images(-1, 1)
+    for filters in widths:
+        x = _block(x, filters, kernel)
+    logits = layers.Dense(CLASSES, use_bias=False)(layers.Flatten()(x))
+    return _classifier(name, images, layers.BatchNormalization()(logits))
+
+
+def m3() -> keras.Model:
+    """Build M3 of An et al. 2020 (arXiv 2008.10400): 1,126,280 weights, 173.4 M multiply-adds.
+
+    Ten 3×3 convolutions without padding, no pooling, and a norm on the logits.
+    """
+    return _unpooled("m3", 3, range(32, 177, 16))
+
+
+def m5() -> keras.Model:
+    """Build M5 of An et al. 2020, five 5×5 convolutions: 1,129,160 weights, 137.4 M multiply-adds."""
+    return _unpooled("m5", 5, (32, 64, 96, 128, 160))
+
+
+def m7() -> keras.Model:
+    """Build M7 of An et al. 2020, four 7×7 convolutions: 2,292,952 weights, 148.4 M multiply-adds."""
+    return _unpooled("m7", 7, (48, 96, 144, 192))
+
+
+def committee() -> keras.Model:
+    """Build the squeeze-excite network of Matuzas's committee (2020): 1,192,588 weights, 665.6 M multiply-adds.
+
+    Nine wide convolutions, for a GPU.
+    """
+    images, x = _images()
+    for stage in range(3):
+        for _ in range(3):
+            x = layers.Conv2D(128, 3, padding="same", activation="relu")(x)
+            x = FusedBatchNormalization(momentum=MOMENTUM)(x)
+        squeezed = layers.Dense(4, activation="relu")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+        x = layers.Multiply()([x, layers.Dense(128, activation="sigmoid")(squeezed)])
+        if stage > 0:
+            x = layers.AveragePooling2D(2)(x)
+    x = layers.Concatenate()([layers.GlobalMaxPooling2D()(x), layers.GlobalAveragePooling2D()(x)])
+    sparse = keras.regularizers.L1(2.5e-4)
+    return _classifier("committee", images, layers.Dense(CLASSES, use_bias=False, kernel_regularizer=sparse)(x))
+
+
+def resnet() -> keras.Model:
+    """Build a small pre-activation ResNet (He et al. 2016): 661,930 weights, 52.0 M multiply-adds an image.
+
+    A pooled stem, then two blocks of 64 and two of 128.
+    """
+    images, x = _images()
+    x = layers.MaxPooling2D(2)(layers.Conv2D(32, 5, padding="same", use_bias=False)(x))
+    for filters in (64, 128):
+        for block in range(2):
+            ready = layers.ReLU()(FusedBatchNormalization(momentum=MOMENTUM)(x))
+            shortcut = layers.Conv2D(filters, 1, use_bias=False)(ready) if block == 0 else x
+            x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(ready)
+            x = layers.ReLU()(FusedBatchNormalization(momentum=MOMENTUM)(x))
+            x = layers.Add()([layers.Conv2D(filters, 3, padding="same", use_bias=False)(x), shortcut])
+        x = layers.MaxPooling2D(2)(x) if filters == 64 else x
+    x = layers.ReLU()(FusedBatchNormalization(momentum=MOMENTUM)(x))
+    x = layers.Concatenate()([layers.GlobalMaxPooling2D()(x), layers.GlobalAveragePooling2D()(x)])
+    return _classifier("resnet", images, layers.Dense(CLASSES)(layers.Dropout(0.3)(x)))
+
+
+NETWORKS: dict[str, Callable[[], keras.Model]] = {
+    build.__name__: build for build in (seed, compact, vgg, pooled5, pooled7, deotte, m3, m5, m7, committee, resnet)
+}
+
+
+def build_network(name: str, precision: str = "float32", dropout: float = 1.0) -> keras.Model:
+    """Build the network `name` with fresh weights.
+
+    Args:
+        name: one of NETWORKS.
+        precision: in which it computes, float32 or mixed_bfloat16.
+        dropout: the factor on its dropout rates; 0 leaves dropout out.
+    """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        network = NETWORKS[name]()
+    finally:
+        keras.config.set_dtype_policy(before)
+    for layer in network.layers:
+        if isinstance(layer, layers.Dropout):
+            layer.rate *= dropout
+    return network
+
+
+def multiply_adds(network: keras.Model) -> int:
+    """Return how many multiply-adds one image costs, forward, in the convolutions and dense layers."""
+    total = 0
+    for layer in network.layers:
+        if isinstance(layer, layers.Conv2D | layers.Dense):
+            kernel = math.prod(layer.kernel.shape[:-1])
+            total += kernel * math.prod(layer.output.shape[1:])
+    return total

@@ -1,0 +1,101 @@
+"""How accurate, and how sure of it: accuracy, its standard error, and a test between two sets of answers."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, special, stats
+
+from digits.data.submission import ROWS as TEST_ROWS
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """So many of so many rows right."""
+
+    right: int
+    rows: int
+
+    @property
+    def value(self) -> float:
+        """The share of right rows, 0-1."""
+        return self.right / self.rows
+
+    @property
+    def wrong(self) -> int:
+        """The number of wrong rows."""
+        return self.rows - self.right
+
+    @property
+    def standard_error(self) -> float:
+        """Of the share, as that of a binomial: what another sample of as many rows would move it by."""
+        return math.sqrt(self.value * (1 - self.value) / self.rows)
+
+    def facts(self) -> dict:
+        """Return the figures as run.json holds them."""
+        return {
+            "accuracy": self.value,
+            "standard_error": self.standard_error,
+            "wrong": self.wrong,
+            "rows": self.rows,
+        }
+
+    def __str__(self) -> str:
+        return f"{self.value:.2%} ± {self.standard_error:.2%} ({self.wrong:,} of {self.rows:,} wrong)"
+
+
+def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Accuracy:
+    """Score probabilities (n, 10) against labels (n,)."""
+    return Accuracy(int((probabilities.argmax(axis=1) == labels).sum()), len(labels))
+
+
+def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean negative log-likelihood in nats of labels (n,) under probabilities (n, 10)."""
+    chosen = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.clip(chosen, 1e-7, 1)).mean())
+
+
+def calibrated_log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the log-loss of probabilities (n, 10) after the one temperature that makes it least (Guo et al. 2017).
+
+    Label smoothing makes networks too modest and dropout less so, which moves the plain log-loss more than what they
+    know does: two ways to train are compared by this one.
+    """
+    logarithms = np.log(np.clip(probabilities.astype(np.float64), 1e-9, 1))
+
+    def loss(temperature: float) -> float:
+        scaled = logarithms / temperature
+        return float((special.logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]).mean())
+
+    return float(optimize.minimize_scalar(loss, bounds=(0.1, 10), method="bounded").fun)
+
+
+def expected_score(out_of_fold: Accuracy, rows: int = TEST_ROWS) -> dict[str, float]:
+    """Return the public score that the out-of-fold accuracy promises: its middle and a 95 % interval, low to high.
+
+    The test's `rows` are another sample: their own standard error adds to the out-of-fold's. That the submission
+    averages all folds' networks, and so is a little better than any one of them, is not counted in.
+    """
+    share = out_of_fold.value
+    error = math.sqrt(share * (1 - share) * (1 / out_of_fold.rows + 1 / rows))
+    return {"middle": share, "low": max(0.0, share - 1.96 * error), "high": min(1.0, share + 1.96 * error)}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sets of answers on the same rows."""
+
+    only_first_right: int
+    only_second_right: int
+    both_wrong: int
+    rows: int
+    p_value: float
+    """McNemar's exact test: how often two equally good models would differ at least so much."""
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> Comparison:
+    """Compare the answers `first` and `second`, digits (n,), on rows whose true digits are `labels` (McNemar 1947)."""
+    first_right, second_right = first == labels, second == labels
+    b, c = int((first_right & ~second_right).sum()), int((~first_right & second_right).sum())
+    p_value = float(stats.binomtest(b, b + c).pvalue) if b + c else 1.0
+    return Comparison(b, c, int((~first_right & ~second_right).sum()), len(labels), p_value)

@@ -1,0 +1,141 @@
+"""Folds × members: each network is fitted in a process of its own, and what is finished stays finished."""
+
+import concurrent.futures
+import contextlib
+import math
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from digits.data.dataset import Digits
+from digits.errors import BadInput, KitError
+from digits.npz import BrokenFileError
+from digits.paths import written_whole
+from digits.runs.runs import Part, Run, load_part, save_part
+from digits.terminal import say
+from digits.training import cluster
+from digits.training.jobs import Arrays, Job, fit_fresh, fit_mapped
+from digits.training.placement import Places
+from digits.training.processes import StoppedError
+
+Fit = Callable[[Job], tuple[Part, bytes]]
+
+
+def cross_validate(
+    run: Run,
+    jobs: list[Job],
+    train: Digits,
+    test: Digits,
+    places: Places,
+    address: str | None = None,
+    deadline: float = math.inf,
+) -> tuple[list[Part], dict[str, str]]:
+    """Fit all jobs that are not finished yet; return the parts there are, in the jobs' order, and why others are not.
+
+    Each finished part is on disk before the next one counts, so whatever ends this process costs the epochs in
+    progress at most; and those go on from their checkpoints. A network that fails takes no other with it.
+
+    Args:
+        run: where parts, models and checkpoints are.
+        jobs: what to fit.
+        train: the digits to train on and to validate with.
+        test: the digits to predict.
+        places: where they are fitted here.
+        address: of a Dask scheduler, whose workers then do the work instead.
+        deadline: in seconds of `time.monotonic`: what is not fitted then is left, with the epochs that it has.
+
+    Raises:
+        BadInput: if no job can be done as asked.
+        KitError: if not one part could be finished.
+    """
+    parts, failures = _finished(run, jobs), {}
+    waiting = [job for job in jobs if job.label not in parts]
+    arrays = Arrays.of(train, test)
+    with contextlib.closing(_outcomes(waiting, arrays, run, places, address, deadline)) as outcomes:
+        for job, outcome in outcomes:
+            if isinstance(outcome, StoppedError):
+                failures[job.label] = "it was not done when the time was up"
+            elif isinstance(outcome, KitError):
+                failures[job.label] = str(outcome)
+                say(f"{job.label}: FAILED: {outcome}")
+            else:
+                parts[job.label] = _keep(run, job, *outcome)
+    labels = [job.label for job in jobs]
+    failures = {label: failures[label] for label in labels if label in failures}
+    if not parts:
+        raise KitError("\n".join(["no network could be trained:", *(f"{who}: {why}" for who, why in failures.items())]))
+    return [parts[label] for label in labels if label in parts], failures
+
+
+def _finished(run: Run, jobs: list[Job]) -> dict[str, Part]:
+    parts = {}
+    for job in jobs:
+        path = run.part_path(job.fold, job.member)
+        if not path.exists():
+            continue
+        try:
+            parts[job.label] = load_part(path)
+            say(f"{job.label}: done before")
+        except BrokenFileError as error:
+            path.unlink()
+            say(f"{job.label}: {error} It is trained again.")
+    return parts
+
+
+def _keep(run: Run, job: Job, part: Part, model: bytes) -> Part:
+    """Put a finished part on disk, in an order in which what is there is whole at any moment."""
+    with written_whole(run.model_path(job.fold, job.member)) as temporary:
+        temporary.write_bytes(model)
+    save_part(run.part_path(job.fold, job.member), part)
+    run.checkpoint_path(job.fold, job.member).unlink(missing_ok=True)
+    return part
+
+
+def _outcomes(
+    jobs: list[Job], arrays: Arrays, run: Run, places: Places, address: str | None, deadline: float
+) -> Iterator[tuple[Job, tuple[Part, bytes] | KitError]]:
+    """Yield each job as it ends, with what came of it; whoever leaves early ends the others."""
+    if not jobs:
+        return
+    stopping = threading.Event()
+
+    def stopped() -> bool:
+        return stopping.is_set() or time.monotonic() > deadline
+
+    if address is not None:
+        where, at_once = cluster.connected(address, arrays, stopped), len(jobs)
+    else:
+        where, at_once = _here(run, arrays, places, stopped), places.at_a_time
+    with where as fit:
+        executor = concurrent.futures.ThreadPoolExecutor(at_once)  # Each thread does nothing but wait for one process.
+        try:
+            futures = {executor.submit(fit, job): job for job in jobs}
+            for future in concurrent.futures.as_completed(futures):
+                try:
+                    yield futures[future], future.result()
+                except BadInput:
+                    raise
+                except KitError as error:
+                    yield futures[future], error
+        finally:
+            stopping.set()
+            executor.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _here(run: Run, arrays: Arrays, places: Places, stopped: Callable[[], bool]) -> Iterator[Fit]:
+    """Fit each job in a process of this machine's, all fed from one copy of the arrays."""
+    folder, place = run.parts_folder / "arrays", places.in_turns()
+
+    def fit(job: Job) -> tuple[Part, bytes]:
+        with place() as environment:
+            if stopped():
+                raise StoppedError("stopped")
+            return fit_fresh(fit_mapped, job, folder, threads=places.threads, stopped=stopped, environment=environment)
+
+    try:
+        arrays.save(folder)
+        yield fit
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

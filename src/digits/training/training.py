@@ -1,0 +1,243 @@
+"""One training command, from the data to a checked submission and a run's folder that tells all about it."""
+
+import contextlib
+import dataclasses
+import datetime
+import logging
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from digits.data import dataset
+from digits.data.competition import CLASSES
+from digits.data.folds import split_folds
+from digits.model.backend import (
+    cpu_count,
+    load_keras,
+    peak_memory_bytes,
+    prepare_process,
+)
+from digits.paths import DATA, SUBMISSIONS, written_whole
+from digits.recipes import Settings
+from digits.report.figures import draw_all
+from digits.report.report import build_report
+from digits.report.tracking import require_tensorboard, write_tensorboard
+from digits.runs import ensemble, pseudo, scoring
+from digits.runs.provenance import first_facts, identity_of
+from digits.runs.results import write_results
+from digits.runs.runs import Part, Run, find_run, open_run, resumable
+from digits.training import checks
+from digits.training.crossval import cross_validate
+from digits.training.jobs import Job
+from digits.training.placement import Places, share_machine
+
+
+def train(
+    settings: Settings,
+    *,
+    command: str,
+    data_dir: Path = DATA,
+    test_file: Path | None = None,
+    run_name: str | None = None,
+    out: Path | None = None,
+    submissions: Path = SUBMISSIONS,
+    cluster: str | None = None,
+    minutes: int | None = None,
+    tensorboard: bool = False,
+) -> Run:
+    """Train as `settings` say, and return the finished run.
+
+    Args:
+        settings: the whole command.
+        command: as it was typed, for the record.
+        data_dir: where the competition's files are.
+        test_file: a CSV to predict instead of the source's own test images.
+        run_name: the run's name; a run of that name that was cut off goes on.
+        out: where to copy the submission; None: submission.csv beside the runs.
+        submissions: the folder of all runs.
+        cluster: the address of a Dask scheduler, whose workers do the training.
+        minutes: after which no more is trained; the run is finished with the networks that there are.
+        tensorboard: whether to write the finished run for TensorBoard too.
+
+    Raises:
+        BadInput: if the data or the settings cannot be used.
+        KitError: if networks failed.
+    """
+    started = time.perf_counter()
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    if tensorboard:
+        require_tensorboard()
+    source = dataset.load(
+        settings.source,
+        data_dir,
+        limit=settings.limit,
+        test_file=test_file,
+        allow_leak=settings.allow_leak,
+        folds=settings.recipe.folds,
+    )
+    print(f"Data: {source.facts['description']}.")
+    if source.leaked:
+        print("LEAKED: test images are among the training images. No score of this run means anything.")
+    identity = identity_of(settings, source)
+    submissions.mkdir(parents=True, exist_ok=True)
+    if source.leaked and run_name is None:
+        run_name = f"leaked-{settings.recipe.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    run, again = open_run(identity, run_name, submissions)
+    with run.locked(), resumable(run):
+        print(f"Run: {run.name}{' (taken up again)' if again else ''}: {_plan(settings, identity)}")
+        facts = first_facts(run.name, settings, source, identity, command)
+        if again:
+            started -= run.facts().get("seconds", 0.0)  # Those of the pieces before count too.
+        facts["settings"] |= {
+            "data_dir": None if data_dir == DATA else str(data_dir.absolute()),
+            "test_file": None if test_file is None else str(test_file.absolute()),
+        }
+        sure = (
+            pseudo.from_run(find_run(settings.pseudo_labels, submissions), identity) if settings.pseudo_labels else None
+        )
+        facts["pseudo_labels"] = sure and sure.facts()
+        places = _places(settings)
+        facts["machine"] |= {"networks_at_a_time": places.at_a_time, "threads_a_network": places.threads}
+        jobs = _jobs(run, settings, source.train.labels, identity["precision"], sure, live=places.at_a_time == 1)
+        with _seconds_kept(run, facts, started):
+            parts, failures = cross_validate(run, jobs, source.train, source.test, places, cluster, deadline)
+        facts |= _results(run, settings, source, parts, failures, out or submissions / "submission.csv")
+        facts |= {
+            "status": "finished",
+            "seconds": _seconds_since(started),
+            "peak_memory_bytes": max([peak_memory_bytes(), *(part.peak_memory_bytes for part in parts)]),
+        }
+        run.write_facts(facts)
+        draw_all(run, source, parts)
+        build_report(run, source)
+        if tensorboard:
+            write_tensorboard(run, source)
+    return run
+
+
+def _seconds_since(started: float) -> float:
+    return round(time.perf_counter() - started, 1)
+
+
+@contextlib.contextmanager
+def _seconds_kept(run: Run, facts: dict, started: float) -> Iterator[None]:
+    """Write into run.json how long the run has taken so far, also when the work ends early."""
+    run.write_facts(facts | {"seconds": _seconds_since(started)})
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # What ended the work is what is to be said.
+            run.write_facts(facts | {"seconds": _seconds_since(started)})
+        raise
+
+
+def _plan(settings: Settings, identity: dict) -> str:
+    recipe = settings.recipe
+    networks = f"{settings.recipe.folds} fold{'s' * (settings.recipe.folds > 1)}" + (
+        f" × {recipe.members} members" if recipe.members > 1 else ""
+    )
+    return f"recipe {recipe.name}, {networks}, {recipe.epochs} epochs, {identity['backend']}, {identity['precision']}"
+
+
+def _places(settings: Settings) -> Places:
+    return share_machine(
+        settings.recipe.folds * settings.recipe.members,
+        settings.jobs,
+        deterministic=settings.deterministic,
+        data_parallel=settings.data_parallel,
+    )
+
+
+def _jobs(
+    run: Run, settings: Settings, labels: np.ndarray, precision: str, sure: pseudo.PseudoLabels | None, *, live: bool
+) -> list[Job]:
+    splits = split_folds(labels, settings.recipe.folds, settings.fold_seed)
+    return [
+        Job(
+            recipe=settings.recipe,
+            fold=fold,
+            member=member,
+            folds=settings.recipe.folds,
+            seed=settings.seed,
+            precision=precision,
+            train_rows=train_rows,
+            validation_rows=validation_rows,
+            checkpoint=run.checkpoint_path(fold, member),
+            deterministic=settings.deterministic,
+            live=live,
+            data_parallel=settings.data_parallel,
+            pseudo_labels=sure and sure.by_fold[fold],
+        )
+        for fold, (train_rows, validation_rows) in enumerate(splits, start=1)
+        for member in range(1, settings.recipe.members + 1)
+    ]
+
+
+def _results(
+    run: Run, settings: Settings, source: dataset.Source, parts: list[Part], failures: dict[str, str], out: Path
+) -> dict:
+    """Put the parts together on disk, and return what run.json says of them."""
+    labels = source.train.labels
+    known, test = ensemble.out_of_fold(parts, len(labels)), ensemble.test_mean(parts)
+    _write_history(run, parts)
+    rows = [_part_facts(part, labels) for part in parts]
+    answers = test.argmax(axis=1)
+    verdicts = [
+        checks.check_probabilities(test),
+        checks.check_not_constant(answers),
+        checks.check_class_shares(answers, np.bincount(labels, minlength=CLASSES)),
+        checks.check_confidence(known[~np.isnan(known[:, 0])], test),
+        checks.check_all_trained(len(parts), failures),
+        checks.check_learned({part.label: row["accuracy"] for part, row in zip(parts, rows, strict=True)}),
+        checks.check_rows_in_order(
+            [run.model_path(part.fold, part.member) for part in parts],
+            source.test.images,
+            test,
+            settings.recipe.tta,
+            deterministic=settings.deterministic,
+        ),
+    ]
+    return {
+        "folds": rows,
+        "checks": [dataclasses.asdict(verdict) for verdict in verdicts],
+        "averaging_gain": ensemble.averaging_gain(parts),
+        **write_results(run.folder, source, known, test, out, leaked=source.leaked),
+    }
+
+
+def _part_facts(part: Part, labels: np.ndarray) -> dict:
+    truth = labels[part.validation_rows]
+    return {
+        "fold": part.fold,
+        "member": part.member,
+        "network": part.network,
+        "epochs": len(part.history),
+        **scoring.accuracy(part.validation_probabilities, truth).facts(),
+        "loss": scoring.log_loss(part.validation_probabilities, truth),
+        **({} if part.wrong_without_tta is None else {"wrong_without_tta": part.wrong_without_tta}),
+        "seconds": round(part.seconds, 1),
+    }
+
+
+def _write_history(run: Run, parts: list[Part]) -> None:
+    import pandas as pd
+
+    rows = [{"fold": part.fold, "member": part.member, **epoch} for part in parts for epoch in part.history]
+    with written_whole(run.folder / "history.csv") as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False)
+
+
+def export_h5(run: Run) -> Path:
+    """Save the run's first network also as mnistModel2.h5, the form and name of the README that this kit grew from."""
+    prepare_process(cpu_count(), deterministic=False)
+    load_keras()
+    from digits.model.prediction import load_network
+
+    path = run.folder / "mnistModel2.h5"
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Keras advises to use .keras, which is there too.
+    with written_whole(path) as temporary:
+        load_network(run.model_path(1, 1)).save(temporary)
+    return path
