@@ -23,16 +23,33 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "src")]
 
-from bench import tables, trial_networks  # noqa: E402
-from bench.measuring import Thing, describe_run, paired_effect, run_thing  # noqa: E402
-from benchmark import prepare_data  # noqa: E402
-from digits.errors import BadInput, front_door  # noqa: E402
-from digits.model.backend import backend_name, resolve_precision  # noqa: E402
-from digits.paths import DATA, ROOT, written_whole  # noqa: E402
-from digits.recipes import RECIPES, Recipe, Tta  # noqa: E402
-from digits.training.placement import Places, share_machine  # noqa: E402
+from bench import tables, trial_networks
+from bench.measuring import Thing, describe_run, paired_effect, run_thing
+from benchmark import prepare_data
+from digits.config import (
+    RECIPES,
+    Recipe,
+    Tta,
+)
+from digits.console import (
+    BadInput,
+    front_door,
+)
+from digits.files import (
+    DATA,
+    ROOT,
+    written_whole,
+)
+from digits.model.backend import (
+    backend_name,
+    resolve_precision,
+)
+from digits.training.workers import (
+    Places,
+    share_machine,
+)
 
-CODE = ("augment", "fitting", "networks", "optimizers", "prediction", "warps")
+CODE = ("augment", "networks", "predict", "trainer")
 """The modules on which a fit depends: a change of one makes kept fits old."""
 
 
@@ -142,7 +159,7 @@ def training_of(recipe: Recipe) -> Recipe:
 
 def state_of_code() -> str:
     """Return a hash of the modules in CODE as they are now."""
-    code = b"".join((ROOT / "src" / "digits" / f"{name}.py").read_bytes() for name in CODE)
+    code = b"".join((ROOT / "src" / "digits" / "model" / f"{name}.py").read_bytes() for name in CODE)
     return hashlib.sha256(code).hexdigest()
 
 

@@ -18,11 +18,20 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "src")]
 
-from bench import parts, tables  # noqa: E402
-from bench.measuring import describe_run  # noqa: E402
-from digits.data.competition import TEST, TRAIN  # noqa: E402
-from digits.errors import BadInput, front_door  # noqa: E402
-from digits.paths import DATA, written_whole  # noqa: E402
+from bench import parts, tables
+from bench.measuring import describe_run
+from digits.console import (
+    BadInput,
+    front_door,
+)
+from digits.data.competition import (
+    TEST,
+    TRAIN,
+)
+from digits.files import (
+    DATA,
+    written_whole,
+)
 
 SMALL = {
     "repeats": 1,

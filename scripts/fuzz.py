@@ -21,11 +21,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
-import torn_files  # noqa: E402, I001
-
-from digits.data import archive, csv_careful, csv_reader, mnist_npz  # noqa: E402
-from digits.data.competition import TEST  # noqa: E402
-from digits.errors import BadInput  # noqa: E402
+import torn_files
+from digits.console import BadInput
+from digits.data import archive, csv_reader, dataset
+from digits.data.competition import TEST
 
 COLUMNS = ("label", "pixel0", "pixel1", "pixel2")
 WORDS = (
@@ -63,7 +62,7 @@ def fuzz_csv(random: np.random.Generator, folder: Path) -> None:
     form = {"ending": ("\n", "\r\n", "\r")[random.integers(3)], "quote": ("", "", "", '"')[random.integers(4)]}
     data = broken(torn_files.csv_bytes(rows, COLUMNS, **form), random)
     found = csv_reader.parse(data, COLUMNS, "fuzz.csv")
-    careful = csv_careful.parse(data.removeprefix(csv_reader.UTF8_BOM), COLUMNS, "fuzz.csv", "")
+    careful = csv_reader.parse_carefully(data.removeprefix(csv_reader.UTF8_BOM), COLUMNS, "fuzz.csv", "")
     if not np.array_equal(found, careful):
         raise AssertionError(f"the fast and the careful path differ on {data!r}")
 
@@ -107,7 +106,7 @@ def fuzz_npz(random: np.random.Generator, folder: Path) -> None:
             opened.writestr(f"{name}.npy", (broken(head, random) if broken_here else head) + rest)
     path = folder / "mnist.npz"
     path.write_bytes(broken(content.getvalue(), random) if random.random() < 0.5 else content.getvalue())
-    mnist_npz.read_npz(path)
+    dataset.read_npz(path)
 
 
 READERS: tuple[tuple[Callable[[np.random.Generator, Path], None], float], ...] = (

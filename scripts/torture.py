@@ -24,8 +24,8 @@ RUN = "torture"
 
 def train(submissions: Path, epochs: int, limit: int) -> None:
     """Do the run that is killed: what `train.py` does, in a folder of its own."""
-    from digits.recipes import RECIPES, Settings
-    from digits.training.training import train
+    from digits.config import RECIPES, Settings
+    from digits.training.pipeline import train
 
     recipe = RECIPES["quick"].changed(folds=3, epochs=epochs)
     settings = Settings(recipe=recipe, source="sample", limit=limit, jobs=2, deterministic=True)

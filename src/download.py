@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from digits.errors import front_door
-from digits.paths import DATA
+from digits.console import front_door
+from digits.files import DATA
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -29,13 +29,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Fetch the data, or take it from a file."""
     flags = parse(argv)
-    from digits.kaggle import downloading, kaggle_cli
+    from digits.kaggle import client, download
 
     if flags.zip:
-        downloading.install(flags.zip, flags.data_dir)
+        download.install(flags.zip, flags.data_dir)
     else:
-        fetch = downloading.fetch_if_possible if flags.if_possible else downloading.fetch
-        fetch(flags.data_dir, kaggle_cli.Kaggle())
+        fetch = download.fetch_if_possible if flags.if_possible else download.fetch
+        fetch(flags.data_dir, client.Kaggle())
 
 
 if __name__ == "__main__":

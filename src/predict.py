@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from digits.errors import front_door
+from digits.console import front_door
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -33,19 +33,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Blend, or predict again, and say what came of it."""
     flags = parse(argv)
-    from digits.paths import DATA
+    from digits.files import DATA
     from digits.report import summary
-    from digits.runs import blending
-    from digits.runs.runs import find_run
+    from digits.runs import ensemble
+    from digits.runs.store import find_run
 
     runs = [find_run(name) for name in flags.runs]
     data_dir = flags.data_dir or DATA
     if flags.from_models:
-        for line in blending.predict_again(runs, data_dir, flags.out):
+        for line in ensemble.predict_again(runs, data_dir, flags.out):
             print(line)
         return
     words = sys.argv[1:] if argv is None else argv
-    run = blending.blend(
+    run = ensemble.blend(
         runs,
         weights=flags.weights,
         logarithmic=flags.mean == "logarithmic",

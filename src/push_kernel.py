@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from digits.errors import front_door
-from digits.paths import ROOT, SUBMISSIONS
+from digits.console import front_door
+from digits.files import ROOT, SUBMISSIONS
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -32,9 +32,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Make the round trip."""
     flags = parse(argv)
-    from digits.kaggle import kaggle_cli, kernel_push
+    from digits.kaggle import client, kernel
 
-    kernel_push.push(kaggle_cli.Kaggle(), flags.folder, flags.output, flags.wait)
+    kernel.push(client.Kaggle(), flags.folder, flags.output, flags.wait)
 
 
 if __name__ == "__main__":

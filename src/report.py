@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from digits.errors import front_door
-from digits.paths import SUBMISSIONS, shown
+from digits.console import front_door
+from digits.files import SUBMISSIONS, shown
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -29,17 +29,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the page, and say where it is."""
     flags = parse(argv)
-    from digits.report import comparison, report
-    from digits.runs.runs import find_run
+    from digits.report import html
+    from digits.runs.store import find_run
 
     run = find_run(flags.run, flags.submissions_dir)
     if flags.other is None:
-        print(shown(report.build_report(run, data_dir=flags.data_dir)))
+        print(shown(html.build_report(run, data_dir=flags.data_dir)))
         return
-    compared = comparison.compare(run, find_run(flags.other, flags.submissions_dir), flags.data_dir)
+    compared = html.compare(run, find_run(flags.other, flags.submissions_dir), flags.data_dir)
     print(compared.sentence)
     print(compared.answers)
-    print(shown(comparison.build_comparison(compared)))
+    print(shown(html.build_comparison(compared)))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from digits.errors import front_door
-from digits.paths import SUBMISSIONS
+from digits.console import front_door
+from digits.files import SUBMISSIONS
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -50,15 +50,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Submit, or show the ledger."""
     flags = parse(argv)
-    from digits.kaggle import kaggle_cli, standings, submitting
+    from digits.kaggle import client, ledger, submit
 
-    kaggle = kaggle_cli.Kaggle()
+    kaggle = client.Kaggle()
     folder = flags.submissions_dir
     if flags.status:
-        print(standings.table(standings.refresh(folder, kaggle)))
+        print(ledger.table(ledger.refresh(folder, kaggle)))
         return
-    wishes = submitting.Wishes(flags.message, flags.again, flags.yes, flags.dry_run, flags.wait)
-    submitting.submit(flags.file or folder / "submission.csv", folder, kaggle, wishes)
+    wishes = submit.Wishes(flags.message, flags.again, flags.yes, flags.dry_run, flags.wait)
+    submit.submit(flags.file or folder / "submission.csv", folder, kaggle, wishes)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from digits.errors import BadInput, front_door
-from digits.recipes import NETWORKS, RECIPES, Settings, Tta
+from digits.config import NETWORKS, RECIPES, Settings, Tta
+from digits.console import BadInput, front_door
 
 WHAT = (
     *("recipe", "folds", "members", "epochs", "network", "seed", "precision", "no_tta"),
@@ -86,16 +86,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train, and say what came of it."""
     flags = parse(argv)
     settings = settings_of(flags)
-    from digits.paths import DATA
+    from digits.files import DATA
     from digits.report import summary
-    from digits.runs import records
-    from digits.training import training
+    from digits.runs import record
+    from digits.training import pipeline
 
     given = [f"--{name.replace('_', '-')}" for name in WHAT if getattr(flags, name) not in (None, False)]
-    again = records.repeated(flags.from_run, flags.run, given)
+    again = record.repeated(flags.from_run, flags.run, given)
     if again:
         settings = dataclasses.replace(again.settings, jobs=flags.jobs, data_parallel=flags.data_parallel)
-    run = training.train(
+    run = pipeline.train(
         settings,
         command=shlex.join(["python", "src/train.py", *(sys.argv[1:] if argv is None else argv)]),
         data_dir=flags.data_dir or (again.data_dir if again else DATA),
@@ -107,10 +107,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         tensorboard=flags.tensorboard,
     )
     if flags.export:
-        training.export_h5(run)
+        pipeline.export_h5(run)
     print(f"\n{summary.of_run(run.folder, run.facts())}")
     if flags.from_run:
-        print(f"\n{records.compare(run, records.find_run(flags.from_run))}")
+        print(f"\n{record.compare(run, record.find_run(flags.from_run))}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from digits.kaggle.kaggle_process import Patience
+from digits.kaggle.client import Patience
 
 USER = "someone"
 KEY = "0123456789abcdefKEYKEYKEY"

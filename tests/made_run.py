@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from digits.config import RECIPES, Settings
 from digits.data.competition import CLASSES
-from digits.recipes import RECIPES, Settings
-from digits.runs.runs import Part, save_part
-from digits.training import checks, training
+from digits.runs import metrics
+from digits.runs.store import Part, save_part
+from digits.training import pipeline
 
 
 def say(random, labels, seed, wrong_share=0.03):
@@ -53,15 +54,15 @@ def cross_validate(run, jobs, train, test, *_):
 
 def make_run(monkeypatch, submissions, name="made", *, seed=0, recipe=None, data_dir=None, **settings):
     """Return a finished run in the folder `submissions`, of the embedded sample cut to 600 unless told otherwise."""
-    monkeypatch.setattr(training, "cross_validate", cross_validate)
-    passed = checks.Check("the saved models say the same of each row", True, "there are none in a made-up run")
-    monkeypatch.setattr(checks, "check_rows_in_order", lambda *_, **__: passed)
+    monkeypatch.setattr(pipeline, "cross_validate", cross_validate)
+    passed = metrics.Check("the saved models say the same of each row", True, "there are none in a made-up run")
+    monkeypatch.setattr(metrics, "check_rows_in_order", lambda *_, **__: passed)
     for ending in ("draw_all", "build_report"):
-        monkeypatch.setattr(training, ending, lambda *_: None)  # The tests of these call them themselves.
+        monkeypatch.setattr(pipeline, ending, lambda *_: None)  # The tests of these call them themselves.
     settings = {"source": "sample", "limit": 600} | settings
     recipe = recipe or RECIPES["quick"].changed(epochs=6, folds=3, members=2)
     more = {} if data_dir is None else {"data_dir": data_dir}
-    return training.train(
+    return pipeline.train(
         Settings(recipe=recipe, seed=seed, **settings),
         command=f"python src/train.py --run {name}",
         run_name=name,

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 import torn_files
+from digits.console import BadInput
 from digits.data import archive
 from digits.data.competition import ARCHIVE, SAMPLE_SUBMISSION, TEST, TRAIN
-from digits.errors import BadInput
 
 NAMES = {SAMPLE_SUBMISSION.name, TEST.name, TRAIN.name}
 

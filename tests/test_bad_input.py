@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import torn_files
-from digits.data import archive, csv_reader, dataset, mnist_npz
+from digits.console import BadInput
+from digits.data import archive, csv_reader, dataset
 from digits.data.competition import ARCHIVE, TRAIN
-from digits.errors import BadInput
 
 GOOD = torn_files.train_bytes()
 LINES = GOOD.split(b"\n")[:-1]
@@ -356,9 +356,9 @@ def test_a_broken_mnist_npz_is_refused(name, tmp_path):
 
 
 def test_an_array_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(mnist_npz, "MAX_BYTES", 1_000)
+    monkeypatch.setattr(dataset, "MAX_BYTES", 1_000)
     path = torn_files.write_npz(tmp_path)
-    refused(lambda: mnist_npz.read_npz(path), "x_train: expected at most 1,000 bytes", "Remove", tmp_path, "mnist.npz")
+    refused(lambda: dataset.read_npz(path), "x_train: expected at most 1,000 bytes", "Remove", tmp_path, "mnist.npz")
 
 
 def test_the_corpus_has_at_least_sixty_broken_inputs():

@@ -12,10 +12,10 @@ import ablate
 import benchmark
 from bench import child, figure, measuring, parts, reading, tables, trial_networks
 from bench.measuring import Thing, first_reached, paired_effect, spread
-from digits import recipes
-from digits.errors import BadInput, KitError
-from digits.recipes import RECIPES, Tta
-from digits.training.placement import Places
+from digits import config
+from digits.config import RECIPES, Tta
+from digits.console import BadInput, KitError
+from digits.training.workers import Places
 
 
 def in_this_process(thing, common):
@@ -31,7 +31,7 @@ def small_recipes(monkeypatch):
     """Let every recipe train the smallest network, which compiles fastest, for one epoch."""
     for name in ("quick", "standard"):
         small = RECIPES[name].changed(networks=("seed",), epochs=1, batch_size=64, precision="float32")
-        monkeypatch.setitem(recipes.RECIPES, name, small)
+        monkeypatch.setitem(config.RECIPES, name, small)
 
 
 @pytest.fixture(scope="module")
@@ -422,14 +422,14 @@ def test_a_fit_of_the_ablation_keeps_to_its_share_of_the_machine(plan, monkeypat
     for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, "before")
     share = {"threads": 7, "environment": {"CUDA_VISIBLE_DEVICES": "-1"}}
-    options = {"recipe": dataclasses.asdict(recipes.RECIPES["quick"]), **share}
+    options = {"recipe": dataclasses.asdict(config.RECIPES["quick"]), **share}
     in_this_process(Thing("", "kit.fit", options), {"folder": str(plan.folder)})
     assert (os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"]) == ("7", "-1")
 
 
 def test_a_fit_of_the_ablation_is_scored_under_each_tta(plan):
     ttas = [dataclasses.asdict(Tta()), dataclasses.asdict(Tta(shift_pixels=1))]
-    options = {"recipe": dataclasses.asdict(recipes.RECIPES["quick"]), "ttas": ttas}
+    options = {"recipe": dataclasses.asdict(config.RECIPES["quick"]), "ttas": ttas}
     result = in_this_process(Thing("", "kit.fit", options), {"folder": str(plan.folder)})
     assert [score["tta"] for score in result["scores"]] == ttas
     assert all(0 <= score["accuracy"] <= 1 and score["log_loss"] > 0 for score in result["scores"])

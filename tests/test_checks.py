@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from digits.training import checks
+from digits.runs import metrics
+from digits.training import pipeline
 
 CHANCE = np.random.default_rng(0)
 LABELS = CHANCE.integers(0, 10, 2000)
@@ -18,46 +19,46 @@ def sure_of(answers, share=0.99):
 def test_sound_answers_pass_all_checks():
     probabilities = sure_of(LABELS)
     counts = np.bincount(LABELS, minlength=10)
-    assert checks.check_probabilities(probabilities).passed
-    assert checks.check_not_constant(LABELS).passed
-    assert checks.check_class_shares(LABELS, counts).passed
-    assert checks.check_confidence(probabilities, probabilities[:500]).passed
-    assert checks.check_learned({"fold-1": 0.991, "fold-2": 0.989}).passed
-    assert checks.check_all_trained(5, {}).passed
+    assert metrics.check_probabilities(probabilities).passed
+    assert metrics.check_not_constant(LABELS).passed
+    assert metrics.check_class_shares(LABELS, counts).passed
+    assert metrics.check_confidence(probabilities, probabilities[:500]).passed
+    assert metrics.check_learned({"fold-1": 0.991, "fold-2": 0.989}).passed
+    assert metrics.check_all_trained(5, {}).passed
 
 
 def test_probabilities_that_do_not_sum_to_1_or_are_no_numbers_fail():
     probabilities = sure_of(LABELS)
-    assert not checks.check_probabilities(probabilities * 1.01).passed
+    assert not metrics.check_probabilities(probabilities * 1.01).passed
     probabilities[3, 4] = np.nan
-    assert not checks.check_probabilities(probabilities).passed
+    assert not metrics.check_probabilities(probabilities).passed
 
 
 def test_constant_answers_fail():
-    check = checks.check_not_constant(np.full(100, 7))
+    check = metrics.check_not_constant(np.full(100, 7))
     assert not check.passed
     assert check.detail == "1 of 10 digits occur"
 
 
 def test_class_shares_unlike_the_training_labels_fail():
     answers = np.where(LABELS == 4, 9, LABELS)
-    assert not checks.check_class_shares(answers, np.bincount(LABELS, minlength=10)).passed
+    assert not metrics.check_class_shares(answers, np.bincount(LABELS, minlength=10)).passed
 
 
 def test_less_confidence_on_the_test_images_fails():
-    check = checks.check_confidence(sure_of(LABELS, 0.99), sure_of(LABELS, 0.9))
+    check = metrics.check_confidence(sure_of(LABELS, 0.99), sure_of(LABELS, 0.9))
     assert not check.passed
     assert check.detail == "0.9900 out of fold, 0.9000 on test"
 
 
 def test_a_fold_that_does_not_learn_is_named():
-    check = checks.check_learned({"fold-1": 0.99, "fold-2": 0.11, "fold-3": 0.98})
+    check = metrics.check_learned({"fold-1": 0.99, "fold-2": 0.11, "fold-3": 0.98})
     assert not check.passed
     assert check.detail == "did not: fold-2"
 
 
 def test_a_network_that_failed_is_named_with_its_reason():
-    check = checks.check_all_trained(2, {"fold 3/3": "the loss was nan in epoch 2"})
+    check = metrics.check_all_trained(2, {"fold 3/3": "the loss was nan in epoch 2"})
     assert not check.passed
     assert check.detail.startswith("fold 3/3: the loss was nan in epoch 2. The same command with --run")
 
@@ -67,20 +68,22 @@ def test_rows_in_another_order_than_the_models_say_fail(monkeypatch):
     probabilities = sure_of(CHANCE.integers(0, 10, 300))
     known = {image.tobytes(): row for image, row in zip(images, probabilities, strict=True)}
     monkeypatch.setattr(
-        checks, "run_fresh", lambda _, models, asked, tta, **how: np.array([known[image.tobytes()] for image in asked])
+        metrics, "run_fresh", lambda _, models, asked, tta, **how: np.array([known[image.tobytes()] for image in asked])
     )
-    assert checks.check_rows_in_order([], images, probabilities, None).passed
-    assert not checks.check_rows_in_order([], images, np.roll(probabilities, 1, axis=0), None).passed
+    assert pipeline.check_rows_in_order([], images, probabilities, None).passed
+    assert not pipeline.check_rows_in_order([], images, np.roll(probabilities, 1, axis=0), None).passed
 
 
 def test_a_model_that_cannot_be_read_fails_the_check_and_not_the_run(tmp_path):
     broken = tmp_path / "fold-1.keras"
     broken.write_bytes(b"not a model")
-    check = checks.check_rows_in_order([broken], np.zeros((3, 28, 28), np.uint8), sure_of([1, 2, 3]), None)
+    check = pipeline.check_rows_in_order([broken], np.zeros((3, 28, 28), np.uint8), sure_of([1, 2, 3]), None)
     assert not check.passed
     assert "fold-1.keras: not a model that Keras loads safely" in check.detail
 
 
 def test_networks_that_failed_alike_are_named_together():
-    check = checks.check_all_trained(1, {"fold 2/4": "time was up", "fold 3/4": "no memory", "fold 4/4": "time was up"})
+    check = metrics.check_all_trained(
+        1, {"fold 2/4": "time was up", "fold 3/4": "no memory", "fold 4/4": "time was up"}
+    )
     assert check.detail.startswith("fold 2/4, fold 4/4: time was up; fold 3/4: no memory. ")

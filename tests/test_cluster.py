@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from digits.errors import BadInput
+from digits.console import BadInput
 from digits.training import cluster
 from train_process import EXACT, start, wait_for, workers
 

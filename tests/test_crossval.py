@@ -7,14 +7,13 @@ import numpy as np
 import psutil
 import pytest
 
+from digits.config import RECIPES
+from digits.console import BadInput, KitError, TrainingFailedError
 from digits.data.dataset import Digits
-from digits.errors import BadInput, KitError, TrainingFailedError
-from digits.recipes import RECIPES
-from digits.runs.runs import Part, Run, load_part
+from digits.runs.store import Part, Run, load_part
 from digits.training import crossval
-from digits.training.jobs import Job
-from digits.training.placement import Places
-from digits.training.processes import StoppedError
+from digits.training.fold import Job
+from digits.training.workers import Places, StoppedError
 from train_process import EXACT, FLAGS, finish, same_results, start, wait_for, workers
 
 LABELS = np.arange(60, dtype=np.uint8) % 10

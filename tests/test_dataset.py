@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 import torn_files
-from digits.data import competition, csv_cache, csv_careful, csv_reader, dataset
+from digits.console import BadInput
+from digits.data import competition, csv_reader, dataset
 from digits.data.competition import TEST, TRAIN
-from digits.errors import BadInput
 
 
 def read(folder, **options):
@@ -63,7 +63,7 @@ def test_the_reader_agrees_with_pandas(tmp_path):
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_well_formed_bytes_never_take_the_slow_path(ending, tmp_path, monkeypatch):
-    monkeypatch.setattr(csv_careful, "parse", None)
+    monkeypatch.setattr(csv_reader, "parse", None)
     monkeypatch.setattr(csv_reader, "CHUNK_BYTES", 9_000)
     data = torn_files.train_bytes(50, ending=ending)
     for content in (data, data.removesuffix(ending.encode()), csv_reader.UTF8_BOM + data):
@@ -183,7 +183,7 @@ def test_a_folder_that_cannot_be_written_to_is_read_without_a_cache(folder, monk
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(csv_cache.np, "save", refuse)
+    monkeypatch.setattr(csv_reader.np, "save", refuse)
     for _ in range(2):
         assert len(read(folder).train.images) == 40
     assert sorted(path.name for path in folder.iterdir()) == ["test.csv", "train.csv"]

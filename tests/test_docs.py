@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from digits.paths import ROOT
+from digits.files import ROOT
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"

@@ -13,9 +13,9 @@ import pytest
 
 import download
 from digits.data.competition import SAMPLE_SUBMISSION, TEST, TRAIN
-from digits.kaggle import kaggle_cli
-from digits.kaggle.kaggle_cli import Kaggle
-from digits.paths import ROOT
+from digits.files import ROOT
+from digits.kaggle import client
+from digits.kaggle.client import Kaggle
 from fake_kaggle import FAST, leaks, stage, wait_until
 
 
@@ -79,7 +79,7 @@ def user(monkeypatch, tmp_path, capfd):
 
 
 def be_patient(monkeypatch, **seconds):
-    monkeypatch.setattr(kaggle_cli, "Kaggle", functools.partial(Kaggle, replace(FAST, attempts=2, **seconds)))
+    monkeypatch.setattr(client, "Kaggle", functools.partial(Kaggle, replace(FAST, attempts=2, **seconds)))
 
 
 def test_the_data_is_fetched_checked_and_the_second_time_not_fetched(user):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from digits.errors import BadInput
+from digits.console import BadInput
 from digits.runs import ensemble
-from digits.runs.runs import Part
+from digits.runs.store import Part
 
 
 def made_part(fold, rows, probabilities, member=1):

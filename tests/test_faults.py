@@ -16,12 +16,13 @@ import numpy as np
 import psutil
 import pytest
 
-from digits.errors import KitError, TrainingFailedError
-from digits.paths import ROOT
-from digits.recipes import RECIPES, Settings
-from digits.runs.runs import Part
-from digits.training import checks, crossval, training
-from digits.training.jobs import Arrays
+from digits.config import RECIPES, Settings
+from digits.console import KitError, TrainingFailedError
+from digits.files import ROOT
+from digits.runs import metrics
+from digits.runs.store import Part
+from digits.training import crossval, pipeline
+from digits.training.fold import Arrays
 from train_process import EXACT, FLAGS, finish, start, wait_for, workers
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src")}
@@ -205,14 +206,14 @@ def fake_fits(monkeypatch):
         return Part(job.fold, job.member, job.network, job.validation_rows, said, test, history, 1.0, 1), b"model"
 
     monkeypatch.setattr(crossval, "fit_fresh", fit_fresh)
-    monkeypatch.setattr(checks, "run_fresh", lambda *_, **__: (_ for _ in ()).throw(KitError("there is no model")))
+    monkeypatch.setattr(metrics, "run_fresh", lambda *_, **__: (_ for _ in ()).throw(KitError("there is no model")))
     return outcomes
 
 
 def trained(submissions, folds=2, members=2):
     recipe = dataclasses.replace(RECIPES["quick"], folds=folds, members=members)
     settings = Settings(recipe=recipe, source="sample", limit=600)
-    return training.train(settings, command="test", submissions=submissions, run_name="mine").facts()
+    return pipeline.train(settings, command="test", submissions=submissions, run_name="mine").facts()
 
 
 def failed_checks(facts):
@@ -243,7 +244,7 @@ def test_no_network_that_trains_is_an_error_and_the_same_command_tries_again(tmp
 
 
 def test_a_record_cut_off_by_a_full_disk_is_the_old_one(tmp_path, fake_fits, monkeypatch):
-    monkeypatch.setattr(training, "write_results", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(pipeline, "write_results", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(KitError, match=r"No space left\nWhat is finished is kept"):
         trained(tmp_path)
     monkeypatch.undo()
@@ -254,7 +255,7 @@ def test_a_rate_that_is_far_too_high_is_told_by_the_loss(tmp_path):
     recipe = RECIPES["quick"].changed(epochs=2, learning_rate=1e30)
     settings = Settings(recipe=recipe, source="sample", limit=600)
     with pytest.raises(KitError, match=r"fold 1/1: the loss was nan in epoch \d: the learning rate may be too high"):
-        training.train(settings, command="test", submissions=tmp_path)
+        pipeline.train(settings, command="test", submissions=tmp_path)
 
 
 @pytest.mark.slow

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from digits.config import Augmentation
 from digits.data import dataset
 from digits.kaggle.ledger import Entry
-from digits.recipes import Augmentation
-from digits.report import charts, figures
-from digits.report.findings import Bin, calibration
-from digits.report.pictures import data_uri, warped
+from digits.model.augment import data_uri, warped
+from digits.report import charts
+from digits.report.analysis import Bin, calibration
 from made_run import make_run
 
 
@@ -31,7 +31,7 @@ def sample():
 
 
 def test_all_figures_are_drawn_into_the_run_s_folder(run, sample):
-    paths = figures.draw_all(run, sample, run.parts())
+    paths = charts.draw_all(run, sample, run.parts())
     assert {path.stem for path in paths} == {
         "learning-curves",
         "confusion-matrix",
@@ -51,21 +51,21 @@ def test_all_figures_are_drawn_into_the_run_s_folder(run, sample):
 
 def test_no_mistake_is_no_fault(sample):
     labels = sample.train.labels[:50]
-    figure = figures.mistakes_gallery(sample.train.images[:50], labels, np.eye(10, dtype=np.float32)[labels])
+    figure = charts.mistakes_gallery(sample.train.images[:50], labels, np.eye(10, dtype=np.float32)[labels])
     assert "No mistake" in figure.texts[0].get_text()
 
 
 def test_a_gallery_tells_how_many_mistakes_it_leaves_out(sample):
     labels = sample.train.labels[:200]
     wrong = np.eye(10, dtype=np.float32)[(labels + 1) % 10]
-    figure = figures.mistakes_gallery(sample.train.images[:200], labels, wrong)
+    figure = charts.mistakes_gallery(sample.train.images[:200], labels, wrong)
     assert "The 50 most confident of 200" in figure.texts[0].get_text()
 
 
 def test_scipy_warps_digits_as_the_training_layer_does(sample):
     pytest.importorskip("keras")
-    from digits.model.augment import Warp
-    from digits.model.warps import draw_warps, ink_margins
+    from digits.model.augment import draw_warps, ink_margins
+    from digits.model.networks import Warp
 
     images = sample.train.images[:200]
     wide = Augmentation(rotation_degrees=25, shift_pixels=4.5, zoom=0.3, shear_degrees=15)
@@ -76,15 +76,15 @@ def test_scipy_warps_digits_as_the_training_layer_does(sample):
 
 def test_the_augmentation_shown_is_the_recipe_s_and_a_stranger_s_setting_does_no_harm():
     told = {"recipe": {"augmentation": {"rotation_degrees": 10, "made_up_in_a_later_version": 3}}}
-    assert figures.augmentation_of(told) == Augmentation(rotation_degrees=10)
-    assert figures.augmentation_of({"recipe": {"name": "blend"}}) == Augmentation()
+    assert charts.augmentation_of(told) == Augmentation(rotation_degrees=10)
+    assert charts.augmentation_of({"recipe": {"name": "blend"}}) == Augmentation()
 
 
 def test_an_svg_brings_its_own_ids_and_the_page_s_colours(run):
     ends = [0.99] * len(run.parts())
-    text = figures.svg(charts.draw_errors, run.parts(), ends, name="errors")
+    text = charts.svg(charts.draw_errors, run.parts(), ends, name="errors")
     ElementTree.fromstring(text)
-    assert text == figures.svg(charts.draw_errors, run.parts(), ends, name="errors")
+    assert text == charts.svg(charts.draw_errors, run.parts(), ends, name="errors")
     assert all(found.startswith("errors-") for found in re.findall(r'\bid="([^"]+)"', text))
     referred = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', text))
     assert referred
@@ -100,8 +100,8 @@ def test_the_public_scores_are_drawn_with_and_without_this_run():
         Entry(run="a", out_of_fold=0.9964, standard_error=0.0003, public_score=0.9966),
         Entry(run="b", out_of_fold=0.9971, public_score=0.9970),
     ]
-    assert "this run" in figures.svg(charts.draw_public_scores, entries, "a", name="public")
-    assert "this run" not in figures.svg(charts.draw_public_scores, entries, "c", name="public")
+    assert "this run" in charts.svg(charts.draw_public_scores, entries, "a", name="public")
+    assert "this run" not in charts.svg(charts.draw_public_scores, entries, "c", name="public")
 
 
 def test_calibration_counts_every_digit_once_and_knows_a_sure_liar():

@@ -8,17 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digits.errors import BadInput
+from digits.config import Augmentation, Recipe, Tta
+from digits.console import BadInput
 from digits.model.backend import load_keras
-from digits.recipes import Augmentation, Recipe, Tta
 
 load_keras()
 
-from keras import layers  # noqa: E402 after the quiet import of Keras
+from keras import layers
 
-from digits.model import fitting, networks, optimizers, prediction  # noqa: E402
-from digits.model.augment import Warp  # noqa: E402
-from digits.model.warps import draw_warps, ink_margins, still  # noqa: E402
+from digits.model import (
+    networks,
+    predict,
+    trainer,
+)
+from digits.model.augment import (
+    draw_warps,
+    ink_margins,
+    still,
+)
+from digits.model.networks import Warp
 
 
 def tiny():
@@ -55,7 +63,7 @@ def made_digits(count, seed=0):
 
 
 def fitted(recipe=TINY, epochs=4, seed=(0, 1, 1)):
-    fit = fitting.Fit(recipe, recipe.networks[0], *made_digits(320), seed)
+    fit = trainer.Fit(recipe, recipe.networks[0], *made_digits(320), seed)
     while fit.epochs_done < epochs:
         fit.history.append(fit.run_epoch())
     return fit
@@ -67,7 +75,7 @@ def whole():
 
 
 def test_an_epoch_reports_each_of_its_images_once_and_takes_one_step_a_batch():
-    fit = fitting.Fit(TINY, "tiny", *made_digits(350), (0, 1, 1))
+    fit = trainer.Fit(TINY, "tiny", *made_digits(350), (0, 1, 1))
     reported = []
     fit.run_epoch(reported.append)
     assert sum(reported) == fit.images_an_epoch == 320
@@ -77,7 +85,7 @@ def test_an_epoch_reports_each_of_its_images_once_and_takes_one_step_a_batch():
 
 def test_a_network_learns(whole):
     images, labels = made_digits(100, seed=1)
-    probabilities = prediction.predict_probabilities(fitted().finish(), images)
+    probabilities = predict.predict_probabilities(fitted().finish(), images)
     assert (probabilities.argmax(axis=1) == labels).mean() > 0.9
     assert probabilities.dtype == np.float32
 
@@ -85,7 +93,7 @@ def test_a_network_learns(whole):
 def test_the_same_seed_gives_the_same_network_and_another_seed_another(whole):
     images, _ = made_digits(20, seed=2)
     first, again, other = (
-        prediction.predict_probabilities(fit.network, images) for fit in (whole, fitted(), fitted(seed=(1, 1, 1)))
+        predict.predict_probabilities(fit.network, images) for fit in (whole, fitted(), fitted(seed=(1, 1, 1)))
     )
     assert np.allclose(first, again, atol=1e-5)
     assert not np.allclose(first, other, atol=1e-3)
@@ -94,18 +102,18 @@ def test_the_same_seed_gives_the_same_network_and_another_seed_another(whole):
 def test_a_fit_taken_up_again_ends_where_an_uninterrupted_one_does(whole, tmp_path):
     cut_off = fitted(epochs=3)
     cut_off.save(tmp_path / "state.npz")
-    again = fitting.Fit(TINY, "tiny", *made_digits(320), (0, 1, 1))
+    again = trainer.Fit(TINY, "tiny", *made_digits(320), (0, 1, 1))
     again.load(tmp_path / "state.npz")
     again.history.append(again.run_epoch())
     assert [epoch.epoch for epoch in again.history] == [1, 2, 3, 4]
     images, _ = made_digits(20, seed=2)
-    said = [prediction.predict_probabilities(fit.network, images) for fit in (whole, again)]
+    said = [predict.predict_probabilities(fit.network, images) for fit in (whole, again)]
     assert np.allclose(*said, atol=1e-5)
 
 
 def test_a_loss_that_is_no_number_stops_the_fit_and_says_when():
     wild = TINY.changed(learning_rate=1e30, schedule="constant", optimizer="sgd", ema=0.0)
-    with pytest.raises(fitting.TrainingFailedError, match="the loss was nan in epoch"):
+    with pytest.raises(trainer.TrainingFailedError, match="the loss was nan in epoch"):
         fitted(wild)
 
 
@@ -115,11 +123,11 @@ def test_averaged_weights_differ_from_the_last_ones_and_answer_well():
     images, labels = made_digits(100, seed=1)
     averaged = fit.finish()
     assert any(not np.allclose(*pair) for pair in zip(last, averaged.get_weights(), strict=True))
-    assert (prediction.predict_probabilities(averaged, images).argmax(axis=1) == labels).mean() > 0.9
+    assert (predict.predict_probabilities(averaged, images).argmax(axis=1) == labels).mean() > 0.9
 
 
 def test_clean_epochs_see_the_images_as_they_are():
-    fit = fitting.Fit(TINY.changed(clean_epochs=1), "tiny", *made_digits(64), (0,))
+    fit = trainer.Fit(TINY.changed(clean_epochs=1), "tiny", *made_digits(64), (0,))
     order = np.arange(64)
     assert not np.array_equal(fit._draw_warps(np.random.default_rng(0), order), still(64))
     fit.epochs_done = 3
@@ -129,17 +137,17 @@ def test_clean_epochs_see_the_images_as_they_are():
 def test_tta_averages_its_views():
     network = fitted(epochs=1).network
     images, _ = made_digits(7)
-    tta = prediction.predict_probabilities(network, images, Tta(shift_pixels=1))
-    alone = prediction.predict_probabilities(network, images)
-    assert len(prediction.tta_warps(Tta(shift_pixels=1, rotation_degrees=8))) == 7
+    tta = predict.predict_probabilities(network, images, Tta(shift_pixels=1))
+    alone = predict.predict_probabilities(network, images)
+    assert len(predict.tta_warps(Tta(shift_pixels=1, rotation_degrees=8))) == 7
     assert tta.sum(axis=1) == pytest.approx(1, abs=1e-5)
     assert not np.allclose(tta, alone, atol=1e-4)
-    half = prediction.predict_probabilities(network, images, Tta(shift_pixels=1, weight=0.5))
+    half = predict.predict_probabilities(network, images, Tta(shift_pixels=1, weight=0.5))
     assert half == pytest.approx((2.5 * tta + 0.5 * alone) / 3, abs=1e-5)
 
 
 def test_one_cycle_rises_to_its_peak_and_falls_to_nothing():
-    rates = np.array([float(optimizers.OneCycle(1.0, 100, 0.2)(step)) for step in range(100)])
+    rates = np.array([float(trainer.OneCycle(1.0, 100, 0.2)(step)) for step in range(100)])
     assert rates[0] < 0.06
     assert rates.max() == pytest.approx(1, abs=0.02)
     assert rates.argmax() in (19, 20)
@@ -148,14 +156,14 @@ def test_one_cycle_rises_to_its_peak_and_falls_to_nothing():
 
 @pytest.mark.parametrize("schedule", ["constant", "exponential", "steps"])
 def test_schedules_begin_at_their_peak(schedule):
-    rates = optimizers.learning_rates(TINY.changed(schedule=schedule, epochs=20), steps_per_epoch=10)
+    rates = trainer.learning_rates(TINY.changed(schedule=schedule, epochs=20), steps_per_epoch=10)
     assert float(rates if isinstance(rates, float) else rates(0)) == pytest.approx(2e-2)
 
 
 @pytest.mark.parametrize("settings", [{"schedule": "wild"}, {"optimizer": "wild"}])
 def test_unknown_schedules_and_optimizers_are_refused_by_name(settings):
     with pytest.raises(ValueError, match="'wild'; expected"):
-        optimizers.build_optimizer(TINY.changed(**settings), 10)
+        trainer.build_optimizer(TINY.changed(**settings), 10)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "muon"])
@@ -167,7 +175,7 @@ def test_every_optimizer_trains(optimizer):
 def test_a_saved_network_that_is_none_is_refused(tmp_path):
     (tmp_path / "fold-1.keras").write_bytes(b"not a model")
     with pytest.raises(BadInput, match=r"fold-1\.keras: not a model that Keras loads safely"):
-        prediction.load_network(tmp_path / "fold-1.keras")
+        predict.load_network(tmp_path / "fold-1.keras")
 
 
 def test_a_model_that_brings_code_is_refused_and_its_code_not_run(tmp_path, monkeypatch):
@@ -179,7 +187,7 @@ def test_a_model_that_brings_code_is_refused_and_its_code_not_run(tmp_path, monk
     keras.Model(inputs, layers.Dense(10)(layers.Flatten()(outputs))).save(tmp_path / "code.keras")
     monkeypatch.delenv("CODE_RAN", raising=False)
     with pytest.raises(BadInput, match=r"code\.keras: not a model that Keras loads safely"):
-        prediction.load_network(tmp_path / "code.keras")
+        predict.load_network(tmp_path / "code.keras")
     assert "CODE_RAN" not in os.environ
 
 
@@ -188,7 +196,7 @@ def test_a_network_of_other_shapes_is_refused(tmp_path):
 
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(tmp_path / "other.keras")
     with pytest.raises(BadInput, match="expected a network from images"):
-        prediction.load_network(tmp_path / "other.keras")
+        predict.load_network(tmp_path / "other.keras")
 
 
 ON_ANOTHER_BACKEND = """

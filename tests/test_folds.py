@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from digits.data.folds import split_folds
-from digits.errors import BadInput
+from digits.console import BadInput
+from digits.data.dataset import split_folds
 
 LABELS = np.repeat(np.arange(10, dtype=np.uint8), 20)
 

@@ -8,11 +8,9 @@ from email.utils import format_datetime
 
 import pytest
 
-from digits.errors import KaggleRefused, KitError
-from digits.kaggle.credentials import client_environment, find_credentials
-from digits.kaggle.kaggle_child import without_secrets
-from digits.kaggle.kaggle_cli import Kaggle
-from digits.kaggle.kaggle_process import Patience, UnreachableError, _seconds
+from digits.console import KaggleRefused, KitError
+from digits.kaggle.child import without_secrets
+from digits.kaggle.client import Kaggle, Patience, UnreachableError, _seconds, client_environment, find_credentials
 from fake_kaggle import FAST, KEY, TOKEN, USER, leaks
 
 
@@ -309,9 +307,7 @@ def test_a_kernel_s_output_comes_whole_or_not_at_all(server, kaggle, tmp_path):
 
 
 def test_importing_the_rooms_does_not_import_the_client():
-    modules = ", ".join(
-        f"digits.kaggle.{name}" for name in ("kaggle_cli", "submitting", "ledger", "standings", "kaggle_child")
-    )
+    modules = ", ".join(f"digits.kaggle.{name}" for name in ("client", "submit", "ledger", "child"))
     code = f"import sys, {modules}; sys.exit('kaggle' in sys.modules or 'requests' in sys.modules)"
     paths = os.pathsep.join(sys.path)
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": paths})

@@ -9,7 +9,7 @@ import pytest
 
 import build_kernel
 from digits.data.competition import TEST, TRAIN
-from digits.paths import ROOT
+from digits.files import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from digits.errors import BadInput, KitError
+from digits.console import BadInput, KitError
 from digits.kaggle import ledger
 from digits.kaggle.ledger import COLUMNS, Entry, locked, opened, read_ledger, record
 from fake_kaggle import wait_until

@@ -3,14 +3,14 @@ import re
 import numpy as np
 import pytest
 
-from digits import recipes
+from digits import config
 from digits.model import networks
 from digits.model.backend import load_keras
 
 load_keras()
 
 
-@pytest.mark.parametrize("name", recipes.NETWORKS)
+@pytest.mark.parametrize("name", config.NETWORKS)
 def test_a_network_says_ten_probabilities_of_an_image_of_bytes(name):
     network = networks.build_network(name)
     images = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), dtype=np.uint8)
@@ -19,7 +19,7 @@ def test_a_network_says_ten_probabilities_of_an_image_of_bytes(name):
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", recipes.NETWORKS)
+@pytest.mark.parametrize("name", config.NETWORKS)
 def test_a_docstring_states_the_true_weights_and_multiply_adds(name):
     said = re.search(r"([\d,]+) weights, ([\d.]+) M multiply-adds", networks.NETWORKS[name].__doc__)
     network = networks.build_network(name)
@@ -28,8 +28,8 @@ def test_a_docstring_states_the_true_weights_and_multiply_adds(name):
 
 
 def test_recipes_know_the_networks_names():
-    assert [name for name in networks.NETWORKS if name != "tiny"] == list(recipes.NETWORKS)
-    assert all(set(recipe.networks) <= set(recipes.NETWORKS) for recipe in recipes.RECIPES.values())
+    assert [name for name in networks.NETWORKS if name != "tiny"] == list(config.NETWORKS)
+    assert all(set(recipe.networks) <= set(config.NETWORKS) for recipe in config.RECIPES.values())
 
 
 def test_a_network_in_bfloat16_still_gives_float32_and_leaves_the_policy_as_it_was():

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from digits.training import placement
-from digits.training.placement import share_machine
+from digits.training import workers
+from digits.training.workers import share_machine
 
 
 @pytest.fixture(autouse=True)
@@ -15,8 +15,8 @@ def machine(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def change(processors=8, gigabytes=64, gpus=()):
-        monkeypatch.setattr(placement, "cpu_count", lambda: processors)
-        monkeypatch.setattr(placement, "_memory", lambda: gigabytes << 30)
+        monkeypatch.setattr(workers, "cpu_count", lambda: processors)
+        monkeypatch.setattr(workers, "_memory", lambda: gigabytes << 30)
         monkeypatch.setattr(Path, "glob", lambda self, pattern: [Path("/dev") / f"nvidia{gpu}" for gpu in gpus])
 
     change()
@@ -68,12 +68,12 @@ def test_networks_that_share_a_gpu_do_not_take_its_memory_whole(machine):
 def test_the_user_chooses_among_gpus(machine, monkeypatch, said, gpus):
     machine(gpus=(0, 1, 2, 3))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
-    assert placement.visible_gpus() == gpus
+    assert workers.visible_gpus() == gpus
 
 
 def test_a_variable_alone_makes_no_gpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert placement.visible_gpus() == []
+    assert workers.visible_gpus() == []
 
 
 def test_batches_shared_by_all_devices_leave_one_network_at_a_time(machine):

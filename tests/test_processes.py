@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from digits.errors import BadInput, KitError
-from digits.paths import ROOT
-from digits.training.processes import ProcessDiedError, StoppedError, run_fresh
+from digits.console import BadInput, KitError
+from digits.files import ROOT
+from digits.training.workers import ProcessDiedError, StoppedError, run_fresh
 
 HERE = {"PYTHONPATH": str(Path(__file__).parent)}
 """Where the fresh process finds this file."""

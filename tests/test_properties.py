@@ -9,11 +9,10 @@ from hypothesis.extra import numpy as arrays
 
 import fuzz
 import torn_files
-from digits.data import csv_careful, csv_reader
-from digits.data.competition import PIXEL_COLUMNS
-from digits.data.folds import split_folds
-from digits.data.submission import content_hash, read_submission, write_submission
-from digits.errors import BadInput
+from digits.console import BadInput
+from digits.data import csv_reader
+from digits.data.competition import PIXEL_COLUMNS, content_hash, read_submission, write_submission
+from digits.data.dataset import split_folds
 from digits.kaggle import ledger
 from digits.runs import ensemble
 
@@ -44,7 +43,7 @@ def test_the_fast_path_takes_nothing_that_the_careful_path_refuses(text):
         rows = csv_reader.parse(data, header, "x")
     except BadInput:
         return
-    np.testing.assert_array_equal(rows, csv_careful.parse(data, header, "x", ""))
+    np.testing.assert_array_equal(rows, csv_reader.parse_carefully(data, header, "x", ""))
 
 
 @given(data=st.binary(max_size=200))

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from digits.errors import BadInput
-from digits.runs import pseudo
-from digits.runs.runs import Part, Run, save_part
+from digits.console import BadInput
+from digits.runs import ensemble
+from digits.runs.store import Part, Run, save_part
 
 IDENTITY = {"data": "abc", "fold_seed": 0, "recipe.folds": 2}
 
@@ -32,30 +32,30 @@ def earlier(tmp_path):
 
 
 def test_a_fold_gets_only_what_its_own_networks_were_sure_of(earlier):
-    found = pseudo.from_run(earlier, IDENTITY)
+    found = ensemble.from_run(earlier, IDENTITY)
     assert [array.tolist() for array in found.by_fold[1]] == [[0, 2], [3, 5]]
     assert [array.tolist() for array in found.by_fold[2]] == [[0, 1, 2], [3, 4, 6]]
 
 
 def test_the_record_says_threshold_and_share(earlier):
-    facts = pseudo.from_run(earlier, IDENTITY, threshold=0.96).facts()
+    facts = ensemble.from_run(earlier, IDENTITY, threshold=0.96).facts()
     assert facts == {"run": "earlier", "threshold": 0.96, "share_of_test_images": {"1": 0.3333, "2": 0.6667}}
 
 
 @pytest.mark.parametrize("key", IDENTITY)
 def test_a_run_of_other_folds_or_data_is_refused_because_labels_would_leak(earlier, key):
     with pytest.raises(BadInput, match=f"its {key} differ.*labels would leak"):
-        pseudo.from_run(earlier, IDENTITY | {key: 3})
+        ensemble.from_run(earlier, IDENTITY | {key: 3})
 
 
 def test_a_run_that_is_not_finished_is_refused(earlier):
     facts = json.loads((earlier.folder / "run.json").read_text()) | {"status": "running"}
     earlier.write_facts(facts)
     with pytest.raises(BadInput, match="not finished"):
-        pseudo.from_run(earlier, IDENTITY)
+        ensemble.from_run(earlier, IDENTITY)
 
 
 def test_a_run_that_lacks_a_fold_is_refused(earlier):
     earlier.part_path(2, 1).unlink()
     with pytest.raises(BadInput, match="has no network of fold 2 yet"):
-        pseudo.from_run(earlier, IDENTITY)
+        ensemble.from_run(earlier, IDENTITY)

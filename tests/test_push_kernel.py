@@ -4,11 +4,11 @@ import json
 import pytest
 
 import push_kernel
-from digits.errors import BadInput, KitError
-from digits.kaggle import kaggle_cli
-from digits.kaggle.kaggle_cli import Kaggle
-from digits.kaggle.kernel_push import push
-from digits.paths import ROOT
+from digits.console import BadInput, KitError
+from digits.files import ROOT
+from digits.kaggle import client
+from digits.kaggle.client import Kaggle
+from digits.kaggle.kernel import push
 from fake_kaggle import FAST, USER, leaks
 from fake_kernels import FakeKernels
 
@@ -93,7 +93,7 @@ def test_a_folder_without_a_notebook_is_bad_input(server, go, tmp_path):
 
 
 def test_the_front_door_ends_with_an_exit_code(server, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(kaggle_cli, "Kaggle", functools.partial(Kaggle, FAST))
+    monkeypatch.setattr(client, "Kaggle", functools.partial(Kaggle, FAST))
     FakeKernels(server).leaves(SUBMISSION)
     assert push_kernel.main(["--no-wait"]) == 0
     assert push_kernel.main(["--output", str(tmp_path / "output")]) == 2

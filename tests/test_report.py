@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 import report as front_door
+from digits.console import BadInput, KitError
 from digits.data import dataset
-from digits.errors import BadInput, KitError
 from digits.kaggle.ledger import Entry, record
-from digits.report import comparison, findings
-from digits.report.report import build_report
-from digits.runs.runs import Run
+from digits.report import analysis, html
+from digits.report.html import build_report
+from digits.runs.store import Run
 from made_run import make_run
 
 
@@ -94,8 +94,8 @@ def test_the_page_needs_nothing_but_itself(run, data):
 
 
 def test_the_mistakes_are_shown_most_confident_first_with_their_own_pictures(run, data):
-    gathered = findings.gather(run, data)
-    wrong = findings.mistakes(gathered.probabilities, gathered.labels)
+    gathered = analysis.gather(run, data)
+    wrong = analysis.mistakes(gathered.probabilities, gathered.labels)
     sure = gathered.probabilities[wrong].max(axis=1)
     assert (np.diff(sure) <= 0).all()
     section = page_of(run, source=data).split('id="mistakes"')[1]
@@ -225,7 +225,7 @@ def test_a_wrong_label_is_suspected_first_and_a_right_one_is_not(data):
     labels = data.train.labels.copy()
     probabilities = np.eye(10, dtype=np.float32)[labels] * 0.9 + 0.01
     labels[17] = (labels[17] + 3) % 10
-    assert findings.suspicious_labels(probabilities, labels).tolist() == [17]
+    assert analysis.suspicious_labels(probabilities, labels).tolist() == [17]
 
 
 def test_an_unsure_mistake_is_no_suspicion(data):
@@ -233,7 +233,7 @@ def test_an_unsure_mistake_is_no_suspicion(data):
     probabilities = np.eye(10, dtype=np.float32)[labels] * 0.9 + 0.01
     probabilities[5] = 0.1
     probabilities[5, (labels[5] + 1) % 10] = 0.2
-    assert len(findings.suspicious_labels(probabilities, labels)) == 0
+    assert len(analysis.suspicious_labels(probabilities, labels)) == 0
 
 
 # Two runs.
@@ -241,7 +241,7 @@ def test_an_unsure_mistake_is_no_suspicion(data):
 
 def test_two_runs_are_compared_on_the_digits_that_both_held_out(run, data):
     two = Run(run.folder.parent / "two")
-    compared = comparison.compare(run, two)
+    compared = html.compare(run, two)
     verdict = compared.verdict
     assert verdict.rows == 600
     right = [
@@ -249,7 +249,7 @@ def test_two_runs_are_compared_on_the_digits_that_both_held_out(run, data):
     ]  # fmt: skip
     assert verdict.only_first_right == (right[0] & ~right[1]).sum()
     assert "McNemar" in compared.sentence
-    page = comparison.build_comparison(compared).read_text(encoding="utf-8")
+    page = html.build_comparison(compared).read_text(encoding="utf-8")
     assert "Only one has these right" in page
     assert f"Test digits with another answer: {len(compared.changed)}" in page
 
@@ -257,17 +257,17 @@ def test_two_runs_are_compared_on_the_digits_that_both_held_out(run, data):
 def test_runs_on_other_data_are_compared_on_the_test_images_alone(run, data):
     two = Run(run.folder.parent / "two")
     change(two, identity=two.facts()["identity"] | {"data": "another"})
-    compared = comparison.compare(run, two)
+    compared = html.compare(run, two)
     assert compared.verdict is None
     assert "cannot be tested" in compared.sentence
-    assert comparison.build_comparison(compared).exists()
+    assert html.build_comparison(compared).exists()
 
 
 def test_a_comparison_with_a_leaked_run_says_so(run, data):
     change(run, leaked=True)
-    compared = comparison.compare(run, Run(run.folder.parent / "two"))
+    compared = html.compare(run, Run(run.folder.parent / "two"))
     assert compared.answers.startswith("LEAKED: one trained on test images")
-    assert "<h2>LEAKED</h2>" in comparison.build_comparison(compared).read_text(encoding="utf-8")
+    assert "<h2>LEAKED</h2>" in html.build_comparison(compared).read_text(encoding="utf-8")
 
 
 def test_tta_s_share_is_told_where_the_record_has_it(run, data):
@@ -281,7 +281,7 @@ def test_runs_that_share_nothing_cannot_be_compared(run, data):
     two = Run(run.folder.parent / "two")
     change(two, source="kaggle", identity=two.facts()["identity"] | {"data": "another"})
     with pytest.raises(BadInput, match="nothing in common"):
-        comparison.compare(run, two)
+        html.compare(run, two)
 
 
 # The front door.

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from digits.data import dataset
-from digits.report.report import build_report
+from digits.report.html import build_report
 from made_run import make_run
 
 pytestmark = pytest.mark.browser

@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 
 import made_run
-from digits.errors import BadInput, KitError
-from digits.npz import BrokenFileError, read_npz, write_npz
-from digits.paths import ROOT, SUBMISSIONS, remove_temporaries, written_whole
-from digits.recipes import RECIPES, Augmentation, Settings, Tta
-from digits.runs import records, runs
-from digits.runs.runs import Part, Run, load_part, open_run, resumable, save_part
+from digits.config import RECIPES, Augmentation, Settings, Tta
+from digits.console import BadInput, KitError
+from digits.files import ROOT, SUBMISSIONS, BrokenFileError, read_npz, remove_temporaries, write_npz, written_whole
+from digits.runs import record, store
+from digits.runs.store import Part, Run, load_part, open_run, resumable, save_part
 from made_run import make_run
 
 IDENTITY = {"recipe": "quick", "seed": 0, "data": "abc", "code": "def"}
@@ -257,7 +256,7 @@ def test_a_broken_record_is_refused_with_its_path(tmp_path, text):
 def test_a_run_that_does_not_exist_is_refused_with_those_that_do(tmp_path):
     opened(tmp_path, "mine")
     with pytest.raises(BadInput, match=r"There is no run 'yours'\. There are: mine\."):
-        runs.find_run("yours", tmp_path)
+        store.find_run("yours", tmp_path)
 
 
 def recorded(folder, settings):
@@ -278,20 +277,20 @@ def test_a_record_gives_back_every_setting_overridden_ones_too(tmp_path):
         folds=3, members=2, networks=("compact", "vgg"), augmentation=Augmentation(rotation_degrees=3), tta=Tta(2, 5)
     )
     settings = Settings(recipe, seed=5, source="sample", limit=700, deterministic=True, jobs=2)
-    command = records.command_of(recorded(tmp_path / "mine", settings))
-    assert command == records.Command(settings, SUBMISSIONS.parent / "data", None)
+    command = record.command_of(recorded(tmp_path / "mine", settings))
+    assert command == record.Command(settings, SUBMISSIONS.parent / "data", None)
 
 
 def test_flags_beside_a_record_are_refused_and_a_run_goes_on_by_its_name_alone(tmp_path):
     settings = Settings(RECIPES["quick"], seed=3)
     run = recorded(tmp_path / "mine", settings)
     for asked in (str(run.folder / "run.json"), str(run.folder), "mine"):
-        assert records.repeated(asked, None, [], tmp_path).settings == settings
+        assert record.repeated(asked, None, [], tmp_path).settings == settings
     with pytest.raises(BadInput, match="leave out --seed, --folds"):
-        records.repeated("mine", None, ["--seed", "--folds"], tmp_path)
-    assert records.repeated(None, "mine", [], tmp_path).settings == settings
-    assert records.repeated(None, "mine", ["--seed"], tmp_path) is None
-    assert records.repeated(None, "new", [], tmp_path) is None
+        record.repeated("mine", None, ["--seed", "--folds"], tmp_path)
+    assert record.repeated(None, "mine", [], tmp_path).settings == settings
+    assert record.repeated(None, "mine", ["--seed"], tmp_path) is None
+    assert record.repeated(None, "new", [], tmp_path) is None
 
 
 def test_a_record_of_a_blend_or_another_version_cannot_be_repeated(tmp_path):
@@ -300,7 +299,7 @@ def test_a_record_of_a_blend_or_another_version_cannot_be_repeated(tmp_path):
     for broken in (facts | {"recipe": {"name": "x"}}, {key: facts[key] for key in ("identity", "settings")}):
         run.write_facts(broken)
         with pytest.raises(BadInput, match="cannot be repeated from its record"):
-            records.command_of(run)
+            record.command_of(run)
 
 
 def test_a_run_done_in_pieces_counts_the_seconds_of_all(tmp_path, monkeypatch):

@@ -1,22 +1,22 @@
 import numpy as np
 import pytest
 
-from digits.runs import scoring
+from digits.runs import metrics
 
 
 def test_the_standard_error_is_the_binomial_one():
-    accuracy = scoring.Accuracy(right=9_975, rows=10_000)
+    accuracy = metrics.Accuracy(right=9_975, rows=10_000)
     assert accuracy.standard_error == pytest.approx(0.0004994, abs=1e-6)
     assert str(accuracy) == "99.75% ± 0.05% (25 of 10,000 wrong)"
 
 
 def test_accuracy_counts_the_rows_whose_largest_probability_is_the_label():
     probabilities = np.eye(10, dtype=np.float32)[[1, 2, 3, 4]]
-    assert scoring.accuracy(probabilities, np.array([1, 2, 3, 9])) == scoring.Accuracy(3, 4)
+    assert metrics.accuracy(probabilities, np.array([1, 2, 3, 9])) == metrics.Accuracy(3, 4)
 
 
 def test_log_loss_of_a_sure_wrong_answer_is_bounded():
-    assert scoring.log_loss(np.eye(10)[[0]], np.array([1])) == pytest.approx(-np.log(1e-7))
+    assert metrics.log_loss(np.eye(10)[[0]], np.array([1])) == pytest.approx(-np.log(1e-7))
 
 
 def test_the_calibrated_log_loss_does_not_mind_how_modest_a_network_is():
@@ -28,16 +28,16 @@ def test_the_calibrated_log_loss_does_not_mind_how_modest_a_network_is():
         powers = np.exp(scores / temperature)
         return powers / powers.sum(axis=1, keepdims=True)
 
-    modest, right, boastful = (scoring.calibrated_log_loss(said(temperature), labels) for temperature in (2.5, 1, 0.5))
+    modest, right, boastful = (metrics.calibrated_log_loss(said(temperature), labels) for temperature in (2.5, 1, 0.5))
     assert modest == pytest.approx(right, abs=1e-4)
     assert boastful == pytest.approx(right, abs=1e-4)
-    assert right == pytest.approx(scoring.log_loss(said(1), labels), abs=2e-3)
-    assert scoring.log_loss(said(2.5), labels) > right + 0.05
+    assert right == pytest.approx(metrics.log_loss(said(1), labels), abs=2e-3)
+    assert metrics.log_loss(said(2.5), labels) > right + 0.05
 
 
 def test_the_expected_score_is_less_sure_than_the_out_of_fold_accuracy():
-    accuracy = scoring.Accuracy(41_850, 42_000)
-    score = scoring.expected_score(accuracy)
+    accuracy = metrics.Accuracy(41_850, 42_000)
+    score = metrics.expected_score(accuracy)
     assert score["low"] < score["middle"] == accuracy.value < score["high"]
     assert score["high"] - score["low"] > 2 * 1.96 * accuracy.standard_error
 
@@ -48,11 +48,11 @@ def test_mcnemar_looks_only_at_rows_on_which_one_of_two_is_right():
     first[:3] = 1
     second[3:18] = 1
     first[50] = second[50] = 5
-    found = scoring.mcnemar(first, second, labels)
+    found = metrics.mcnemar(first, second, labels)
     assert (found.only_first_right, found.only_second_right, found.both_wrong) == (15, 3, 1)
     assert found.p_value == pytest.approx(0.00754, abs=1e-4)
 
 
 def test_mcnemar_of_equal_answers_is_no_difference():
     labels = np.arange(10)
-    assert scoring.mcnemar(labels, labels, labels).p_value == 1.0
+    assert metrics.mcnemar(labels, labels, labels).p_value == 1.0

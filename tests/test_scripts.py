@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from digits.paths import ROOT
+from digits.files import ROOT
 
 SHELL_SCRIPTS = sorted((ROOT / "scripts").glob("*.sh"))
 FRONT_DOORS = sorted(path.stem for path in (ROOT / "src").glob("*.py"))

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import submit
-from digits.data.submission import content_hash, write_submission
-from digits.kaggle import kaggle_cli
-from digits.kaggle.candidate import TRAINING_COUNTS
-from digits.kaggle.kaggle_cli import Kaggle
+from digits.data.competition import content_hash, write_submission
+from digits.files import ROOT
+from digits.kaggle import client
+from digits.kaggle.client import Kaggle
 from digits.kaggle.ledger import Entry, read_ledger, record
-from digits.paths import ROOT
+from digits.kaggle.submit import TRAINING_COUNTS
 from fake_kaggle import FAST, leaks, stage, wait_until
 
 
@@ -75,7 +75,7 @@ class Stage:
 
 
 def be_patient(monkeypatch, **seconds):
-    monkeypatch.setattr(kaggle_cli, "Kaggle", functools.partial(Kaggle, dataclasses.replace(FAST, **seconds)))
+    monkeypatch.setattr(client, "Kaggle", functools.partial(Kaggle, dataclasses.replace(FAST, **seconds)))
 
 
 @pytest.fixture

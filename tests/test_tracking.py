@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from digits.console import BadInput
 from digits.data import dataset
-from digits.errors import BadInput
-from digits.report.tracking import write_tensorboard
+from digits.report.tensorboard import write_tensorboard
 from made_run import make_run
 
 

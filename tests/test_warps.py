@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from digits.model.augment import Warp
-from digits.model.warps import affine_warps, draw_warps, ink_margins
-from digits.recipes import Augmentation
+from digits.config import Augmentation
+from digits.model.augment import affine_warps, draw_warps, ink_margins
+from digits.model.networks import Warp
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from digits.paths import ROOT
+from digits.files import ROOT
 
 FLAGS = ["--source", "sample", "--recipe", "quick", "--folds", "2", "--epochs", "6", "--limit", "600", "--no-tta"]
 EXACT = [*FLAGS, "--deterministic"]
@@ -49,7 +49,7 @@ def workers(process) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(process.pid).children():
         with contextlib.suppress(psutil.Error):  # It may have ended since.
-            if "digits.training.processes" in child.cmdline():
+            if "digits.training.workers" in child.cmdline():
                 found.append(child)
     return found
 

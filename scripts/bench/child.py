@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from digits.errors import BadInput, front_door
+from digits.console import BadInput, front_door
 
 MODULES = ("reading", "kit", "plain", "pytorch")
 

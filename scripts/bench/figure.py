@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bench.tables import UNITS, number
-from digits.paths import written_whole
+from digits.files import written_whole
 
 KIT, OTHER, FAINT = "#1a5fb4", "#b5b5b5", "#5e5c64"
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from bench import trial_networks
 from bench.reading import arrays, held_out_split
+from digits.config import Augmentation, Recipe, Settings, Tta
 from digits.model.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process, resolve_precision
-from digits.recipes import Augmentation, Recipe, Settings, Tta
 
 
 class FirstBatchError(Exception):
@@ -48,12 +48,12 @@ def first_batch(options: dict) -> dict:
     """Time from the start of this process to the end of the first batch, the CSVs cached before."""
     recipe = recipe_of(options)
     from digits.data import dataset
-    from digits.data.folds import split_folds
+    from digits.data.dataset import split_folds
 
     source = dataset.load("kaggle", Path(options["folder"]) / "csv")
     rows = split_folds(source.train.labels, folds=1, seed=0)[0][0]
     precision = _start(recipe, options)
-    from digits.model.fitting import Fit
+    from digits.model.trainer import Fit
 
     def stop(images):
         raise FirstBatchError
@@ -70,7 +70,7 @@ def train(options: dict) -> dict:
     """Measure images a second over `epochs` epochs, after one to warm up."""
     recipe = recipe_of(options)
     precision = _start(recipe, options)
-    from digits.model.fitting import Fit
+    from digits.model.trainer import Fit
 
     images, labels, _, _ = held_out_split(options)
     epochs = options["epochs"]
@@ -94,9 +94,9 @@ def fit(options: dict) -> dict:
     """
     recipe = recipe_of(options)
     precision = _start(recipe, options)
-    from digits.model.fitting import Fit
-    from digits.model.prediction import predict_probabilities
-    from digits.runs import scoring
+    from digits.model.predict import predict_probabilities
+    from digits.model.trainer import Fit
+    from digits.runs import metrics
 
     images, labels, held_out, held_out_labels = held_out_split(options)
     started = time.perf_counter()
@@ -108,9 +108,9 @@ def fit(options: dict) -> dict:
     scores = []
     for tta in options.get("ttas", [dataclasses.asdict(recipe.tta)]):
         said = predict_probabilities(network, held_out, Tta(**tta))
-        accuracy = scoring.accuracy(said, held_out_labels).value
+        accuracy = metrics.accuracy(said, held_out_labels).value
         scores.append(
-            {"tta": tta, "accuracy": accuracy, "log_loss": scoring.calibrated_log_loss(said, held_out_labels)}
+            {"tta": tta, "accuracy": accuracy, "log_loss": metrics.calibrated_log_loss(said, held_out_labels)}
         )
     return {"seconds": seconds, "scores": scores, "trace": [[seconds, scores[0]["accuracy"]]]}
 
@@ -120,7 +120,7 @@ def predict(options: dict) -> dict:
     recipe = recipe_of(options)
     precision = _start(recipe, options)
     from digits.model.networks import build_network
-    from digits.model.prediction import predict_probabilities
+    from digits.model.predict import predict_probabilities
 
     _, _, images = arrays(options)
     network = build_network(recipe.networks[0], precision, recipe.dropout)
@@ -134,7 +134,7 @@ def predict(options: dict) -> dict:
 
 def memory(options: dict) -> dict:
     """Run a whole training command, data from the CSVs, and return the most memory that one of its processes held."""
-    from digits.training.training import train as train_all
+    from digits.training.pipeline import train as train_all
 
     recipe = recipe_of(options).changed(folds=options["folds"])
     with tempfile.TemporaryDirectory() as folder:

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from digits.errors import KitError
-from digits.paths import ROOT
-from digits.runs.provenance import machine_facts
+from digits.console import KitError
+from digits.files import ROOT
+from digits.runs.record import machine_facts
 
 
 @dataclass(frozen=True)

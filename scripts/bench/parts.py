@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.measuring import Thing, first_reached, interleave, run_thing, spread
+from digits.config import RECIPES, Recipe, Tta
+from digits.files import ROOT
 from digits.model.backend import backend_name, resolve_precision
-from digits.paths import ROOT
-from digits.recipes import RECIPES, Recipe, Tta
 
 TARGETS = (0.986, 0.99, 0.995)
 """The original script's final accuracy, and two on the way to ours."""

@@ -190,10 +190,9 @@ def deotte(options: dict) -> dict:
     load_keras()
     import keras
 
-    from digits.model.augment import Warp
-    from digits.model.networks import build_network, plain
-    from digits.model.warps import draw_warps, ink_margins
-    from digits.recipes import Augmentation
+    from digits.config import Augmentation
+    from digits.model.augment import draw_warps, ink_margins
+    from digits.model.networks import Warp, build_network, plain
 
     keras.utils.set_random_seed(options["seed"])
     random = np.random.default_rng(options["seed"])

@@ -7,7 +7,7 @@ import numpy as np
 
 from bench.kit import recipe_of
 from bench.reading import held_out_split
-from digits.errors import BadInput
+from digits.console import BadInput
 from digits.model.backend import cpu_count
 
 

@@ -5,11 +5,11 @@ import zipfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from digits.console import BadInput
 from digits.data import csv_reader
 from digits.data.competition import FILES, PIXELS, SAMPLE_SUBMISSION, TEST, TRAIN, KnownFile
 from digits.data.dataset import find_file, read_file
-from digits.errors import BadInput
-from digits.paths import shown, written_whole
+from digits.files import shown, written_whole
 
 REMEDY = "Give the zip that Kaggle serves: scripts/download.sh --zip digit-recognizer.zip"
 DIGITS = frozenset(b"%d" % digit for digit in range(10))

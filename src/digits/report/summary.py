@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from digits.paths import ROOT, shown
+from digits.files import ROOT, shown
 
 
 def of_run(folder: Path, facts: dict) -> str:

@@ -1,13 +1,23 @@
-"""Many networks' probabilities into one, row by row."""
+"""Averages and blends of probabilities, and pseudo-labels."""
 
+import datetime
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from digits.data.competition import CLASSES
-from digits.data.folds import split_folds
-from digits.errors import BadInput
-from digits.runs.runs import Part
+from digits.config import Tta
+from digits.console import BadInput
+from digits.data import dataset
+from digits.data.competition import CLASSES, write_answers
+from digits.data.dataset import split_folds
+from digits.files import DATA, ROOT, SUBMISSIONS, shown
+from digits.model.backend import cpu_count, load_keras, prepare_process
+from digits.runs import metrics
+from digits.runs.record import write_results
+from digits.runs.store import Part, Run
 
 
 def mean(
@@ -108,3 +118,229 @@ def nested_blend(members: Sequence[np.ndarray], labels: np.ndarray, seed: int = 
 def disagreement(answers: Sequence[np.ndarray]) -> np.ndarray:
     """Return how many rows each pair of answers, digits (n,), differs in: int (m, m)."""
     return np.array([[int((first != second).sum()) for second in answers] for first in answers])
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One voice of a blend: a member of a run, over all its folds."""
+
+    name: str
+    out_of_fold: np.ndarray
+    """float32 (n, 10), NaN where a row was never held out."""
+    test: np.ndarray
+    """float32 (t, 10)."""
+
+
+def candidates(run: Run) -> list[Candidate]:
+    """Return the voices of a run: its members, each averaged over the folds."""
+    parts, facts = run.parts(), run.facts()
+    rows = len(np.load(run.folder / "out_of_fold.npy", mmap_mode="r", allow_pickle=False))
+    members = sorted({part.member for part in parts})
+    voices = []
+    for member in members:
+        own = [part for part in parts if part.member == member]
+        name = run.name if len(members) == 1 else f"{run.name}/{own[0].network}-{member}"
+        voices.append(Candidate(name, out_of_fold(own, rows), test_mean(own)))
+    if not voices:
+        raise BadInput(f"Run {run.name} has no finished network yet (status: {facts.get('status')}).")
+    return voices
+
+
+def blend(
+    runs: list[Run],
+    *,
+    weights: str = "equal",
+    logarithmic: bool = False,
+    data_dir: Path = DATA,
+    out: Path | None = None,
+    name: str | None = None,
+    command: str = "",
+    submissions: Path = SUBMISSIONS,
+) -> Run:
+    """Blend runs on the same data into a new run with its own record, and write its submission.
+
+    Args:
+        runs: finished runs; one alone is a blend of its members.
+        weights: "equal", "greedy" (found on the out-of-fold rows; its figure comes from nested folds), or numbers
+            separated by commas, one a voice.
+        logarithmic: average log-probabilities.
+        data_dir: where the training labels are.
+        out: where to copy the submission.
+        name: of the new run.
+        command: as it was typed, for the record.
+        submissions: the folder of all runs.
+
+    Raises:
+        BadInput: if the runs are of different data, or the weights are not one a voice.
+    """
+    started = time.perf_counter()
+    records = [run.facts() for run in runs]
+    _check_same_data(runs, records)
+    first, leaked = records[0], any(record["leaked"] for record in records)
+    source = dataset.load(first["source"], data_dir, limit=first["settings"].get("limit"), allow_leak=first["leaked"])
+    voices = [voice for run in runs for voice in candidates(run)]
+    scored = ~np.isnan([voice.out_of_fold[:, 0] for voice in voices]).any(axis=0)
+    if not scored.any():
+        raise BadInput("These runs have no out-of-fold row in common; blend runs with the same --folds.")
+    known, truth = [voice.out_of_fold[scored] for voice in voices], source.train.labels[scored]
+    shares = _shares(weights, voices, known, truth)
+    out_of_fold = np.full((len(source.train.labels), CLASSES), np.nan, np.float32)
+    if weights == "greedy":
+        out_of_fold[scored] = nested_blend(known, truth)
+    else:
+        out_of_fold[scored] = mean(known, shares, logarithmic=logarithmic)
+    test = mean([voice.test for voice in voices], shares, logarithmic=logarithmic)
+
+    run = Run(submissions / (name or f"blend-{datetime.datetime.now():%Y%m%d-%H%M%S}"))
+    if run.folder.exists():
+        raise BadInput(f"There is a run {run.name} already; give the blend another name: --run NAME")
+    run.parts_folder.mkdir(parents=True)
+    facts = {
+        "run": run.name,
+        "status": "finished",
+        "command": command,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "leaked": leaked,
+        "recipe": {"name": "blend"},
+        "settings": {key: first["settings"].get(key) for key in ("folds", "limit")} | {"members": len(voices)},
+        "identity": {"blend": [run.name for run in runs], "weights": weights, "data": first["identity"]["data"]},
+        "blend": {
+            "weights": {voice.name: round(float(share), 4) for voice, share in zip(voices, shares, strict=True)},
+            "mean": "logarithmic" if logarithmic else "arithmetic",
+            "out_of_fold_by": "nested folds" if weights == "greedy" else "the same weights on every row",
+            **_voices_facts(voices, known, truth),
+        },
+        "checks": [check for record in records for check in record.get("checks", []) if not check["passed"]],
+        **{key: first[key] for key in ("source", "data")},
+        **write_results(run.folder, source, out_of_fold, test, out or submissions / "submission.csv", leaked=leaked),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    run.write_facts(facts)
+    return run
+
+
+def _voices_facts(voices: list[Candidate], known: list[np.ndarray], truth: np.ndarray) -> dict:
+    """Say how each voice does alone, and in how many rows each two differ."""
+    accuracies = [metrics.accuracy(own, truth).facts() for own in known]
+    return {
+        "members": [{"name": voice.name, **own} for voice, own in zip(voices, accuracies, strict=True)],
+        "disagreement": disagreement([own.argmax(axis=1) for own in known]).tolist(),
+    }
+
+
+def _check_same_data(runs: list[Run], records: list[dict]) -> None:
+    for run, record in zip(runs, records, strict=True):
+        if record.get("status") != "finished":
+            raise BadInput(f"Run {run.name} is not finished; go on with it: python src/train.py --run {run.name} …")
+        if record["identity"]["data"] != records[0]["identity"]["data"]:
+            raise BadInput(f"Runs {runs[0].name} and {run.name} are of different data and cannot be blended.")
+
+
+def _shares(weights: str, voices: list[Candidate], known: list[np.ndarray], truth: np.ndarray) -> np.ndarray:
+    if weights == "equal":
+        return np.full(len(voices), 1 / len(voices))
+    if weights == "greedy":
+        return greedy_weights(known, truth)
+    try:
+        shares = np.array([float(word) for word in weights.split(",")])
+    except ValueError:
+        raise BadInput(f"--weights {weights!r}: expected equal, greedy, or numbers separated by commas.") from None
+    if len(shares) != len(voices):
+        names = ", ".join(voice.name for voice in voices)
+        raise BadInput(f"--weights {weights!r}: expected {len(voices)} numbers, one for each of {names}.")
+    return shares / shares.sum() if shares.sum() else shares
+
+
+def predict_again(runs: list[Run], data_dir: Path = DATA, out: Path | None = None) -> list[str]:
+    """Predict the test images with the saved models of finished runs, write the submission, and say how it compares.
+
+    Raises:
+        BadInput: if a run has no saved model, or one that Keras cannot load safely.
+    """
+    records = [run.facts() for run in runs]
+    _check_same_data(runs, records)
+    source = dataset.load(records[0]["source"], data_dir, allow_leak=records[0]["leaked"])
+    said = [
+        saved_probabilities(run, source.test.images, Tta(**record["recipe"].get("tta", {})))
+        for run, record in zip(runs, records, strict=True)
+    ]
+    stored = mean([np.load(run.folder / "test_probabilities.npy", allow_pickle=False) for run in runs])
+    answers = mean(said).argmax(axis=1)
+    leaked = any(record["leaked"] for record in records)
+    written = write_answers(runs[0].folder, answers, out or SUBMISSIONS / "submission.csv", leaked=leaked)
+    differing = int((answers != stored.argmax(axis=1)).sum())
+    return [
+        f"{len(answers):,} images predicted again with the saved models of {', '.join(run.name for run in runs)}.",
+        f"The answers differ from the runs' own in {differing} of {len(answers):,} rows.",
+        f"Written: {shown(ROOT / written['copy'])}",
+    ]
+
+
+def saved_probabilities(run: Run, images: np.ndarray, tta: Tta) -> np.ndarray:
+    """Return the mean probabilities float32 (t, 10) of images uint8 (t, 28, 28) by a run's saved models.
+
+    Raises:
+        BadInput: if the run has no saved model, or one that Keras cannot load safely.
+    """
+    models = sorted(run.folder.glob("fold-*.keras"))
+    if not models:
+        raise BadInput(f"{shown(run.folder)} has no saved model (fold-K.keras).")
+    prepare_process(cpu_count(), deterministic=False)
+    load_keras()
+    from digits.model.predict import load_network, predict_probabilities
+
+    return mean([predict_probabilities(load_network(path), images, tta) for path in models])
+
+
+SURE = 0.9
+"""The least probability at which a test image is taken for what it was called."""
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """For each fold, from 1: which test images join its training, int (p,), and as what digits, uint8 (p,)."""
+
+    run: str
+    threshold: float
+    by_fold: dict[int, tuple[np.ndarray, np.ndarray]]
+    test_rows: int
+
+    def facts(self) -> dict:
+        """Return what run.json says of them."""
+        shares = {str(fold): round(len(rows) / self.test_rows, 4) for fold, (rows, _) in self.by_fold.items()}
+        return {"run": self.run, "threshold": self.threshold, "share_of_test_images": shares}
+
+
+def from_run(run: Run, identity: dict, threshold: float = SURE) -> PseudoLabels:
+    """Take the confident predictions of a finished run.
+
+    Fold k gets only what the run's networks of fold k said, which never saw fold k's rows: so the out-of-fold accuracy
+    of the new run stays honest. That needs the same folds of the same data.
+
+    Args:
+        run: the earlier run.
+        identity: the new run's, whose data and folds must be the earlier one's.
+        threshold: the least probability that counts as sure.
+
+    Raises:
+        BadInput: if the runs' data or folds differ, or the earlier one is not finished or lacks a fold.
+    """
+    facts = run.facts()
+    parts = run.parts()
+    wanted = ("data", "fold_seed", "recipe.folds")
+    different = [key for key in wanted if facts["identity"].get(key) != identity[key]]
+    if facts.get("status") != "finished" or different:
+        reason = f"its {', '.join(different)} differ" if different else "it is not finished"
+        raise BadInput(
+            f"--pseudo-labels {run.name}: {reason}. Expected a finished run of the same folds of the same data, or a "
+            f"fold's own labels would leak into its training."
+        )
+    by_fold = {}
+    missing = set(range(1, identity["recipe.folds"] + 1)) - {part.fold for part in parts}
+    if missing:
+        raise BadInput(f"--pseudo-labels {run.name}: it has no network of fold {min(missing)} yet; go on with it.")
+    for fold in range(1, identity["recipe.folds"] + 1):
+        said = mean([part.test_probabilities for part in parts if part.fold == fold])
+        rows = np.flatnonzero(said.max(axis=1) >= threshold)
+        by_fold[fold] = rows, said[rows].argmax(axis=1).astype(np.uint8)
+    return PseudoLabels(run.name, threshold, by_fold, len(said))

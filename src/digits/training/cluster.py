@@ -10,12 +10,11 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from digits.errors import BadInput, KitError
+from digits.console import BadInput, KitError, say
 from digits.model.backend import backend_name, cpu_count
-from digits.runs.runs import Part
-from digits.terminal import say
-from digits.training.jobs import Arrays, Job, fit_fresh, fit_job
-from digits.training.processes import StoppedError
+from digits.runs.store import Part
+from digits.training.fold import Arrays, Job, fit_fresh, fit_job
+from digits.training.workers import StoppedError
 
 _TOPIC = "digits"
 _PATIENCE_SECONDS = 0.2

@@ -8,16 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from digits.console import BadInput, KitError, say
 from digits.data.dataset import Digits
-from digits.errors import BadInput, KitError
-from digits.npz import BrokenFileError
-from digits.paths import written_whole
-from digits.runs.runs import Part, Run, load_part, save_part
-from digits.terminal import say
+from digits.files import BrokenFileError, written_whole
+from digits.runs.store import Part, Run, load_part, save_part
 from digits.training import cluster
-from digits.training.jobs import Arrays, Job, fit_fresh, fit_mapped
-from digits.training.placement import Places
-from digits.training.processes import StoppedError
+from digits.training.fold import Arrays, Job, fit_fresh, fit_mapped
+from digits.training.workers import Places, StoppedError
 
 Fit = Callable[[Job], tuple[Part, bytes]]
 

@@ -1,4 +1,4 @@
-"""One training command, from the data to a checked submission and a run's folder that tells all about it."""
+"""One training command, from the data to a checked submission and the record of its run."""
 
 import contextlib
 import dataclasses
@@ -6,33 +6,64 @@ import datetime
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from digits.config import Settings, Tta
+from digits.console import KitError
 from digits.data import dataset
 from digits.data.competition import CLASSES
-from digits.data.folds import split_folds
-from digits.model.backend import (
-    cpu_count,
-    load_keras,
-    peak_memory_bytes,
-    prepare_process,
-)
-from digits.paths import DATA, SUBMISSIONS, written_whole
-from digits.recipes import Settings
-from digits.report.figures import draw_all
-from digits.report.report import build_report
-from digits.report.tracking import require_tensorboard, write_tensorboard
-from digits.runs import ensemble, pseudo, scoring
-from digits.runs.provenance import first_facts, identity_of
-from digits.runs.results import write_results
-from digits.runs.runs import Part, Run, find_run, open_run, resumable
-from digits.training import checks
+from digits.data.dataset import split_folds
+from digits.files import DATA, SUBMISSIONS, written_whole
+from digits.model.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process
+from digits.report.charts import draw_all
+from digits.report.html import build_report
+from digits.report.tensorboard import require_tensorboard, write_tensorboard
+from digits.runs import ensemble, metrics
+from digits.runs.metrics import Check
+from digits.runs.record import first_facts, identity_of, write_results
+from digits.runs.store import Part, Run, find_run, open_run, resumable
 from digits.training.crossval import cross_validate
-from digits.training.jobs import Job
-from digits.training.placement import Places, share_machine
+from digits.training.fold import Job
+from digits.training.workers import Places, run_fresh, share_machine
+
+ROWS_PREDICTED_AGAIN = 100
+
+
+def check_rows_in_order(
+    models: Sequence[Path], images: np.ndarray, probabilities: np.ndarray, tta: Tta, *, deterministic: bool = False
+) -> Check:
+    """Ask whether the saved models, in a fresh process, say of some test images what is written for their rows.
+
+    Args:
+        models: the .keras files whose mean was taken.
+        images: the test images uint8 (n, 28, 28).
+        probabilities: what was written of them, float32 (n, 10).
+        tta: the views whose mean was taken.
+        deterministic: whether to compute the same bits each time.
+    """
+    name = "the saved models say the same of each row"
+    rows = np.unique(np.linspace(0, len(images) - 1, ROWS_PREDICTED_AGAIN).astype(int))
+    try:
+        again = run_fresh(
+            predict_saved, list(models), images[rows], tta, threads=cpu_count(), deterministic=deterministic
+        )
+    except KitError as error:
+        return Check(name, False, f"it could not be asked: {error}")
+    worst = np.abs(again - probabilities[rows]).max(axis=1)
+    wrong = int((worst > 0.02).sum())  # bfloat16 on another number of threads moves them by some thousandths.
+    detail = f"{len(rows)} rows predicted again, {wrong} of them otherwise; {worst.max():.0e} off at most"
+    return Check(name, wrong == 0, detail)
+
+
+def predict_saved(models: Sequence[Path], images: np.ndarray, tta: Tta, say: Callable[[str], None]) -> np.ndarray:
+    """Return the mean probabilities float32 (n, 10) of saved models for images uint8 (n, 28, 28)."""
+    load_keras()
+    from digits.model.predict import load_network, predict_probabilities
+
+    return np.mean([predict_probabilities(load_network(model), images, tta) for model in models], axis=0)
 
 
 def train(
@@ -96,7 +127,9 @@ def train(
             "test_file": None if test_file is None else str(test_file.absolute()),
         }
         sure = (
-            pseudo.from_run(find_run(settings.pseudo_labels, submissions), identity) if settings.pseudo_labels else None
+            ensemble.from_run(find_run(settings.pseudo_labels, submissions), identity)
+            if settings.pseudo_labels
+            else None
         )
         facts["pseudo_labels"] = sure and sure.facts()
         places = _places(settings)
@@ -152,7 +185,7 @@ def _places(settings: Settings) -> Places:
 
 
 def _jobs(
-    run: Run, settings: Settings, labels: np.ndarray, precision: str, sure: pseudo.PseudoLabels | None, *, live: bool
+    run: Run, settings: Settings, labels: np.ndarray, precision: str, sure: ensemble.PseudoLabels | None, *, live: bool
 ) -> list[Job]:
     splits = split_folds(labels, settings.recipe.folds, settings.fold_seed)
     return [
@@ -186,13 +219,13 @@ def _results(
     rows = [_part_facts(part, labels) for part in parts]
     answers = test.argmax(axis=1)
     verdicts = [
-        checks.check_probabilities(test),
-        checks.check_not_constant(answers),
-        checks.check_class_shares(answers, np.bincount(labels, minlength=CLASSES)),
-        checks.check_confidence(known[~np.isnan(known[:, 0])], test),
-        checks.check_all_trained(len(parts), failures),
-        checks.check_learned({part.label: row["accuracy"] for part, row in zip(parts, rows, strict=True)}),
-        checks.check_rows_in_order(
+        metrics.check_probabilities(test),
+        metrics.check_not_constant(answers),
+        metrics.check_class_shares(answers, np.bincount(labels, minlength=CLASSES)),
+        metrics.check_confidence(known[~np.isnan(known[:, 0])], test),
+        metrics.check_all_trained(len(parts), failures),
+        metrics.check_learned({part.label: row["accuracy"] for part, row in zip(parts, rows, strict=True)}),
+        check_rows_in_order(
             [run.model_path(part.fold, part.member) for part in parts],
             source.test.images,
             test,
@@ -215,8 +248,8 @@ def _part_facts(part: Part, labels: np.ndarray) -> dict:
         "member": part.member,
         "network": part.network,
         "epochs": len(part.history),
-        **scoring.accuracy(part.validation_probabilities, truth).facts(),
-        "loss": scoring.log_loss(part.validation_probabilities, truth),
+        **metrics.accuracy(part.validation_probabilities, truth).facts(),
+        "loss": metrics.log_loss(part.validation_probabilities, truth),
         **({} if part.wrong_without_tta is None else {"wrong_without_tta": part.wrong_without_tta}),
         "seconds": round(part.seconds, 1),
     }
@@ -234,7 +267,7 @@ def export_h5(run: Run) -> Path:
     """Save the run's first network also as mnistModel2.h5, the form and name of the README that this kit grew from."""
     prepare_process(cpu_count(), deterministic=False)
     load_keras()
-    from digits.model.prediction import load_network
+    from digits.model.predict import load_network
 
     path = run.folder / "mnistModel2.h5"
     logging.getLogger("absl").setLevel(logging.ERROR)  # Keras advises to use .keras, which is there too.

@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from digits.data.submission import ROWS, read_submission
-from digits.errors import BadInput, KitError
-from digits.kaggle.kaggle_cli import Kaggle
-from digits.kaggle.kaggle_process import UnreachableError
-from digits.paths import ROOT, shown
+from digits.console import BadInput, KitError
+from digits.data.competition import ROWS, read_submission
+from digits.files import ROOT, shown
+from digits.kaggle.client import Kaggle, UnreachableError
 
 METADATA = "kernel-metadata.json"
 LOG_LINES = 15

@@ -6,6 +6,10 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
+from digits.console import KitError
+
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data"
 SUBMISSIONS = ROOT / "submissions"
@@ -60,3 +64,26 @@ def shown(path: Path) -> str:
     with contextlib.suppress(ValueError):
         return str(path.relative_to(Path.cwd()))
     return str(path)
+
+
+class BrokenFileError(KitError):
+    """The file is damaged, or not what it should be."""
+
+
+def write_npz(path: Path, values: dict) -> None:
+    """Write arrays, numbers and strings by their names."""
+    with written_whole(path) as temporary:
+        np.savez(temporary, **values)
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Read all that `write_npz` wrote; the zip's own checksums tell when a bit has changed.
+
+    Raises:
+        BrokenFileError: if the file is damaged or cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as values:
+            return {name: values[name] for name in values.files}
+    except Exception as error:  # A damaged zip makes Python and NumPy raise a dozen kinds.
+        raise BrokenFileError(f"{shown(path)} is damaged ({error}).") from None

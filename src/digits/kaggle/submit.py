@@ -1,4 +1,4 @@
-"""Send a file to Kaggle exactly once, wait for its score, and keep the ledger true to Kaggle's list."""
+"""Submit once: check, upload, wait for the score, record."""
 
 import sys
 import time
@@ -7,14 +7,114 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from digits.errors import BadInput, KaggleRefused, KitError
-from digits.kaggle.candidate import Candidate, examine
-from digits.kaggle.credentials import PAGE
-from digits.kaggle.kaggle_cli import Kaggle, Limits, Submission
-from digits.kaggle.kaggle_process import UnreachableError, persist
-from digits.kaggle.ledger import Entry, locked, read_ledger, record
-from digits.kaggle.standings import TAG_DIGITS, TIME, age_of, confirmed, figure, is_same, reconcile
-from digits.paths import shown
+import numpy as np
+
+from digits.console import BadInput, KaggleRefused, KitError
+from digits.data.competition import ROWS, content_hash, read_submission
+from digits.files import shown
+from digits.kaggle.client import PAGE, Kaggle, Limits, Submission, UnreachableError, persist
+from digits.kaggle.ledger import (
+    TAG_DIGITS,
+    TIME,
+    Entry,
+    Run,
+    age_of,
+    confirmed,
+    figure,
+    find_runs,
+    is_same,
+    locked,
+    read_ledger,
+    reconcile,
+    record,
+)
+
+TRAINING_COUNTS = (4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188)
+"""How often each digit is in the competition's train.csv."""
+LARGEST_SHIFT = 0.015
+"""Of a digit's share, between answers and training labels: six standard errors at 28,000 rows."""
+LARGEST_CHANGE = 0.1
+"""Share of rows that may differ from the last submission: two good models differ in about one of a hundred."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checked file: `notes` are for the user to read, `doubts` have to be accepted before it is sent."""
+
+    file: Path
+    sha256: str
+    run: Run | None
+    notes: list[str]
+    doubts: list[str]
+
+
+def examine(file: Path, submissions: Path, ledger: list[Entry]) -> Candidate:
+    """Check a file as Kaggle would, against its run, and for sense; no network.
+
+    Raises:
+        BadInput: where the file is broken, from another source than the competition's data, or leaked.
+    """
+    labels = read_submission(file, rows=None)
+    sha256 = content_hash(labels)
+    runs = find_runs(submissions, sha256)
+    for run in runs:
+        _refuse_unfit(file, run)
+    if len(labels) != ROWS:
+        read_submission(file)
+    run = runs[0] if runs else None
+    notes = [f"{shown(file)}: {len(labels):,} rows, {run}" if run else f"{shown(file)}: {len(labels):,} rows"]
+    doubts = _shifted_shares(labels, run)
+    if run is None:
+        notes.append(f"warning: no run below {shown(submissions)} made this file; nothing is known of its accuracy.")
+    else:
+        failed = [check for check in run.facts.get("checks", []) if not check.get("passed", True)]
+        doubts += [f"the run's check {check.get('name')!r} failed: {check.get('detail')}" for check in failed]
+    sent = [entry for entry in ledger if entry.status in ("pending", "complete")]
+    last = next((entry for entry in reversed(sent) if entry.sha256 not in ("", sha256)), None)
+    changed = None if last is None else _changed_rows(labels, last, submissions)
+    if changed is not None:
+        score = "" if last.public_score is None else f", public score {last.public_score:.5f}"
+        text = f"differs in {changed:,} of {ROWS:,} rows from the last submission (run {last.run}{score})"
+        (doubts if changed > LARGEST_CHANGE * ROWS else notes).append(text)
+    return Candidate(file, sha256, run, notes, doubts)
+
+
+def _refuse_unfit(file: Path, run: Run) -> None:
+    source = run.facts.get("source")
+    if source != "kaggle":
+        raise BadInput(
+            f"{shown(file)} was made by run {run.name} from the data source {source!r}; expected 'kaggle'.\n"
+            "Fetch the data (scripts/download.sh) and train on it: python src/train.py --source kaggle"
+        )
+    if run.facts.get("leaked"):
+        raise BadInput(
+            f"{shown(file)} was made by run {run.name}, whose training saw test images: it is never sent.\n"
+            "Train without the leak: python src/train.py --source kaggle"
+        )
+
+
+def _shifted_shares(labels: np.ndarray, run: Run | None) -> list[str]:
+    """Return a doubt for each digit whose share is far from its share in the training labels."""
+    counts = (run.facts.get("data", {}).get("class_counts") if run else None) or TRAINING_COUNTS
+    expected = np.asarray(counts, float) / sum(counts)
+    found = np.bincount(labels, minlength=10) / len(labels)
+    return [
+        f"{found[digit]:.1%} of the answers are {digit}, of the training labels {expected[digit]:.1%}"
+        for digit in np.flatnonzero(np.abs(found - expected) > LARGEST_SHIFT)
+    ]
+
+
+def _changed_rows(labels: np.ndarray, last: Entry, submissions: Path) -> int | None:
+    """Return in how many rows the file of an earlier submission differs, or None where it is gone."""
+    for run in find_runs(submissions, last.sha256):
+        try:
+            earlier = read_submission(run.folder / run.facts["submission"].get("file", "submission.csv"))
+        except BadInput:
+            continue
+        if content_hash(earlier) == last.sha256:
+            return int(np.count_nonzero(earlier != labels))
+    return None
+
 
 LATER = "Look later: python src/submit.py --status"
 

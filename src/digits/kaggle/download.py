@@ -5,12 +5,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from digits.console import BadInput, KaggleRefused, KitError
 from digits.data import archive
 from digits.data.competition import ARCHIVE, TEST, TRAIN
-from digits.errors import BadInput, KaggleRefused, KitError
-from digits.kaggle.credentials import PAGE, find_credentials
-from digits.kaggle.kaggle_cli import Kaggle
-from digits.paths import shown
+from digits.files import shown
+from digits.kaggle.client import PAGE, Kaggle, find_credentials
 
 ATTEMPTS = 2
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from digits.config import Recipe
+from digits.console import KitError
+from digits.console import say as say_here
 from digits.data.dataset import Digits
-from digits.errors import KitError
 from digits.model.backend import load_keras, peak_memory_bytes, spread_batches
-from digits.recipes import Recipe
-from digits.runs.runs import Part
-from digits.terminal import say as say_here
-from digits.training.processes import ProcessDiedError, run_fresh
+from digits.runs.store import Part
+from digits.training.workers import ProcessDiedError, run_fresh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,8 +126,8 @@ def fit_job(job: Job, arrays: Arrays, say: Callable[[str], None] = say_here) -> 
     load_keras(job.deterministic)
     if job.data_parallel:
         spread_batches(job.recipe.batch_size)
-    from digits.model.prediction import predict_probabilities
-    from digits.progress import Progress
+    from digits.console import Progress
+    from digits.model.predict import predict_probabilities
 
     started = time.perf_counter()
     recipe = job.recipe
@@ -164,7 +164,7 @@ def fit_job(job: Job, arrays: Arrays, say: Callable[[str], None] = say_here) -> 
 
 def _fit_or_go_on(job: Job, arrays: Arrays, say: Callable[[str], None]):
     """Return a Fit in the state of the job's checkpoint, or a new one where there is none that can be used."""
-    from digits.model.fitting import Fit
+    from digits.model.trainer import Fit
 
     images, labels = arrays.images[job.train_rows], arrays.labels[job.train_rows]
     if job.pseudo_labels is not None:

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.errors import BadInput, KitError, explain
-from digits.npz import BrokenFileError, read_npz, write_npz
-from digits.paths import SUBMISSIONS, remove_temporaries, shown, written_whole
+from digits.console import BadInput, KitError, explain
+from digits.files import SUBMISSIONS, BrokenFileError, read_npz, remove_temporaries, shown, write_npz, written_whole
 
 try:
     import fcntl

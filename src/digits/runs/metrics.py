@@ -1,12 +1,14 @@
-"""How accurate, and how sure of it: accuracy, its standard error, and a test between two sets of answers."""
+"""Accuracy, log-loss and tests of significance, and sanity checks of a finished run."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import optimize, special, stats
 
-from digits.data.submission import ROWS as TEST_ROWS
+from digits.data.competition import CLASSES
+from digits.data.competition import ROWS as TEST_ROWS
 
 
 @dataclass(frozen=True)
@@ -99,3 +101,63 @@ def mcnemar(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> Compar
     b, c = int((first_right & ~second_right).sum()), int((~first_right & second_right).sum())
     p_value = float(stats.binomtest(b, b + c).pvalue) if b + c else 1.0
     return Comparison(b, c, int((~first_right & ~second_right).sum()), len(labels), p_value)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question asked of a run, and the answer."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def check_probabilities(probabilities: np.ndarray) -> Check:
+    """Ask whether probabilities (n, 10) are numbers in 0-1 that sum to 1."""
+    worst = float(np.abs(probabilities.sum(axis=1) - 1).max())
+    good = bool(np.isfinite(probabilities).all() and (probabilities >= 0).all() and worst < 1e-3)
+    return Check("probabilities sum to 1", good, f"the sum is off by {worst:.1e} at most")
+
+
+def check_not_constant(answers: np.ndarray) -> Check:
+    """Ask whether all ten digits are among the answers (n,)."""
+    found = len(np.unique(answers))
+    return Check("every digit is predicted", found == CLASSES, f"{found} of {CLASSES} digits occur")
+
+
+def check_class_shares(answers: np.ndarray, training_counts: np.ndarray) -> Check:
+    """Ask whether the answers' class shares are those of the training labels, by Cramér's V of the two counts (10,)."""
+    counts = np.bincount(answers, minlength=CLASSES)
+    table = np.stack([counts, training_counts])
+    table = table[:, table.sum(axis=0) > 0]
+    strength = np.sqrt(stats.chi2_contingency(table).statistic / table.sum())
+    return Check(
+        "class shares like the training labels'", bool(strength < 0.1), f"Cramér's V {strength:.3f}, expected < 0.1"
+    )
+
+
+def check_confidence(out_of_fold: np.ndarray, test: np.ndarray) -> Check:
+    """Ask whether the networks are as sure of the test images as of those they did not see in training."""
+    known, new = (float(probabilities.max(axis=1).mean()) for probabilities in (out_of_fold, test))
+    return Check(
+        "as sure of the test images as out of fold",
+        abs(known - new) < 0.02,
+        f"{known:.4f} out of fold, {new:.4f} on test",
+    )
+
+
+def check_learned(fold_accuracies: dict[str, float]) -> Check:
+    """Ask whether each network learned: it is far above chance, and not far below its fellows."""
+    usual = float(np.median(list(fold_accuracies.values())))
+    lost = [name for name, value in fold_accuracies.items() if value < 0.5 or value < usual - 0.02]
+    return Check(
+        "every network learned", not lost, f"did not: {', '.join(lost)}" if lost else f"median accuracy {usual:.2%}"
+    )
+
+
+def check_all_trained(trained: int, failures: Mapping[str, str]) -> Check:
+    """Ask whether every network that the run should have came to its end."""
+    names = {reason: [name for name in failures if failures[name] == reason] for reason in failures.values()}
+    reasons = "; ".join(f"{', '.join(whose)}: {reason}" for reason, whose in names.items())
+    detail = f"{reasons}. The same command with --run and this run's name tries again" if failures else f"all {trained}"
+    return Check("every network was trained", not failures, detail)

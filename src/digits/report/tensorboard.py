@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from digits.console import BadInput
 from digits.data.dataset import Source
-from digits.errors import BadInput
-from digits.report import findings
-from digits.runs.runs import Run
+from digits.report import analysis
+from digits.runs.store import Run
 
 FOLDER = "tensorboard"
 MOST_MISTAKES = 60
@@ -41,7 +41,7 @@ def write_tensorboard(run: Run, source: Source | None = None) -> Path:
     require_tensorboard()
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-    evidence = findings.gather(run, source)
+    evidence = analysis.gather(run, source)
     folder = run.folder / FOLDER
     for old in folder.rglob("events.out.tfevents.*"):
         old.unlink()
@@ -123,9 +123,9 @@ def _flat(facts: dict) -> dict[str, float | str | bool]:
     return flat
 
 
-def _mistakes(evidence: findings.Evidence) -> list[tuple[str, np.ndarray]]:
+def _mistakes(evidence: analysis.Evidence) -> list[tuple[str, np.ndarray]]:
     """Return a title and the image uint8 (28, 28) of the most confident mistakes."""
-    wrong = findings.mistakes(evidence.probabilities, evidence.labels)[:MOST_MISTAKES]
+    wrong = analysis.mistakes(evidence.probabilities, evidence.labels)[:MOST_MISTAKES]
     said = evidence.probabilities[wrong].argmax(axis=1)
     rows = evidence.scored[wrong]
     titles = [

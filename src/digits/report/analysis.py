@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from digits.console import BadInput, KitError
 from digits.data import dataset
-from digits.data.competition import CLASSES
-from digits.data.submission import read_submission
-from digits.errors import BadInput, KitError
-from digits.paths import DATA
+from digits.data.competition import CLASSES, read_submission
+from digits.files import DATA
 from digits.runs import ensemble
-from digits.runs.runs import Part, Run
+from digits.runs.store import Part, Run
 
 CONFIDENCE_EDGES = (0.0, 0.5, 0.7, 0.9, 0.95, 0.98, 0.99, 1.0)
 

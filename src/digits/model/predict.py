@@ -5,12 +5,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from digits.errors import BadInput
-from digits.model.augment import warped_model
-from digits.model.networks import CLASSES, INPUT_SHAPE
-from digits.model.warps import affine_warps
-from digits.paths import shown
-from digits.recipes import Tta
+from digits.config import Tta
+from digits.console import BadInput
+from digits.files import shown
+from digits.model.augment import affine_warps
+from digits.model.networks import CLASSES, INPUT_SHAPE, warped_model
 
 PREDICT_BATCH = 512
 
