@@ -33,19 +33,19 @@ from digits.config import (
 )
 from digits.console import (
     BadInput,
-    front_door,
+    entry_point,
 )
 from digits.files import (
     DATA,
     ROOT,
-    written_whole,
+    atomic_write,
 )
 from digits.model.backend import (
     backend_name,
     resolve_precision,
 )
 from digits.training.workers import (
-    Places,
+    Slots,
     share_machine,
 )
 
@@ -194,7 +194,7 @@ def missing_fits(recipes: dict[str, Recipe], seeds: int, cells: dict, state: str
 
 
 def fit_missing(
-    recipes: dict[str, Recipe], seeds: int, cells: dict, common: dict, places: Places, keep: Callable[[], None]
+    recipes: dict[str, Recipe], seeds: int, cells: dict, common: dict, places: Slots, keep: Callable[[], None]
 ) -> None:
     """Fit what `cells` does not hold yet, each in a fresh process and as many at a time as there are `places`.
 
@@ -276,7 +276,7 @@ def render(rows: list[dict]) -> str:
     return tables.table(headers, lines)
 
 
-@front_door
+@entry_point
 def main(argv: Sequence[str] | None = None) -> None:
     """Fit what is missing, keep it, and show the effects."""
     flags = parse(argv)
@@ -296,7 +296,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def keep(rows: Sequence[dict] = ()) -> None:
         if flags.json:
-            with written_whole(flags.json) as temporary:
+            with atomic_write(flags.json) as temporary:
                 content = {"run": run, "recipe": base.name, "epochs": base.epochs, "rows": rows, "cells": kept["cells"]}
                 temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

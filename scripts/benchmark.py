@@ -22,7 +22,7 @@ from bench import parts, tables
 from bench.measuring import describe_run
 from digits.console import (
     BadInput,
-    front_door,
+    entry_point,
 )
 from digits.data.competition import (
     TEST,
@@ -30,7 +30,7 @@ from digits.data.competition import (
 )
 from digits.files import (
     DATA,
-    written_whole,
+    atomic_write,
 )
 
 SMALL = {
@@ -130,12 +130,12 @@ def measure(flags: argparse.Namespace, command: str, known: dict) -> dict:
             known = known | {part: parts.PARTS[part](plan) | {"data": data, "run": run}}
             known = {part: known[part] for part in parts.PARTS if part in known}
             if flags.json:
-                with written_whole(flags.json) as temporary:
+                with atomic_write(flags.json) as temporary:
                     temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     return known
 
 
-@front_door
+@entry_point
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, keep, show."""
     flags = parse(argv)

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src"
 KERNELS = ROOT / "kernels"
-FRONT_DOOR = "train"
+ENTRY_POINT = "train"
 METADATA = {
     "id": "INSERT_USER_NAME/digit-recognizer-kit",
     "title": "Digit Recognizer Kit",
@@ -155,7 +155,7 @@ def modules_in_order() -> list[Path]:
             visit(other, (*above, module))
         order.append(module)
 
-    for module in sorted(imports_of(SRC / f"{FRONT_DOOR}.py")):
+    for module in sorted(imports_of(SRC / f"{ENTRY_POINT}.py")):
         visit(module, ())
     return order
 
@@ -165,7 +165,7 @@ def files_in_order() -> list[Path]:
     modules = modules_in_order()
     packages = sorted({SRC / "digits", *(module.parent for module in modules)})
     templates = sorted((SRC / "digits" / "report").glob("*.jinja"))
-    return [*(package / "__init__.py" for package in packages), *modules, *templates, SRC / f"{FRONT_DOOR}.py"]
+    return [*(package / "__init__.py" for package in packages), *modules, *templates, SRC / f"{ENTRY_POINT}.py"]
 
 
 def purpose_of(file: Path) -> str:

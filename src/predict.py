@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from digits.console import front_door
+from digits.console import entry_point
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -29,7 +29,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@front_door
+@entry_point
 def main(argv: Sequence[str] | None = None) -> None:
     """Blend, or predict again, and say what came of it."""
     flags = parse(argv)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from digits.console import front_door
+from digits.console import entry_point
 from digits.files import ROOT, SUBMISSIONS
 
 
@@ -28,7 +28,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return flags
 
 
-@front_door
+@entry_point
 def main(argv: Sequence[str] | None = None) -> None:
     """Make the round trip."""
     flags = parse(argv)

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from digits.console import front_door
-from digits.files import SUBMISSIONS, shown
+from digits.console import entry_point
+from digits.files import SUBMISSIONS, display_path
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -25,7 +25,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@front_door
+@entry_point
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the page, and say where it is."""
     flags = parse(argv)
@@ -34,12 +34,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     run = find_run(flags.run, flags.submissions_dir)
     if flags.other is None:
-        print(shown(html.build_report(run, data_dir=flags.data_dir)))
+        print(display_path(html.build_report(run, data_dir=flags.data_dir)))
         return
     compared = html.compare(run, find_run(flags.other, flags.submissions_dir), flags.data_dir)
     print(compared.sentence)
     print(compared.answers)
-    print(shown(html.build_comparison(compared)))
+    print(display_path(html.build_comparison(compared)))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from digits.console import front_door
+from digits.console import entry_point
 from digits.files import SUBMISSIONS
 
 
@@ -46,7 +46,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return flags
 
 
-@front_door
+@entry_point
 def main(argv: Sequence[str] | None = None) -> None:
     """Submit, or show the ledger."""
     flags = parse(argv)
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if flags.status:
         print(ledger.table(ledger.refresh(folder, kaggle)))
         return
-    wishes = submit.Wishes(flags.message, flags.again, flags.yes, flags.dry_run, flags.wait)
+    wishes = submit.Options(flags.message, flags.again, flags.yes, flags.dry_run, flags.wait)
     submit.submit(flags.file or folder / "submission.csv", folder, kaggle, wishes)
 
 

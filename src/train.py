@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from digits.config import NETWORKS, RECIPES, Settings, Tta
-from digits.console import BadInput, front_door
+from digits.console import BadInput, entry_point
 
 WHAT = (
     *("recipe", "folds", "members", "epochs", "network", "seed", "precision", "no_tta"),
@@ -81,7 +81,7 @@ def settings_of(flags: argparse.Namespace) -> Settings:
     return Settings(recipe, **{name: getattr(flags, name) for name in named if getattr(flags, name) is not None})
 
 
-@front_door
+@entry_point
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, and say what came of it."""
     flags = parse(argv)

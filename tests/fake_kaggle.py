@@ -18,14 +18,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from digits.kaggle.client import Patience
+from digits.kaggle.client import RetryPolicy
 
 USER = "someone"
 KEY = "0123456789abcdefKEYKEYKEY"
 TOKEN = "KGAT_fedcba9876543210TOKENTOKEN"
 SIGNATURE = "Signature=SIGNEDSIGNEDSIGNED"
 
-FAST = Patience(
+FAST = RetryPolicy(
     call_seconds=20,
     submit_seconds=20,
     stall_seconds=20,

@@ -5,7 +5,7 @@ import numpy as np
 from digits.config import RECIPES, Settings
 from digits.data.competition import CLASSES
 from digits.runs import metrics
-from digits.runs.store import Part, save_part
+from digits.runs.store import FoldResult, save_fold_result
 from digits.training import pipeline
 
 
@@ -36,7 +36,7 @@ def cross_validate(run, jobs, train, test, *_):
             }
             for epoch in range(1, job.recipe.epochs + 1)
         ]
-        part = Part(
+        part = FoldResult(
             job.fold,
             job.member,
             job.network,
@@ -47,7 +47,7 @@ def cross_validate(run, jobs, train, test, *_):
             12.3,
             500_000_000,
         )
-        save_part(run.part_path(job.fold, job.member), part)
+        save_fold_result(run.result_path(job.fold, job.member), part)
         parts.append(part)
     return parts, {}
 

@@ -15,7 +15,7 @@ from bench.measuring import Thing, first_reached, paired_effect, spread
 from digits import config
 from digits.config import RECIPES, Tta
 from digits.console import BadInput, KitError
-from digits.training.workers import Places
+from digits.training.workers import Slots
 
 
 def in_this_process(thing, common):
@@ -344,7 +344,7 @@ def test_the_ablation_pairs_its_seeds_and_fits_nothing_twice(monkeypatch):
 
     monkeypatch.setattr(ablate, "run_thing", run)
     for _ in range(2):
-        ablate.fit_missing({"the recipe": base} | variants, 2, cells, {"state": ""}, Places(1, ({},)), lambda: None)
+        ablate.fit_missing({"the recipe": base} | variants, 2, cells, {"state": ""}, Slots(1, ({},)), lambda: None)
     assert fitted == [(name, seed) for seed in (0, 1) for name in ("the recipe", "no weight averaging")]
     recipe, unaveraged, no_tta = ablate.effects({"the recipe": base} | variants, 2, cells, "")
     assert unaveraged["log_loss"]["values"] == [1, 2]
@@ -365,7 +365,7 @@ def test_the_ablation_fits_as_many_at_a_time_as_there_are_places_and_each_has_on
     monkeypatch.setattr(ablate, "run_thing", run)
     base, cells = RECIPES["quick"], {}
     recipes_by_name = {"the recipe": base, "no weight averaging": base.changed(ema=0.0)}
-    places = Places(3, ({"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}))
+    places = Slots(3, ({"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}))
     ablate.fit_missing(recipes_by_name, 1, cells, {"state": ""}, places, lambda: None)
     assert sorted(used) == [(3, "0"), (3, "1")]
     assert len(cells) == 2
@@ -385,7 +385,7 @@ def test_a_fit_that_fails_ends_the_ablation_and_what_was_done_is_kept(monkeypatc
             3,
             cells,
             {"state": ""},
-            Places(1, ({},)),
+            Slots(1, ({},)),
             lambda: kept.append(len(cells)),
         )
     assert kept == [1]

@@ -9,26 +9,26 @@ import pytest
 
 from digits.config import RECIPES
 from digits.console import BadInput, KitError, TrainingFailedError
-from digits.data.dataset import Digits
-from digits.runs.store import Part, Run, load_part
+from digits.data.dataset import Split
+from digits.runs.store import FoldResult, Run, load_fold_result
 from digits.training import crossval
-from digits.training.fold import Job
-from digits.training.workers import Places, StoppedError
+from digits.training.fold import FoldTask
+from digits.training.workers import Slots, StoppedError
 from train_process import EXACT, FLAGS, finish, same_results, start, wait_for, workers
 
 LABELS = np.arange(60, dtype=np.uint8) % 10
-DIGITS = Digits(np.zeros((60, 28, 28), np.uint8), LABELS, np.arange(60))
+DIGITS = Split(np.zeros((60, 28, 28), np.uint8), LABELS, np.arange(60))
 
 
 def a_part(job):
     said = np.eye(10, dtype=np.float32)[LABELS]
-    return Part(job.fold, job.member, "compact", job.validation_rows, said[job.validation_rows], said, [], 1.0, 1)
+    return FoldResult(job.fold, job.member, "compact", job.validation_rows, said[job.validation_rows], said, [], 1.0, 1)
 
 
 def some_jobs(run, folds=3):
     rows = np.arange(60)
     return [
-        Job(RECIPES["quick"], fold, 1, folds, 0, "float32", rows, rows[fold::folds], run.checkpoint_path(fold, 1))
+        FoldTask(RECIPES["quick"], fold, 1, folds, 0, "float32", rows, rows[fold::folds], run.checkpoint_path(fold, 1))
         for fold in range(1, folds + 1)
     ]
 
@@ -36,7 +36,7 @@ def some_jobs(run, folds=3):
 @pytest.fixture
 def run(tmp_path):
     run = Run(tmp_path / "run")
-    run.parts_folder.mkdir(parents=True)
+    run.results_folder.mkdir(parents=True)
     return run
 
 
@@ -56,7 +56,7 @@ def fits(monkeypatch):
 
 
 def validated(run, processes=2):
-    return crossval.cross_validate(run, some_jobs(run), DIGITS, DIGITS, Places(1, ({},) * processes))
+    return crossval.cross_validate(run, some_jobs(run), DIGITS, DIGITS, Slots(1, ({},) * processes))
 
 
 def test_parts_come_in_order_and_are_on_disk_with_their_models(run, fits):
@@ -64,7 +64,7 @@ def test_parts_come_in_order_and_are_on_disk_with_their_models(run, fits):
     assert ([part.fold for part in parts], failures) == ([1, 2, 3], {})
     assert [part.fold for part in run.parts()] == [1, 2, 3]
     assert all(run.model_path(fold, 1).read_bytes() == b"model" for fold in (1, 2, 3))
-    assert {path.name for path in run.parts_folder.iterdir()} == {"fold-1.npz", "fold-2.npz", "fold-3.npz"}
+    assert {path.name for path in run.results_folder.iterdir()} == {"fold-1.npz", "fold-2.npz", "fold-3.npz"}
 
 
 def test_each_network_finds_the_variables_of_its_place(run, fits, monkeypatch):
@@ -75,14 +75,14 @@ def test_each_network_finds_the_variables_of_its_place(run, fits, monkeypatch):
         return a_part(job), b"model"
 
     monkeypatch.setattr(crossval, "fit_fresh", fit_fresh)
-    crossval.cross_validate(run, some_jobs(run), DIGITS, DIGITS, Places(3, ({"GPU": "7"},)))
+    crossval.cross_validate(run, some_jobs(run), DIGITS, DIGITS, Slots(3, ({"GPU": "7"},)))
     assert found == [(3, {"GPU": "7"})] * 3
 
 
 def test_what_is_finished_is_not_trained_again(run, fits, capsys):
     validated(run)
     fits[1].clear()
-    run.part_path(2, 1).unlink()
+    run.result_path(2, 1).unlink()
     assert len(validated(run)[0]) == 3
     assert fits[1] == [2]
     assert "fold 1/3: done before" in capsys.readouterr().out
@@ -91,11 +91,11 @@ def test_what_is_finished_is_not_trained_again(run, fits, capsys):
 def test_a_damaged_part_is_said_and_trained_again(run, fits, capsys):
     validated(run)
     fits[1].clear()
-    path = run.part_path(3, 1)
+    path = run.result_path(3, 1)
     path.write_bytes(path.read_bytes()[:-50])
     assert len(validated(run)[0]) == 3
     assert fits[1] == [3]
-    assert load_part(path).fold == 3
+    assert load_fold_result(path).fold == 3
     assert "fold-3.npz is damaged" in capsys.readouterr().out
 
 
@@ -128,7 +128,7 @@ def test_what_is_not_done_when_the_time_is_up_is_left_and_the_rest_kept(run, mon
 
     monkeypatch.setattr(crossval, "fit_fresh", fit_fresh)
     monkeypatch.setattr(crossval.time, "monotonic", lambda: clock[0])
-    jobs, places = some_jobs(run), Places(1, ({},))
+    jobs, places = some_jobs(run), Slots(1, ({},))
     parts, failures = crossval.cross_validate(run, jobs, DIGITS, DIGITS, places, deadline=60.0)
     assert ([part.fold for part in parts], asked) == ([1], [1, 2])
     assert failures == dict.fromkeys(["fold 2/3", "fold 3/3"], "it was not done when the time was up")
@@ -142,14 +142,14 @@ def test_bad_input_stops_all_at_once(run, fits):
 
 
 def test_a_full_disk_while_a_part_is_written_keeps_the_parts_before_it(run, fits, monkeypatch):
-    save_part = crossval.save_part
+    save_fold_result = crossval.save_fold_result
 
     def save(path, part):
         if part.fold == 2:
             raise OSError(28, "No space left on device", str(path))
-        save_part(path, part)
+        save_fold_result(path, part)
 
-    monkeypatch.setattr(crossval, "save_part", save)
+    monkeypatch.setattr(crossval, "save_fold_result", save)
     with pytest.raises(OSError, match="No space left"):
         validated(run, processes=1)
     assert [part.fold for part in run.parts()] == [1]
@@ -161,7 +161,7 @@ def test_a_killed_run_goes_on_by_its_name_and_comes_to_the_same_bytes(whole_run,
     process = start(tmp_path, *EXACT, "--jobs", "2", "--run", "again")
 
     def file_of(fold):
-        return next((path for path in (run.part_path(fold, 1), run.checkpoint_path(fold, 1)) if path.exists()), None)
+        return next((path for path in (run.result_path(fold, 1), run.checkpoint_path(fold, 1)) if path.exists()), None)
 
     wait_for(lambda: file_of(1) and file_of(2), process)
     children = workers(process)
@@ -184,7 +184,7 @@ def test_a_killed_run_goes_on_by_its_name_and_comes_to_the_same_bytes(whole_run,
 def test_a_run_repeated_from_its_record_whose_worker_is_killed_comes_to_the_same_bytes(whole_run, tmp_path):
     run = Run(tmp_path / "hurt")
     process = start(tmp_path, "--from-run", str(whole_run / "run.json"), "--jobs", "2", "--run", "hurt")
-    wait_for(lambda: run.checkpoint_path(1, 1).exists() or run.part_path(1, 1).exists(), process)
+    wait_for(lambda: run.checkpoint_path(1, 1).exists() or run.result_path(1, 1).exists(), process)
     workers(process)[0].kill()
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err

@@ -3,12 +3,12 @@ import pytest
 
 from digits.console import BadInput
 from digits.runs import ensemble
-from digits.runs.store import Part
+from digits.runs.store import FoldResult
 
 
 def made_part(fold, rows, probabilities, member=1):
     test = np.full((3, 10), 0.1, np.float32)
-    return Part(fold, member, "compact", np.array(rows), np.array(probabilities, np.float32), test, [], 0.0, 0)
+    return FoldResult(fold, member, "compact", np.array(rows), np.array(probabilities, np.float32), test, [], 0.0, 0)
 
 
 def sure(*digits):
@@ -57,7 +57,9 @@ def test_averaging_is_worth_what_the_average_thinks_of_the_rows_in_which_a_fold_
     sides = np.zeros((2, 2, 10), np.float32)
     sides[0, 0, [1, 2]], sides[1, 0, [1, 2]] = (0.8, 0.2), (0.4, 0.6)  # together 1: 0.6, 2: 0.4
     sides[:, 1, 7] = 1  # both say 7
-    parts = [Part(fold, 1, "compact", np.array([fold]), sides[fold][:1], sides[fold], [], 0.0, 0) for fold in (0, 1)]
+    parts = [
+        FoldResult(fold, 1, "compact", np.array([fold]), sides[fold][:1], sides[fold], [], 0.0, 0) for fold in (0, 1)
+    ]
     assert ensemble.averaging_gain(parts) == pytest.approx((0.6 - 0.4) / 4)
     assert ensemble.averaging_gain(parts[:1]) == 0
 

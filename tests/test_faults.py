@@ -20,7 +20,7 @@ from digits.config import RECIPES, Settings
 from digits.console import KitError, TrainingFailedError
 from digits.files import ROOT
 from digits.runs import metrics
-from digits.runs.store import Part
+from digits.runs.store import FoldResult
 from digits.training import crossval, pipeline
 from digits.training.fold import Arrays
 from train_process import EXACT, FLAGS, finish, start, wait_for, workers
@@ -31,8 +31,8 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src")}
 def door(body: str, **how) -> subprocess.Popen:
     """Start a front door whose main does `body`."""
     code = (
-        "import os, sys, time\nfrom digits.errors import front_door\n"
-        f"@front_door\ndef main(argv):\n{textwrap.indent(textwrap.dedent(body), '    ')}\n"
+        "import os, sys, time\nfrom digits.console import entry_point\n"
+        f"@entry_point\ndef main(argv):\n{textwrap.indent(textwrap.dedent(body), '    ')}\n"
         "sys.exit(main([]))"
     )
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": ENVIRONMENT} | how
@@ -203,7 +203,7 @@ def fake_fits(monkeypatch):
         said = np.full((len(labels), 10), 0.001, np.float32) + 0.99 * np.eye(10, dtype=np.float32)[answers]
         test = said[np.arange(len(arrays.test_images)) % len(said)]
         history = [{"epoch": 1, "loss": 0.1, "accuracy": 0.9, "learning_rate": 0.1, "seconds": 1.0}]
-        return Part(job.fold, job.member, job.network, job.validation_rows, said, test, history, 1.0, 1), b"model"
+        return FoldResult(job.fold, job.member, job.network, job.validation_rows, said, test, history, 1.0, 1), b"model"
 
     monkeypatch.setattr(crossval, "fit_fresh", fit_fresh)
     monkeypatch.setattr(metrics, "run_fresh", lambda *_, **__: (_ for _ in ()).throw(KitError("there is no model")))

@@ -8,7 +8,7 @@ from PIL import Image
 from digits.config import Augmentation
 from digits.data import dataset
 from digits.kaggle.ledger import Entry
-from digits.model.augment import data_uri, warped
+from digits.model.augment import apply_transforms, data_uri
 from digits.report import charts
 from digits.report.analysis import Bin, calibration
 from made_run import make_run
@@ -64,14 +64,14 @@ def test_a_gallery_tells_how_many_mistakes_it_leaves_out(sample):
 
 def test_scipy_warps_digits_as_the_training_layer_does(sample):
     pytest.importorskip("keras")
-    from digits.model.augment import draw_warps, ink_margins
-    from digits.model.networks import Warp
+    from digits.model.augment import draw_transforms, ink_margins
+    from digits.model.networks import AffineTransform
 
     images = sample.train.images[:200]
     wide = Augmentation(rotation_degrees=25, shift_pixels=4.5, zoom=0.3, shear_degrees=15)
-    warps = draw_warps(np.random.default_rng(1), ink_margins(images), wide)
-    trained_on = np.asarray(Warp()(images[..., None], warps))[..., 0]
-    assert np.abs(warped(images, warps).astype(float) - trained_on).max() <= 0.51
+    warps = draw_transforms(np.random.default_rng(1), ink_margins(images), wide)
+    trained_on = np.asarray(AffineTransform()(images[..., None], warps))[..., 0]
+    assert np.abs(apply_transforms(images, warps).astype(float) - trained_on).max() <= 0.51
 
 
 def test_the_augmentation_shown_is_the_recipe_s_and_a_stranger_s_setting_does_no_harm():

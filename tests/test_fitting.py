@@ -22,11 +22,11 @@ from digits.model import (
     trainer,
 )
 from digits.model.augment import (
-    draw_warps,
+    draw_transforms,
+    identity_transforms,
     ink_margins,
-    still,
 )
-from digits.model.networks import Warp
+from digits.model.networks import AffineTransform
 
 
 def tiny():
@@ -63,7 +63,7 @@ def made_digits(count, seed=0):
 
 
 def fitted(recipe=TINY, epochs=4, seed=(0, 1, 1)):
-    fit = trainer.Fit(recipe, recipe.networks[0], *made_digits(320), seed)
+    fit = trainer.Trainer(recipe, recipe.networks[0], *made_digits(320), seed)
     while fit.epochs_done < epochs:
         fit.history.append(fit.run_epoch())
     return fit
@@ -75,7 +75,7 @@ def whole():
 
 
 def test_an_epoch_reports_each_of_its_images_once_and_takes_one_step_a_batch():
-    fit = trainer.Fit(TINY, "tiny", *made_digits(350), (0, 1, 1))
+    fit = trainer.Trainer(TINY, "tiny", *made_digits(350), (0, 1, 1))
     reported = []
     fit.run_epoch(reported.append)
     assert sum(reported) == fit.images_an_epoch == 320
@@ -102,7 +102,7 @@ def test_the_same_seed_gives_the_same_network_and_another_seed_another(whole):
 def test_a_fit_taken_up_again_ends_where_an_uninterrupted_one_does(whole, tmp_path):
     cut_off = fitted(epochs=3)
     cut_off.save(tmp_path / "state.npz")
-    again = trainer.Fit(TINY, "tiny", *made_digits(320), (0, 1, 1))
+    again = trainer.Trainer(TINY, "tiny", *made_digits(320), (0, 1, 1))
     again.load(tmp_path / "state.npz")
     again.history.append(again.run_epoch())
     assert [epoch.epoch for epoch in again.history] == [1, 2, 3, 4]
@@ -127,11 +127,11 @@ def test_averaged_weights_differ_from_the_last_ones_and_answer_well():
 
 
 def test_clean_epochs_see_the_images_as_they_are():
-    fit = trainer.Fit(TINY.changed(clean_epochs=1), "tiny", *made_digits(64), (0,))
+    fit = trainer.Trainer(TINY.changed(clean_epochs=1), "tiny", *made_digits(64), (0,))
     order = np.arange(64)
-    assert not np.array_equal(fit._draw_warps(np.random.default_rng(0), order), still(64))
+    assert not np.array_equal(fit._draw_warps(np.random.default_rng(0), order), identity_transforms(64))
     fit.epochs_done = 3
-    assert np.array_equal(fit._draw_warps(np.random.default_rng(0), order), still(64))
+    assert np.array_equal(fit._draw_warps(np.random.default_rng(0), order), identity_transforms(64))
 
 
 def test_tta_averages_its_views():
@@ -139,7 +139,7 @@ def test_tta_averages_its_views():
     images, _ = made_digits(7)
     tta = predict.predict_probabilities(network, images, Tta(shift_pixels=1))
     alone = predict.predict_probabilities(network, images)
-    assert len(predict.tta_warps(Tta(shift_pixels=1, rotation_degrees=8))) == 7
+    assert len(predict.tta_transforms(Tta(shift_pixels=1, rotation_degrees=8))) == 7
     assert tta.sum(axis=1) == pytest.approx(1, abs=1e-5)
     assert not np.allclose(tta, alone, atol=1e-4)
     half = predict.predict_probabilities(network, images, Tta(shift_pixels=1, weight=0.5))
@@ -204,14 +204,14 @@ import json, sys
 from digits.model.backend import load_keras
 load_keras()
 import test_fitting as own, numpy as np
-from digits.model import prediction
-from digits.model.augment import Warp
-from digits.model.warps import draw_warps, ink_margins
+from digits.model import predict
+from digits.model.augment import AffineTransform
+from digits.model.augment import draw_transforms, ink_margins
 images, labels = own.made_digits(320)
-warps = draw_warps(np.random.default_rng(3), ink_margins(images[:4]), own.TINY.augmentation)
-warped = np.asarray(Warp()(images[:4, ..., None], warps))
+warps = draw_transforms(np.random.default_rng(3), ink_margins(images[:4]), own.TINY.augmentation)
+warped = np.asarray(AffineTransform()(images[:4, ..., None], warps))
 fit = own.fitted()
-said = prediction.predict_probabilities(fit.finish(), own.made_digits(100, seed=1)[0])
+said = predict.predict_probabilities(fit.finish(), own.made_digits(100, seed=1)[0])
 right = float((said.argmax(axis=1) == own.made_digits(100, seed=1)[1]).mean())
 json.dump({"warped": warped.tolist(), "right": right}, sys.stdout)
 """
@@ -228,8 +228,8 @@ def test_another_backend_warps_the_same_pixels_and_learns_as_well(backend):
     assert run.returncode == 0, run.stderr[-2000:]
     said = json.loads(run.stdout)
     images, _ = made_digits(320)
-    warps = draw_warps(np.random.default_rng(3), ink_margins(images[:4]), TINY.augmentation)
-    own = np.asarray(Warp()(images[:4, ..., np.newaxis], warps))
+    warps = draw_transforms(np.random.default_rng(3), ink_margins(images[:4]), TINY.augmentation)
+    own = np.asarray(AffineTransform()(images[:4, ..., np.newaxis], warps))
     assert np.allclose(own, np.array(said["warped"]), atol=0.05)
     assert said["right"] > 0.9
 

@@ -10,7 +10,7 @@ import pytest
 
 from digits.console import KaggleRefused, KitError
 from digits.kaggle.child import without_secrets
-from digits.kaggle.client import Kaggle, Patience, UnreachableError, _seconds, client_environment, find_credentials
+from digits.kaggle.client import Kaggle, RetryPolicy, UnreachableError, _seconds, client_environment, find_credentials
 from fake_kaggle import FAST, KEY, TOKEN, USER, leaks
 
 
@@ -77,7 +77,7 @@ def test_a_server_that_never_answers_is_left(server):
     server.fault("ListSubmissions", times=2, stall=60)
     started = time.monotonic()
     with pytest.raises(UnreachableError, match="No answer from Kaggle in 1 s"):
-        Kaggle(Patience(call_seconds=1, attempts=1)).submissions()
+        Kaggle(RetryPolicy(call_seconds=1, attempts=1)).submissions()
     assert time.monotonic() - started < 5
 
 

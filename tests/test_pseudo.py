@@ -5,7 +5,7 @@ import pytest
 
 from digits.console import BadInput
 from digits.runs import ensemble
-from digits.runs.store import Part, Run, save_part
+from digits.runs.store import FoldResult, Run, save_fold_result
 
 IDENTITY = {"data": "abc", "fold_seed": 0, "recipe.folds": 2}
 
@@ -22,12 +22,12 @@ def said(*pairs):
 @pytest.fixture
 def earlier(tmp_path):
     run = Run(tmp_path / "earlier")
-    run.parts_folder.mkdir(parents=True)
-    run.write_facts({"identity": IDENTITY, "status": "finished"})
+    run.results_folder.mkdir(parents=True)
+    run.write_record({"identity": IDENTITY, "status": "finished"})
     by_fold = {1: said((3, 0.99), (4, 0.5), (5, 0.95)), 2: said((3, 0.99), (4, 0.97), (6, 0.95))}
     for fold, test in by_fold.items():
-        part = Part(fold, 1, "compact", np.array([fold - 1]), said((1, 0.9)), test, [], 0.0, 0)
-        save_part(run.part_path(fold, 1), part)
+        part = FoldResult(fold, 1, "compact", np.array([fold - 1]), said((1, 0.9)), test, [], 0.0, 0)
+        save_fold_result(run.result_path(fold, 1), part)
     return run
 
 
@@ -50,12 +50,12 @@ def test_a_run_of_other_folds_or_data_is_refused_because_labels_would_leak(earli
 
 def test_a_run_that_is_not_finished_is_refused(earlier):
     facts = json.loads((earlier.folder / "run.json").read_text()) | {"status": "running"}
-    earlier.write_facts(facts)
+    earlier.write_record(facts)
     with pytest.raises(BadInput, match="not finished"):
         ensemble.from_run(earlier, IDENTITY)
 
 
 def test_a_run_that_lacks_a_fold_is_refused(earlier):
-    earlier.part_path(2, 1).unlink()
+    earlier.result_path(2, 1).unlink()
     with pytest.raises(BadInput, match="has no network of fold 2 yet"):
         ensemble.from_run(earlier, IDENTITY)

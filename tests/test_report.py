@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import report as front_door
+import report as entry_point
 from digits.console import BadInput, KitError
 from digits.data import dataset
 from digits.kaggle.ledger import Entry, record
@@ -53,7 +53,7 @@ def page_of(run, **options):
 
 
 def change(one, **facts):
-    one.write_facts(one.facts() | facts)
+    one.write_record(one.facts() | facts)
 
 
 # The page.
@@ -166,9 +166,9 @@ def test_a_blend_which_has_no_networks_of_its_own_has_a_page(run, data):
     voices = [{"name": name, "accuracy": 0.96, "standard_error": 0.01, "wrong": 24, "rows": 600} for name in "ab"]
     facts = {key: value for key, value in run.facts().items() if key not in ("folds", "versions", "machine", "git")}
     facts |= {"recipe": {"name": "blend"}, "blend": {"members": voices, "disagreement": [[0, 31], [31, 0]]}}
-    shutil.rmtree(run.parts_folder)
-    run.parts_folder.mkdir()
-    run.write_facts(facts)
+    shutil.rmtree(run.results_folder)
+    run.results_folder.mkdir()
+    run.write_record(facts)
     page = page_of(run, source=data)
     assert "2. b" in page
     assert "31" in page
@@ -288,14 +288,14 @@ def test_runs_that_share_nothing_cannot_be_compared(run, data):
 
 
 def test_the_front_door_writes_and_names_the_page(run, data, capsys):
-    assert front_door.main(["one", "--submissions-dir", str(run.folder.parent)]) == 0
+    assert entry_point.main(["one", "--submissions-dir", str(run.folder.parent)]) == 0
     assert capsys.readouterr().out.strip().endswith("one/report.html")
-    assert front_door.main(["one", "two", "--submissions-dir", str(run.folder.parent)]) == 0
+    assert entry_point.main(["one", "two", "--submissions-dir", str(run.folder.parent)]) == 0
     assert "against-two.html" in capsys.readouterr().out
 
 
 def test_a_run_that_is_not_there_is_bad_input(tmp_path, capsys):
-    assert front_door.main(["no-such-run", "--submissions-dir", str(tmp_path)]) == 2
+    assert entry_point.main(["no-such-run", "--submissions-dir", str(tmp_path)]) == 2
     assert "no-such-run" in capsys.readouterr().err
 
 

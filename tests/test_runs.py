@@ -15,9 +15,9 @@ import pytest
 import made_run
 from digits.config import RECIPES, Augmentation, Settings, Tta
 from digits.console import BadInput, KitError
-from digits.files import ROOT, SUBMISSIONS, BrokenFileError, read_npz, remove_temporaries, write_npz, written_whole
+from digits.files import ROOT, SUBMISSIONS, BrokenFileError, atomic_write, read_npz, remove_temporaries, write_npz
 from digits.runs import record, store
-from digits.runs.store import Part, Run, load_part, open_run, resumable, save_part
+from digits.runs.store import FoldResult, Run, load_fold_result, open_run, resumable, save_fold_result
 from made_run import make_run
 
 IDENTITY = {"recipe": "quick", "seed": 0, "data": "abc", "code": "def"}
@@ -26,14 +26,14 @@ IDENTITY = {"recipe": "quick", "seed": 0, "data": "abc", "code": "def"}
 def opened(submissions, name=None, identity=IDENTITY, **facts):
     run, again = open_run(identity, name, submissions)
     if not again:
-        run.write_facts({"identity": identity, "status": "running", **facts})
+        run.write_record({"identity": identity, "status": "running", **facts})
     return run, again
 
 
 def a_part(fold=1, member=1):
     random = np.random.default_rng(fold)
     say = random.random((5, 10), np.float32)
-    return Part(fold, member, "compact", np.arange(5), say, say[:3], [{"epoch": 1, "loss": 0.5}], 1.5, 1000)
+    return FoldResult(fold, member, "compact", np.arange(5), say, say[:3], [{"epoch": 1, "loss": 0.5}], 1.5, 1000)
 
 
 def same(one, other):
@@ -41,35 +41,35 @@ def same(one, other):
 
 
 def test_a_part_comes_back_as_it_was_written(tmp_path):
-    save_part(tmp_path / "fold-1.npz", a_part())
-    assert same(load_part(tmp_path / "fold-1.npz"), a_part())
+    save_fold_result(tmp_path / "fold-1.npz", a_part())
+    assert same(load_fold_result(tmp_path / "fold-1.npz"), a_part())
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
 def test_a_part_that_was_cut_off_is_refused(tmp_path, share):
     path = tmp_path / "fold-1.npz"
-    save_part(path, a_part())
+    save_fold_result(path, a_part())
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(BrokenFileError, match=r"fold-1\.npz is damaged"):
-        load_part(path)
+        load_fold_result(path)
 
 
 def test_a_part_with_any_bit_changed_is_refused_or_read_as_it_was(tmp_path):
     path = tmp_path / "fold-1.npz"
-    save_part(path, a_part())
+    save_fold_result(path, a_part())
     whole, random = path.read_bytes(), np.random.default_rng(0)
     for _ in range(300):
         broken = bytearray(whole)
         broken[random.integers(len(whole))] ^= 1 << random.integers(8)
         path.write_bytes(broken)
         with contextlib.suppress(BrokenFileError):
-            assert same(load_part(path), a_part())  # The bit was in a date or another word that no array needs.
+            assert same(load_fold_result(path), a_part())  # The bit was in a date or another word that no array needs.
 
 
 def test_an_npz_of_something_else_is_no_part(tmp_path):
     write_npz(tmp_path / "fold-1.npz", {"weights": np.zeros(3)})
     with pytest.raises(BrokenFileError, match="is not a part of a run"):
-        load_part(tmp_path / "fold-1.npz")
+        load_fold_result(tmp_path / "fold-1.npz")
 
 
 def test_an_npz_with_pickled_objects_is_never_unpickled(tmp_path):
@@ -85,7 +85,7 @@ def test_the_same_command_takes_up_its_unfinished_run_and_no_other(tmp_path):
     other, again = opened(tmp_path, identity=IDENTITY | {"seed": 1})
     assert not again
     assert other.folder != first.folder
-    first.write_facts({"identity": IDENTITY, "status": "finished"})
+    first.write_record({"identity": IDENTITY, "status": "finished"})
     assert opened(tmp_path)[0].folder != first.folder
 
 
@@ -166,7 +166,7 @@ def test_a_process_that_was_killed_holds_no_run(tmp_path):
 
 def test_half_written_files_of_a_killed_process_are_cleared_away(tmp_path):
     run, _ = opened(tmp_path, "mine")
-    half = run.parts_folder / ".fold-1.npz.12ab34cd.tmp.npz"
+    half = run.results_folder / ".fold-1.npz.12ab34cd.tmp.npz"
     half.write_bytes(b"half")
     with run.locked():
         assert not half.exists()
@@ -176,22 +176,23 @@ def test_half_written_files_of_a_killed_process_are_cleared_away(tmp_path):
 def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(UnicodeEncodeError), written_whole(path) as temporary:
+    with pytest.raises(UnicodeEncodeError), atomic_write(path) as temporary:
         temporary.write_text("half of the ü", encoding="ascii")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("new")
     remove_temporaries(tmp_path)
     assert path.read_text() == "new"
 
 
 WRITES = {
-    "parts/fold-1.checkpoint.npz": "npz.write_npz(path, {'weights': np.zeros(100_000)})",
-    "parts/fold-1.npz": "runs.save_part(path, runs.Part(1, 1, 'x', np.arange(9), np.zeros((9000, 10)), [], [], 0., 0))",
-    "run.json": "runs.Run(path.parent).write_facts({'identity': 'x' * 100_000})",
-    "submission.csv": "submission.write_submission(path, np.arange(1, 28_001), np.zeros(28_000, int))",
-    "parts/arrays/images.npy": "jobs.Arrays(np.zeros((999, 28, 28)), np.zeros(1), np.zeros(1)).save(path.parent)",
+    "parts/fold-1.checkpoint.npz": "files.write_npz(path, {'weights': np.zeros(100_000)})",
+    "parts/fold-1.npz": "store.save_fold_result(path, store.FoldResult(1, 1, 'x', np.arange(9), np.zeros((9000, "
+    "10)), [], [], 0., 0))",
+    "run.json": "store.Run(path.parent).write_record({'identity': 'x' * 100_000})",
+    "submission.csv": "competition.write_submission(path, np.arange(1, 28_001), np.zeros(28_000, int))",
+    "parts/arrays/images.npy": "fold.Arrays(np.zeros((999, 28, 28)), np.zeros(1), np.zeros(1)).save(path.parent)",
 }
 
 
@@ -205,14 +206,14 @@ def test_a_full_disk_is_said_with_the_file_and_leaves_the_old_file_whole(tmp_pat
         import resource, sys
         from pathlib import Path
         import numpy as np
-        from digits import npz
-        from digits.data import submission
-        from digits.runs import runs
-        from digits.training import jobs
-        from digits.errors import front_door
+        from digits import files
+        from digits.data import competition
+        from digits.runs import store
+        from digits.training import fold
+        from digits.console import entry_point
         path = Path({str(path)!r})
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-        @front_door
+        @entry_point
         def main(argv):
             {WRITES[name]}
         sys.exit(main([]))
@@ -297,14 +298,14 @@ def test_a_record_of_a_blend_or_another_version_cannot_be_repeated(tmp_path):
     run = recorded(tmp_path / "mine", Settings(RECIPES["quick"]))
     facts = run.facts()
     for broken in (facts | {"recipe": {"name": "x"}}, {key: facts[key] for key in ("identity", "settings")}):
-        run.write_facts(broken)
+        run.write_record(broken)
         with pytest.raises(BadInput, match="cannot be repeated from its record"):
             record.command_of(run)
 
 
 def test_a_run_done_in_pieces_counts_the_seconds_of_all(tmp_path, monkeypatch):
     run = make_run(monkeypatch, tmp_path)
-    run.write_facts(run.facts() | {"seconds": 5000.0})
+    run.write_record(run.facts() | {"seconds": 5000.0})
     assert 5000 < make_run(monkeypatch, tmp_path).facts()["seconds"] < 6000
 
 
@@ -313,7 +314,7 @@ def test_a_run_that_is_interrupted_keeps_count_of_its_seconds(tmp_path, monkeypa
         raise KeyboardInterrupt
 
     run = make_run(monkeypatch, tmp_path)
-    run.write_facts(run.facts() | {"seconds": 5000.0})
+    run.write_record(run.facts() | {"seconds": 5000.0})
     monkeypatch.setattr(made_run, "cross_validate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_run(monkeypatch, tmp_path)

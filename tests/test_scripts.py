@@ -10,7 +10,7 @@ import pytest
 from digits.files import ROOT
 
 SHELL_SCRIPTS = sorted((ROOT / "scripts").glob("*.sh"))
-FRONT_DOORS = sorted(path.stem for path in (ROOT / "src").glob("*.py"))
+ENTRY_POINT = sorted(path.stem for path in (ROOT / "src").glob("*.py"))
 
 
 @pytest.mark.parametrize("script", SHELL_SCRIPTS, ids=lambda path: path.name)
@@ -25,7 +25,7 @@ def test_a_script_that_is_run_may_be_run_and_stops_at_the_first_fault(script):
     assert sourced or "set -euo pipefail" in script.read_text()
 
 
-@pytest.mark.parametrize("door", FRONT_DOORS)
+@pytest.mark.parametrize("door", ENTRY_POINT)
 def test_a_front_door_explains_itself(door, capsys):
     with pytest.raises(SystemExit) as leaving:
         importlib.import_module(door).main(["--help"])

@@ -40,8 +40,8 @@ def other(home):
 def command(folder, door, *flags):
     """Run a front door in a process of its own, with `folder` for submissions."""
     code = (
-        "import sys; from pathlib import Path; from digits import paths\n"
-        f"paths.SUBMISSIONS = Path({str(folder / 'submissions')!r})\n"
+        "import sys; from pathlib import Path; from digits import files\n"
+        f"files.SUBMISSIONS = Path({str(folder / 'submissions')!r})\n"
         f"import {door}; sys.exit({door}.main())"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "utf-8"}

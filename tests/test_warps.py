@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from digits.config import Augmentation
-from digits.model.augment import affine_warps, draw_warps, ink_margins
-from digits.model.networks import Warp
+from digits.model.augment import affine_transforms, draw_transforms, ink_margins
+from digits.model.networks import AffineTransform
 
 
 @pytest.fixture
@@ -14,37 +14,37 @@ def bar():
     return image
 
 
-def warped(images, **moves):
+def apply_transforms(images, **moves):
     import keras
 
     count = len(images)
     zero = np.zeros(count)
-    warps = affine_warps(
+    warps = affine_transforms(
         moves.get("rotation", zero),
         moves.get("zoom", np.ones((count, 2))),
         moves.get("shear", zero),
         moves.get("x", zero),
         moves.get("y", zero),
     )
-    return keras.ops.convert_to_numpy(Warp()(images[..., np.newaxis], warps))[..., 0]
+    return keras.ops.convert_to_numpy(AffineTransform()(images[..., np.newaxis], warps))[..., 0]
 
 
 def test_a_still_warp_leaves_every_pixel_as_it_is(bar):
-    assert np.allclose(warped(bar), bar, atol=1e-3)
+    assert np.allclose(apply_transforms(bar), bar, atol=1e-3)
 
 
 def test_a_shift_moves_ink_right_and_down(bar):
-    moved = warped(bar, x=np.array([2.0]), y=np.array([3.0]))
+    moved = apply_transforms(bar, x=np.array([2.0]), y=np.array([3.0]))
     assert np.allclose(moved[0, 7:27, 14:18], 255, atol=1e-2)
     assert moved.sum() == pytest.approx(bar.sum())
 
 
 def test_a_zoom_above_one_makes_the_digit_larger(bar):
-    assert warped(bar, zoom=np.array([[1.2, 1.2]])).sum() == pytest.approx(1.44 * bar.sum(), rel=0.02)
+    assert apply_transforms(bar, zoom=np.array([[1.2, 1.2]])).sum() == pytest.approx(1.44 * bar.sum(), rel=0.02)
 
 
 def test_a_quarter_turn_lays_the_bar_down(bar):
-    turned = warped(bar, rotation=np.array([90.0]))[0]
+    turned = apply_transforms(bar, rotation=np.array([90.0]))[0]
     assert np.allclose(turned[12:16, 4:24], 255, atol=0.1)
     assert turned.sum() == pytest.approx(bar.sum(), rel=1e-3)
 
@@ -52,12 +52,12 @@ def test_a_quarter_turn_lays_the_bar_down(bar):
 def test_a_positive_turn_is_counter_clockwise():
     image = np.zeros((1, 28, 28), np.uint8)
     image[0, 13:15, 20:24] = 255  # Ink on the right, level with the middle.
-    turned = warped(image, rotation=np.array([90.0]))[0]
+    turned = apply_transforms(image, rotation=np.array([90.0]))[0]
     assert turned[4:8, 13:15].sum() == pytest.approx(image.sum(), rel=1e-3)
 
 
 def test_a_positive_shear_slants_the_top_to_the_right(bar):
-    slanted = warped(bar, shear=np.array([15.0]))[0]
+    slanted = apply_transforms(bar, shear=np.array([15.0]))[0]
     columns = np.arange(28)
     top, bottom = (float((row * columns).sum() / row.sum()) for row in (slanted[6], slanted[21]))
     assert top - bottom == pytest.approx(15 * np.tan(np.deg2rad(15)), abs=0.2)
@@ -73,16 +73,16 @@ def test_an_image_without_ink_has_margins_of_zero():
 
 def test_shifts_that_keep_ink_lose_none(bar):
     bar = np.repeat(bar, 500, axis=0)
-    drawn = draw_warps(np.random.default_rng(0), ink_margins(bar), Augmentation(shift_pixels=9, keep_ink=True))
+    drawn = draw_transforms(np.random.default_rng(0), ink_margins(bar), Augmentation(shift_pixels=9, keep_ink=True))
     import keras
 
-    moved = keras.ops.convert_to_numpy(Warp()(bar[..., np.newaxis], drawn))
+    moved = keras.ops.convert_to_numpy(AffineTransform()(bar[..., np.newaxis], drawn))
     assert np.allclose(moved.sum(axis=(1, 2, 3)), bar.sum(axis=(1, 2)), rtol=1e-4)
 
 
 def test_draws_stay_within_their_ranges():
     images = np.full((2000, 28, 28), 255, np.uint8)
-    warps = draw_warps(np.random.default_rng(1), ink_margins(images), Augmentation(rotation_degrees=10))
+    warps = draw_transforms(np.random.default_rng(1), ink_margins(images), Augmentation(rotation_degrees=10))
     angles = np.rad2deg(np.arctan2(warps[:, 3], warps[:, 0]))
     assert np.abs(angles).max() <= 10
     assert np.abs(angles).max() > 9.5
@@ -92,5 +92,5 @@ def test_draws_stay_within_their_ranges():
 def test_the_same_seed_draws_the_same_warps():
     margins = np.zeros((5, 4), int)
     augmentation = Augmentation(rotation_degrees=5, shift_pixels=2, zoom=0.1, shear_degrees=5)
-    first, second = (draw_warps(np.random.default_rng(7), margins, augmentation) for _ in range(2))
+    first, second = (draw_transforms(np.random.default_rng(7), margins, augmentation) for _ in range(2))
     assert np.array_equal(first, second)

@@ -19,8 +19,8 @@ RESULTS = ("out_of_fold.npy", "test_probabilities.npy", "submission.csv")
 def start(submissions: Path, *flags: str, source: Path = ROOT / "src", environment: dict | None = None, **how):
     """Start train.py with `flags` and return its process; stdout and stderr are pipes."""
     code = (
-        "import sys; from pathlib import Path; from digits import paths\n"
-        f"paths.SUBMISSIONS = Path({str(submissions)!r})\n"
+        "import sys; from pathlib import Path; from digits import files\n"
+        f"files.SUBMISSIONS = Path({str(submissions)!r})\n"
         "import train; sys.exit(train.main())"
     )
     variables = os.environ | {"PYTHONPATH": str(source), "PYTHONIOENCODING": "utf-8"} | (environment or {})

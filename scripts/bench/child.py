@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from digits.console import BadInput, front_door
+from digits.console import BadInput, entry_point
 
 MODULES = ("reading", "kit", "plain", "pytorch")
 
@@ -23,7 +23,7 @@ def find(peer: str):
     return function
 
 
-@front_door
+@entry_point
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure."""
     peer, options = sys.argv[1:] if argv is None else argv

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bench.tables import UNITS, number
-from digits.files import written_whole
+from digits.files import atomic_write
 
 KIT, OTHER, FAINT = "#1a5fb4", "#b5b5b5", "#5e5c64"
 
@@ -27,7 +27,7 @@ def draw(parts: dict, path: Path) -> None:
             (_trace_panel if name == "accuracy" else _bar_panel)(panel, part)
         for panel in panels[len(parts) :]:
             panel.set_visible(False)
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             figure.savefig(temporary, dpi=150, metadata={"Date": None} if path.suffix in (".svg", ".pdf") else None)
         pyplot.close(figure)
 

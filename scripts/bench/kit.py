@@ -34,7 +34,7 @@ def recipe_of(options: dict) -> Recipe:
 def _start(recipe: Recipe, options: dict) -> str:
     """Load Keras as the kit does, with the networks on trial where one is asked for, and return the precision.
 
-    The options' `threads` and `environment` are its share of the machine, as in `placement.Places`; else it has all.
+    The options' `threads` and `environment` are its share of the machine, as in `placement.Slots`; else it has all.
     """
     os.environ.update(options.get("environment", {}))
     prepare_process(options.get("threads", cpu_count()), deterministic=False)
@@ -53,12 +53,12 @@ def first_batch(options: dict) -> dict:
     source = dataset.load("kaggle", Path(options["folder"]) / "csv")
     rows = split_folds(source.train.labels, folds=1, seed=0)[0][0]
     precision = _start(recipe, options)
-    from digits.model.trainer import Fit
+    from digits.model.trainer import Trainer
 
     def stop(images):
         raise FirstBatchError
 
-    fit = Fit(recipe, recipe.networks[0], source.train.images[rows], source.train.labels[rows], (0,), precision)
+    fit = Trainer(recipe, recipe.networks[0], source.train.images[rows], source.train.labels[rows], (0,), precision)
     try:
         fit.run_epoch(stop)
     except FirstBatchError:
@@ -70,12 +70,12 @@ def train(options: dict) -> dict:
     """Measure images a second over `epochs` epochs, after one to warm up."""
     recipe = recipe_of(options)
     precision = _start(recipe, options)
-    from digits.model.trainer import Fit
+    from digits.model.trainer import Trainer
 
     images, labels, _, _ = held_out_split(options)
     epochs = options["epochs"]
     recipe = recipe.changed(epochs=epochs + 1)
-    fit = Fit(recipe, recipe.networks[0], images, labels, (options["seed"],), precision)
+    fit = Trainer(recipe, recipe.networks[0], images, labels, (options["seed"],), precision)
     fit.run_epoch()
     started = time.perf_counter()
     done = [fit.run_epoch() for _ in range(epochs)]
@@ -95,12 +95,12 @@ def fit(options: dict) -> dict:
     recipe = recipe_of(options)
     precision = _start(recipe, options)
     from digits.model.predict import predict_probabilities
-    from digits.model.trainer import Fit
+    from digits.model.trainer import Trainer
     from digits.runs import metrics
 
     images, labels, held_out, held_out_labels = held_out_split(options)
     started = time.perf_counter()
-    fitted = Fit(recipe, recipe.networks[0], images, labels, (options["seed"], 1, 1), precision)
+    fitted = Trainer(recipe, recipe.networks[0], images, labels, (options["seed"], 1, 1), precision)
     while fitted.epochs_done < recipe.epochs:
         fitted.run_epoch()
     network = fitted.finish()

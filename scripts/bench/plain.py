@@ -191,8 +191,8 @@ def deotte(options: dict) -> dict:
     import keras
 
     from digits.config import Augmentation
-    from digits.model.augment import draw_warps, ink_margins
-    from digits.model.networks import Warp, build_network, plain
+    from digits.model.augment import draw_transforms, ink_margins
+    from digits.model.networks import AffineTransform, build_network, plain
 
     keras.utils.set_random_seed(options["seed"])
     random = np.random.default_rng(options["seed"])
@@ -205,11 +205,11 @@ def deotte(options: dict) -> dict:
     tracer = _tracer(lambda: share_right(network, [held_out], held_out_labels), trace)
     tracer.started = started
     inputs = keras.Input((28, 28, 1), dtype="uint8"), keras.Input((8,))
-    model = keras.Model(inputs, network(Warp()(*inputs)))
+    model = keras.Model(inputs, network(AffineTransform()(*inputs)))
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=_jit())
     for epoch in range(options["epochs"]):
         model.optimizer.learning_rate = 1e-3 * 0.95**epoch
-        warps = draw_warps(random, margins, ranges)
+        warps = draw_transforms(random, margins, ranges)
         settings = {"epochs": 1, "verbose": 0, "callbacks": [tracer]}
         if backend_name() == "tensorflow":
             model.fit(batches((images, warps), labels, 64), shuffle=False, **settings)

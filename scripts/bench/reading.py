@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from digits.data.competition import TEST, TRAIN
-from digits.data.dataset import Digits
+from digits.data.dataset import Split
 
 
-def prepare(folder: Path, train: Digits, test: Digits, data_dir: Path | None) -> None:
+def prepare(folder: Path, train: Split, test: Split, data_dir: Path | None) -> None:
     """Fill `folder` with what all measurements read: arrays as .npy, and csv/ with train.csv and test.csv.
 
     The CSVs are links to those in `data_dir`, so that caches are left here and not there; None writes them anew.

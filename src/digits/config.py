@@ -84,7 +84,7 @@ class Recipe:
         return dataclasses.replace(self, **{name: value for name, value in settings.items() if value is not None})
 
 
-_WARPS = Augmentation(rotation_degrees=12, shift_pixels=2.5, zoom=0.15, shear_degrees=10, keep_ink=True)
+AUGMENTATION = Augmentation(rotation_degrees=12, shift_pixels=2.5, zoom=0.15, shear_degrees=10, keep_ink=True)
 
 SEED = Recipe(
     name="seed",
@@ -112,7 +112,7 @@ QUICK = Recipe(
     weight_decay=0.05,
     label_smoothing=0.05,
     dropout=0.0,
-    augmentation=_WARPS,
+    augmentation=AUGMENTATION,
     ema=0.99,
     tta=Tta(shift_pixels=1),
     folds=1,

@@ -34,7 +34,7 @@ class _Patient(io.FileIO):
             return len(data)
 
 
-def steady_streams() -> None:
+def robust_streams() -> None:
     """Make stdout and stderr such that printing never fails: not when closed, and not in a locale without the letters.
 
     Streams that were replaced before, as a notebook or a test does, stay as they are.
@@ -117,7 +117,7 @@ def explain(error: OSError) -> str:
     return f"{reason}: {error.filename}" if error.filename else reason
 
 
-def front_door(main: Callable[[Sequence[str] | None], None]) -> Callable[..., int]:
+def entry_point(main: Callable[[Sequence[str] | None], None]) -> Callable[..., int]:
     """Wrap a command's `main(argv)`: it returns an exit code, and prints a `KitError` in words, never a traceback.
 
     A KeyboardInterrupt's own text, where it has one, is what is said of the interruption.
@@ -125,7 +125,7 @@ def front_door(main: Callable[[Sequence[str] | None], None]) -> Callable[..., in
 
     @functools.wraps(main)
     def guarded(argv: Sequence[str] | None = None) -> int:
-        steady_streams()
+        robust_streams()
         try:
             with interruptible():
                 main(argv)
@@ -144,7 +144,7 @@ def front_door(main: Callable[[Sequence[str] | None], None]) -> Callable[..., in
     return guarded
 
 
-say_here = say
+print_line = say
 
 
 class Progress:
@@ -158,7 +158,7 @@ class Progress:
         *,
         live: bool,
         done: int = 0,
-        say: Callable[[str], None] = say_here,
+        say: Callable[[str], None] = print_line,
     ):
         """Start.
 

@@ -18,7 +18,7 @@ REFERENCE = SUBMISSIONS / "reference"
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well it replaces `path`, else it is removed.
 
     Readers, a crash and a loss of power at any moment see the old file or the new one, never a part.
@@ -43,7 +43,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what `written_whole` left in `folder` when its process was killed."""
+    """Remove what `atomic_write` left in `folder` when its process was killed."""
     for path in folder.glob(".*.tmp*"):
         path.unlink(missing_ok=True)
 
@@ -58,7 +58,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """Return `path` as a person would type it: relative to the working folder where it lies below it."""
     path = Path(path).absolute()
     with contextlib.suppress(ValueError):
@@ -72,7 +72,7 @@ class BrokenFileError(KitError):
 
 def write_npz(path: Path, values: dict) -> None:
     """Write arrays, numbers and strings by their names."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         np.savez(temporary, **values)
 
 
@@ -86,4 +86,4 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as values:
             return {name: values[name] for name in values.files}
     except Exception as error:  # A damaged zip makes Python and NumPy raise a dozen kinds.
-        raise BrokenFileError(f"{shown(path)} is damaged ({error}).") from None
+        raise BrokenFileError(f"{display_path(path)} is damaged ({error}).") from None

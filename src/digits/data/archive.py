@@ -9,7 +9,7 @@ from digits.console import BadInput
 from digits.data import csv_reader
 from digits.data.competition import FILES, PIXELS, SAMPLE_SUBMISSION, TEST, TRAIN, KnownFile
 from digits.data.dataset import find_file, read_file
-from digits.files import shown, written_whole
+from digits.files import atomic_write, display_path
 
 REMEDY = "Give the zip that Kaggle serves: scripts/download.sh --zip digit-recognizer.zip"
 DIGITS = frozenset(b"%d" % digit for digit in range(10))
@@ -28,17 +28,18 @@ def install(archive: Path, data_dir: Path) -> list[Path]:
     contents = dict(_read(archive))
     for name in contents:
         if (data_dir / name).is_dir():
-            raise BadInput(f"{shown(data_dir / name)}: expected a file or nothing, found a folder. Remove it")
+            raise BadInput(f"{display_path(data_dir / name)}: expected a file or nothing, found a folder. Remove it")
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         # Each file is renamed into place as the stack unwinds, after all of them have been written.
         with ExitStack() as written:
-            temporaries = [written.enter_context(written_whole(data_dir / name)) for name in contents]
+            temporaries = [written.enter_context(atomic_write(data_dir / name)) for name in contents]
             for temporary, data in zip(temporaries, contents.values(), strict=True):
                 temporary.write_bytes(data)
     except OSError as error:
         raise BadInput(
-            f"{shown(data_dir)}: expected a folder with room to write in, found: {error.strerror}. Make room, or "
+            f"{display_path(data_dir)}: expected a folder with room to write in, found: {error.strerror}. "
+            "Make room, or "
             "give another folder: --data-dir DIR"
         ) from None
     return [data_dir / name for name in contents]
@@ -63,7 +64,7 @@ def is_complete(data_dir: Path) -> bool:
 def describe(path: Path) -> str:
     """Say in a line what an installed train.csv or test.csv is: its rows, and whether it is Kaggle's byte for byte."""
     digits, file = read_file(Path(path).parent, FILES[Path(path).name])
-    return f"{shown(path)}: {len(digits.images):,} rows, {file['form']}"
+    return f"{display_path(path)}: {len(digits.images):,} rows, {file['form']}"
 
 
 def _read(archive: Path) -> list[tuple[str, bytes]]:
@@ -72,14 +73,14 @@ def _read(archive: Path) -> list[tuple[str, bytes]]:
     contents, rows = [], {}
     for member in members:
         data = csv_reader.read_bytes(archive, member, REMEDY)
-        place = f"{member} in {shown(archive)}" if member else shown(archive)
+        place = f"{member} in {display_path(archive)}" if member else display_path(archive)
         known = _known(member or archive.name, data, place)
         rows[known.name] = _check(known, data, place)
         contents.append((known.name, data))
     answers, images = rows.get(SAMPLE_SUBMISSION.name), rows.get(TEST.name)
     if answers and images and answers != images:
         raise BadInput(
-            f"{shown(archive)}: expected as many rows in {SAMPLE_SUBMISSION.name} as in {TEST.name}, found "
+            f"{display_path(archive)}: expected as many rows in {SAMPLE_SUBMISSION.name} as in {TEST.name}, found "
             f"{answers:,} and {images:,}. {REMEDY}"
         )
     return contents
@@ -91,7 +92,9 @@ def _members(archive: Path) -> list[str]:
         with zipfile.ZipFile(archive) as opened:
             infos = opened.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
-        raise BadInput(f"{shown(archive)}: expected a whole zip, found a damaged one ({error}). {REMEDY}") from None
+        raise BadInput(
+            f"{display_path(archive)}: expected a whole zip, found a damaged one ({error}). {REMEDY}"
+        ) from None
     single = len(infos) == 1
     names = [info.filename for info in infos]
     for info in infos:
@@ -106,11 +109,12 @@ def _members(archive: Path) -> list[str]:
         )
         if wrong:
             raise BadInput(
-                f"{shown(archive)}: expected only {', '.join(FILES)} inside, found {info.filename[:60]!r}: {wrong}. "
+                f"{display_path(archive)}: expected only {', '.join(FILES)} inside, found "
+                f"{info.filename[:60]!r}: {wrong}. "
                 f"{REMEDY}"
             )
     if not names:
-        raise BadInput(f"{shown(archive)}: expected {', '.join(FILES)} inside, found nothing. {REMEDY}")
+        raise BadInput(f"{display_path(archive)}: expected {', '.join(FILES)} inside, found nothing. {REMEDY}")
     return names
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from digits.console import BadInput
-from digits.files import ROOT, shown, written_whole
+from digits.files import ROOT, atomic_write, display_path
 
 SIDE = 28
 PIXELS = SIDE * SIDE
@@ -68,7 +68,7 @@ def write_submission(path: Path, ids: np.ndarray, labels: np.ndarray) -> None:
     Raises:
         BadInput: if the written file would not be accepted (see `read_submission`).
     """
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         rows = "".join(f"{image_id},{label}\n" for image_id, label in zip(ids.tolist(), labels.tolist(), strict=True))
         temporary.write_text(f"{HEADER}\n{rows}", encoding="ascii", newline="")
         read_submission(temporary, rows=len(ids))
@@ -87,26 +87,28 @@ def read_submission(path: Path, rows: int | None = ROWS) -> np.ndarray:
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise BadInput(f"{shown(path)}: there is no such file. Make one: python src/train.py") from None
+        raise BadInput(f"{display_path(path)}: there is no such file. Make one: python src/train.py") from None
     except UnicodeDecodeError:
-        raise BadInput(f"{shown(path)}: not a text file; expected a CSV with the header {HEADER}.") from None
+        raise BadInput(f"{display_path(path)}: not a text file; expected a CSV with the header {HEADER}.") from None
     lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
     if lines[0] != HEADER:
-        raise BadInput(f"{shown(path)}, line 1: expected the header {HEADER!r}, found {lines[0][:60]!r}.")
+        raise BadInput(f"{display_path(path)}, line 1: expected the header {HEADER!r}, found {lines[0][:60]!r}.")
     if rows is not None and len(lines) - 1 != rows:
-        raise BadInput(f"{shown(path)}: expected {rows:,} rows below the header, found {len(lines) - 1:,}.")
+        raise BadInput(f"{display_path(path)}: expected {rows:,} rows below the header, found {len(lines) - 1:,}.")
     if len(lines) == 1:
-        raise BadInput(f"{shown(path)}: there are no rows below the header.")
+        raise BadInput(f"{display_path(path)}: there are no rows below the header.")
     labels = np.empty(len(lines) - 1, np.uint8)
     for number, line in enumerate(lines[1:], start=1):
         image_id, _, label = line.partition(",")
         if image_id != str(number):
             raise BadInput(
-                f"{shown(path)}, line {number + 1}: expected ImageId {number} (ids go 1, 2, 3 … in the order of "
+                f"{display_path(path)}, line {number + 1}: expected ImageId {number} (ids go 1, 2, 3 … in the order of "
                 f"test.csv), found {image_id[:40]!r}."
             )
         if len(label) != 1 or label not in "0123456789":
-            raise BadInput(f"{shown(path)}, line {number + 1}: expected a digit 0-9 as Label, found {label[:40]!r}.")
+            raise BadInput(
+                f"{display_path(path)}, line {number + 1}: expected a digit 0-9 as Label, found {label[:40]!r}."
+            )
         labels[number - 1] = int(label)
     return labels
 
@@ -129,7 +131,7 @@ def write_answers(folder: Path, answers: np.ndarray, out: Path, *, leaked: bool)
     path, out = folder / f"{mark}submission.csv", out.with_name(mark + out.name)
     write_submission(path, np.arange(1, len(answers) + 1), answers)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(out) as temporary:
+    with atomic_write(out) as temporary:
         shutil.copyfile(path, temporary)
     copied = out.absolute()
     copied = copied.relative_to(ROOT) if copied.is_relative_to(ROOT) else copied

@@ -20,7 +20,7 @@ import numpy as np
 
 from digits.console import BadInput
 from digits.data.competition import CLASSES, PIXELS, REMEDY, SIDE
-from digits.files import shown
+from digits.files import display_path
 
 VALUES = {str(value): value for value in range(256)}
 LONGEST_NUMBER = 40
@@ -167,7 +167,7 @@ def read_table(path: Path, header: tuple[str, ...], member: str | None = None, r
         BadInput: naming the file, line and column, what was expected and what came.
     """
     data = read_bytes(path, member, remedy)
-    name = shown(path) if member is None else f"{member} in {shown(path)}"
+    name = display_path(path) if member is None else f"{member} in {display_path(path)}"
     with ThreadPoolExecutor(1) as thread:
         digest = thread.submit(lambda: hashlib.sha256(data).hexdigest())
         return Table(parse(data, header, name, remedy), digest.result())
@@ -196,7 +196,7 @@ def read_bytes(path: Path, member: str | None = None, remedy: str = REMEDY) -> b
     path = Path(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise BadInput(f"{shown(path)}: expected a file, found a folder or device. {remedy}")
+            raise BadInput(f"{display_path(path)}: expected a file, found a folder or device. {remedy}")
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive, path, member, remedy)) as file:
                 data = file.read(MAX_BYTES + 1)
@@ -206,15 +206,17 @@ def read_bytes(path: Path, member: str | None = None, remedy: str = REMEDY) -> b
             with gzip.open(path) if packed else path.open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise BadInput(f"{shown(path)}: there is no such file. {remedy}") from None
+        raise BadInput(f"{display_path(path)}: there is no such file. {remedy}") from None
     except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise BadInput(f"{shown(path)}: expected a whole archive, found a damaged one ({error}). {remedy}") from None
+        raise BadInput(
+            f"{display_path(path)}: expected a whole archive, found a damaged one ({error}). {remedy}"
+        ) from None
     except (OSError, ValueError) as error:
         raise BadInput(
-            f"{shown(path)}: cannot be read ({getattr(error, 'strerror', None) or error}). {remedy}"
+            f"{display_path(path)}: cannot be read ({getattr(error, 'strerror', None) or error}). {remedy}"
         ) from None
     if len(data) > MAX_BYTES:
-        raise BadInput(f"{shown(path)}: expected at most {MAX_BYTES:,} bytes of CSV, found more. {remedy}")
+        raise BadInput(f"{display_path(path)}: expected at most {MAX_BYTES:,} bytes of CSV, found more. {remedy}")
     return data
 
 
@@ -222,7 +224,7 @@ def _only_member(archive: zipfile.ZipFile, path: Path, member: str | None, remed
     names = archive.namelist()
     wanted = member if member is not None else (names[0] if len(names) == 1 else None)
     if names.count(wanted) != 1:
-        raise BadInput(f"{shown(path)}: expected {member or 'one CSV'} inside, found {names[:5]}. {remedy}")
+        raise BadInput(f"{display_path(path)}: expected {member or 'one CSV'} inside, found {names[:5]}. {remedy}")
     return wanted
 
 
@@ -392,7 +394,7 @@ def _write(
 def _renamed(path: Path) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` when the block ends well.
 
-    As `paths.written_whole`, but not waiting for the disk (0.2 of 0.3 s for both files): a copy that a power cut has
+    As `paths.atomic_write`, but not waiting for the disk (0.2 of 0.3 s for both files): a copy that a power cut has
     torn has the wrong sum.
     """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}")

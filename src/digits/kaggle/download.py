@@ -8,7 +8,7 @@ from pathlib import Path
 from digits.console import BadInput, KaggleRefused, KitError
 from digits.data import archive
 from digits.data.competition import ARCHIVE, TEST, TRAIN
-from digits.files import shown
+from digits.files import display_path
 from digits.kaggle.client import PAGE, Kaggle, find_credentials
 
 ATTEMPTS = 2
@@ -21,7 +21,7 @@ def fetch(data_dir: Path, kaggle: Kaggle, say: Callable[[str], None] = print) ->
         KitError: what came is not the data; then nothing in the folder has changed.
     """
     if archive.is_complete(data_dir):
-        say(f"The data is already in {shown(data_dir)}, and good.")
+        say(f"The data is already in {display_path(data_dir)}, and good.")
         return
     data_dir.mkdir(parents=True, exist_ok=True)
     if _used_own_zip(data_dir / ARCHIVE, data_dir, say):
@@ -39,7 +39,8 @@ def fetch(data_dir: Path, kaggle: Kaggle, say: Callable[[str], None] = print) ->
         if attempt < ATTEMPTS:
             say(f"What came is not the data: {reason} Fetching it again.")
     raise KitError(
-        f"what Kaggle sent is not the data: {reason}\nNo good file in {shown(data_dir)} was replaced. Try again later, "
+        f"what Kaggle sent is not the data: {reason}\nNo good file in {display_path(data_dir)} was replaced. "
+        "Try again later, "
         f"or fetch the zip with a browser from {PAGE}/data, then: scripts/download.sh --zip FILE"
     )
 
@@ -62,10 +63,10 @@ def install(file: Path, data_dir: Path, say: Callable[[str], None] = print) -> N
         BadInput: the file is not that, or not whole; then nothing in the folder has changed.
     """
     if not file.is_file():
-        raise BadInput(f"{shown(file)}: there is no such file. Fetch it from {PAGE}/data")
+        raise BadInput(f"{display_path(file)}: there is no such file. Fetch it from {PAGE}/data")
     data_dir.mkdir(parents=True, exist_ok=True)
     for path in archive.install(file, data_dir):
-        say(archive.describe(path) if path.name in (TRAIN.name, TEST.name) else shown(path))
+        say(archive.describe(path) if path.name in (TRAIN.name, TEST.name) else display_path(path))
 
 
 def _used_own_zip(file: Path, data_dir: Path, say: Callable[[str], None]) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from digits.console import BadInput, KitError
 from digits.data.competition import ROWS, read_submission
-from digits.files import ROOT, shown
+from digits.files import ROOT, display_path
 from digits.kaggle.client import Kaggle, UnreachableError
 
 METADATA = "kernel-metadata.json"
@@ -56,7 +56,7 @@ def push(
     if not submission.exists():
         raise KitError(f"The notebook ran to its end, but left no submission.csv. See {url}")
     read_submission(submission, rows=rows)
-    say(f"{shown(submission)}: {rows:,} rows, checked. Submit it: scripts/submit.sh {shown(submission)}")
+    say(f"{display_path(submission)}: {rows:,} rows, checked. Submit it: scripts/submit.sh {display_path(submission)}")
     return submission
 
 
@@ -68,8 +68,8 @@ def _own_copy(folder: Path, copy: Path, user: str) -> str:
         shutil.copy(folder / metadata["code_file"], copy)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise BadInput(
-            f"{shown(folder)} holds no kernel ({type(error).__name__}: {error}). Make it again: "
-            f"python {shown(ROOT / 'scripts' / 'build_kernel.py')}"
+            f"{display_path(folder)} holds no kernel ({type(error).__name__}: {error}). Make it again: "
+            f"python {display_path(ROOT / 'scripts' / 'build_kernel.py')}"
         ) from None
     metadata["id"] = f"{user}/{name}"
     (copy / METADATA).write_text(json.dumps(metadata, indent=2), encoding="utf-8")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from digits.console import BadInput, KitError
 from digits.data.competition import ROWS
-from digits.files import shown, written_whole
+from digits.files import atomic_write, display_path
 from digits.kaggle.client import Kaggle, Submission
 
 try:
@@ -126,17 +126,17 @@ def read_ledger(path: Path) -> list[Entry]:
     except FileNotFoundError:
         return []
     except UnicodeDecodeError:
-        raise BadInput(f"{shown(path)}: not a text file. Move it away; a new ledger will be begun.") from None
+        raise BadInput(f"{display_path(path)}: not a text file. Move it away; a new ledger will be begun.") from None
     rows = csv.DictReader(io.StringIO(text), restkey="more")
     if rows.fieldnames != COLUMNS:
         raise BadInput(
-            f"{shown(path)}, line 1: expected the columns {','.join(COLUMNS)}\n"
+            f"{display_path(path)}, line 1: expected the columns {','.join(COLUMNS)}\n"
             f"found {','.join(rows.fieldnames or [])}. Put them back, or move the file away."
         )
     try:
         return [_entry(row) for row in rows]
     except (TypeError, ValueError, csv.Error) as error:
-        where = f"{shown(path)}, line {rows.line_num + isinstance(error, csv.Error)}"
+        where = f"{display_path(path)}, line {rows.line_num + isinstance(error, csv.Error)}"
         raise BadInput(f"{where}: {error}. Mend the line or move the file away.") from None
 
 
@@ -150,7 +150,7 @@ def opened(path: Path) -> Iterator[list[Entry]]:
         before = list(entries)
         yield entries
         if entries != before:
-            with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
                 table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
                 table.writeheader()
                 table.writerows(_row(entry) for entry in entries)
@@ -183,7 +183,7 @@ def locked(path: Path, seconds: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= until:
-                    raise KitError(f"Another process holds {shown(path)}. Let it end and try again.") from None
+                    raise KitError(f"Another process holds {display_path(path)}. Let it end and try again.") from None
                 time.sleep(0.02)
         yield
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.competition import ROWS, content_hash, read_submission
-from digits.files import shown
-from digits.kaggle.client import PAGE, Kaggle, Limits, Submission, UnreachableError, persist
+from digits.files import display_path
+from digits.kaggle.client import PAGE, Kaggle, Limits, Submission, UnreachableError, retry
 from digits.kaggle.ledger import (
     TAG_DIGITS,
     TIME,
@@ -62,10 +62,14 @@ def examine(file: Path, submissions: Path, ledger: list[Entry]) -> Candidate:
     if len(labels) != ROWS:
         read_submission(file)
     run = runs[0] if runs else None
-    notes = [f"{shown(file)}: {len(labels):,} rows, {run}" if run else f"{shown(file)}: {len(labels):,} rows"]
+    notes = [
+        f"{display_path(file)}: {len(labels):,} rows, {run}" if run else f"{display_path(file)}: {len(labels):,} rows"
+    ]
     doubts = _shifted_shares(labels, run)
     if run is None:
-        notes.append(f"warning: no run below {shown(submissions)} made this file; nothing is known of its accuracy.")
+        notes.append(
+            f"warning: no run below {display_path(submissions)} made this file; nothing is known of its accuracy."
+        )
     else:
         failed = [check for check in run.facts.get("checks", []) if not check.get("passed", True)]
         doubts += [f"the run's check {check.get('name')!r} failed: {check.get('detail')}" for check in failed]
@@ -83,12 +87,12 @@ def _refuse_unfit(file: Path, run: Run) -> None:
     source = run.facts.get("source")
     if source != "kaggle":
         raise BadInput(
-            f"{shown(file)} was made by run {run.name} from the data source {source!r}; expected 'kaggle'.\n"
+            f"{display_path(file)} was made by run {run.name} from the data source {source!r}; expected 'kaggle'.\n"
             "Fetch the data (scripts/download.sh) and train on it: python src/train.py --source kaggle"
         )
     if run.facts.get("leaked"):
         raise BadInput(
-            f"{shown(file)} was made by run {run.name}, whose training saw test images: it is never sent.\n"
+            f"{display_path(file)} was made by run {run.name}, whose training saw test images: it is never sent.\n"
             "Train without the leak: python src/train.py --source kaggle"
         )
 
@@ -120,7 +124,7 @@ LATER = "Look later: python src/submit.py --status"
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Options:
     """What the user asked for."""
 
     message: str = ""
@@ -130,7 +134,7 @@ class Wishes:
     wait_seconds: float = 600
 
 
-def submit(file: Path, submissions: Path, kaggle: Kaggle, wishes: Wishes, say: Callable[[str], None] = print) -> None:
+def submit(file: Path, submissions: Path, kaggle: Kaggle, wishes: Options, say: Callable[[str], None] = print) -> None:
     """Check a file, upload it, wait for its score and record it in `submissions`/ledger.csv.
 
     Raises:
@@ -276,7 +280,7 @@ def _upload(file: Path, text: str, entry: Entry, kaggle: Kaggle, before: Limits)
     """
 
     def send() -> str:
-        return persist(lambda: kaggle.submit(file, text), kaggle.patience, kaggle.tell)
+        return retry(lambda: kaggle.submit(file, text), kaggle.patience, kaggle.tell)
 
     try:
         return send()
@@ -334,4 +338,4 @@ def _follow(entry: Entry, ledger: Path, kaggle: Kaggle, wait_seconds: float, say
         "" if entry.difference is None else f", {difference} standard errors from out-of-fold {entry.out_of_fold:.5f}"
     )
     say(f"Public score: {figure(entry.public_score, '.5f')}{compared}")
-    say(f"Recorded in {shown(ledger)}")
+    say(f"Recorded in {display_path(ledger)}")

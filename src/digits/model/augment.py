@@ -13,7 +13,7 @@ from digits.data.competition import SIDE
 _CENTER = (SIDE - 1) / 2
 
 
-def affine_warps(
+def affine_transforms(
     rotation_degrees: np.ndarray,
     zoom: np.ndarray,
     shear_degrees: np.ndarray,
@@ -45,10 +45,10 @@ def affine_warps(
     return np.stack([a0, a1, a2, b0, b1, b2, nothing, nothing], axis=1).astype(np.float32)
 
 
-def still(count: int) -> np.ndarray:
+def identity_transforms(count: int) -> np.ndarray:
     """Return `count` warps float32 (count, 8) that change nothing."""
     zeros = np.zeros(count)
-    return affine_warps(zeros, np.ones((count, 2)), zeros, zeros, zeros)
+    return affine_transforms(zeros, np.ones((count, 2)), zeros, zeros, zeros)
 
 
 def ink_margins(images: np.ndarray) -> np.ndarray:
@@ -57,7 +57,7 @@ def ink_margins(images: np.ndarray) -> np.ndarray:
     return np.stack([side.argmax(axis=1) for side in (columns, columns[:, ::-1], rows, rows[:, ::-1])], axis=1)
 
 
-def draw_warps(random: np.random.Generator, margins: np.ndarray, augmentation: Augmentation) -> np.ndarray:
+def draw_transforms(random: np.random.Generator, margins: np.ndarray, augmentation: Augmentation) -> np.ndarray:
     """Draw one warp float32 (n, 8) for each image, uniformly within the ranges of `augmentation`.
 
     Args:
@@ -73,7 +73,7 @@ def draw_warps(random: np.random.Generator, margins: np.ndarray, augmentation: A
     if augmentation.keep_ink:
         left, right, top, bottom = margins.T
         shift_x, shift_y = np.clip(shift_x, -left, right), np.clip(shift_y, -top, bottom)
-    return affine_warps(
+    return affine_transforms(
         within(augmentation.rotation_degrees),
         1 + within(augmentation.zoom, 2),
         within(augmentation.shear_degrees),
@@ -82,8 +82,8 @@ def draw_warps(random: np.random.Generator, margins: np.ndarray, augmentation: A
     )
 
 
-def warped(images: np.ndarray, warps: np.ndarray) -> np.ndarray:
-    """Return images uint8 (n, 28, 28) under warps (n, 8) of `warps.affine_warps`, as `augment.Warp` gives them.
+def apply_transforms(images: np.ndarray, warps: np.ndarray) -> np.ndarray:
+    """Return images uint8 (n, 28, 28) under transforms float32 (n, 8), as `networks.AffineTransform` does.
 
     "grid-constant" is what Keras's "constant" means: beyond the edge there is paper, and it is interpolated with.
     """

@@ -258,7 +258,7 @@ def multiply_adds(network: keras.Model) -> int:
 
 
 @keras.saving.register_keras_serializable("digits")
-class Warp(keras.layers.Layer):
+class AffineTransform(keras.layers.Layer):
     """Apply warps float32 (n, 8) to images uint8 (n, 28, 28, 1), bilinearly, empty outside; gives float32 in 0-255.
 
     One native op for the whole batch on TensorFlow; on JAX and torch, Keras's own gather.
@@ -274,7 +274,7 @@ class Warp(keras.layers.Layer):
         )
 
 
-def warped_model(network: keras.Model) -> keras.Model:
+def augmented_model(network: keras.Model) -> keras.Model:
     """Return a model of (images uint8, warps float32 (n, 8)) that warps the images and hands them to `network`."""
     images, warps = keras.Input((SIDE, SIDE, 1), dtype="uint8"), keras.Input((8,), dtype="float32")
-    return keras.Model([images, warps], network(Warp()(images, warps)))
+    return keras.Model([images, warps], network(AffineTransform()(images, warps)))

@@ -7,9 +7,9 @@ import numpy as np
 
 from digits.config import Tta
 from digits.console import BadInput
-from digits.files import shown
-from digits.model.augment import affine_warps
-from digits.model.networks import CLASSES, INPUT_SHAPE, warped_model
+from digits.files import display_path
+from digits.model.augment import affine_transforms
+from digits.model.networks import CLASSES, INPUT_SHAPE, augmented_model
 
 PREDICT_BATCH = 512
 
@@ -24,16 +24,16 @@ def load_network(path: Path) -> keras.Model:
         network = keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, TypeError, KeyError) as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise BadInput(f"{shown(path)}: not a model that Keras loads safely: {reason}") from None
+        raise BadInput(f"{display_path(path)}: not a model that Keras loads safely: {reason}") from None
     if network.input_shape != (None, *INPUT_SHAPE) or network.output_shape != (None, CLASSES):
         raise BadInput(
-            f"{shown(path)}: expected a network from images {INPUT_SHAPE} to {CLASSES} probabilities, "
+            f"{display_path(path)}: expected a network from images {INPUT_SHAPE} to {CLASSES} probabilities, "
             f"found {network.input_shape} to {network.output_shape}."
         )
     return network
 
 
-def tta_warps(tta: Tta) -> np.ndarray:
+def tta_transforms(tta: Tta) -> np.ndarray:
     """Return the warps float32 (v, 8) of the views that `tta` averages; the first changes nothing."""
     far, turned = tta.shift_pixels, tta.rotation_degrees
     views = [(0, 0, 0)]
@@ -41,13 +41,13 @@ def tta_warps(tta: Tta) -> np.ndarray:
     views += [(turned, 0, 0), (-turned, 0, 0)] if turned else []
     rotation, shift_x, shift_y = np.array(views, float).T
     nothing = np.zeros(len(views))
-    return affine_warps(rotation, np.ones((len(views), 2)), nothing, shift_x, shift_y)
+    return affine_transforms(rotation, np.ones((len(views), 2)), nothing, shift_x, shift_y)
 
 
 def predict_probabilities(network: keras.Model, images: np.ndarray, tta: Tta = Tta()) -> np.ndarray:  # noqa: B008 frozen
     """Return the mean probabilities float32 (n, 10) of images uint8 (n, 28, 28) over the views of `tta`."""
-    warped = warped_model(network)
-    views = tta_warps(tta)
+    warped = augmented_model(network)
+    views = tta_transforms(tta)
     probabilities = np.empty((len(images), CLASSES), np.float32)
     for start in range(0, len(images), PREDICT_BATCH):
         batch = images[start : start + PREDICT_BATCH, ..., np.newaxis]

@@ -12,10 +12,10 @@ import numpy as np
 
 from digits.config import Recipe
 from digits.console import TrainingFailedError
-from digits.files import BrokenFileError, read_npz, shown, write_npz
-from digits.model.augment import draw_warps, ink_margins, still
+from digits.files import BrokenFileError, display_path, read_npz, write_npz
+from digits.model.augment import draw_transforms, identity_transforms, ink_margins
 from digits.model.backend import backend_name
-from digits.model.networks import CLASSES, build_network, warped_model
+from digits.model.networks import CLASSES, augmented_model, build_network
 
 
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
@@ -129,7 +129,7 @@ class Epoch:
     held_out_accuracy: float | None = None
 
 
-class Fit:
+class Trainer:
     """A network in training, and all of its state to disk and back.
 
     Every epoch draws its order and its warps anew from (seed, epoch), so a fit that was cut off and taken up again
@@ -163,7 +163,7 @@ class Fit:
 
         keras.utils.set_random_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         self.network = build_network(network, precision, recipe.dropout)
-        self._model = warped_model(self.network)
+        self._model = augmented_model(self.network)
         self._optimizer = build_optimizer(recipe, steps_per_epoch=len(images) // self._batch_size)
         self._optimizer.build(self._model.trainable_variables)
         self._model.compile(
@@ -217,8 +217,8 @@ class Fit:
     def _draw_warps(self, random: np.random.Generator, order: np.ndarray) -> np.ndarray:
         clean = self.epochs_done >= self.recipe.epochs - self.recipe.clean_epochs
         if clean or not self.recipe.augmentation.any:
-            return still(len(order))
-        return draw_warps(random, self._margins[order], self.recipe.augmentation)
+            return identity_transforms(len(order))
+        return draw_transforms(random, self._margins[order], self.recipe.augmentation)
 
     def finish(self) -> keras.Model:
         """Return the trained network, with the averaged weights in place where the recipe averages."""
@@ -234,7 +234,7 @@ class Fit:
         random = np.random.default_rng((*self.seed, self.recipe.epochs))
         order = random.permutation(len(self._margins))
         order = order[: min(SETTLE_BATCHES, len(order) // self._batch_size) * self._batch_size]
-        for seen, (inputs, _) in enumerate(self._feed(order, still(len(order)))):
+        for seen, (inputs, _) in enumerate(self._feed(order, identity_transforms(len(order)))):
             for layer in norms:
                 layer.momentum = seen / (seen + 1)  # The moving average becomes the plain mean of the batches so far.
             self._model(inputs, training=True)
@@ -259,9 +259,9 @@ class Fit:
             history = [Epoch(**epoch) for epoch in json.loads(str(state.pop("history")))]
             epochs_done = int(state.pop("epochs_done"))
         except (ValueError, TypeError, KeyError) as error:
-            raise BrokenFileError(f"{shown(path)} is not a checkpoint ({error!r}).") from None
+            raise BrokenFileError(f"{display_path(path)} is not a checkpoint ({error!r}).") from None
         if state or [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
-            raise BrokenFileError(f"{shown(path)} is a checkpoint of another network.")
+            raise BrokenFileError(f"{display_path(path)} is a checkpoint of another network.")
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         self.epochs_done, self.history = epochs_done, history

@@ -15,25 +15,25 @@ from digits.data import dataset
 from digits.data.competition import CLASSES, read_submission
 from digits.files import DATA
 from digits.runs import ensemble
-from digits.runs.store import Part, Run
+from digits.runs.store import FoldResult, Run
 
 CONFIDENCE_EDGES = (0.0, 0.5, 0.7, 0.9, 0.95, 0.98, 0.99, 1.0)
 
 
 @dataclass(frozen=True)
-class Evidence:
+class RunData:
     """A finished run, and as much of its data as can still be had."""
 
     run: Run
     facts: dict
-    parts: list[Part]
+    parts: list[FoldResult]
     """The networks' own probabilities; none for a blend."""
     out_of_fold: np.ndarray
     """float32 (n, 10), NaN where a row was never held out."""
     test: np.ndarray
     """float32 (t, 10)."""
-    train_digits: dataset.Digits | None
-    test_digits: dataset.Digits | None
+    train_digits: dataset.Split | None
+    test_digits: dataset.Split | None
     missing: str = ""
     """Why digits are missing; empty where none is."""
 
@@ -53,7 +53,7 @@ class Evidence:
         return self.train_digits.labels[self.scored]
 
 
-def gather(run: Run, source: dataset.Source | None = None, data_dir: Path | None = None) -> Evidence:
+def gather(run: Run, source: dataset.Dataset | None = None, data_dir: Path | None = None) -> RunData:
     """Read a finished run, and its data from `source` or as its own settings say; `data_dir` is where they are now.
 
     Raises:
@@ -68,15 +68,15 @@ def gather(run: Run, source: dataset.Source | None = None, data_dir: Path | None
     except (OSError, ValueError) as error:
         raise KitError(f"Run {run.name}: its probabilities cannot be read ({error}). Train it again.") from None
     train, test, missing = _digits(facts, source, data_dir, len(arrays[0]))
-    return Evidence(run, facts, run.parts(), *arrays, train, test, missing)
+    return RunData(run, facts, run.parts(), *arrays, train, test, missing)
 
 
 _ARRAYS = ("out_of_fold", "test_probabilities")
 
 
 def _digits(
-    facts: dict, source: dataset.Source | None, data_dir: Path | None, rows: int
-) -> tuple[dataset.Digits | None, dataset.Digits | None, str]:
+    facts: dict, source: dataset.Dataset | None, data_dir: Path | None, rows: int
+) -> tuple[dataset.Split | None, dataset.Split | None, str]:
     if source is None:
         settings = facts.get("settings", {})
         data_dir = data_dir or Path(settings.get("data_dir") or DATA)
@@ -94,7 +94,7 @@ def _digits(
     return None, None, "The data there are not those that this run was trained on, so no digits are shown."
 
 
-def data_hash(source: dataset.Source) -> str:
+def data_hash(source: dataset.Dataset) -> str:
     """Return what names a source's digits in a run's identity."""
     arrays = (source.train.images, source.train.labels, source.test.images)
     return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
@@ -164,7 +164,7 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray) -> tuple[list[Bin
 
 
 @dataclass(frozen=True)
-class Voice:
+class Member:
     """One member over all its folds, or one fold's network, against the average."""
 
     name: str
@@ -174,7 +174,7 @@ class Voice:
     """In how many rows its answer differs from each voice's."""
 
 
-def voices(evidence: Evidence) -> tuple[list[Voice], str]:
+def members(evidence: RunData) -> tuple[list[Member], str]:
     """Return what each member said by itself and what rows they are compared on; folds' networks where one member is.
 
     A fold's networks share no held-out rows, so these are compared on the test images.
@@ -182,7 +182,7 @@ def voices(evidence: Evidence) -> tuple[list[Voice], str]:
     blend = evidence.facts.get("blend")
     if blend:
         pairs = zip(blend["members"], blend["disagreement"], strict=True)
-        return [Voice(own["name"], own["wrong"], own["rows"], tuple(row)) for own, row in pairs], "out-of-fold"
+        return [Member(own["name"], own["wrong"], own["rows"], tuple(row)) for own, row in pairs], "out-of-fold"
     members = sorted({part.member for part in evidence.parts})
     own = [[part for part in evidence.parts if part.member == member] for member in members]
     names = [f"member {parts[0].member}: {parts[0].network}" for parts in own]
@@ -195,10 +195,10 @@ def voices(evidence: Evidence) -> tuple[list[Voice], str]:
     return _voices(names, [part.test_probabilities.argmax(axis=1) for part in evidence.parts], None), "test"
 
 
-def _voices(names: Sequence[str], answers: Sequence[np.ndarray], labels: np.ndarray | None) -> list[Voice]:
+def _voices(names: Sequence[str], answers: Sequence[np.ndarray], labels: np.ndarray | None) -> list[Member]:
     wrong = [None if labels is None else int((own != labels).sum()) for own in answers]
     rows = ensemble.disagreement(answers).tolist()
-    return [Voice(*facts) for facts in zip(names, wrong, map(len, answers), map(tuple, rows), strict=True)]
+    return [Member(*facts) for facts in zip(names, wrong, map(len, answers), map(tuple, rows), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class Agreement:
     """The other's out-of-fold accuracy."""
 
 
-def agreement_with_run(evidence: Evidence, other: Run) -> Agreement | None:
+def agreement_with_run(evidence: RunData, other: Run) -> Agreement | None:
     """Compare with another run's submission; None where that is of other images, or not finished."""
     try:
         facts = other.facts()
@@ -223,7 +223,7 @@ def agreement_with_run(evidence: Evidence, other: Run) -> Agreement | None:
         return None
 
 
-def agreement_with_reference(evidence: Evidence, folder: Path) -> Agreement | None:
+def agreement_with_reference(evidence: RunData, folder: Path) -> Agreement | None:
     """Compare with the committed submission.csv.gz in a reference folder; None where that is of other images."""
     try:
         facts = Run(folder).facts()
@@ -244,7 +244,7 @@ def test_images_of(facts: dict) -> tuple:
     return facts["source"], file["name"], "known" if known else file["sha256"], facts["test"]["rows"]
 
 
-def _agreement(evidence: Evidence, name: str, file: Path, facts: dict) -> Agreement:
+def _agreement(evidence: RunData, name: str, file: Path, facts: dict) -> Agreement:
     own = evidence.test.argmax(axis=1)
     other = read_submission(file, rows=len(own))
     return Agreement(name, int((own == other).sum()), len(own), facts.get("out_of_fold", {}).get("accuracy"))

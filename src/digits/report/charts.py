@@ -16,13 +16,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from digits.config import Augmentation
 from digits.data import dataset
 from digits.data.competition import CLASSES, ROWS
-from digits.files import written_whole
+from digits.files import atomic_write
 from digits.kaggle.ledger import Entry
-from digits.model.augment import draw_warps, ink_margins, warped
+from digits.model.augment import apply_transforms, draw_transforms, ink_margins
 from digits.report import analysis
 from digits.report.analysis import Bin
 from digits.runs import ensemble, metrics
-from digits.runs.store import Part, Run
+from digits.runs.store import FoldResult, Run
 
 INK, MUTED, GRID, PAPER = "#1f2430", "#5d6675", "#dfe3ea", "#ffffff"
 BLUE, ORANGE = "#2266b0", "#c2570c"
@@ -66,7 +66,7 @@ def _plain_percent() -> FuncFormatter:
     return FuncFormatter(lambda value, _: f"{value:g} %")
 
 
-def _curves(axes: Axes, parts: Sequence[Part], name: str, scale: Callable) -> None:
+def _curves(axes: Axes, parts: Sequence[FoldResult], name: str, scale: Callable) -> None:
     """Draw a value of the epochs: a thin line a network, a thick one for their mean."""
     lines = [[scale(epoch[name]) for epoch in part.history] for part in parts]
     for line in lines:
@@ -90,7 +90,7 @@ def _log_ticks(axes: Axes, values: Sequence[float], form: Callable[[float], str]
     axes.set_yticks([], minor=True)
 
 
-def draw_errors(axes: Axes, parts: Sequence[Part], ends: Sequence[float]) -> None:
+def draw_errors(axes: Axes, parts: Sequence[FoldResult], ends: Sequence[float]) -> None:
     """Draw the share of wrong digits by epoch: in training, and of the held-out digits where they were scored.
 
     Args:
@@ -122,7 +122,7 @@ def draw_errors(axes: Axes, parts: Sequence[Part], ends: Sequence[float]) -> Non
     axes.legend(loc="upper right")
 
 
-def draw_losses(axes: Axes, parts: Sequence[Part]) -> None:
+def draw_losses(axes: Axes, parts: Sequence[FoldResult]) -> None:
     """Draw the training loss by epoch."""
     _curves(axes, parts, "loss", lambda loss: max(loss, 1e-6))
     _log_ticks(axes, [value for line in axes.get_lines() for value in line.get_ydata()], lambda tick: f"{tick:g}")
@@ -263,7 +263,7 @@ GALLERY, GALLERY_COLUMNS = 50, 10
 SAMPLES, VIEWS = 6, 8
 
 
-def draw_all(run: Run, source: dataset.Source, parts: Sequence[Part]) -> list[Path]:
+def draw_all(run: Run, source: dataset.Dataset, parts: Sequence[FoldResult]) -> list[Path]:
     """Draw a run's figures as PNG into its folder and return where they are.
 
     Args:
@@ -299,7 +299,7 @@ def augmentation_of(facts: dict) -> Augmentation:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png")
     return path
 
@@ -311,7 +311,7 @@ def panel(draw: Callable, *arguments, size: tuple[float, float] = (5, 3.4)) -> F
     return figure
 
 
-def _learning_curves(parts: Sequence[Part], ends: Sequence[float]) -> Figure:
+def _learning_curves(parts: Sequence[FoldResult], ends: Sequence[float]) -> Figure:
     figure = Figure(figsize=(10.4, 3.8))
     left, right = figure.subplots(1, 2)
     draw_errors(left, parts, ends)
@@ -360,7 +360,7 @@ def mistakes_gallery(images: np.ndarray, labels: np.ndarray, probabilities: np.n
     return _gallery(images[shown], captions, GALLERY_COLUMNS, title)
 
 
-def augmented_samples(digits: dataset.Digits, augmentation: Augmentation) -> Figure:
+def augmented_samples(digits: dataset.Split, augmentation: Augmentation) -> Figure:
     """Return some digits as they are, and as the augmentation may draw them in training."""
     images = digits.images[np.linspace(0, len(digits.images) - 1, SAMPLES, dtype=int)]
     views = np.stack([images, *augmented(images, augmentation, VIEWS)], axis=1)
@@ -392,4 +392,4 @@ def _gallery(images: Sequence[np.ndarray], captions: Sequence[str], columns: int
 def augmented(images: np.ndarray, augmentation: Augmentation, views: int) -> list[np.ndarray]:
     """Return so many random views uint8 (n, 28, 28) of the images, with the warps that training draws."""
     random, margins = np.random.default_rng(0), ink_margins(images)
-    return [warped(images, draw_warps(random, margins, augmentation)) for _ in range(views)]
+    return [apply_transforms(images, draw_transforms(random, margins, augmentation)) for _ in range(views)]

@@ -10,12 +10,12 @@ from markupsafe import Markup
 
 from digits.console import BadInput, KitError
 from digits.data.competition import ROWS
-from digits.data.dataset import Digits, Source
-from digits.files import REFERENCE, written_whole
+from digits.data.dataset import Dataset, Split
+from digits.files import REFERENCE, atomic_write
 from digits.kaggle.ledger import Entry, read_ledger
 from digits.model.augment import data_uri, png_uri
 from digits.report import analysis, charts
-from digits.report.analysis import Evidence
+from digits.report.analysis import RunData
 from digits.report.charts import svg
 from digits.runs import metrics
 from digits.runs.store import Run, all_runs
@@ -45,7 +45,7 @@ class Card:
 
 
 def cards(
-    digits: Digits, rows: Iterable[int], probabilities: np.ndarray, file: str, notes: Iterable[str] | None = None
+    digits: Split, rows: Iterable[int], probabilities: np.ndarray, file: str, notes: Iterable[str] | None = None
 ) -> list[Card]:
     """Return the cards of rows of `digits`, with each row's probabilities float32 (k, 10).
 
@@ -86,7 +86,7 @@ def write_page(template: str, path: Path, **values: object) -> Path:
     environment.filters["percent"] = percent
     environment.filters["thousands"] = lambda number: f"{number:,}"
     text = environment.get_template(template).render(**values)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
 
@@ -96,7 +96,7 @@ MOST_MISTAKES, MOST_SUSPECTS, MOST_RUNS = 240, 60, 8
 
 
 def build_report(
-    run: Run, source: Source | None = None, data_dir: Path | None = None, reference: Path = REFERENCE
+    run: Run, source: Dataset | None = None, data_dir: Path | None = None, reference: Path = REFERENCE
 ) -> Path:
     """Write report.html into a finished run's folder and return where it is.
 
@@ -112,7 +112,7 @@ def build_report(
     """
     evidence = analysis.gather(run, source, data_dir)
     facts = evidence.facts
-    voices, compared_on = analysis.voices(evidence)
+    voices, compared_on = analysis.members(evidence)
     return write_page(
         "report.html.jinja",
         run.folder / REPORT,
@@ -139,7 +139,7 @@ def _svg(draw, *arguments, name: str, **options) -> Markup:
     return Markup(svg(draw, *arguments, name=name, **options))
 
 
-def _curves(evidence: Evidence) -> list[tuple[str, Markup]]:
+def _curves(evidence: RunData) -> list[tuple[str, Markup]]:
     if not evidence.parts:
         return []
     ends = [part["accuracy"] for part in evidence.facts["folds"]]
@@ -167,7 +167,7 @@ def _augmentation(run: Run) -> str:
     return png_uri(file.read_bytes()) if file.exists() else ""
 
 
-def _digits(evidence: Evidence) -> dict:
+def _digits(evidence: RunData) -> dict:
     """What can be said only with the labels and the images."""
     probabilities, labels, scored = evidence.probabilities, evidence.labels, evidence.scored
     wrong = analysis.mistakes(probabilities, labels)
@@ -192,7 +192,7 @@ def _digits(evidence: Evidence) -> dict:
     }
 
 
-def _agreements(evidence: Evidence, reference: Path) -> list[analysis.Agreement]:
+def _agreements(evidence: RunData, reference: Path) -> list[analysis.Agreement]:
     others = [other for other in reversed(all_runs(evidence.run.folder.parent)) if other.name != evidence.run.name]
     found = [analysis.agreement_with_run(evidence, other) for other in others[: 4 * MOST_RUNS]]
     kept = sorted(reference.glob("*/run.json")) if reference.is_dir() else []
@@ -260,8 +260,8 @@ MOST_CARDS = 120
 class Compared:
     """What two runs say of the same digits."""
 
-    first: Evidence
-    second: Evidence
+    first: RunData
+    second: RunData
     rows: np.ndarray
     """The numbers int (m,) of the training rows that both held out; none where the runs share no data."""
     verdict: metrics.Comparison | None

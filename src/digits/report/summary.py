@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from digits.files import ROOT, shown
+from digits.files import ROOT, display_path
 
 
 def of_run(folder: Path, facts: dict) -> str:
@@ -77,8 +77,8 @@ def _warnings(facts: dict) -> str:
 def _files(folder: Path, facts: dict) -> str:
     copy = ROOT / facts["submission"]["copy"]
     rows = [
-        f"{shown(copy)}  {facts['submission']['rows']:,} rows, checked",
-        f"{shown(folder)}/  run.json, models, probabilities, figures, report.html",
+        f"{display_path(copy)}  {facts['submission']['rows']:,} rows, checked",
+        f"{display_path(folder)}/  run.json, models, probabilities, figures, report.html",
     ]
     seconds, peak = facts["seconds"], facts.get("peak_memory_bytes")
     rows.append(f"{seconds:,.0f} s in all" + (f", {peak / 1e9:.2f} GB at most in one process" if peak else ""))
@@ -86,7 +86,7 @@ def _files(folder: Path, facts: dict) -> str:
 
 
 def _next(facts: dict) -> str:
-    copy = shown(ROOT / facts["submission"]["copy"])
+    copy = display_path(ROOT / facts["submission"]["copy"])
     if facts["leaked"]:
         return ""
     if facts["source"] == "sample":

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from digits.console import BadInput
-from digits.data.dataset import Source
+from digits.data.dataset import Dataset
 from digits.report import analysis
 from digits.runs.store import Run
 
@@ -30,7 +30,7 @@ def require_tensorboard() -> None:
         raise BadInput("--tensorboard needs the package tensorboard. Install it: pip install tensorboard")
 
 
-def write_tensorboard(run: Run, source: Source | None = None) -> Path:
+def write_tensorboard(run: Run, source: Dataset | None = None) -> Path:
     """Write a finished run for TensorBoard into its folder `tensorboard`, and return that folder.
 
     TensorBoard's own writer is used, so any backend of Keras will do. What was written before is replaced.
@@ -123,7 +123,7 @@ def _flat(facts: dict) -> dict[str, float | str | bool]:
     return flat
 
 
-def _mistakes(evidence: analysis.Evidence) -> list[tuple[str, np.ndarray]]:
+def _mistakes(evidence: analysis.RunData) -> list[tuple[str, np.ndarray]]:
     """Return a title and the image uint8 (28, 28) of the most confident mistakes."""
     wrong = analysis.mistakes(evidence.probabilities, evidence.labels)[:MOST_MISTAKES]
     said = evidence.probabilities[wrong].argmax(axis=1)

@@ -13,11 +13,11 @@ from digits.console import BadInput
 from digits.data import dataset
 from digits.data.competition import CLASSES, write_answers
 from digits.data.dataset import split_folds
-from digits.files import DATA, ROOT, SUBMISSIONS, shown
+from digits.files import DATA, ROOT, SUBMISSIONS, display_path
 from digits.model.backend import cpu_count, load_keras, prepare_process
 from digits.runs import metrics
 from digits.runs.record import write_results
-from digits.runs.store import Part, Run
+from digits.runs.store import FoldResult, Run
 
 
 def mean(
@@ -47,7 +47,7 @@ def mean(
     return blended.astype(np.float32)
 
 
-def out_of_fold(parts: Sequence[Part], rows: int) -> np.ndarray:
+def out_of_fold(parts: Sequence[FoldResult], rows: int) -> np.ndarray:
     """Return each training row's probabilities float32 (rows, 10) by the networks that never saw it; NaN where none.
 
     The members of a fold are averaged; folds never meet, for a row is held out once.
@@ -60,12 +60,12 @@ def out_of_fold(parts: Sequence[Part], rows: int) -> np.ndarray:
     return probabilities
 
 
-def test_mean(parts: Sequence[Part]) -> np.ndarray:
+def test_mean(parts: Sequence[FoldResult]) -> np.ndarray:
     """Return the mean probabilities float32 (t, 10) of the test images over all networks."""
     return mean([part.test_probabilities for part in parts])
 
 
-def averaging_gain(parts: Sequence[Part]) -> float:
+def averaging_gain(parts: Sequence[FoldResult]) -> float:
     """Return by how much the average of all folds is likely better on the test images than one fold, as a share, 0-1.
 
     Out of fold, one fold's networks are judged alone, while the submission averages all. No label says what that is
@@ -194,7 +194,7 @@ def blend(
     run = Run(submissions / (name or f"blend-{datetime.datetime.now():%Y%m%d-%H%M%S}"))
     if run.folder.exists():
         raise BadInput(f"There is a run {run.name} already; give the blend another name: --run NAME")
-    run.parts_folder.mkdir(parents=True)
+    run.results_folder.mkdir(parents=True)
     facts = {
         "run": run.name,
         "status": "finished",
@@ -215,7 +215,7 @@ def blend(
         **write_results(run.folder, source, out_of_fold, test, out or submissions / "submission.csv", leaked=leaked),
         "seconds": round(time.perf_counter() - started, 1),
     }
-    run.write_facts(facts)
+    run.write_record(facts)
     return run
 
 
@@ -272,7 +272,7 @@ def predict_again(runs: list[Run], data_dir: Path = DATA, out: Path | None = Non
     return [
         f"{len(answers):,} images predicted again with the saved models of {', '.join(run.name for run in runs)}.",
         f"The answers differ from the runs' own in {differing} of {len(answers):,} rows.",
-        f"Written: {shown(ROOT / written['copy'])}",
+        f"Written: {display_path(ROOT / written['copy'])}",
     ]
 
 
@@ -284,7 +284,7 @@ def saved_probabilities(run: Run, images: np.ndarray, tta: Tta) -> np.ndarray:
     """
     models = sorted(run.folder.glob("fold-*.keras"))
     if not models:
-        raise BadInput(f"{shown(run.folder)} has no saved model (fold-K.keras).")
+        raise BadInput(f"{display_path(run.folder)} has no saved model (fold-K.keras).")
     prepare_process(cpu_count(), deterministic=False)
     load_keras()
     from digits.model.predict import load_network, predict_probabilities

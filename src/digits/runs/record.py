@@ -15,8 +15,8 @@ import numpy as np
 from digits.config import Augmentation, Recipe, Settings, Tta
 from digits.console import BadInput
 from digits.data.competition import CLASSES, write_answers
-from digits.data.dataset import Source
-from digits.files import DATA, ROOT, SUBMISSIONS, written_whole
+from digits.data.dataset import Dataset
+from digits.files import DATA, ROOT, SUBMISSIONS, atomic_write
 from digits.model.backend import backend_name, cpu_count, resolve_precision
 from digits.runs import metrics
 from digits.runs.store import RUN_JSON, Run, differences, find_run
@@ -29,7 +29,7 @@ _CODE = (
 """The modules on which a run's probabilities depend."""
 
 
-def identity_of(settings: Settings, source: Source) -> dict:
+def identity_of(settings: Settings, source: Dataset) -> dict:
     """Return everything on which a run's probabilities depend, flat, so that two runs can be compared item by item."""
     recipe = {f"recipe.{name}": value for name, value in dataclasses.asdict(settings.recipe).items()}
     recipe["recipe.networks"] = list(settings.recipe.networks)
@@ -54,7 +54,7 @@ def identity_of(settings: Settings, source: Source) -> dict:
     }
 
 
-def first_facts(run_name: str, settings: Settings, source: Source, identity: dict, command: str) -> dict:
+def first_facts(run_name: str, settings: Settings, source: Dataset, identity: dict, command: str) -> dict:
     """Return what run.json says of a run when it begins."""
     return {
         "run": run_name,
@@ -118,7 +118,7 @@ def _git_commit() -> str | None:
 
 
 def write_results(
-    folder: Path, source: Source, out_of_fold: np.ndarray, test: np.ndarray, out: Path, *, leaked: bool
+    folder: Path, source: Dataset, out_of_fold: np.ndarray, test: np.ndarray, out: Path, *, leaked: bool
 ) -> dict:
     """Write a run's probabilities and submission, and return what run.json says of them.
 
@@ -131,7 +131,7 @@ def write_results(
         leaked: whether test images were trained on.
     """
     for name, array in (("out_of_fold", out_of_fold), ("test_probabilities", test)):
-        with written_whole(folder / f"{name}.npy") as temporary:
+        with atomic_write(folder / f"{name}.npy") as temporary:
             np.save(temporary, array)
     scored = ~np.isnan(out_of_fold[:, 0])
     known = _figures(out_of_fold[scored], source.train.labels[scored])

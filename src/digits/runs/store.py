@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from digits.console import BadInput, KitError, explain
-from digits.files import SUBMISSIONS, BrokenFileError, read_npz, remove_temporaries, shown, write_npz, written_whole
+from digits.files import (
+    SUBMISSIONS,
+    BrokenFileError,
+    atomic_write,
+    display_path,
+    read_npz,
+    remove_temporaries,
+    write_npz,
+)
 
 try:
     import fcntl
@@ -24,7 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class FoldResult:
     """What one fitted network said: its own share of a run."""
 
     fold: int
@@ -48,22 +56,22 @@ class Part:
     @property
     def label(self) -> str:
         """The part's name in files: fold-1, or fold-1-member-2."""
-        return part_name(self.fold, self.member)
+        return fold_name(self.fold, self.member)
 
 
-def part_name(fold: int, member: int) -> str:
+def fold_name(fold: int, member: int) -> str:
     """Return how the files of a fold's member are named; the first member's carry the fold alone."""
     return f"fold-{fold}" if member == 1 else f"fold-{fold}-member-{member}"
 
 
-def save_part(path: Path, part: Part) -> None:
+def save_fold_result(path: Path, part: FoldResult) -> None:
     """Write a part as .npz."""
     values = {name: value for name, value in vars(part).items() if value is not None}
     write_npz(path, values | {"history": json.dumps(part.history)})
 
 
-def load_part(path: Path) -> Part:
-    """Read a part that `save_part` wrote.
+def load_fold_result(path: Path) -> FoldResult:
+    """Read a part that `save_fold_result` wrote.
 
     Raises:
         BrokenFileError: if the file is damaged.
@@ -71,9 +79,9 @@ def load_part(path: Path) -> Part:
     read = read_npz(path)
     try:
         values = {name: value if value.ndim else value.item() for name, value in read.items()}
-        return Part(**values | {"history": json.loads(values["history"])})
+        return FoldResult(**values | {"history": json.loads(values["history"])})
     except (ValueError, TypeError, KeyError) as error:
-        raise BrokenFileError(f"{shown(path)} is not a part of a run ({error}).") from None
+        raise BrokenFileError(f"{display_path(path)} is not a part of a run ({error}).") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,27 +96,27 @@ class Run:
         return self.folder.name
 
     @property
-    def parts_folder(self) -> Path:
+    def results_folder(self) -> Path:
         """Where the parts and the checkpoints are."""
         return self.folder / "parts"
 
-    def part_path(self, fold: int, member: int) -> Path:
+    def result_path(self, fold: int, member: int) -> Path:
         """Return where a part's probabilities are."""
-        return self.parts_folder / f"{part_name(fold, member)}.npz"
+        return self.results_folder / f"{fold_name(fold, member)}.npz"
 
     def model_path(self, fold: int, member: int) -> Path:
         """Return where a part's model is."""
-        return self.folder / f"{part_name(fold, member)}.keras"
+        return self.folder / f"{fold_name(fold, member)}.keras"
 
     def checkpoint_path(self, fold: int, member: int) -> Path:
         """Return where the state of a part in training is."""
-        return self.parts_folder / f"{part_name(fold, member)}.checkpoint.npz"
+        return self.results_folder / f"{fold_name(fold, member)}.checkpoint.npz"
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[FoldResult]:
         """Read all finished parts, in order of fold and member."""
-        files = [path for path in self.parts_folder.glob("fold-*.npz") if ".checkpoint" not in path.name]
+        files = [path for path in self.results_folder.glob("fold-*.npz") if ".checkpoint" not in path.name]
         return sorted(
-            (load_part(path) for path in files if not path.name.startswith(".")),
+            (load_fold_result(path) for path in files if not path.name.startswith(".")),
             key=lambda part: (part.fold, part.member),
         )
 
@@ -123,17 +131,17 @@ class Run:
             facts = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise BadInput(
-                f"{shown(self.folder)} is not a run: it has no {RUN_JSON}. {_runs_there(self.folder.parent)}"
+                f"{display_path(self.folder)} is not a run: it has no {RUN_JSON}. {_runs_there(self.folder.parent)}"
             ) from None
         except (OSError, ValueError) as error:
-            raise BadInput(f"{shown(path)}: cannot be read ({error}).") from None
+            raise BadInput(f"{display_path(path)}: cannot be read ({error}).") from None
         if not isinstance(facts, dict) or "identity" not in facts:
-            raise BadInput(f"{shown(path)}: not the record of a run; expected an object with 'identity'.")
+            raise BadInput(f"{display_path(path)}: not the record of a run; expected an object with 'identity'.")
         return facts
 
-    def write_facts(self, facts: dict) -> None:
+    def write_record(self, facts: dict) -> None:
         """Write run.json."""
-        with written_whole(self.folder / RUN_JSON) as temporary:
+        with atomic_write(self.folder / RUN_JSON) as temporary:
             temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @contextlib.contextmanager
@@ -152,7 +160,7 @@ class Run:
                         f"Run {self.name} is being worked on by another process. Wait for it, or start one under "
                         f"another name: --run NAME"
                     ) from None
-            for folder in (self.folder, self.parts_folder):
+            for folder in (self.folder, self.results_folder):
                 remove_temporaries(folder)
             yield
 
@@ -227,7 +235,7 @@ def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) 
     if different:
         raise BadInput(
             f"Run {name} cannot be taken up, for it was another: {'; '.join(different)}. "
-            f"Give the new run a name of its own (--run), or delete {shown(run.folder)}."
+            f"Give the new run a name of its own (--run), or delete {display_path(run.folder)}."
         )
     return run, True
 
@@ -247,10 +255,10 @@ def _begin(run: Run) -> Run:
         foreign = [path.name for path in run.folder.iterdir() if path.name != "parts" and not path.name.startswith(".")]
         if foreign:
             raise BadInput(
-                f"{shown(run.folder)} is no run (it holds {foreign[0]!r} and no {RUN_JSON}). "
+                f"{display_path(run.folder)} is no run (it holds {foreign[0]!r} and no {RUN_JSON}). "
                 f"Give the run another name: --run NAME"
             )
-    run.parts_folder.mkdir(parents=True, exist_ok=True)
+    run.results_folder.mkdir(parents=True, exist_ok=True)
     return run
 
 
@@ -260,6 +268,6 @@ def _new_run(folder: Path) -> Run:
         run = Run(folder if number == 1 else folder.with_name(f"{folder.name}-{number}"))
         with contextlib.suppress(FileExistsError):
             run.folder.mkdir(parents=True)
-            run.parts_folder.mkdir()
+            run.results_folder.mkdir()
             return run
     raise AssertionError("unreachable")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from digits.console import BadInput, KitError, say
 from digits.model.backend import backend_name, cpu_count
-from digits.runs.store import Part
-from digits.training.fold import Arrays, Job, fit_fresh, fit_job
+from digits.runs.store import FoldResult
+from digits.training.fold import Arrays, FoldTask, fit_fresh, fit_job
 from digits.training.workers import StoppedError
 
 _TOPIC = "digits"
@@ -24,7 +24,7 @@ CONNECT_SECONDS = 10
 @contextlib.contextmanager
 def connected(
     address: str, arrays: Arrays, stopped: Callable[[], bool]
-) -> Iterator[Callable[[Job], tuple[Part, bytes]]]:
+) -> Iterator[Callable[[FoldTask], tuple[FoldResult, bytes]]]:
     """Yield a function that fits a job on the cluster whose scheduler is at `address`, such as tcp://10.0.0.1:8786.
 
     No shared file system is needed, and nothing of the kit on the workers: it travels with the data, once to each. A
@@ -99,7 +99,7 @@ def _send_code(client) -> None:
         client.upload_file(str(path))
 
 
-def _fit(client, job: Job, shared, stopped: Callable[[], bool]) -> tuple[Part, bytes]:
+def _fit(client, job: FoldTask, shared, stopped: Callable[[], bool]) -> tuple[FoldResult, bytes]:
     """Have one job done, and wait for it."""
     job = dataclasses.replace(job, checkpoint=None, live=False)
     future = client.submit(_fit_on_worker, job, shared, backend_name(), pure=False)
@@ -116,7 +116,7 @@ def _fit(client, job: Job, shared, stopped: Callable[[], bool]) -> tuple[Part, b
         future.cancel()
 
 
-def _fit_on_worker(job: Job, arrays: Arrays, backend: str) -> tuple[Part, bytes]:
+def _fit_on_worker(job: FoldTask, arrays: Arrays, backend: str) -> tuple[FoldResult, bytes]:
     import distributed
 
     worker = distributed.get_worker()

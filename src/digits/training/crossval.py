@@ -9,25 +9,25 @@ import time
 from collections.abc import Callable, Iterator
 
 from digits.console import BadInput, KitError, say
-from digits.data.dataset import Digits
-from digits.files import BrokenFileError, written_whole
-from digits.runs.store import Part, Run, load_part, save_part
+from digits.data.dataset import Split
+from digits.files import BrokenFileError, atomic_write
+from digits.runs.store import FoldResult, Run, load_fold_result, save_fold_result
 from digits.training import cluster
-from digits.training.fold import Arrays, Job, fit_fresh, fit_mapped
-from digits.training.workers import Places, StoppedError
+from digits.training.fold import Arrays, FoldTask, fit_fresh, fit_mapped
+from digits.training.workers import Slots, StoppedError
 
-Fit = Callable[[Job], tuple[Part, bytes]]
+Trainer = Callable[[FoldTask], tuple[FoldResult, bytes]]
 
 
 def cross_validate(
     run: Run,
-    jobs: list[Job],
-    train: Digits,
-    test: Digits,
-    places: Places,
+    jobs: list[FoldTask],
+    train: Split,
+    test: Split,
+    places: Slots,
     address: str | None = None,
     deadline: float = math.inf,
-) -> tuple[list[Part], dict[str, str]]:
+) -> tuple[list[FoldResult], dict[str, str]]:
     """Fit all jobs that are not finished yet; return the parts there are, in the jobs' order, and why others are not.
 
     Each finished part is on disk before the next one counts, so whatever ends this process costs the epochs in
@@ -65,14 +65,14 @@ def cross_validate(
     return [parts[label] for label in labels if label in parts], failures
 
 
-def _finished(run: Run, jobs: list[Job]) -> dict[str, Part]:
+def _finished(run: Run, jobs: list[FoldTask]) -> dict[str, FoldResult]:
     parts = {}
     for job in jobs:
-        path = run.part_path(job.fold, job.member)
+        path = run.result_path(job.fold, job.member)
         if not path.exists():
             continue
         try:
-            parts[job.label] = load_part(path)
+            parts[job.label] = load_fold_result(path)
             say(f"{job.label}: done before")
         except BrokenFileError as error:
             path.unlink()
@@ -80,18 +80,18 @@ def _finished(run: Run, jobs: list[Job]) -> dict[str, Part]:
     return parts
 
 
-def _keep(run: Run, job: Job, part: Part, model: bytes) -> Part:
+def _keep(run: Run, job: FoldTask, part: FoldResult, model: bytes) -> FoldResult:
     """Put a finished part on disk, in an order in which what is there is whole at any moment."""
-    with written_whole(run.model_path(job.fold, job.member)) as temporary:
+    with atomic_write(run.model_path(job.fold, job.member)) as temporary:
         temporary.write_bytes(model)
-    save_part(run.part_path(job.fold, job.member), part)
+    save_fold_result(run.result_path(job.fold, job.member), part)
     run.checkpoint_path(job.fold, job.member).unlink(missing_ok=True)
     return part
 
 
 def _outcomes(
-    jobs: list[Job], arrays: Arrays, run: Run, places: Places, address: str | None, deadline: float
-) -> Iterator[tuple[Job, tuple[Part, bytes] | KitError]]:
+    jobs: list[FoldTask], arrays: Arrays, run: Run, places: Slots, address: str | None, deadline: float
+) -> Iterator[tuple[FoldTask, tuple[FoldResult, bytes] | KitError]]:
     """Yield each job as it ends, with what came of it; whoever leaves early ends the others."""
     if not jobs:
         return
@@ -121,11 +121,11 @@ def _outcomes(
 
 
 @contextlib.contextmanager
-def _here(run: Run, arrays: Arrays, places: Places, stopped: Callable[[], bool]) -> Iterator[Fit]:
+def _here(run: Run, arrays: Arrays, places: Slots, stopped: Callable[[], bool]) -> Iterator[Trainer]:
     """Fit each job in a process of this machine's, all fed from one copy of the arrays."""
-    folder, place = run.parts_folder / "arrays", places.in_turns()
+    folder, place = run.results_folder / "arrays", places.in_turns()
 
-    def fit(job: Job) -> tuple[Part, bytes]:
+    def fit(job: FoldTask) -> tuple[FoldResult, bytes]:
         with place() as environment:
             if stopped():
                 raise StoppedError("stopped")

@@ -10,15 +10,15 @@ import numpy as np
 
 from digits.config import Recipe
 from digits.console import KitError
-from digits.console import say as say_here
-from digits.data.dataset import Digits
+from digits.console import say as print_line
+from digits.data.dataset import Split
 from digits.model.backend import load_keras, peak_memory_bytes, spread_batches
-from digits.runs.store import Part
+from digits.runs.store import FoldResult
 from digits.training.workers import ProcessDiedError, run_fresh
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class FoldTask:
     """One network to fit."""
 
     recipe: Recipe
@@ -60,7 +60,7 @@ class Arrays:
     test_images: np.ndarray
 
     @classmethod
-    def of(cls, train: Digits, test: Digits) -> "Arrays":
+    def of(cls, train: Split, test: Split) -> "Arrays":
         """Return what jobs need of the digits."""
         return cls(train.images, train.labels, test.images)
 
@@ -79,14 +79,14 @@ class Arrays:
 
 def fit_fresh(
     function: Callable,
-    job: Job,
+    job: FoldTask,
     data: Arrays | Path,
     *,
     threads: int,
-    say: Callable[[str], None] = say_here,
+    say: Callable[[str], None] = print_line,
     stopped: Callable[[], bool] = lambda: False,
     environment: Mapping[str, str] | None = None,
-) -> tuple[Part, bytes]:
+) -> tuple[FoldResult, bytes]:
     """Return function(job, data), one of the two below, from a process of its own; one that is killed gets another try.
 
     Raises:
@@ -112,12 +112,12 @@ def fit_fresh(
         return fit()
 
 
-def fit_mapped(job: Job, folder: Path, say: Callable[[str], None] = say_here) -> tuple[Part, bytes]:
+def fit_mapped(job: FoldTask, folder: Path, say: Callable[[str], None] = print_line) -> tuple[FoldResult, bytes]:
     """Do as `fit_job`, with the arrays that `Arrays.save` wrote into `folder`."""
     return fit_job(job, Arrays.mapped(folder), say)
 
 
-def fit_job(job: Job, arrays: Arrays, say: Callable[[str], None] = say_here) -> tuple[Part, bytes]:
+def fit_job(job: FoldTask, arrays: Arrays, say: Callable[[str], None] = print_line) -> tuple[FoldResult, bytes]:
     """Fit the job's network; return what it says of unseen images, and the model as the bytes of a .keras file.
 
     Raises:
@@ -145,7 +145,7 @@ def fit_job(job: Job, arrays: Arrays, say: Callable[[str], None] = say_here) -> 
         if job.checkpoint is not None:
             fit.save(job.checkpoint)
     network = fit.finish()
-    part = Part(
+    part = FoldResult(
         job.fold,
         job.member,
         job.network,
@@ -162,15 +162,15 @@ def fit_job(job: Job, arrays: Arrays, say: Callable[[str], None] = say_here) -> 
     return part, _model_bytes(network)
 
 
-def _fit_or_go_on(job: Job, arrays: Arrays, say: Callable[[str], None]):
+def _fit_or_go_on(job: FoldTask, arrays: Arrays, say: Callable[[str], None]):
     """Return a Fit in the state of the job's checkpoint, or a new one where there is none that can be used."""
-    from digits.model.trainer import Fit
+    from digits.model.trainer import Trainer
 
     images, labels = arrays.images[job.train_rows], arrays.labels[job.train_rows]
     if job.pseudo_labels is not None:
         rows, digits = job.pseudo_labels
         images, labels = np.concatenate([images, arrays.test_images[rows]]), np.concatenate([labels, digits])
-    fit = Fit(
+    fit = Trainer(
         job.recipe,
         job.network,
         images,

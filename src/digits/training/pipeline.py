@@ -16,7 +16,7 @@ from digits.console import KitError
 from digits.data import dataset
 from digits.data.competition import CLASSES
 from digits.data.dataset import split_folds
-from digits.files import DATA, SUBMISSIONS, written_whole
+from digits.files import DATA, SUBMISSIONS, atomic_write
 from digits.model.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process
 from digits.report.charts import draw_all
 from digits.report.html import build_report
@@ -24,10 +24,10 @@ from digits.report.tensorboard import require_tensorboard, write_tensorboard
 from digits.runs import ensemble, metrics
 from digits.runs.metrics import Check
 from digits.runs.record import first_facts, identity_of, write_results
-from digits.runs.store import Part, Run, find_run, open_run, resumable
+from digits.runs.store import FoldResult, Run, find_run, open_run, resumable
 from digits.training.crossval import cross_validate
-from digits.training.fold import Job
-from digits.training.workers import Places, run_fresh, share_machine
+from digits.training.fold import FoldTask
+from digits.training.workers import Slots, run_fresh, share_machine
 
 ROWS_PREDICTED_AGAIN = 100
 
@@ -143,7 +143,7 @@ def train(
             "seconds": _seconds_since(started),
             "peak_memory_bytes": max([peak_memory_bytes(), *(part.peak_memory_bytes for part in parts)]),
         }
-        run.write_facts(facts)
+        run.write_record(facts)
         draw_all(run, source, parts)
         build_report(run, source)
         if tensorboard:
@@ -158,12 +158,12 @@ def _seconds_since(started: float) -> float:
 @contextlib.contextmanager
 def _seconds_kept(run: Run, facts: dict, started: float) -> Iterator[None]:
     """Write into run.json how long the run has taken so far, also when the work ends early."""
-    run.write_facts(facts | {"seconds": _seconds_since(started)})
+    run.write_record(facts | {"seconds": _seconds_since(started)})
     try:
         yield
     except BaseException:
         with contextlib.suppress(OSError):  # What ended the work is what is to be said.
-            run.write_facts(facts | {"seconds": _seconds_since(started)})
+            run.write_record(facts | {"seconds": _seconds_since(started)})
         raise
 
 
@@ -175,7 +175,7 @@ def _plan(settings: Settings, identity: dict) -> str:
     return f"recipe {recipe.name}, {networks}, {recipe.epochs} epochs, {identity['backend']}, {identity['precision']}"
 
 
-def _places(settings: Settings) -> Places:
+def _places(settings: Settings) -> Slots:
     return share_machine(
         settings.recipe.folds * settings.recipe.members,
         settings.jobs,
@@ -186,10 +186,10 @@ def _places(settings: Settings) -> Places:
 
 def _jobs(
     run: Run, settings: Settings, labels: np.ndarray, precision: str, sure: ensemble.PseudoLabels | None, *, live: bool
-) -> list[Job]:
+) -> list[FoldTask]:
     splits = split_folds(labels, settings.recipe.folds, settings.fold_seed)
     return [
-        Job(
+        FoldTask(
             recipe=settings.recipe,
             fold=fold,
             member=member,
@@ -210,7 +210,7 @@ def _jobs(
 
 
 def _results(
-    run: Run, settings: Settings, source: dataset.Source, parts: list[Part], failures: dict[str, str], out: Path
+    run: Run, settings: Settings, source: dataset.Dataset, parts: list[FoldResult], failures: dict[str, str], out: Path
 ) -> dict:
     """Put the parts together on disk, and return what run.json says of them."""
     labels = source.train.labels
@@ -241,7 +241,7 @@ def _results(
     }
 
 
-def _part_facts(part: Part, labels: np.ndarray) -> dict:
+def _part_facts(part: FoldResult, labels: np.ndarray) -> dict:
     truth = labels[part.validation_rows]
     return {
         "fold": part.fold,
@@ -255,11 +255,11 @@ def _part_facts(part: Part, labels: np.ndarray) -> dict:
     }
 
 
-def _write_history(run: Run, parts: list[Part]) -> None:
+def _write_history(run: Run, parts: list[FoldResult]) -> None:
     import pandas as pd
 
     rows = [{"fold": part.fold, "member": part.member, **epoch} for part in parts for epoch in part.history]
-    with written_whole(run.folder / "history.csv") as temporary:
+    with atomic_write(run.folder / "history.csv") as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)
 
 
@@ -271,6 +271,6 @@ def export_h5(run: Run) -> Path:
 
     path = run.folder / "mnistModel2.h5"
     logging.getLogger("absl").setLevel(logging.ERROR)  # Keras advises to use .keras, which is there too.
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         load_network(run.model_path(1, 1)).save(temporary)
     return path

@@ -14,8 +14,8 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
-from digits.console import KitError, explain, steady_streams
-from digits.console import say as say_here
+from digits.console import KitError, explain, robust_streams
+from digits.console import say as print_line
 from digits.model.backend import cpu_count, prepare_process
 
 MEMORY_A_NETWORK = 2 << 30
@@ -23,7 +23,7 @@ MEMORY_A_NETWORK = 2 << 30
 
 
 @dataclass(frozen=True)
-class Places:
+class Slots:
     """Where networks are fitted."""
 
     threads: int
@@ -55,7 +55,7 @@ class Places:
 
 def share_machine(
     networks: int, asked: int | None = None, *, deterministic: bool = False, data_parallel: bool = False
-) -> Places:
+) -> Slots:
     """Divide this machine among the networks of a run.
 
     Without a GPU, as many networks at a time as there are processors, and the processors' threads divided among them:
@@ -72,11 +72,11 @@ def share_machine(
     """
     processors, gpus = cpu_count(), visible_gpus()
     if data_parallel:
-        return Places(1 if deterministic else processors, ({},))
+        return Slots(1 if deterministic else processors, ({},))
     side_by_side = len(gpus) or processors
     threads = 1 if deterministic else max(1, processors // min(networks, side_by_side))
     at_a_time = min(networks, asked or min(side_by_side, max(1, _memory() // MEMORY_A_NETWORK)))
-    return Places(threads, tuple(_environment(gpus, place, at_a_time) for place in range(at_a_time)))
+    return Slots(threads, tuple(_environment(gpus, place, at_a_time) for place in range(at_a_time)))
 
 
 def visible_gpus() -> list[str]:
@@ -115,7 +115,7 @@ def run_fresh(
     *arguments: Any,
     threads: int,
     deterministic: bool = False,
-    say: Callable[[str], None] = say_here,
+    say: Callable[[str], None] = print_line,
     stopped: Callable[[], bool] = lambda: False,
     environment: Mapping[str, str] | None = None,
 ) -> Any:
@@ -206,7 +206,7 @@ def _leave_with_parent(channel: Connection) -> None:
 
 
 if __name__ == "__main__":
-    steady_streams()
+    robust_streams()
     code = 1
     try:
         _serve(Connection(int(sys.argv[1])))
