@@ -182,7 +182,7 @@ def cells() -> Iterator[tuple[str, str]]:
     yield "code", SETTINGS
     yield "markdown", CODE
     packages = sorted({file.parent.name for file in files_in_order()} - {"src", "digits"})
-    yield "code", FOLDERS.replace("PACKAGES", repr(packages))
+    yield "code", FOLDERS.replace("PACKAGES", json.dumps(packages))
     for file in files_in_order():
         name, text = file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8").removesuffix("\n")
         yield "markdown", f"`{name}`: {purpose_of(file)}"
