@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "src")]
 
@@ -57,7 +58,7 @@ FIRST_SPLIT = 101
 """The split of seed 0; the recipes' figures are of split 0."""
 
 
-def _augmented(**settings: float) -> Callable[[Recipe], Recipe]:
+def _augmented(**settings: Any) -> Callable[[Recipe], Recipe]:
     return lambda recipe: replace(recipe, augmentation=replace(recipe.augmentation, **settings))
 
 
@@ -169,10 +170,10 @@ def cell_key(recipe: Recipe, seed: int, state: str) -> str:
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def score_of(cell: dict | None, tta: Tta) -> dict | None:
-    """Return a kept fit's score under `tta`, or None if it has none."""
+def score_of(cell: dict | None, tta: Tta) -> dict:
+    """Return a kept fit's score under `tta`, empty if it has none."""
     scores = cell["scores"] if cell else []
-    return next((score for score in scores if Tta(**score["tta"]) == tta), None)
+    return next((score for score in scores if Tta(**score["tta"]) == tta), {})
 
 
 def missing_fits(recipes: dict[str, Recipe], seeds: int, cells: dict, state: str) -> dict[str, tuple[Thing, int]]:

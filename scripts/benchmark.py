@@ -101,18 +101,15 @@ def _torch_python(asked: str | None) -> str:
 
 def prepare_data(folder: Path, data_dir: Path, small: bool) -> str:
     """Fill `folder` with the data, and return what it is."""
-    from dataclasses import replace
-
     from bench.reading import prepare
     from digits.data import dataset
+    from digits.data.dataset import Split
 
     source = dataset.load("sample" if small else "auto", data_dir, limit=SMALL_TRAIN if small else None)
     plain = source.name == "kaggle" and all((data_dir / known.name).exists() for known in (TRAIN, TEST))
     test = source.test
     if small:
-        test = replace(
-            test, images=test.images[:SMALL_TEST], labels=test.labels[:SMALL_TEST], ids=test.ids[:SMALL_TEST]
-        )
+        test = Split(test.images[:SMALL_TEST], None, test.ids[:SMALL_TEST])
     prepare(folder, source.train, test, data_dir if plain else None)
     return f"{source.facts['description']}{', cut small: the figures mean nothing' if small else ''}"
 

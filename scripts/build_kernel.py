@@ -5,12 +5,13 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src"
 KERNELS = ROOT / "kernels"
 ENTRY_POINT = "train"
-METADATA = {
+METADATA: dict[str, Any] = {
     "id": "INSERT_USER_NAME/digit-recognizer-kit",
     "title": "Digit Recognizer Kit",
     "code_file": "digit-recognizer.ipynb",
@@ -198,7 +199,7 @@ def cells() -> Iterator[tuple[str, str]]:
 
 def notebook() -> dict:
     """Return the notebook, without outputs."""
-    made = []
+    made: list[dict] = []
     for number, (kind, text) in enumerate(cells(), start=1):
         metadata = FOLDED if text.startswith("%%writefile") else {}
         source = text.splitlines(keepends=True)

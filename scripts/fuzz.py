@@ -21,7 +21,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
-import torn_files
+import torn_files  # type: ignore[import-not-found]
 from digits.console import BadInput
 from digits.data import archive, csv_reader, dataset
 from digits.data.competition import TEST
@@ -37,7 +37,7 @@ TROUBLE = (b" ", b"9" * 50, *(word.decode("unicode_escape").encode("latin-1") fo
 def broken(data: bytes, random: np.random.Generator) -> bytes:
     """Return the data with one to four things wrong with it (or, now and then, nothing)."""
     for _ in range(random.integers(0, 5)):
-        at, length = random.integers(0, len(data) + 1), random.integers(0, 9)
+        at, length = int(random.integers(0, len(data) + 1)), int(random.integers(0, 9))
         piece = TROUBLE[random.integers(len(TROUBLE))]
         kind = random.integers(6)
         if kind == 0:

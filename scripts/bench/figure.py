@@ -1,6 +1,7 @@
 """The benchmark as one figure."""
 
 from pathlib import Path
+from typing import Any
 
 from bench.tables import UNITS, number
 from digits.files import atomic_write
@@ -15,7 +16,7 @@ def draw(parts: dict, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    settings = {"font.size": 8, "axes.titlesize": 8.5, "axes.titlelocation": "left", "svg.hashsalt": "digits"}
+    settings: Any = {"font.size": 8, "axes.titlesize": 8.5, "axes.titlelocation": "left", "svg.hashsalt": "digits"}
     with pyplot.rc_context(settings):
         columns = 2 if len(parts) > 1 else 1
         lines = -(-len(parts) // columns)

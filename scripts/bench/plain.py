@@ -238,9 +238,9 @@ def memory(options: dict) -> dict:
 
     started = time.perf_counter()
     folder = Path(options["folder"]) / "csv"
-    frame, test = pd.read_csv(folder / "train.csv"), pd.read_csv(folder / "test.csv")
-    labels = frame.pop("label").to_numpy()
-    images, test = (part.to_numpy().reshape(-1, 28, 28, 1).astype("float32") / 255 for part in (frame, test))
+    frames = pd.read_csv(folder / "train.csv"), pd.read_csv(folder / "test.csv")
+    labels = frames[0].pop("label").to_numpy()
+    images, test = (frame.to_numpy().reshape(-1, 28, 28, 1).astype("float32") / 255 for frame in frames)
     load_keras()
     network = original_network()
     network.compile("adam", "sparse_categorical_crossentropy", jit_compile=_jit())

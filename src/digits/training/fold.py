@@ -11,7 +11,7 @@ import numpy as np
 from digits.config import Recipe
 from digits.console import KitError
 from digits.console import say as print_line
-from digits.data.dataset import Split
+from digits.data.dataset import LabelledSplit, Split
 from digits.model.backend import load_keras, peak_memory_bytes, spread_batches
 from digits.runs.store import FoldResult
 from digits.training.workers import ProcessDiedError, run_fresh
@@ -60,7 +60,7 @@ class Arrays:
     test_images: np.ndarray
 
     @classmethod
-    def of(cls, train: Split, test: Split) -> "Arrays":
+    def of(cls, train: LabelledSplit, test: Split) -> "Arrays":
         """Return what jobs need of the digits."""
         return cls(train.images, train.labels, test.images)
 

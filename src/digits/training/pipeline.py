@@ -202,7 +202,7 @@ def _jobs(
             deterministic=settings.deterministic,
             live=live,
             data_parallel=settings.data_parallel,
-            pseudo_labels=sure and sure.by_fold[fold],
+            pseudo_labels=sure.by_fold[fold] if sure else None,
         )
         for fold, (train_rows, validation_rows) in enumerate(splits, start=1)
         for member in range(1, settings.recipe.members + 1)
