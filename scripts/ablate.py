@@ -38,21 +38,17 @@ from digits.console import (
 )
 from digits.files import (
     DATA,
-    ROOT,
     atomic_write,
 )
 from digits.model.backend import (
     backend_name,
     resolve_precision,
 )
+from digits.runs.record import MODEL_CODE, code_hash
 from digits.training.workers import (
     Slots,
     share_machine,
 )
-
-CODE = ("augment", "networks", "predict", "trainer")
-"""The modules on which a fit depends: a change of one makes kept fits old."""
-
 
 FIRST_SPLIT = 101
 """The split of seed 0; the recipes' figures are of split 0."""
@@ -159,9 +155,8 @@ def training_of(recipe: Recipe) -> Recipe:
 
 
 def state_of_code() -> str:
-    """Return a hash of the modules in CODE as they are now."""
-    code = b"".join((ROOT / "src" / "digits" / "model" / f"{name}.py").read_bytes() for name in CODE)
-    return hashlib.sha256(code).hexdigest()
+    """Return a hash of the modules on which a fit depends, as they are now."""
+    return code_hash(MODEL_CODE)
 
 
 def cell_key(recipe: Recipe, seed: int, state: str) -> str:

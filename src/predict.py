@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         name=flags.run,
         command=shlex.join(["python", "src/predict.py", *words]),
     )
-    print(summary.of_run(run.folder, run.facts()))
+    print(summary.of_run(run))
 
 
 if __name__ == "__main__":

@@ -88,18 +88,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = settings_of(flags)
     from digits.files import DATA
     from digits.report import summary
-    from digits.runs import record
+    from digits.runs.store import compare_answers, find_run, repeated
     from digits.training import pipeline
 
     given = [f"--{name.replace('_', '-')}" for name in WHAT if getattr(flags, name) not in (None, False)]
-    again = record.repeated(flags.from_run, flags.run, given)
+    again = repeated(flags.from_run, flags.run, given)
     if again:
-        settings = dataclasses.replace(again.settings, jobs=flags.jobs, data_parallel=flags.data_parallel)
+        settings = dataclasses.replace(again[0], jobs=flags.jobs, data_parallel=flags.data_parallel)
     run = pipeline.train(
         settings,
         command=shlex.join(["python", "src/train.py", *(sys.argv[1:] if argv is None else argv)]),
-        data_dir=flags.data_dir or (again.data_dir if again else DATA),
-        test_file=flags.test or (again.test_file if again else None),
+        data_dir=flags.data_dir or (again[1] if again else DATA),
+        test_file=flags.test or (again[2] if again else None),
         run_name=flags.run,
         out=flags.out,
         cluster=flags.cluster,
@@ -108,9 +108,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if flags.export:
         pipeline.export_h5(run)
-    print(f"\n{summary.of_run(run.folder, run.facts())}")
+    print(f"\n{summary.of_run(run)}")
     if flags.from_run:
-        print(f"\n{record.compare(run, record.find_run(flags.from_run))}")
+        print(f"\n{compare_answers(run, find_run(flags.from_run))}")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,42 @@ import numpy as np
 from digits.config import RECIPES, Settings
 from digits.data.competition import CLASSES
 from digits.runs import metrics
+from digits.runs.metrics import ExpectedScore, Score
+from digits.runs.record import (
+    DataFile,
+    DataSummary,
+    FinishedRecord,
+    Record,
+    RunSettings,
+    SubmissionFile,
+    TestPredictions,
+)
 from digits.runs.store import FoldResult, save_fold_result
 from digits.training import pipeline
+
+SCORE = Score(accuracy=0.9964, standard_error=0.0003, wrong=151, rows=42_000, log_loss=0.0447)
+
+
+def made_record(finished=True, **changes):
+    """Return the record of a run of the recipe standard on the competition's data, with some fields changed."""
+    values = {
+        "run": "made",
+        "command": "python src/train.py --run made",
+        "created": "2026-11-23T04:11:37+00:00",
+        "source": "kaggle",
+        "leaked": False,
+        "recipe": RECIPES["standard"],
+        "settings": RunSettings(folds=5, members=1),
+        "identity": {"data": "abc"},
+        "data": DataSummary([DataFile("train.csv", 42_000, "12", "exact")], [4200] * 10, "the competition's files"),
+    }
+    results = {
+        "out_of_fold": SCORE,
+        "expected_score": ExpectedScore(0.9964, 0.9955, 0.9973),
+        "test": TestPredictions(28_000, [2800] * 10),
+        "submission": SubmissionFile("submission.csv", "submissions/submission.csv", 28_000, "1" * 64),
+    }
+    return FinishedRecord(**values | results | changes) if finished else Record(**values | changes)
 
 
 def say(random, labels, seed, wrong_share=0.03):
@@ -56,7 +90,7 @@ def make_run(monkeypatch, submissions, name="made", *, seed=0, recipe=None, data
     """Return a finished run in the folder `submissions`, of the embedded sample cut to 600 unless told otherwise."""
     monkeypatch.setattr(pipeline, "cross_validate", cross_validate)
     passed = metrics.Check("the saved models say the same of each row", True, "there are none in a made-up run")
-    monkeypatch.setattr(metrics, "check_rows_in_order", lambda *_, **__: passed)
+    monkeypatch.setattr(pipeline, "check_rows_in_order", lambda *_, **__: passed)
     for ending in ("draw_all", "build_report"):
         monkeypatch.setattr(pipeline, ending, lambda *_: None)  # The tests of these call them themselves.
     settings = {"source": "sample", "limit": 600} | settings

@@ -68,7 +68,9 @@ def test_rows_in_another_order_than_the_models_say_fail(monkeypatch):
     probabilities = sure_of(CHANCE.integers(0, 10, 300))
     known = {image.tobytes(): row for image, row in zip(images, probabilities, strict=True)}
     monkeypatch.setattr(
-        metrics, "run_fresh", lambda _, models, asked, tta, **how: np.array([known[image.tobytes()] for image in asked])
+        pipeline,
+        "run_fresh",
+        lambda _, models, asked, tta, **how: np.array([known[image.tobytes()] for image in asked]),
     )
     assert pipeline.check_rows_in_order([], images, probabilities, None).passed
     assert not pipeline.check_rows_in_order([], images, np.roll(probabilities, 1, axis=0), None).passed

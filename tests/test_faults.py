@@ -19,8 +19,7 @@ import pytest
 from digits.config import RECIPES, Settings
 from digits.console import KitError, TrainingFailedError
 from digits.files import ROOT
-from digits.runs import metrics
-from digits.runs.store import FoldResult
+from digits.runs.store import FoldResult, Run
 from digits.training import crossval, pipeline
 from digits.training.fold import Arrays
 from train_process import EXACT, FLAGS, finish, start, wait_for, workers
@@ -206,33 +205,32 @@ def fake_fits(monkeypatch):
         return FoldResult(job.fold, job.member, job.network, job.validation_rows, said, test, history, 1.0, 1), b"model"
 
     monkeypatch.setattr(crossval, "fit_fresh", fit_fresh)
-    monkeypatch.setattr(metrics, "run_fresh", lambda *_, **__: (_ for _ in ()).throw(KitError("there is no model")))
+    monkeypatch.setattr(pipeline, "run_fresh", lambda *_, **__: (_ for _ in ()).throw(KitError("there is no model")))
     return outcomes
 
 
 def trained(submissions, folds=2, members=2):
     recipe = dataclasses.replace(RECIPES["quick"], folds=folds, members=members)
     settings = Settings(recipe=recipe, source="sample", limit=600)
-    return pipeline.train(settings, command="test", submissions=submissions, run_name="mine").facts()
+    return pipeline.train(settings, command="test", submissions=submissions, run_name="mine").finished_record()
 
 
-def failed_checks(facts):
-    return {check["name"]: check["detail"] for check in facts["checks"] if not check["passed"]}
+def failed_checks(record):
+    return {check.name: check.detail for check in record.failed_checks}
 
 
 def test_a_member_whose_loss_is_no_number_is_left_out_and_recorded(tmp_path, fake_fits):
     fake_fits[2, 1] = TrainingFailedError("the loss was nan in epoch 1: the learning rate may be too high")
-    facts = trained(tmp_path)
-    assert facts["status"] == "finished"
-    assert len(facts["folds"]) == 3
-    assert failed_checks(facts)["every network was trained"].startswith("fold 2/2, member 1/2: the loss was nan")
-    assert facts["out_of_fold"]["rows"] == 600
+    record = trained(tmp_path)
+    assert len(record.folds) == 3
+    assert failed_checks(record)["every network was trained"].startswith("fold 2/2, member 1/2: the loss was nan")
+    assert record.out_of_fold.rows == 600
 
 
 def test_a_fold_that_does_not_learn_is_said_and_recorded(tmp_path, fake_fits):
     fake_fits[2, 1] = 0.1
-    facts = trained(tmp_path, members=1)
-    assert failed_checks(facts)["every network learned"] == "did not: fold-2"
+    record = trained(tmp_path, members=1)
+    assert failed_checks(record)["every network learned"] == "did not: fold-2"
 
 
 def test_no_network_that_trains_is_an_error_and_the_same_command_tries_again(tmp_path, fake_fits):
@@ -240,11 +238,11 @@ def test_no_network_that_trains_is_an_error_and_the_same_command_tries_again(tmp
     with pytest.raises(KitError, match=r"no network could be trained.*\n.*\n.*\nWhat is finished is kept"):
         trained(tmp_path, members=1)
     fake_fits.clear()
-    assert trained(tmp_path, members=1)["status"] == "finished"
+    assert len(trained(tmp_path, members=1).folds) == 2
 
 
 def test_a_record_cut_off_by_a_full_disk_is_the_old_one(tmp_path, fake_fits, monkeypatch):
-    monkeypatch.setattr(pipeline, "write_results", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(Run, "write_results", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(KitError, match=r"No space left\nWhat is finished is kept"):
         trained(tmp_path)
     monkeypatch.undo()

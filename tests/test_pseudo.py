@@ -1,11 +1,11 @@
-import json
-
 import numpy as np
 import pytest
 
 from digits.console import BadInput
 from digits.runs import ensemble
+from digits.runs.record import PseudoLabelsUsed
 from digits.runs.store import FoldResult, Run, save_fold_result
+from made_run import made_record
 
 IDENTITY = {"data": "abc", "fold_seed": 0, "recipe.folds": 2}
 
@@ -23,7 +23,7 @@ def said(*pairs):
 def earlier(tmp_path):
     run = Run(tmp_path / "earlier")
     run.results_folder.mkdir(parents=True)
-    run.write_record({"identity": IDENTITY, "status": "finished"})
+    run.write_record(made_record(identity=IDENTITY))
     by_fold = {1: said((3, 0.99), (4, 0.5), (5, 0.95)), 2: said((3, 0.99), (4, 0.97), (6, 0.95))}
     for fold, test in by_fold.items():
         part = FoldResult(fold, 1, "compact", np.array([fold - 1]), said((1, 0.9)), test, [], 0.0, 0)
@@ -38,8 +38,8 @@ def test_a_fold_gets_only_what_its_own_networks_were_sure_of(earlier):
 
 
 def test_the_record_says_threshold_and_share(earlier):
-    facts = ensemble.from_run(earlier, IDENTITY, threshold=0.96).facts()
-    assert facts == {"run": "earlier", "threshold": 0.96, "share_of_test_images": {"1": 0.3333, "2": 0.6667}}
+    used = ensemble.from_run(earlier, IDENTITY, threshold=0.96).used()
+    assert used == PseudoLabelsUsed("earlier", 0.96, {"1": 0.3333, "2": 0.6667})
 
 
 @pytest.mark.parametrize("key", IDENTITY)
@@ -49,8 +49,7 @@ def test_a_run_of_other_folds_or_data_is_refused_because_labels_would_leak(earli
 
 
 def test_a_run_that_is_not_finished_is_refused(earlier):
-    facts = json.loads((earlier.folder / "run.json").read_text()) | {"status": "running"}
-    earlier.write_record(facts)
+    earlier.write_record(made_record(False, identity=IDENTITY))
     with pytest.raises(BadInput, match="not finished"):
         ensemble.from_run(earlier, IDENTITY)
 

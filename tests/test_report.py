@@ -16,8 +16,10 @@ from digits.data import dataset
 from digits.kaggle.ledger import Entry, record
 from digits.report import analysis, html
 from digits.report.html import build_report
+from digits.runs.metrics import Check
+from digits.runs.record import Blend, BlendMember
 from digits.runs.store import Run
-from made_run import make_run
+from made_run import SCORE, made_record, make_run
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +54,8 @@ def page_of(run, **options):
     return build_report(run, **({"reference": run.folder / "none"} | options)).read_text(encoding="utf-8")
 
 
-def change(one, **facts):
-    one.write_record(one.facts() | facts)
+def change(one, **fields):
+    one.write_record(replace(one.finished_record(), **fields))
 
 
 # The page.
@@ -61,10 +63,10 @@ def change(one, **facts):
 
 def test_the_page_says_the_score_how_sure_and_what_was_mistaken(run, data):
     page = page_of(run, source=data)
-    known = run.facts()["out_of_fold"]
-    assert f"{100 * known['accuracy']:.2f} %" in page
-    assert f"{known['wrong']} of 600" in page
-    assert page.count('<figure class="card"') >= known["wrong"]
+    known = run.finished_record().out_of_fold
+    assert f"{100 * known.accuracy:.2f} %" in page
+    assert f"{known.wrong} of 600" in page
+    assert page.count('<figure class="card"') >= known.wrong
     for heading in (
         "Folds",
         "What each network adds",
@@ -122,9 +124,7 @@ def test_a_leaked_run_says_so_in_the_largest_letters(run, data):
 
 
 def test_a_failed_check_is_shown_before_the_score(run, data):
-    checks = run.facts()["checks"]
-    checks[0] |= {"passed": False, "detail": "the sum is off by 0.3"}
-    change(run, checks=checks)
+    change(run, checks=[Check("probabilities sum to 1", False, "the sum is off by 0.3")])
     page = page_of(run, source=data)
     assert "1 check failed" in page
     assert page.index("the sum is off by 0.3") < page.index("accuracy</h2>")
@@ -151,7 +151,7 @@ def test_other_data_than_the_run_s_are_not_shown_as_its_own(run, data):
 
 
 def test_an_unfinished_run_has_no_page(run, data):
-    change(run, status="running")
+    run.write_record(made_record(False))
     with pytest.raises(BadInput, match="not finished"):
         build_report(run, data)
 
@@ -163,12 +163,11 @@ def test_probabilities_that_cannot_be_read_are_named(run, data):
 
 
 def test_a_blend_which_has_no_networks_of_its_own_has_a_page(run, data):
-    voices = [{"name": name, "accuracy": 0.96, "standard_error": 0.01, "wrong": 24, "rows": 600} for name in "ab"]
-    facts = {key: value for key, value in run.facts().items() if key not in ("folds", "versions", "machine", "git")}
-    facts |= {"recipe": {"name": "blend"}, "blend": {"members": voices, "disagreement": [[0, 31], [31, 0]]}}
+    members = [BlendMember(name=name, weight=0.5, **vars(SCORE)) for name in "ab"]
+    blend = Blend(members, [[0, 31], [31, 0]], "arithmetic", "the same weights on every row")
+    change(run, recipe=None, folds=[], versions={}, machine=None, git=None, blend=blend)
     shutil.rmtree(run.results_folder)
     run.results_folder.mkdir()
-    run.write_record(facts)
     page = page_of(run, source=data)
     assert "2. b" in page
     assert "31" in page
@@ -182,7 +181,7 @@ def test_agreement_with_another_run_is_counted(run, data):
     other = np.load(run.folder.parent / "two" / "test_probabilities.npy").argmax(axis=1)
     same = int((np.load(run.folder / "test_probabilities.npy").argmax(axis=1) == other).sum())
     assert (
-        f"<td>two</td><td>{100 * Run(run.folder.parent / 'two').facts()['out_of_fold']['accuracy']:.2f} %"
+        f"<td>two</td><td>{100 * Run(run.folder.parent / 'two').finished_record().out_of_fold.accuracy:.2f} %"
         in page_of(run, source=data)
     )
     assert f"{same} of 1,000" in page_of(run, source=data)
@@ -256,7 +255,7 @@ def test_two_runs_are_compared_on_the_digits_that_both_held_out(run, data):
 
 def test_runs_on_other_data_are_compared_on_the_test_images_alone(run, data):
     two = Run(run.folder.parent / "two")
-    change(two, identity=two.facts()["identity"] | {"data": "another"})
+    change(two, identity=two.record().identity | {"data": "another"})
     compared = html.compare(run, two)
     assert compared.verdict is None
     assert "cannot be tested" in compared.sentence
@@ -272,14 +271,15 @@ def test_a_comparison_with_a_leaked_run_says_so(run, data):
 
 def test_tta_s_share_is_told_where_the_record_has_it(run, data):
     assert "Test-time augmentation" not in page_of(run, source=data)
-    change(run, folds=[part | {"wrong_without_tta": part["wrong"] + 2} for part in run.facts()["folds"]])
-    wrong = sum(part["wrong"] for part in run.facts()["folds"])
+    folds = run.finished_record().folds
+    change(run, folds=[replace(fold, wrong_without_tta=fold.wrong + 2) for fold in folds])
+    wrong = sum(fold.wrong for fold in folds)
     assert f"{wrong + 12} wrong without it, {wrong} with it" in page_of(run, source=data)
 
 
 def test_runs_that_share_nothing_cannot_be_compared(run, data):
     two = Run(run.folder.parent / "two")
-    change(two, source="kaggle", identity=two.facts()["identity"] | {"data": "another"})
+    change(two, source="kaggle", identity=two.record().identity | {"data": "another"})
     with pytest.raises(BadInput, match="nothing in common"):
         html.compare(run, two)
 

@@ -15,18 +15,20 @@ import pytest
 import made_run
 from digits.config import RECIPES, Augmentation, Settings, Tta
 from digits.console import BadInput, KitError
-from digits.files import ROOT, SUBMISSIONS, BrokenFileError, atomic_write, read_npz, remove_temporaries, write_npz
-from digits.runs import record, store
+from digits.data import dataset
+from digits.files import DATA, REFERENCE, ROOT, BrokenFileError, atomic_write, read_npz, remove_temporaries, write_npz
+from digits.runs import store
+from digits.runs.record import Record, RunSettings
 from digits.runs.store import FoldResult, Run, load_fold_result, open_run, resumable, save_fold_result
-from made_run import make_run
+from made_run import made_record, make_run
 
 IDENTITY = {"recipe": "quick", "seed": 0, "data": "abc", "code": "def"}
 
 
-def opened(submissions, name=None, identity=IDENTITY, **facts):
+def opened(submissions, name=None, identity=IDENTITY):
     run, again = open_run(identity, name, submissions)
     if not again:
-        run.write_record({"identity": identity, "status": "running", **facts})
+        run.write_record(made_record(False, identity=identity))
     return run, again
 
 
@@ -85,7 +87,7 @@ def test_the_same_command_takes_up_its_unfinished_run_and_no_other(tmp_path):
     other, again = opened(tmp_path, identity=IDENTITY | {"seed": 1})
     assert not again
     assert other.folder != first.folder
-    first.write_record({"identity": IDENTITY, "status": "finished"})
+    first.write_record(made_record(identity=IDENTITY))
     assert opened(tmp_path)[0].folder != first.folder
 
 
@@ -190,7 +192,7 @@ WRITES = {
     "parts/fold-1.checkpoint.npz": "files.write_npz(path, {'weights': np.zeros(100_000)})",
     "parts/fold-1.npz": "store.save_fold_result(path, store.FoldResult(1, 1, 'x', np.arange(9), np.zeros((9000, "
     "10)), [], [], 0., 0))",
-    "run.json": "store.Run(path.parent).write_record({'identity': 'x' * 100_000})",
+    "run.json": "store.Run(path.parent).write_record(made_run.made_record(command='x' * 100_000))",
     "submission.csv": "competition.write_submission(path, np.arange(1, 28_001), np.zeros(28_000, int))",
     "parts/arrays/images.npy": "fold.Arrays(np.zeros((999, 28, 28)), np.zeros(1), np.zeros(1)).save(path.parent)",
 }
@@ -211,6 +213,7 @@ def test_a_full_disk_is_said_with_the_file_and_leaves_the_old_file_whole(tmp_pat
         from digits.runs import store
         from digits.training import fold
         from digits.console import entry_point
+        import made_run
         path = Path({str(path)!r})
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
         @entry_point
@@ -220,7 +223,7 @@ def test_a_full_disk_is_said_with_the_file_and_leaves_the_old_file_whole(tmp_pat
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
-        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -251,7 +254,7 @@ def test_whatever_ends_a_run_early_says_how_to_go_on(tmp_path):
 def test_a_broken_record_is_refused_with_its_path(tmp_path, text):
     (tmp_path / "run.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(BadInput, match=r"run\.json: "):
-        Run(tmp_path).facts()
+        Run(tmp_path).record()
 
 
 def test_a_run_that_does_not_exist_is_refused_with_those_that_do(tmp_path):
@@ -260,53 +263,87 @@ def test_a_run_that_does_not_exist_is_refused_with_those_that_do(tmp_path):
         store.find_run("yours", tmp_path)
 
 
-def recorded(folder, settings):
-    """A run with the record of `settings`, as training writes it and JSON gives it back."""
-    facts = {
-        "identity": IDENTITY,
-        "recipe": dataclasses.asdict(settings.recipe),
-        "settings": dataclasses.asdict(settings) | {"recipe": settings.recipe.name, "data_dir": None},
-        "submission": {"sha256": "1", "rows": 1000},
-    }
+def recorded(folder, settings, source):
+    """A run with the record of `settings`, as training writes it."""
     folder.mkdir()
-    (folder / "run.json").write_text(json.dumps(facts))
-    return Run(folder)
+    run = Run(folder)
+    run.write_record(Record.begin("mine", settings, source, IDENTITY, command="test"))
+    return run
 
 
-def test_a_record_gives_back_every_setting_overridden_ones_too(tmp_path):
+@pytest.fixture(scope="module")
+def source():
+    return dataset.load("sample", limit=100)
+
+
+def test_a_record_gives_back_every_setting_overridden_ones_too(tmp_path, source):
     recipe = RECIPES["standard"].changed(
         folds=3, members=2, networks=("compact", "vgg"), augmentation=Augmentation(rotation_degrees=3), tta=Tta(2, 5)
     )
     settings = Settings(recipe, seed=5, source="sample", limit=700, deterministic=True, jobs=2)
-    command = record.command_of(recorded(tmp_path / "mine", settings))
-    assert command == record.Command(settings, SUBMISSIONS.parent / "data", None)
+    assert recorded(tmp_path / "mine", settings, source).record().asked() == (settings, DATA, None)
 
 
-def test_flags_beside_a_record_are_refused_and_a_run_goes_on_by_its_name_alone(tmp_path):
+def test_each_setting_of_a_command_has_its_place_in_the_record():
+    names = {field.name for field in dataclasses.fields(RunSettings)}
+    assert {field.name for field in dataclasses.fields(Settings)} - {"recipe"} <= names
+
+
+def test_flags_beside_a_record_are_refused_and_a_run_is_resumed_by_its_name_alone(tmp_path, source):
     settings = Settings(RECIPES["quick"], seed=3)
-    run = recorded(tmp_path / "mine", settings)
+    run = recorded(tmp_path / "mine", settings, source)
     for asked in (str(run.folder / "run.json"), str(run.folder), "mine"):
-        assert record.repeated(asked, None, [], tmp_path).settings == settings
+        assert store.repeated(asked, None, [], tmp_path)[0] == settings
     with pytest.raises(BadInput, match="leave out --seed, --folds"):
-        record.repeated("mine", None, ["--seed", "--folds"], tmp_path)
-    assert record.repeated(None, "mine", [], tmp_path).settings == settings
-    assert record.repeated(None, "mine", ["--seed"], tmp_path) is None
-    assert record.repeated(None, "new", [], tmp_path) is None
+        store.repeated("mine", None, ["--seed", "--folds"], tmp_path)
+    assert store.repeated(None, "mine", [], tmp_path)[0] == settings
+    assert store.repeated(None, "mine", ["--seed"], tmp_path) is None
+    assert store.repeated(None, "new", [], tmp_path) is None
 
 
-def test_a_record_of_a_blend_or_another_version_cannot_be_repeated(tmp_path):
-    run = recorded(tmp_path / "mine", Settings(RECIPES["quick"]))
-    facts = run.facts()
-    for broken in (facts | {"recipe": {"name": "x"}}, {key: facts[key] for key in ("identity", "settings")}):
-        run.write_record(broken)
-        with pytest.raises(BadInput, match="cannot be repeated from its record"):
-            record.command_of(run)
+def test_a_blend_cannot_be_trained_again():
+    with pytest.raises(BadInput, match="is a blend and cannot be trained again"):
+        made_record(recipe=None).asked()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_record_is_read_as_it_was_written(tmp_path, finished):
+    record = made_record(finished)
+    Run(tmp_path).write_record(record)
+    assert Run(tmp_path).record() == record
+
+
+@pytest.mark.parametrize("name", ["seed", "quick", "standard", "best-cpu"])
+def test_the_records_of_the_first_version_are_read(name):
+    record = Run(REFERENCE / name).finished_record()
+    assert record.recipe_name == name
+    assert record.folds[0].log_loss > 0
+    assert record.out_of_fold.wrong == json.loads((REFERENCE / name / "run.json").read_text())["out_of_fold"]["wrong"]
+
+
+def test_what_a_record_lacks_or_has_of_a_wrong_type_is_named_with_its_key(tmp_path):
+    whole = json.loads(json.dumps(made_record().to_dict()))
+
+    def refusal(**changes):
+        values = whole | changes
+        (tmp_path / "run.json").write_text(json.dumps({key: value for key, value in values.items() if value != "gone"}))
+        with pytest.raises(BadInput) as error:
+            Run(tmp_path).record()
+        return str(error.value).partition("run.json: ")[2]
+
+    assert refusal(data="gone") == "'data' is missing."
+    assert refusal(out_of_fold=whole["out_of_fold"] | {"wrong": "many"}) == (
+        "'out_of_fold.wrong': expected a whole number, found str 'many'."
+    )
+    assert refusal(checks=[{"name": "x", "passed": True}]) == "'checks.0.detail' is missing."
+    assert refusal(leaked=None) == "'leaked': expected bool, found null."
+    assert refusal(version=99).startswith("version 99, expected at most 2.")
 
 
 def test_a_run_done_in_pieces_counts_the_seconds_of_all(tmp_path, monkeypatch):
     run = make_run(monkeypatch, tmp_path)
-    run.write_record(run.facts() | {"seconds": 5000.0})
-    assert 5000 < make_run(monkeypatch, tmp_path).facts()["seconds"] < 6000
+    run.write_record(dataclasses.replace(run.record(), seconds=5000.0))
+    assert 5000 < make_run(monkeypatch, tmp_path).record().seconds < 6000
 
 
 def test_a_run_that_is_interrupted_keeps_count_of_its_seconds(tmp_path, monkeypatch):
@@ -314,8 +351,10 @@ def test_a_run_that_is_interrupted_keeps_count_of_its_seconds(tmp_path, monkeypa
         raise KeyboardInterrupt
 
     run = make_run(monkeypatch, tmp_path)
-    run.write_record(run.facts() | {"seconds": 5000.0})
+    run.write_record(dataclasses.replace(run.record(), seconds=5000.0))
     monkeypatch.setattr(made_run, "cross_validate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_run(monkeypatch, tmp_path)
-    assert (run.facts()["status"], run.facts()["seconds"] > 5000) == ("running", True)
+    with pytest.raises(BadInput, match="not finished"):
+        run.finished_record()
+    assert run.record().seconds > 5000

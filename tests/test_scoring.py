@@ -2,17 +2,20 @@ import numpy as np
 import pytest
 
 from digits.runs import metrics
+from made_run import SCORE
 
 
 def test_the_standard_error_is_the_binomial_one():
-    accuracy = metrics.Accuracy(right=9_975, rows=10_000)
-    assert accuracy.standard_error == pytest.approx(0.0004994, abs=1e-6)
-    assert str(accuracy) == "99.75% ± 0.05% (25 of 10,000 wrong)"
+    labels = np.arange(10_000) % 10
+    answers = np.where(np.arange(10_000) < 25, labels + 1, labels) % 10
+    score = metrics.score(np.eye(10)[answers], labels)
+    assert score.standard_error == pytest.approx(0.0004994, abs=1e-6)
 
 
 def test_accuracy_counts_the_rows_whose_largest_probability_is_the_label():
     probabilities = np.eye(10, dtype=np.float32)[[1, 2, 3, 4]]
-    assert metrics.accuracy(probabilities, np.array([1, 2, 3, 9])) == metrics.Accuracy(3, 4)
+    score = metrics.score(probabilities, np.array([1, 2, 3, 9]))
+    assert (score.accuracy, score.wrong, score.rows) == (0.75, 1, 4)
 
 
 def test_log_loss_of_a_sure_wrong_answer_is_bounded():
@@ -36,10 +39,9 @@ def test_the_calibrated_log_loss_does_not_mind_how_modest_a_network_is():
 
 
 def test_the_expected_score_is_less_sure_than_the_out_of_fold_accuracy():
-    accuracy = metrics.Accuracy(41_850, 42_000)
-    score = metrics.expected_score(accuracy)
-    assert score["low"] < score["middle"] == accuracy.value < score["high"]
-    assert score["high"] - score["low"] > 2 * 1.96 * accuracy.standard_error
+    expected = metrics.expected_score(SCORE)
+    assert expected.low < expected.middle == SCORE.accuracy < expected.high
+    assert expected.high - expected.low > 2 * 1.96 * SCORE.standard_error
 
 
 def test_mcnemar_looks_only_at_rows_on_which_one_of_two_is_right():

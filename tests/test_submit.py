@@ -1,6 +1,5 @@
 import dataclasses
 import functools
-import json
 import os
 import signal
 import subprocess
@@ -18,7 +17,10 @@ from digits.kaggle import client
 from digits.kaggle.client import Kaggle
 from digits.kaggle.ledger import Entry, read_ledger, record
 from digits.kaggle.submit import TRAINING_COUNTS
+from digits.runs.record import DataSummary, SubmissionFile
+from digits.runs.store import Run
 from fake_kaggle import FAST, leaks, stage, wait_until
+from made_run import made_record
 
 
 def answers(seed=0, rows=28_000):
@@ -26,26 +28,17 @@ def answers(seed=0, rows=28_000):
     return np.random.default_rng(seed).choice(10, rows, p=shares).astype(np.uint8)
 
 
-def make_run(folder, name="a-run", labels=None, **facts):
+def make_run(folder, name="a-run", labels=None, **changes):
     """Write a run as train.py leaves it, and the copy of its file; return the answers' hash."""
     labels = answers() if labels is None else labels
-    run = folder / name
-    run.mkdir(parents=True)
-    for file in (run / "submission.csv", folder / "submission.csv"):
+    run = Run(folder / name)
+    run.folder.mkdir(parents=True)
+    for file in (run.folder / "submission.csv", folder / "submission.csv"):
         write_submission(file, np.arange(1, len(labels) + 1), labels)
-    facts = {
-        "run": name,
-        "source": "kaggle",
-        "leaked": False,
-        "recipe": {"name": "standard"},
-        "settings": {"folds": 5, "members": 1},
-        "out_of_fold": {"accuracy": 0.9964, "standard_error": 0.0003, "wrong": 151, "rows": 42_000},
-        "data": {"class_counts": list(TRAINING_COUNTS)},
-        "checks": [{"name": "shares", "passed": True, "detail": "fine"}],
-        "submission": {"file": "submission.csv", "sha256": content_hash(labels), "rows": len(labels)},
-    } | facts
-    (run / "run.json").write_text(json.dumps(facts))
-    return facts["submission"]["sha256"]
+    submission = SubmissionFile("submission.csv", "submissions/submission.csv", len(labels), content_hash(labels))
+    data = DataSummary([], list(TRAINING_COUNTS), "the competition's files")
+    run.write_record(made_record(**{"run": name, "data": data, "submission": submission} | changes))
+    return submission.sha256
 
 
 class Stage:
@@ -194,15 +187,15 @@ def test_no_file_at_all_is_refused_with_the_command_that_makes_one(user):
 
 
 @pytest.mark.parametrize(
-    ("facts", "rows", "words"),
+    ("changes", "rows", "words"),
     [
         ({"source": "sample"}, 1000, ("'sample'", "scripts/download.sh")),
         ({"source": "keras"}, 28_000, ("'keras'", "scripts/download.sh")),
         ({"leaked": True}, 28_000, ("saw test images", "never sent")),
     ],
 )
-def test_a_file_that_is_no_honest_answer_is_refused(user, facts, rows, words):
-    make_run(user.folder, labels=answers(rows=rows), **facts)
+def test_a_file_that_is_no_honest_answer_is_refused(user, changes, rows, words):
+    make_run(user.folder, labels=answers(rows=rows), **changes)
     assert refused(user, 2, *words, arguments=["--yes", "--again"])
     assert not user.kaggle.calls
 

@@ -34,9 +34,9 @@ def test_curves_mistakes_and_settings_can_be_read_back(run, sample):
     assert np.allclose([event.value for event in curve], [epoch["accuracy"] for epoch in part.history])
     assert len(read(folder / part.label).Scalars("accuracy/held out")) == 3
     whole = read(folder / "run")
-    assert whole.Scalars("accuracy/out of fold")[0].value == pytest.approx(run.facts()["out_of_fold"]["accuracy"])
+    assert whole.Scalars("accuracy/out of fold")[0].value == pytest.approx(run.finished_record().out_of_fold.accuracy)
     pictures = whole.Tags()["images"]
-    assert len(pictures) == min(60, run.facts()["out_of_fold"]["wrong"])
+    assert len(pictures) == min(60, run.finished_record().out_of_fold.wrong)
     assert "taken for" in pictures[0]
     assert any("hparams" in name for name in whole.summary_metadata)
 

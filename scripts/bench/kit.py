@@ -108,7 +108,7 @@ def fit(options: dict) -> dict:
     scores = []
     for tta in options.get("ttas", [dataclasses.asdict(recipe.tta)]):
         said = predict_probabilities(network, held_out, Tta(**tta))
-        accuracy = metrics.accuracy(said, held_out_labels).value
+        accuracy = metrics.score(said, held_out_labels).accuracy
         scores.append(
             {"tta": tta, "accuracy": accuracy, "log_loss": metrics.calibrated_log_loss(said, held_out_labels)}
         )
@@ -144,5 +144,5 @@ def memory(options: dict) -> dict:
             data_dir=Path(options["folder"]) / "csv",
             submissions=Path(folder),
         )
-        facts = run.facts()
-    return {"bytes": facts["peak_memory_bytes"], "seconds": facts["seconds"]}
+        record = run.record()
+    return {"bytes": record.peak_memory_bytes, "seconds": record.seconds}

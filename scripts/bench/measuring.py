@@ -1,5 +1,6 @@
 """Run measurements in fresh processes, one after the other, and say what they come to."""
 
+import dataclasses
 import datetime
 import json
 import os
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 
 from digits.console import KitError
 from digits.files import ROOT
-from digits.runs.record import machine_facts
+from digits.runs import record
 
 
 @dataclass(frozen=True)
@@ -104,4 +105,11 @@ def describe_run(command: str) -> dict:
     """Return the command, the time, the machine, and the versions that measured."""
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {"command": command, "created": created, "load_average_before": load, **machine_facts()}
+    return {
+        "command": command,
+        "created": created,
+        "load_average_before": load,
+        "versions": record.versions(),
+        "machine": dataclasses.asdict(record.machine()),
+        "git": record.git_commit(),
+    }

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import io
-import json
 import math
 import re
 import time
@@ -16,6 +15,7 @@ from digits.console import BadInput, KitError
 from digits.data.competition import ROWS
 from digits.files import atomic_write, display_path
 from digits.kaggle.client import Kaggle, Submission
+from digits.runs.store import Run, find_runs
 
 try:
     import fcntl
@@ -63,51 +63,25 @@ class Entry:
         return self.status not in ("unconfirmed", "failed")
 
 
-@dataclass(frozen=True)
-class Run:
-    """What run.json says of the run that made a file."""
-
-    name: str
-    folder: Path
-    facts: dict
-
-    @property
-    def recipe(self) -> str:
-        """The recipe's name."""
-        return str(self.facts.get("recipe", {}).get("name", ""))
-
-    @property
-    def entry(self) -> Entry:
-        """A row of the ledger with what the run knows."""
-        out_of_fold = self.facts.get("out_of_fold") or {}
-        return Entry(
-            sha256=self.facts["submission"]["sha256"],
-            run=self.name,
-            recipe=self.recipe,
-            folds=self.facts.get("settings", {}).get("folds"),
-            out_of_fold=out_of_fold.get("accuracy"),
-            standard_error=out_of_fold.get("standard_error"),
-        )
-
-    def __str__(self) -> str:
-        entry = self.entry
-        if entry.out_of_fold is None:
-            return f"run {self.name}, recipe {self.recipe}"
-        error = "" if entry.standard_error is None else f" ± {entry.standard_error:.4f}"
-        return f"run {self.name}, recipe {self.recipe}, {entry.folds} folds, out-of-fold {entry.out_of_fold:.4f}{error}"
+def entry_of(run: Run) -> Entry:
+    """Return a row of the ledger with what a finished run's record tells."""
+    record = run.finished_record()
+    return Entry(
+        sha256=record.submission.sha256,
+        run=record.run,
+        recipe=record.recipe_name,
+        folds=record.settings.folds,
+        out_of_fold=record.out_of_fold.accuracy,
+        standard_error=record.out_of_fold.standard_error,
+    )
 
 
-def find_runs(submissions: Path, sha256: str) -> list[Run]:
-    """Return the runs below `submissions` whose answers' hash begins with `sha256`, newest first."""
-    runs = []
-    for path in [*submissions.glob("*/run.json"), *submissions.glob("reference/*/run.json")]:
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            if facts["submission"]["sha256"].startswith(sha256):
-                runs.append((path.stat().st_mtime, Run(str(facts.get("run") or path.parent.name), path.parent, facts)))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # an unfinished or foreign run made no file of ours
-    return [run for _, run in sorted(runs, key=lambda dated: dated[0], reverse=True)]
+def title_of(run: Run) -> str:
+    """Return a finished run's name, recipe and accuracy in words."""
+    record = run.finished_record()
+    score = record.out_of_fold
+    accuracy = f"{record.settings.folds} folds, out-of-fold {score.accuracy:.4f} ± {score.standard_error:.4f}"
+    return f"run {record.run}, recipe {record.recipe_name}, {accuracy}"
 
 
 COLUMNS = [column.name for column in fields(Entry)]
@@ -269,7 +243,7 @@ def _entry_of_stranger(row: Submission, submissions: Path) -> Entry:
     """Return an entry for a submission made elsewhere; a tag in its description may tell its run."""
     tag = TAG.search(row.description)
     runs = find_runs(submissions, tag[1]) if tag else []
-    return replace(runs[0].entry if runs else Entry(), tag=tag[0] if tag else "", time=row.time)
+    return replace(entry_of(runs[0]) if runs else Entry(), tag=tag[0] if tag else "", time=row.time)
 
 
 def confirmed(entry: Entry, row: Submission) -> Entry:

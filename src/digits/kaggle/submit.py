@@ -17,17 +17,18 @@ from digits.kaggle.ledger import (
     TAG_DIGITS,
     TIME,
     Entry,
-    Run,
     age_of,
     confirmed,
+    entry_of,
     figure,
-    find_runs,
     is_same,
     locked,
     read_ledger,
     reconcile,
     record,
+    title_of,
 )
+from digits.runs.store import Run, find_runs
 
 TRAINING_COUNTS = (4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188)
 """How often each digit is in the competition's train.csv."""
@@ -62,17 +63,15 @@ def examine(file: Path, submissions: Path, ledger: list[Entry]) -> Candidate:
     if len(labels) != ROWS:
         read_submission(file)
     run = runs[0] if runs else None
-    notes = [
-        f"{display_path(file)}: {len(labels):,} rows, {run}" if run else f"{display_path(file)}: {len(labels):,} rows"
-    ]
+    notes = [f"{display_path(file)}: {len(labels):,} rows{f', {title_of(run)}' if run else ''}"]
     doubts = _shifted_shares(labels, run)
     if run is None:
         notes.append(
             f"warning: no run below {display_path(submissions)} made this file; nothing is known of its accuracy."
         )
     else:
-        failed = [check for check in run.facts.get("checks", []) if not check.get("passed", True)]
-        doubts += [f"the run's check {check.get('name')!r} failed: {check.get('detail')}" for check in failed]
+        failed = run.finished_record().failed_checks
+        doubts += [f"the run's check {check.name!r} failed: {check.detail}" for check in failed]
     sent = [entry for entry in ledger if entry.status in ("pending", "complete")]
     last = next((entry for entry in reversed(sent) if entry.sha256 not in ("", sha256)), None)
     changed = None if last is None else _changed_rows(labels, last, submissions)
@@ -84,13 +83,14 @@ def examine(file: Path, submissions: Path, ledger: list[Entry]) -> Candidate:
 
 
 def _refuse_unfit(file: Path, run: Run) -> None:
-    source = run.facts.get("source")
-    if source != "kaggle":
+    record = run.finished_record()
+    if record.source != "kaggle":
         raise BadInput(
-            f"{display_path(file)} was made by run {run.name} from the data source {source!r}; expected 'kaggle'.\n"
+            f"{display_path(file)} was made by run {run.name} from the data source {record.source!r}; "
+            "expected 'kaggle'.\n"
             "Fetch the data (scripts/download.sh) and train on it: python src/train.py --source kaggle"
         )
-    if run.facts.get("leaked"):
+    if record.leaked:
         raise BadInput(
             f"{display_path(file)} was made by run {run.name}, whose training saw test images: it is never sent.\n"
             "Train without the leak: python src/train.py --source kaggle"
@@ -99,7 +99,7 @@ def _refuse_unfit(file: Path, run: Run) -> None:
 
 def _shifted_shares(labels: np.ndarray, run: Run | None) -> list[str]:
     """Return a doubt for each digit whose share is far from its share in the training labels."""
-    counts = (run.facts.get("data", {}).get("class_counts") if run else None) or TRAINING_COUNTS
+    counts = run.finished_record().data.class_counts if run else TRAINING_COUNTS
     expected = np.asarray(counts, float) / sum(counts)
     found = np.bincount(labels, minlength=10) / len(labels)
     return [
@@ -112,7 +112,7 @@ def _changed_rows(labels: np.ndarray, last: Entry, submissions: Path) -> int | N
     """Return in how many rows the file of an earlier submission differs, or None where it is gone."""
     for run in find_runs(submissions, last.sha256):
         try:
-            earlier = read_submission(run.folder / run.facts["submission"].get("file", "submission.csv"))
+            earlier = read_submission(run.folder / run.finished_record().submission.file)
         except BadInput:
             continue
         if content_hash(earlier) == last.sha256:
@@ -153,7 +153,7 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, wishes: Options, say: 
         if entry is None:
             say(_left_today(limits))
             tag = _free_tag(candidate, read_ledger(ledger))
-            text = f"{wishes.message or candidate.run or file.name} [{tag}]"
+            text = f"{wishes.message or (title_of(candidate.run) if candidate.run else file.name)} [{tag}]"
             for doubt in candidate.doubts:
                 kaggle.tell(f"warning: {doubt}")
             if wishes.dry_run:
@@ -248,7 +248,7 @@ def _approve(doubts: list[str], yes: bool) -> None:
 
 def _send(candidate: Candidate, text: str, tag: str, ledger: Path, kaggle: Kaggle, limits: Limits) -> Entry:
     """Upload, with a row in the ledger from before the first byte; return the row as Kaggle's list confirms it."""
-    known = candidate.run.entry if candidate.run else Entry(sha256=candidate.sha256)
+    known = entry_of(candidate.run) if candidate.run else Entry(sha256=candidate.sha256)
     entry = replace(known, time=datetime.now(UTC).strftime(TIME), tag=tag, status="unconfirmed")
     record(ledger, entry)
     try:

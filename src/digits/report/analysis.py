@@ -1,7 +1,6 @@
 """What a finished run's probabilities tell: what is mistaken for what, how sure it was, and which labels look wrong."""
 
 import gzip
-import hashlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from digits.console import BadInput, KitError
+from digits.console import KitError
 from digits.data import dataset
 from digits.data.competition import CLASSES, read_submission
 from digits.files import DATA
 from digits.runs import ensemble
+from digits.runs.record import FinishedRecord, data_hash, data_summary
 from digits.runs.store import FoldResult, Run
 
 CONFIDENCE_EDGES = (0.0, 0.5, 0.7, 0.9, 0.95, 0.98, 0.99, 1.0)
@@ -25,7 +25,7 @@ class RunData:
     """A finished run, and as much of its data as can still be had."""
 
     run: Run
-    facts: dict
+    record: FinishedRecord
     parts: list[FoldResult]
     """The networks' own probabilities; none for a blend."""
     out_of_fold: np.ndarray
@@ -60,44 +60,37 @@ def gather(run: Run, source: dataset.Dataset | None = None, data_dir: Path | Non
         BadInput: if the run is not finished.
         KitError: if its probabilities are missing or broken.
     """
-    facts = run.facts()
-    if facts.get("status") != "finished":
-        raise BadInput(f"Run {run.name} is not finished; the command that began it goes on with it: {facts['command']}")
+    record = run.finished_record()
     try:
         arrays = [np.load(run.folder / f"{name}.npy", allow_pickle=False) for name in _ARRAYS]
     except (OSError, ValueError) as error:
         raise KitError(f"Run {run.name}: its probabilities cannot be read ({error}). Train it again.") from None
-    train, test, missing = _digits(facts, source, data_dir, len(arrays[0]))
-    return RunData(run, facts, run.parts(), *arrays, train, test, missing)
+    train, test, missing = _digits(record, source, data_dir, len(arrays[0]))
+    return RunData(run, record, run.parts(), *arrays, train, test, missing)
 
 
 _ARRAYS = ("out_of_fold", "test_probabilities")
 
 
 def _digits(
-    facts: dict, source: dataset.Dataset | None, data_dir: Path | None, rows: int
+    record: FinishedRecord, source: dataset.Dataset | None, data_dir: Path | None, rows: int
 ) -> tuple[dataset.Split | None, dataset.Split | None, str]:
     if source is None:
-        settings = facts.get("settings", {})
-        data_dir = data_dir or Path(settings.get("data_dir") or DATA)
-        test_file = Path(settings["test_file"]) if settings.get("test_file") else None
-        options = {"limit": settings.get("limit"), "test_file": test_file, "allow_leak": True, "folds": 1}
+        settings = record.settings
+        data_dir = data_dir or Path(settings.data_dir or DATA)
+        test_file = Path(settings.test_file) if settings.test_file else None
+        options = {"limit": settings.limit, "test_file": test_file, "allow_leak": True, "folds": 1}
         try:
-            source = dataset.load(facts["source"], data_dir, **options)
+            source = dataset.load(record.source, data_dir, **options)
         except (KitError, OSError, ImportError) as error:
             return None, None, f"The digits cannot be read again: {error}"
-    if data_hash(source) == facts["identity"].get("data"):
+    if data_hash(source) == record.identity.get("data"):
         return source.train, source.test, ""
-    same_file = source.facts["files"][0]["sha256"] == facts["data"]["files"][0]["sha256"]
-    if same_file and len(source.train.images) == rows and source.facts["class_counts"] == facts["data"]["class_counts"]:
+    data = data_summary(source)
+    same_file = data.files[0].sha256 == record.data.files[0].sha256
+    if same_file and len(source.train.images) == rows and data.class_counts == record.data.class_counts:
         return source.train, None, "The test images are not those that this run predicted, so none are shown."
     return None, None, "The data there are not those that this run was trained on, so no digits are shown."
-
-
-def data_hash(source: dataset.Dataset) -> str:
-    """Return what names a source's digits in a run's identity."""
-    arrays = (source.train.images, source.train.labels, source.test.images)
-    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
 
 
 def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -179,10 +172,10 @@ def members(evidence: RunData) -> tuple[list[Member], str]:
 
     A fold's networks share no held-out rows, so these are compared on the test images.
     """
-    blend = evidence.facts.get("blend")
+    blend = evidence.record.blend
     if blend:
-        pairs = zip(blend["members"], blend["disagreement"], strict=True)
-        return [Member(own["name"], own["wrong"], own["rows"], tuple(row)) for own, row in pairs], "out-of-fold"
+        pairs = zip(blend.members, blend.disagreement, strict=True)
+        return [Member(own.name, own.wrong, own.rows, tuple(row)) for own, row in pairs], "out-of-fold"
     members = sorted({part.member for part in evidence.parts})
     own = [[part for part in evidence.parts if part.member == member] for member in members]
     names = [f"member {parts[0].member}: {parts[0].network}" for parts in own]
@@ -198,7 +191,7 @@ def members(evidence: RunData) -> tuple[list[Member], str]:
 def _voices(names: Sequence[str], answers: Sequence[np.ndarray], labels: np.ndarray | None) -> list[Member]:
     wrong = [None if labels is None else int((own != labels).sum()) for own in answers]
     rows = ensemble.disagreement(answers).tolist()
-    return [Member(*facts) for facts in zip(names, wrong, map(len, answers), map(tuple, rows), strict=True)]
+    return [Member(*values) for values in zip(names, wrong, map(len, answers), map(tuple, rows), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -215,36 +208,36 @@ class Agreement:
 def agreement_with_run(evidence: RunData, other: Run) -> Agreement | None:
     """Compare with another run's submission; None where that is of other images, or not finished."""
     try:
-        facts = other.facts()
-        if facts.get("status") != "finished" or test_images_of(facts) != test_images_of(evidence.facts):
+        record = other.finished_record()
+        if test_images_of(record) != test_images_of(evidence.record):
             return None
-        return _agreement(evidence, other.name, other.folder / facts["submission"]["file"], facts)
-    except (KitError, OSError, KeyError):
+        return _agreement(evidence, other.name, other.folder / record.submission.file, record)
+    except (KitError, OSError):
         return None
 
 
 def agreement_with_reference(evidence: RunData, folder: Path) -> Agreement | None:
     """Compare with the committed submission.csv.gz in a reference folder; None where that is of other images."""
     try:
-        facts = Run(folder).facts()
-        if test_images_of(facts) != test_images_of(evidence.facts):
+        record = Run(folder).finished_record()
+        if test_images_of(record) != test_images_of(evidence.record):
             return None
         with tempfile.TemporaryDirectory() as temporary:
             plain = Path(temporary) / "submission.csv"
             plain.write_bytes(gzip.decompress((folder / "submission.csv.gz").read_bytes()))
-            return _agreement(evidence, f"reference/{folder.name}", plain, facts)
-    except (KitError, OSError, KeyError, EOFError):
+            return _agreement(evidence, f"reference/{folder.name}", plain, record)
+    except (KitError, OSError, EOFError):
         return None
 
 
-def test_images_of(facts: dict) -> tuple:
+def test_images_of(record: FinishedRecord) -> tuple:
     """Return what names the images that a run predicted: its source and its last file's name and hash."""
-    file = facts["data"]["files"][-1]
-    known = file.get("form") in ("exact", "line ends changed")
-    return facts["source"], file["name"], "known" if known else file["sha256"], facts["test"]["rows"]
+    file = record.data.files[-1]
+    known = file.form in ("exact", "line ends changed")
+    return record.source, file.name, "known" if known else file.sha256, record.test.rows
 
 
-def _agreement(evidence: RunData, name: str, file: Path, facts: dict) -> Agreement:
+def _agreement(evidence: RunData, name: str, file: Path, record: FinishedRecord) -> Agreement:
     own = evidence.test.argmax(axis=1)
     other = read_submission(file, rows=len(own))
-    return Agreement(name, int((own == other).sum()), len(own), facts.get("out_of_fold", {}).get("accuracy"))
+    return Agreement(name, int((own == other).sum()), len(own), record.out_of_fold.accuracy)

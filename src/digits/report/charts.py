@@ -1,6 +1,5 @@
 """The charts of a run, for the report and as PNG files."""
 
-import dataclasses
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -275,27 +274,18 @@ def draw_all(run: Run, source: dataset.Dataset, parts: Sequence[FoldResult]) -> 
     scored = np.flatnonzero(~np.isnan(known[:, 0]))
     probabilities, labels = known[scored], source.train.labels[scored]
     predicted = np.bincount(ensemble.test_mean(parts).argmax(axis=1), minlength=CLASSES)
-    augmentation = augmentation_of(run.facts())
-    ends = [
-        metrics.accuracy(part.validation_probabilities, source.train.labels[part.validation_rows]) for part in parts
-    ]
+    recipe = run.record().recipe
+    ends = [metrics.score(part.validation_probabilities, source.train.labels[part.validation_rows]) for part in parts]
     with matplotlib.rc_context(STYLE):
         figures = {
-            "learning-curves": _learning_curves(parts, [end.value for end in ends]),
+            "learning-curves": _learning_curves(parts, [end.accuracy for end in ends]),
             "confusion-matrix": panel(draw_confusion, analysis.confusion(probabilities, labels), size=(6.4, 6)),
             "class-shares": panel(draw_class_shares, source.facts["class_counts"], predicted, size=(7, 3.8)),
             "calibration": panel(draw_calibration, analysis.calibration(probabilities, labels)[0], size=(7, 3.8)),
             "mistakes": mistakes_gallery(source.train.images[scored], labels, probabilities),
-            "augmentation": augmented_samples(source.train, augmentation),
+            "augmentation": augmented_samples(source.train, recipe.augmentation if recipe else Augmentation()),
         }
         return [_save(figure, run.folder / f"{name}.png") for name, figure in figures.items()]
-
-
-def augmentation_of(facts: dict) -> Augmentation:
-    """Return the augmentation that run.json tells of, as far as this version knows its settings."""
-    names = {field.name for field in dataclasses.fields(Augmentation)}
-    told = facts.get("recipe", {}).get("augmentation") or {}
-    return Augmentation(**{name: value for name, value in told.items() if name in names})
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -1,5 +1,6 @@
 """The pages: the report of a run, and the comparison of two."""
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from digits.report import analysis, charts
 from digits.report.analysis import RunData
 from digits.report.charts import svg
 from digits.runs import metrics
+from digits.runs.record import FinishedRecord
 from digits.runs.store import Run, all_runs
 
 
@@ -111,26 +113,26 @@ def build_report(
         BadInput: if the run is not finished.
     """
     evidence = analysis.gather(run, source, data_dir)
-    facts = evidence.facts
+    record = evidence.record
     voices, compared_on = analysis.members(evidence)
     return write_page(
         "report.html.jinja",
         run.folder / REPORT,
-        facts=facts,
+        record=record,
         kind="Out-of-fold" if len({part.fold for part in evidence.parts}) != 1 else "Held-out",
-        failed=[check for check in facts.get("checks", []) if not check["passed"]],
-        passed=[check for check in facts.get("checks", []) if check["passed"]],
+        failed=record.failed_checks,
+        passed=[check for check in record.checks if check.passed],
         missing=evidence.missing,
         rows=ROWS,
         voices=voices,
-        tta=_tta(facts),
+        tta=_tta(record),
         compared_on=compared_on,
         curves=_curves(evidence),
-        shares=_shares(facts),
+        shares=_shares(record),
         augmentation=_augmentation(run),
         agreements=_agreements(evidence, reference),
         ledger=_ledger(run),
-        provenance=_provenance(facts),
+        provenance=_provenance(record),
         **(_digits(evidence) if evidence.train_digits is not None else {"confusion": None}),
     )
 
@@ -142,23 +144,23 @@ def _svg(draw, *arguments, name: str, **options) -> Markup:
 def _curves(evidence: RunData) -> list[tuple[str, Markup]]:
     if not evidence.parts:
         return []
-    ends = [part["accuracy"] for part in evidence.facts["folds"]]
+    ends = [fold.accuracy for fold in evidence.record.folds]
     return [
         ("Wrong digits by epoch", _svg(charts.draw_errors, evidence.parts, ends, name="errors")),
         ("Training loss by epoch", _svg(charts.draw_losses, evidence.parts, name="losses")),
     ]
 
 
-def _tta(facts: dict) -> dict:
-    """How many held-out digits the networks had wrong with and without test-time augmentation, where run.json tells."""
-    rows = [part for part in facts.get("folds", []) if "wrong_without_tta" in part]
-    if not rows or not any(facts["recipe"].get("tta", {}).values()):
+def _tta(record: FinishedRecord) -> dict:
+    """How many held-out digits the networks had wrong with and without test-time augmentation, where it was used."""
+    folds = [fold for fold in record.folds if fold.wrong_without_tta is not None]
+    if not folds:
         return {}
-    return {"without": sum(part["wrong_without_tta"] for part in rows), "with": sum(part["wrong"] for part in rows)}
+    return {"without": sum(fold.wrong_without_tta or 0 for fold in folds), "with": sum(fold.wrong for fold in folds)}
 
 
-def _shares(facts: dict) -> Markup:
-    counts = facts["data"]["class_counts"], facts["test"]["class_counts"]
+def _shares(record: FinishedRecord) -> Markup:
+    counts = record.data.class_counts, record.test.class_counts
     return _svg(charts.draw_class_shares, *counts, name="shares", size=(5.2, 3.5))
 
 
@@ -174,7 +176,7 @@ def _digits(evidence: RunData) -> dict:
     suspects = analysis.suspicious_labels(probabilities, labels)
     bins, error = analysis.calibration(probabilities, labels)
     counts = analysis.confusion(probabilities, labels)
-    file = f"{'train.csv' if evidence.facts['source'] == 'kaggle' else 'training'} image"
+    file = f"{'train.csv' if evidence.record.source == 'kaggle' else 'training'} image"
 
     def gallery(places: np.ndarray) -> list[Card]:
         return cards(evidence.train_digits, scored[places], probabilities[places], file)
@@ -212,27 +214,25 @@ def _ledger(run: Run) -> dict:
     return {"entries": [entry for entry in scored if entry.run == run.name], "figure": figure, "fault": ""}
 
 
-def _provenance(facts: dict) -> list[tuple[str, str]]:
+def _provenance(record: FinishedRecord) -> list[tuple[str, str]]:
     """Where the run came from, as pairs of a name and a text."""
-    machine = facts.get("machine", {})
-    recipe = {
-        name: value for name, value in facts["recipe"].items() if name != "name" and value not in (0, None, False)
-    }
-    files = "; ".join(f"{file['name']}: {file['rows']:,} rows, {file['form']}" for file in facts["data"]["files"])
-    hashes = "; ".join(f"{file['name']} {file['sha256']}" for file in facts["data"]["files"])
+    recipe = dataclasses.asdict(record.recipe) if record.recipe else {}
+    recipe = {name: value for name, value in recipe.items() if name != "name" and value not in (0, None, False)}
+    files = record.data.files
+    machine = vars(record.machine) if record.machine else {}
     told = {
-        "command": facts["command"],
-        "recipe": f"{facts['recipe']['name']}: {_plain(recipe)}" if recipe else facts["recipe"]["name"],
-        "settings": _plain(facts.get("settings", {})),
-        "began": facts["created"],
-        "took": f"{facts['seconds']:,.0f} s" + _memory(facts.get("peak_memory_bytes")),
-        "machine": ", ".join(str(value) for value in machine.values()),
-        "backend": f"{facts.get('backend', '')} {facts['identity'].get('precision', '')}".strip(),
-        "versions": ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items()),
-        "commit": facts.get("git") or "",
-        "data": files,
-        "sha256 of the data": hashes,
-        "sha256 of the answers": facts["submission"]["sha256"],
+        "command": record.command,
+        "recipe": f"{record.recipe_name}: {_plain(recipe)}" if recipe else record.recipe_name,
+        "settings": _plain(vars(record.settings)),
+        "began": record.created,
+        "took": f"{record.seconds:,.0f} s" + _memory(record.peak_memory_bytes),
+        "machine": ", ".join(str(value) for value in machine.values() if value is not None),
+        "backend": f"{record.backend or ''} {record.identity.get('precision', '')}".strip(),
+        "versions": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
+        "commit": record.git or "",
+        "data": "; ".join(f"{file.name}: {file.rows:,} rows, {file.form}" for file in files),
+        "sha256 of the data": "; ".join(f"{file.name} {file.sha256}" for file in files),
+        "sha256 of the answers": record.submission.sha256,
     }
     return [(name, value) for name, value in told.items() if value]
 
@@ -289,7 +289,7 @@ class Compared:
     @property
     def answers(self) -> str:
         """What became of the submission, in words, and whether it means anything."""
-        leaked = [one.run.name for one in (self.first, self.second) if one.facts["leaked"]]
+        leaked = [one.run.name for one in (self.first, self.second) if one.record.leaked]
         if leaked:
             return f"LEAKED: {' and '.join(leaked)} trained on test images, so their answers prove nothing."
         if self.changed is None:
@@ -309,10 +309,10 @@ def compare(first: Run, second: Run, data_dir: Path | None = None) -> Compared:
     """
     runs = [analysis.gather(run, data_dir=data_dir) for run in (first, second)]
     changed = None
-    if analysis.test_images_of(runs[0].facts) == analysis.test_images_of(runs[1].facts):
+    if analysis.test_images_of(runs[0].record) == analysis.test_images_of(runs[1].record):
         changed = np.flatnonzero(runs[0].test.argmax(axis=1) != runs[1].test.argmax(axis=1))
     rows, verdict = np.array([], int), None
-    if runs[0].facts["identity"]["data"] == runs[1].facts["identity"]["data"] and runs[0].train_digits is not None:
+    if runs[0].record.identity["data"] == runs[1].record.identity["data"] and runs[0].train_digits is not None:
         rows = np.intersect1d(runs[0].scored, runs[1].scored)
     if len(rows):
         answers = [run.out_of_fold[rows].argmax(axis=1) for run in runs]

@@ -1,5 +1,6 @@
 """A finished run for TensorBoard: its curves, its mistakes and its settings; run.json stays the source of truth."""
 
+import dataclasses
 import importlib.util
 import io
 import time
@@ -11,6 +12,7 @@ from PIL import Image
 from digits.console import BadInput
 from digits.data.dataset import Dataset
 from digits.report import analysis
+from digits.runs.record import FinishedRecord
 from digits.runs.store import Run
 
 FOLDER = "tensorboard"
@@ -52,8 +54,8 @@ def write_tensorboard(run: Run, source: Dataset | None = None) -> Path:
                     if epoch.get(name) is not None:
                         events.scalar(tag, epoch[name], epoch["epoch"])
     with _Events(EventFileWriter(str(folder / "run"))) as events:
-        events.scalar("accuracy/out of fold", evidence.facts["out_of_fold"]["accuracy"], 0)
-        events.settings(_flat(evidence.facts), run.name)
+        events.scalar("accuracy/out of fold", evidence.record.out_of_fold.accuracy, 0)
+        events.settings(_flat(evidence.record), run.name)
         if evidence.train_digits is not None:
             for number, (title, image) in enumerate(_mistakes(evidence)):
                 events.image(f"mistakes/{title}", image, number)
@@ -105,7 +107,7 @@ class _Events:
         self._writer.add_event(Event(wall_time=time.time(), step=step, summary=same))
 
 
-def _flat(facts: dict) -> dict[str, float | str | bool]:
+def _flat(record: FinishedRecord) -> dict[str, float | str | bool]:
     """Return the recipe's and the command's settings as TensorBoard takes them: numbers, words and yes or no."""
     flat: dict[str, float | str | bool] = {}
 
@@ -118,8 +120,8 @@ def _flat(facts: dict) -> dict[str, float | str | bool]:
             elif value is not None:
                 flat[prefix + name] = value
 
-    take("", {name: value for name, value in facts.get("settings", {}).items() if name != "recipe"})
-    take("recipe.", facts["recipe"])
+    take("", vars(record.settings))
+    take("recipe.", dataclasses.asdict(record.recipe) if record.recipe else {"name": record.recipe_name})
     return flat
 
 

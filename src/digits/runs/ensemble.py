@@ -2,7 +2,7 @@
 
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from digits.data.dataset import split_folds
 from digits.files import DATA, ROOT, SUBMISSIONS, display_path
 from digits.model.backend import cpu_count, load_keras, prepare_process
 from digits.runs import metrics
-from digits.runs.record import write_results
+from digits.runs.record import Blend, BlendMember, FinishedRecord, PseudoLabelsUsed, RunSettings, now
 from digits.runs.store import FoldResult, Run
 
 
@@ -133,7 +133,7 @@ class Candidate:
 
 def candidates(run: Run) -> list[Candidate]:
     """Return the voices of a run: its members, each averaged over the folds."""
-    parts, facts = run.parts(), run.facts()
+    parts = run.parts()
     rows = len(np.load(run.folder / "out_of_fold.npy", mmap_mode="r", allow_pickle=False))
     members = sorted({part.member for part in parts})
     voices = []
@@ -142,7 +142,7 @@ def candidates(run: Run) -> list[Candidate]:
         name = run.name if len(members) == 1 else f"{run.name}/{own[0].network}-{member}"
         voices.append(Candidate(name, out_of_fold(own, rows), test_mean(own)))
     if not voices:
-        raise BadInput(f"Run {run.name} has no finished network yet (status: {facts.get('status')}).")
+        raise BadInput(f"Run {run.name} has no finished network yet.")
     return voices
 
 
@@ -174,10 +174,9 @@ def blend(
         BadInput: if the runs are of different data, or the weights are not one a voice.
     """
     started = time.perf_counter()
-    records = [run.facts() for run in runs]
-    _check_same_data(runs, records)
-    first, leaked = records[0], any(record["leaked"] for record in records)
-    source = dataset.load(first["source"], data_dir, limit=first["settings"].get("limit"), allow_leak=first["leaked"])
+    records = _same_data(runs)
+    first, leaked = records[0], any(record.leaked for record in records)
+    source = dataset.load(first.source, data_dir, limit=first.settings.limit, allow_leak=first.leaked)
     voices = [voice for run in runs for voice in candidates(run)]
     scored = ~np.isnan([voice.out_of_fold[:, 0] for voice in voices]).any(axis=0)
     if not scored.any():
@@ -195,45 +194,48 @@ def blend(
     if run.folder.exists():
         raise BadInput(f"There is a run {run.name} already; give the blend another name: --run NAME")
     run.results_folder.mkdir(parents=True)
-    facts = {
-        "run": run.name,
-        "status": "finished",
-        "command": command,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "leaked": leaked,
-        "recipe": {"name": "blend"},
-        "settings": {key: first["settings"].get(key) for key in ("folds", "limit")} | {"members": len(voices)},
-        "identity": {"blend": [run.name for run in runs], "weights": weights, "data": first["identity"]["data"]},
-        "blend": {
-            "weights": {voice.name: round(float(share), 4) for voice, share in zip(voices, shares, strict=True)},
-            "mean": "logarithmic" if logarithmic else "arithmetic",
-            "out_of_fold_by": "nested folds" if weights == "greedy" else "the same weights on every row",
-            **_voices_facts(voices, known, truth),
-        },
-        "checks": [check for record in records for check in record.get("checks", []) if not check["passed"]],
-        **{key: first[key] for key in ("source", "data")},
-        **write_results(run.folder, source, out_of_fold, test, out or submissions / "submission.csv", leaked=leaked),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    run.write_record(facts)
+    scores = [metrics.score(own, truth) for own in known]
+    record = FinishedRecord(
+        run=run.name,
+        command=command,
+        created=now(),
+        source=first.source,
+        leaked=leaked,
+        recipe=None,
+        settings=RunSettings(
+            folds=first.settings.folds,
+            members=len(voices),
+            source=first.settings.source,
+            limit=first.settings.limit,
+            data_dir=first.settings.data_dir,
+            test_file=first.settings.test_file,
+        ),
+        identity={"blend": [run.name for run in runs], "weights": weights, "data": first.identity["data"]},
+        data=first.data,
+        blend=Blend(
+            [
+                BlendMember(name=voice.name, weight=round(float(share), 4), **vars(score))
+                for voice, share, score in zip(voices, shares, scores, strict=True)
+            ],
+            disagreement([own.argmax(axis=1) for own in known]).tolist(),
+            "logarithmic" if logarithmic else "arithmetic",
+            "nested folds" if weights == "greedy" else "the same weights on every row",
+        ),
+        checks=[check for record in records for check in record.failed_checks],
+        **run.write_results(source, out_of_fold, test, out or submissions / "submission.csv", leaked=leaked),
+        seconds=round(time.perf_counter() - started, 1),
+    )
+    run.write_record(record)
     return run
 
 
-def _voices_facts(voices: list[Candidate], known: list[np.ndarray], truth: np.ndarray) -> dict:
-    """Say how each voice does alone, and in how many rows each two differ."""
-    accuracies = [metrics.accuracy(own, truth).facts() for own in known]
-    return {
-        "members": [{"name": voice.name, **own} for voice, own in zip(voices, accuracies, strict=True)],
-        "disagreement": disagreement([own.argmax(axis=1) for own in known]).tolist(),
-    }
-
-
-def _check_same_data(runs: list[Run], records: list[dict]) -> None:
+def _same_data(runs: list[Run]) -> list[FinishedRecord]:
+    """Return the records of finished runs on the same data; BadInput for others."""
+    records = [run.finished_record() for run in runs]
     for run, record in zip(runs, records, strict=True):
-        if record.get("status") != "finished":
-            raise BadInput(f"Run {run.name} is not finished; go on with it: python src/train.py --run {run.name} …")
-        if record["identity"]["data"] != records[0]["identity"]["data"]:
+        if record.identity["data"] != records[0].identity["data"]:
             raise BadInput(f"Runs {runs[0].name} and {run.name} are of different data and cannot be blended.")
+    return records
 
 
 def _shares(weights: str, voices: list[Candidate], known: list[np.ndarray], truth: np.ndarray) -> np.ndarray:
@@ -257,16 +259,18 @@ def predict_again(runs: list[Run], data_dir: Path = DATA, out: Path | None = Non
     Raises:
         BadInput: if a run has no saved model, or one that Keras cannot load safely.
     """
-    records = [run.facts() for run in runs]
-    _check_same_data(runs, records)
-    source = dataset.load(records[0]["source"], data_dir, allow_leak=records[0]["leaked"])
-    said = [
-        saved_probabilities(run, source.test.images, Tta(**record["recipe"].get("tta", {})))
-        for run, record in zip(runs, records, strict=True)
-    ]
+    records = _same_data(runs)
+    source = dataset.load(records[0].source, data_dir, allow_leak=records[0].leaked)
+    prepare_process(cpu_count(), deterministic=False)
+    predicted = []
+    for run, record in zip(runs, records, strict=True):
+        models = sorted(run.folder.glob("fold-*.keras"))
+        if not models:
+            raise BadInput(f"{display_path(run.folder)} has no saved model (fold-K.keras).")
+        predicted.append(predict_saved(models, source.test.images, record.recipe.tta if record.recipe else Tta()))
     stored = mean([np.load(run.folder / "test_probabilities.npy", allow_pickle=False) for run in runs])
-    answers = mean(said).argmax(axis=1)
-    leaked = any(record["leaked"] for record in records)
+    answers = mean(predicted).argmax(axis=1)
+    leaked = any(record.leaked for record in records)
     written = write_answers(runs[0].folder, answers, out or SUBMISSIONS / "submission.csv", leaked=leaked)
     differing = int((answers != stored.argmax(axis=1)).sum())
     return [
@@ -276,16 +280,14 @@ def predict_again(runs: list[Run], data_dir: Path = DATA, out: Path | None = Non
     ]
 
 
-def saved_probabilities(run: Run, images: np.ndarray, tta: Tta) -> np.ndarray:
-    """Return the mean probabilities float32 (t, 10) of images uint8 (t, 28, 28) by a run's saved models.
+def predict_saved(
+    models: Sequence[Path], images: np.ndarray, tta: Tta, say: Callable[[str], None] = print
+) -> np.ndarray:
+    """Return the mean probabilities float32 (n, classes) of saved models for images uint8 (n, side, side).
 
     Raises:
-        BadInput: if the run has no saved model, or one that Keras cannot load safely.
+        BadInput: if one is not a model that Keras loads safely.
     """
-    models = sorted(run.folder.glob("fold-*.keras"))
-    if not models:
-        raise BadInput(f"{display_path(run.folder)} has no saved model (fold-K.keras).")
-    prepare_process(cpu_count(), deterministic=False)
     load_keras()
     from digits.model.predict import load_network, predict_probabilities
 
@@ -305,10 +307,10 @@ class PseudoLabels:
     by_fold: dict[int, tuple[np.ndarray, np.ndarray]]
     test_rows: int
 
-    def facts(self) -> dict:
+    def used(self) -> PseudoLabelsUsed:
         """Return what run.json says of them."""
         shares = {str(fold): round(len(rows) / self.test_rows, 4) for fold, (rows, _) in self.by_fold.items()}
-        return {"run": self.run, "threshold": self.threshold, "share_of_test_images": shares}
+        return PseudoLabelsUsed(self.run, self.threshold, shares)
 
 
 def from_run(run: Run, identity: dict, threshold: float = SURE) -> PseudoLabels:
@@ -325,11 +327,10 @@ def from_run(run: Run, identity: dict, threshold: float = SURE) -> PseudoLabels:
     Raises:
         BadInput: if the runs' data or folds differ, or the earlier one is not finished or lacks a fold.
     """
-    facts = run.facts()
-    parts = run.parts()
+    record, parts = run.record(), run.parts()
     wanted = ("data", "fold_seed", "recipe.folds")
-    different = [key for key in wanted if facts["identity"].get(key) != identity[key]]
-    if facts.get("status") != "finished" or different:
+    different = [key for key in wanted if record.identity.get(key) != identity[key]]
+    if not isinstance(record, FinishedRecord) or different:
         reason = f"its {', '.join(different)} differ" if different else "it is not finished"
         raise BadInput(
             f"--pseudo-labels {run.name}: {reason}. Expected a finished run of the same folds of the same data, or a "

@@ -11,44 +11,32 @@ from digits.data.competition import CLASSES
 from digits.data.competition import ROWS as TEST_ROWS
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    """So many of so many rows right."""
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How well labels were predicted."""
 
-    right: int
+    accuracy: float
+    """The share of correct rows, 0-1."""
+    standard_error: float
+    """Of the accuracy, as that of a binomial share: how much it varies from one sample of as many rows to another."""
+    wrong: int
     rows: int
-
-    @property
-    def value(self) -> float:
-        """The share of right rows, 0-1."""
-        return self.right / self.rows
-
-    @property
-    def wrong(self) -> int:
-        """The number of wrong rows."""
-        return self.rows - self.right
-
-    @property
-    def standard_error(self) -> float:
-        """Of the share, as that of a binomial: what another sample of as many rows would move it by."""
-        return math.sqrt(self.value * (1 - self.value) / self.rows)
-
-    def facts(self) -> dict:
-        """Return the figures as run.json holds them."""
-        return {
-            "accuracy": self.value,
-            "standard_error": self.standard_error,
-            "wrong": self.wrong,
-            "rows": self.rows,
-        }
-
-    def __str__(self) -> str:
-        return f"{self.value:.2%} ± {self.standard_error:.2%} ({self.wrong:,} of {self.rows:,} wrong)"
+    log_loss: float
+    """In nats."""
 
 
-def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> Accuracy:
-    """Score probabilities (n, 10) against labels (n,)."""
-    return Accuracy(int((probabilities.argmax(axis=1) == labels).sum()), len(labels))
+def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
+    """Score probabilities (n, classes) against labels (n,)."""
+    rows = len(labels)
+    wrong = int((probabilities.argmax(axis=1) != labels).sum())
+    accuracy = (rows - wrong) / rows
+    return Score(
+        accuracy=accuracy,
+        standard_error=math.sqrt(accuracy * (1 - accuracy) / rows),
+        wrong=wrong,
+        rows=rows,
+        log_loss=log_loss(probabilities, labels),
+    )
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -72,15 +60,24 @@ def calibrated_log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(optimize.minimize_scalar(loss, bounds=(0.1, 10), method="bounded").fun)
 
 
-def expected_score(out_of_fold: Accuracy, rows: int = TEST_ROWS) -> dict[str, float]:
-    """Return the public score that the out-of-fold accuracy promises: its middle and a 95 % interval, low to high.
+@dataclass(frozen=True)
+class ExpectedScore:
+    """The public score that an out-of-fold accuracy predicts, and its 95 % interval."""
 
-    The test's `rows` are another sample: their own standard error adds to the out-of-fold's. That the submission
-    averages all folds' networks, and so is a little better than any one of them, is not counted in.
+    middle: float
+    low: float
+    high: float
+
+
+def expected_score(out_of_fold: Score, rows: int = TEST_ROWS) -> ExpectedScore:
+    """Predict the accuracy on a test set of `rows` from the out-of-fold one.
+
+    Both sets are samples, so both standard errors count. That the submission averages all folds' networks, and so is a
+    little better than any one of them, is not included.
     """
-    share = out_of_fold.value
+    share = out_of_fold.accuracy
     error = math.sqrt(share * (1 - share) * (1 / out_of_fold.rows + 1 / rows))
-    return {"middle": share, "low": max(0.0, share - 1.96 * error), "high": min(1.0, share + 1.96 * error)}
+    return ExpectedScore(share, max(0.0, share - 1.96 * error), min(1.0, share + 1.96 * error))
 
 
 @dataclass(frozen=True)

@@ -1,41 +1,436 @@
-"""run.json, the record of a run: what was asked for, what ran, and what came of it."""
+"""run.json, the record of a run, as typed dataclasses: written and read here alone."""
 
 import dataclasses
 import datetime
 import hashlib
 import importlib.metadata
+import json
+import math
 import platform
 import subprocess
+import types
+import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self, TypeVar
 
-import numpy as np
-
-from digits.config import Augmentation, Recipe, Settings, Tta
+from digits.config import Recipe, Settings
 from digits.console import BadInput
-from digits.data.competition import CLASSES, write_answers
 from digits.data.dataset import Dataset
-from digits.files import DATA, ROOT, SUBMISSIONS, atomic_write
+from digits.files import DATA, ROOT, atomic_write, display_path
 from digits.model.backend import backend_name, cpu_count, resolve_precision
-from digits.runs import metrics
-from digits.runs.store import RUN_JSON, Run, differences, find_run
+from digits.runs.metrics import Check, ExpectedScore, Score
 
-_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pandas", "scikit-learn", "mlxtend")
-_CODE = (
-    *("data/dataset", "model/augment", "model/networks", "model/trainer"),
-    *("model/predict", "runs/ensemble", "training/fold"),
-)
+T = TypeVar("T")
+VERSION = 2
+"""Of the record's form; a record without a version is of the first."""
+MODEL_CODE = ("model/augment", "model/networks", "model/predict", "model/trainer")
+"""The modules on which a fitted network depends."""
+RUN_CODE = (*MODEL_CODE, "data/dataset", "runs/ensemble", "training/fold")
 """The modules on which a run's probabilities depend."""
+_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pandas", "scikit-learn", "mlxtend")
 
 
-def identity_of(settings: Settings, source: Dataset) -> dict:
+@dataclass(frozen=True)
+class DataFile:
+    """A file that was read."""
+
+    name: str
+    rows: int
+    sha256: str
+    form: str
+    """How it relates to the competition's file: exact, line ends changed, or different data."""
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """The data of a run."""
+
+    files: list[DataFile]
+    class_counts: list[int]
+    """Training images of each class."""
+    description: str
+    leaked_images: int = 0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run was trained."""
+
+    system: str
+    processor: str
+    processors: int
+    networks_at_a_time: int | None = None
+    threads_a_network: int | None = None
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The command's settings but the recipe's own, see `config.Settings`."""
+
+    folds: int
+    members: int
+    seed: int = 0
+    fold_seed: int = 0
+    source: str = "auto"
+    limit: int | None = None
+    deterministic: bool = False
+    jobs: int | None = None
+    data_parallel: bool = False
+    allow_leak: bool = False
+    pseudo_labels: str | None = None
+    data_dir: str | None = None
+    test_file: str | None = None
+
+
+@dataclass(frozen=True)
+class PseudoLabelsUsed:
+    """Which test images joined the training."""
+
+    run: str
+    threshold: float
+    share_of_test_images: dict[str, float]
+    """By fold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldScore(Score):
+    """One network's score on its held-out rows."""
+
+    fold: int
+    member: int
+    network: str
+    epochs: int
+    seconds: float
+    wrong_without_tta: int | None = None
+
+
+@dataclass(frozen=True)
+class TestPredictions:
+    """The predicted test images."""
+
+    __test__ = False  # Not a class of tests, whatever pytest makes of its name.
+
+    rows: int
+    class_counts: list[int]
+    """Answers of each class."""
+    score: Score | None = None
+    """Where the labels are known."""
+
+
+@dataclass(frozen=True)
+class SubmissionFile:
+    """The submission that a run wrote."""
+
+    file: str
+    """Its name in the run's folder."""
+    copy: str
+    """Where it was copied, relative to the project where it lies in it."""
+    rows: int
+    sha256: str
+    """Of the answers, see `competition.content_hash`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlendMember(Score):
+    """One member of a blend, scored alone."""
+
+    name: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Blend:
+    """How runs were averaged."""
+
+    members: list[BlendMember]
+    disagreement: list[list[int]]
+    """In how many out-of-fold rows each two members differ."""
+    mean: str
+    """arithmetic or logarithmic."""
+    out_of_fold_by: str
+    """How the weights of a scored row were found."""
+
+
+@dataclass(kw_only=True)
+class Record:
+    """What was asked for and what ran, from the run's begin on."""
+
+    run: str
+    command: str
+    created: str
+    """ISO 8601, UTC."""
+    source: str
+    leaked: bool
+    """Whether test images were among the training images."""
+    recipe: Recipe | None
+    """None for a blend."""
+    settings: RunSettings
+    identity: dict[str, Any]
+    """All on which the probabilities depend, see `identity_of`."""
+    data: DataSummary
+    backend: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of Python and the packages."""
+    machine: Machine | None = None
+    git: str | None = None
+    """The commit."""
+    pseudo_labels: PseudoLabelsUsed | None = None
+    seconds: float = 0.0
+    peak_memory_bytes: int | None = None
+
+    @classmethod
+    def begin(
+        cls,
+        run_name: str,
+        settings: Settings,
+        source: Dataset,
+        identity: dict[str, Any],
+        *,
+        command: str,
+        data_dir: Path = DATA,
+        test_file: Path | None = None,
+        networks_at_a_time: int | None = None,
+        threads_a_network: int | None = None,
+        pseudo_labels: PseudoLabelsUsed | None = None,
+    ) -> "Record":
+        """Return the record of a run that begins now on this machine."""
+        shared = {each.name: getattr(settings, each.name, None) for each in dataclasses.fields(RunSettings)}
+        shared |= {
+            "folds": settings.recipe.folds,
+            "members": settings.recipe.members,
+            "data_dir": None if data_dir == DATA else str(data_dir.absolute()),
+            "test_file": None if test_file is None else str(test_file.absolute()),
+        }
+        return cls(
+            run=run_name,
+            command=command,
+            created=now(),
+            source=source.name,
+            leaked=source.leaked,
+            recipe=settings.recipe,
+            settings=RunSettings(**shared),
+            identity=identity,
+            data=data_summary(source),
+            backend=backend_name(),
+            versions=versions(),
+            machine=dataclasses.replace(
+                machine(), networks_at_a_time=networks_at_a_time, threads_a_network=threads_a_network
+            ),
+            git=git_commit(),
+            pseudo_labels=pseudo_labels,
+        )
+
+    def finish(self, **results: Any) -> "FinishedRecord":
+        """Return the record of the finished run; `results` are the fields that `FinishedRecord` adds, or changes."""
+        return FinishedRecord(**{each.name: getattr(self, each.name) for each in dataclasses.fields(Record)} | results)
+
+    @property
+    def recipe_name(self) -> str:
+        """The recipe's name, or "blend"."""
+        return "blend" if self.recipe is None else self.recipe.name
+
+    def asked(self) -> tuple[Settings, Path, Path | None]:
+        """Return the settings of the command, the folder of its data, and the test file that it named.
+
+        Raises:
+            BadInput: for a blend, which has none.
+        """
+        if self.recipe is None:
+            raise BadInput(f"Run {self.run} is a blend and cannot be trained again; its command: {self.command}")
+        names = {each.name for each in dataclasses.fields(Settings)} & set(vars(self.settings))
+        settings = Settings(self.recipe, **{name: getattr(self.settings, name) for name in names})
+        data_dir, test_file = self.settings.data_dir, self.settings.test_file
+        return settings, Path(data_dir) if data_dir else DATA, Path(test_file) if test_file else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what run.json holds."""
+        status = "finished" if isinstance(self, FinishedRecord) else "running"
+        return {"version": VERSION, "run": self.run, "status": status} | dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Any, where: str = "run.json") -> Self:
+        """Return the record that run.json holds.
+
+        Args:
+            values: as JSON gave it.
+            where: what to call the file.
+
+        Raises:
+            BadInput: if something is missing or of a wrong type, naming the key.
+        """
+        if not isinstance(values, dict) or "identity" not in values:
+            raise BadInput(f"{where}: not the record of a run; expected an object with 'identity'.")
+        version = values.get("version", 1)
+        if not isinstance(version, int) or version > VERSION:
+            raise BadInput(f"{where}: version {version!r}, expected at most {VERSION}. It was written by a newer kit.")
+        kind = FinishedRecord if values.get("status") == "finished" else Record
+        return read_dataclass(kind, _upgraded(values) if version == 1 else values, where)
+
+    def write(self, path: Path) -> None:
+        """Write run.json."""
+        with atomic_write(path) as temporary:
+            text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "Record":
+        """Read run.json.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            BadInput: if it is damaged or not the record of a run.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{display_path(path)}: cannot be read ({error}).") from None
+        return cls.from_dict(values, display_path(path))
+
+
+@dataclass(kw_only=True)
+class FinishedRecord(Record):
+    """A finished run's record: with its results."""
+
+    out_of_fold: Score
+    """Of all rows that were held out once; with one fold, of the held-out tenth."""
+    expected_score: ExpectedScore
+    test: TestPredictions
+    submission: SubmissionFile
+    folds: list[FoldScore] = field(default_factory=list)
+    """None for a blend."""
+    checks: list[Check] = field(default_factory=list)
+    averaging_gain: float | None = None
+    """See `ensemble.averaging_gain`."""
+    blend: Blend | None = None
+
+    @property
+    def held_out(self) -> bool:
+        """Whether one split was scored, and not each row by cross-validation."""
+        return self.settings.folds == 1
+
+    @property
+    def failed_checks(self) -> list[Check]:
+        """The checks that did not pass."""
+        return [check for check in self.checks if not check.passed]
+
+
+def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a record of the first version in the form of this one; what is missing or odd is left to the reader."""
+    values = dict(values)
+
+    def renamed(score: Any) -> Any:
+        return {"log_loss" if key == "loss" else key: value for key, value in score.items()}
+
+    if isinstance(values.get("recipe"), dict) and values["recipe"].keys() == {"name"}:
+        values["recipe"] = None
+    if isinstance(values.get("out_of_fold"), dict):
+        values["out_of_fold"] = renamed(values["out_of_fold"])
+    if isinstance(values.get("folds"), list):
+        values["folds"] = [renamed(fold) if isinstance(fold, dict) else fold for fold in values["folds"]]
+    if isinstance(values.get("test"), dict) and "accuracy" in values["test"]:
+        values["test"] = values["test"] | {"score": renamed(values["test"])}
+    if isinstance(values.get("blend"), dict):
+        blend = values["blend"]
+        weights, members = blend.get("weights", {}), blend.get("members", [])
+        unknown = {"log_loss": math.nan}
+        values["blend"] = blend | {"members": [unknown | one | {"weight": weights.get(one["name"])} for one in members]}
+    return values
+
+
+def read_dataclass(kind: type[T], value: Any, where: str, key: str = "") -> T:
+    """Return `value`, of JSON's types, as `kind`: a dataclass, a container of them, or a plain type.
+
+    Keys that a dataclass does not have are ignored: another version wrote them.
+
+    Args:
+        kind: a type or an annotation.
+        value: what JSON gave.
+        where: the file's name, for the message.
+        key: which value of the file it is, for the message.
+
+    Raises:
+        BadInput: naming file and key, where a value is missing or of another type.
+    """
+
+    def inner(of: Any, name: str | int, one: Any) -> Any:
+        return read_dataclass(of, one, where, f"{key}.{name}" if key else str(name))
+
+    def wrong(expected: str) -> BadInput:
+        found = "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
+        return BadInput(f"{where}: {key!r}: expected {expected}, found {found}.")
+
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return value
+        options = [option for option in arguments if option is not type(None)]
+        for option in options[:-1]:
+            try:
+                return read_dataclass(option, value, where, key)
+            except BadInput:
+                continue
+        return read_dataclass(options[-1], value, where, key)
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise wrong(f"one of {', '.join(map(repr, arguments))}")
+        return value
+    if origin in (list, tuple):
+        if not isinstance(value, list | tuple):
+            raise wrong("a list")
+        return origin(inner(arguments[0], number, one) for number, one in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise wrong("an object")
+        return {name: inner(arguments[1], name, one) for name, one in value.items()}
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise wrong("an object")
+        hints, read = typing.get_type_hints(kind), {}
+        for each in dataclasses.fields(kind):
+            if each.name in value:
+                read[each.name] = inner(hints[each.name], each.name, value[each.name])
+            elif each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
+                raise BadInput(f"{where}: {(f'{key}.{each.name}' if key else each.name)!r} is missing.")
+        return kind(**read)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise wrong({"str": "a string", "int": "a whole number", "float": "a number"}.get(kind.__name__, kind.__name__))
+    return value
+
+
+def now() -> str:
+    """Return the time, ISO 8601 in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def data_summary(source: Dataset) -> DataSummary:
+    """Return what a record says of the data."""
+    return read_dataclass(DataSummary, source.facts, source.name)
+
+
+def data_hash(source: Dataset) -> str:
+    """Return a hash of the training images, their labels and the test images."""
+    arrays = (source.train.images, source.train.labels, source.test.images)
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
+
+
+def code_hash(modules: Sequence[str] = RUN_CODE) -> str:
+    """Return a hash of these modules of the package as they are now."""
+    package = Path(__file__).parents[1]
+    return hashlib.sha256(b"".join((package / f"{name}.py").read_bytes() for name in modules)).hexdigest()[:16]
+
+
+def identity_of(settings: Settings, source: Dataset) -> dict[str, Any]:
     """Return everything on which a run's probabilities depend, flat, so that two runs can be compared item by item."""
-    recipe = {f"recipe.{name}": value for name, value in dataclasses.asdict(settings.recipe).items()}
-    recipe["recipe.networks"] = list(settings.recipe.networks)
-    code = hashlib.sha256(
-        b"".join((Path(__file__).parents[1] / f"{name}.py").read_bytes() for name in _CODE)
-    ).hexdigest()
+    # Through JSON, as the record that it is compared with: tuples are lists there.
+    recipe = json.loads(json.dumps(dataclasses.asdict(settings.recipe)))
     return {
         "recipe": settings.recipe.name,
         "seed": settings.seed,
@@ -46,48 +441,15 @@ def identity_of(settings: Settings, source: Dataset) -> dict:
         "pseudo_labels": settings.pseudo_labels,
         "precision": resolve_precision(settings.recipe.precision),
         "backend": backend_name(),
-        "data": hashlib.sha256(
-            source.train.images.tobytes() + source.train.labels.tobytes() + source.test.images.tobytes()
-        ).hexdigest()[:16],
-        "code": code[:16],
-        **recipe,
+        "data": data_hash(source),
+        "code": code_hash(),
+        **{f"recipe.{name}": value for name, value in recipe.items()},
     }
 
 
-def first_facts(run_name: str, settings: Settings, source: Dataset, identity: dict, command: str) -> dict:
-    """Return what run.json says of a run when it begins."""
-    return {
-        "run": run_name,
-        "status": "running",
-        "command": command,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "source": source.name,
-        "leaked": source.leaked,
-        "recipe": dataclasses.asdict(settings.recipe),
-        "settings": {
-            **dataclasses.asdict(settings),
-            "recipe": settings.recipe.name,
-            "folds": settings.recipe.folds,
-            "members": settings.recipe.members,
-        },
-        "identity": identity,
-        "data": source.facts,
-        "backend": backend_name(),
-        **machine_facts(),
-    }
-
-
-def machine_facts() -> dict:
-    """Return what ran: "versions" of Python and packages, "machine", and "git", the commit."""
-    return {
-        "versions": {"python": platform.python_version()} | _versions(),
-        "machine": {"system": platform.platform(), "processor": _processor(), "processors": cpu_count()},
-        "git": _git_commit(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    installed = {}
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that compute."""
+    installed = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
             installed[package] = importlib.metadata.version(package)
@@ -96,16 +458,18 @@ def _versions() -> dict[str, str]:
     return installed
 
 
-def _processor() -> str:
+def machine() -> Machine:
+    """Return what this machine is."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        processor = platform.processor() or platform.machine()
+    return Machine(platform.platform(), processor, cpu_count())
 
 
-def _git_commit() -> str | None:
-    """Return the commit that ran, with "+ changes" where src/ differs from it; None outside git."""
+def git_commit() -> str | None:
+    """Return the commit that runs, with "+ changes" where src/ differs from it; None outside git."""
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(ROOT), *words]
@@ -115,107 +479,3 @@ def _git_commit() -> str | None:
         return git("rev-parse", "--short=12", "HEAD") + " + changes" * bool(git("status", "--porcelain", "--", "src"))
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def write_results(
-    folder: Path, source: Dataset, out_of_fold: np.ndarray, test: np.ndarray, out: Path, *, leaked: bool
-) -> dict:
-    """Write a run's probabilities and submission, and return what run.json says of them.
-
-    Args:
-        folder: the run's.
-        source: the digits that were trained on and predicted.
-        out_of_fold: probabilities float32 (n, 10) of the training rows, NaN where a row was never held out.
-        test: probabilities float32 (t, 10) of the test images.
-        out: where the submission is copied.
-        leaked: whether test images were trained on.
-    """
-    for name, array in (("out_of_fold", out_of_fold), ("test_probabilities", test)):
-        with atomic_write(folder / f"{name}.npy") as temporary:
-            np.save(temporary, array)
-    scored = ~np.isnan(out_of_fold[:, 0])
-    known = _figures(out_of_fold[scored], source.train.labels[scored])
-    answers = test.argmax(axis=1)
-    facts = {
-        "out_of_fold": known,
-        "expected_score": metrics.expected_score(metrics.Accuracy(known["rows"] - known["wrong"], known["rows"])),
-        "test": {"rows": len(test), "class_counts": np.bincount(answers, minlength=CLASSES).tolist()},
-        "submission": write_answers(folder, answers, out, leaked=leaked),
-    }
-    if source.test.labels is not None:
-        facts["test"] |= _figures(test, source.test.labels)
-    return facts
-
-
-def _figures(probabilities: np.ndarray, labels: np.ndarray) -> dict:
-    return metrics.accuracy(probabilities, labels).facts() | {"loss": metrics.log_loss(probabilities, labels)}
-
-
-@dataclass(frozen=True)
-class Command:
-    """What a run was asked to do."""
-
-    settings: Settings
-    data_dir: Path
-    test_file: Path | None
-
-
-def command_of(run: Run) -> Command:
-    """Return what `run` was asked to do, overridden settings included.
-
-    Raises:
-        BadInput: if its record lacks something, as that of a blend or of another version of this kit does.
-    """
-    facts = run.facts()
-    try:
-        recorded, recipe = facts["settings"], dict(facts["recipe"])
-        recipe |= {
-            "networks": tuple(recipe["networks"]),
-            "augmentation": Augmentation(**recipe["augmentation"]),
-            "tta": Tta(**recipe["tta"]),
-        }
-        names = {field.name for field in dataclasses.fields(Settings)} - {"recipe"}
-        settings = Settings(Recipe(**recipe), **{name: recorded[name] for name in names & recorded.keys()})
-        files = recorded.get("data_dir"), recorded.get("test_file")
-        return Command(settings, Path(files[0]) if files[0] else DATA, Path(files[1]) if files[1] else None)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BadInput(
-            f"Run {run.name} cannot be repeated from its record ({error!r}): it is a blend, or of another version of "
-            "this kit. Its command and commit are in its run.json."
-        ) from None
-
-
-def repeated(
-    from_run: str | None, run_name: str | None, given: Sequence[str], submissions: Path = SUBMISSIONS
-) -> Command | None:
-    """Return the command to do again: that of `from_run`'s record, or of `run_name`'s where nothing else is given.
-
-    Args:
-        from_run: a run's record, folder or name, which is repeated as a new run.
-        run_name: a run to go on with; its record counts where `given` is empty.
-        given: the flags that say what to train.
-        submissions: the folder of all runs.
-
-    Returns:
-        The command, or None where the flags alone decide.
-
-    Raises:
-        BadInput: if there is no such run, or flags contradict it.
-    """
-    if from_run is not None:
-        if given:
-            raise BadInput(f"--from-run repeats a run with the settings of its record; leave out {', '.join(given)}.")
-        return command_of(find_run(from_run, submissions))
-    if run_name is not None and not given and (submissions / run_name / RUN_JSON).is_file():
-        return command_of(Run(submissions / run_name))
-    return None
-
-
-def compare(run: Run, first: Run) -> str:
-    """Say in one sentence whether a repeated run came to the answers of the first, and what was different."""
-    facts, before = run.facts(), first.facts()
-    if facts["submission"]["sha256"] == before.get("submission", {}).get("sha256"):
-        return f"All {facts['submission']['rows']:,} answers are those of run {first.name}."
-    different = differences(before["identity"], facts["identity"])
-    reason = "; ".join(different) if different else "no --deterministic, or another machine"
-    return f"Not all answers are those of run {first.name} ({reason})."

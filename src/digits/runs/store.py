@@ -6,12 +6,16 @@ import datetime
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from digits.config import Settings
 from digits.console import BadInput, KitError, explain
+from digits.data.competition import write_answers
+from digits.data.dataset import Dataset
 from digits.files import (
     SUBMISSIONS,
     BrokenFileError,
@@ -21,6 +25,8 @@ from digits.files import (
     remove_temporaries,
     write_npz,
 )
+from digits.runs import metrics
+from digits.runs.record import FinishedRecord, Record, SubmissionFile, TestPredictions
 
 try:
     import fcntl
@@ -120,29 +126,59 @@ class Run:
             key=lambda part: (part.fold, part.member),
         )
 
-    def facts(self) -> dict:
+    def record(self) -> Record:
         """Read run.json.
 
         Raises:
             BadInput: if there is none, or it is none of ours.
         """
-        path = self.folder / RUN_JSON
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
+            return Record.read(self.folder / RUN_JSON)
         except FileNotFoundError:
             raise BadInput(
                 f"{display_path(self.folder)} is not a run: it has no {RUN_JSON}. {_runs_there(self.folder.parent)}"
             ) from None
-        except (OSError, ValueError) as error:
-            raise BadInput(f"{display_path(path)}: cannot be read ({error}).") from None
-        if not isinstance(facts, dict) or "identity" not in facts:
-            raise BadInput(f"{display_path(path)}: not the record of a run; expected an object with 'identity'.")
-        return facts
 
-    def write_record(self, facts: dict) -> None:
+    def finished_record(self) -> FinishedRecord:
+        """Read run.json of a finished run.
+
+        Raises:
+            BadInput: if there is none, it is none of ours, or the run is not finished.
+        """
+        record = self.record()
+        if not isinstance(record, FinishedRecord):
+            raise BadInput(f"Run {self.name} is not finished; resume it: python src/train.py --run {self.name}")
+        return record
+
+    def write_record(self, record: Record) -> None:
         """Write run.json."""
-        with atomic_write(self.folder / RUN_JSON) as temporary:
-            temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        record.write(self.folder / RUN_JSON)
+
+    def write_results(
+        self, source: Dataset, out_of_fold: np.ndarray, test: np.ndarray, out: Path, *, leaked: bool
+    ) -> dict[str, Any]:
+        """Write probabilities and submission, and return the fields of `FinishedRecord` that tell of them.
+
+        Args:
+            source: the data that were trained on and predicted.
+            out_of_fold: probabilities float32 (n, classes) of the training rows, NaN where a row was never held out.
+            test: probabilities float32 (t, classes) of the test images.
+            out: where the submission is copied.
+            leaked: whether test images were trained on.
+        """
+        for name, array in (("out_of_fold", out_of_fold), ("test_probabilities", test)):
+            with atomic_write(self.folder / f"{name}.npy") as temporary:
+                np.save(temporary, array)
+        scored = ~np.isnan(out_of_fold[:, 0])
+        score = metrics.score(out_of_fold[scored], source.train.labels[scored])
+        test_score = None if source.test.labels is None else metrics.score(test, source.test.labels)
+        answers = test.argmax(axis=1)
+        return {
+            "out_of_fold": score,
+            "expected_score": metrics.expected_score(score),
+            "test": TestPredictions(len(test), np.bincount(answers, minlength=test.shape[1]).tolist(), test_score),
+            "submission": SubmissionFile(**write_answers(self.folder, answers, out, leaked=leaked)),
+        }
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -222,8 +258,8 @@ def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) 
     if name is None:
         for run in reversed(all_runs(submissions)):
             with contextlib.suppress(BadInput):
-                facts = run.facts()
-                if facts["identity"] == identity and facts.get("status") != "finished":
+                record = run.record()
+                if record.identity == identity and not isinstance(record, FinishedRecord):
                     return run, True
         return _new_run(submissions / f"{identity['recipe']}-{datetime.datetime.now():%Y%m%d-%H%M%S}"), False
     if not _NAME.fullmatch(name) or name == "reference":
@@ -231,7 +267,7 @@ def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) 
     run = Run(submissions / name)
     if not (run.folder / RUN_JSON).exists():
         return _begin(run), False
-    different = differences(run.facts()["identity"], identity)
+    different = differences(run.record().identity, identity)
     if different:
         raise BadInput(
             f"Run {name} cannot be taken up, for it was another: {'; '.join(different)}. "
@@ -271,3 +307,50 @@ def _new_run(folder: Path) -> Run:
             run.results_folder.mkdir()
             return run
     raise AssertionError("unreachable")
+
+
+def find_runs(submissions: Path, sha256: str) -> list[Run]:
+    """Return the finished runs, the reference runs too, whose answers' hash begins with `sha256`, the newest first."""
+    found = []
+    for path in [*submissions.glob(f"*/{RUN_JSON}"), *submissions.glob(f"reference/*/{RUN_JSON}")]:
+        run = Run(path.parent)
+        with contextlib.suppress(BadInput, OSError):  # An unfinished or foreign run made no file of ours.
+            if run.finished_record().submission.sha256.startswith(sha256):
+                found.append((path.stat().st_mtime, run))
+    return [run for _, run in sorted(found, key=lambda dated: dated[0], reverse=True)]
+
+
+def repeated(
+    from_run: str | None, run_name: str | None, given: Sequence[str], submissions: Path = SUBMISSIONS
+) -> tuple[Settings, Path, Path | None] | None:
+    """Return what a run was asked to do, to do it again: see `Record.asked`.
+
+    Args:
+        from_run: a run's record, folder or name, which is repeated as a new run.
+        run_name: a run to resume; its record counts where `given` is empty.
+        given: the flags that say what to train.
+        submissions: the folder of all runs.
+
+    Returns:
+        Settings, data folder and test file, or None where the flags alone decide.
+
+    Raises:
+        BadInput: if there is no such run, or flags contradict it.
+    """
+    if from_run is not None:
+        if given:
+            raise BadInput(f"--from-run repeats a run with the settings of its record; leave out {', '.join(given)}.")
+        return find_run(from_run, submissions).record().asked()
+    if run_name is not None and not given and (submissions / run_name / RUN_JSON).is_file():
+        return Run(submissions / run_name).record().asked()
+    return None
+
+
+def compare_answers(run: Run, first: Run) -> str:
+    """Say in one sentence whether a repeated run came to the answers of the first, and what was different."""
+    now, before = run.finished_record(), first.record()
+    if isinstance(before, FinishedRecord) and now.submission.sha256 == before.submission.sha256:
+        return f"All {now.submission.rows:,} answers are those of run {first.name}."
+    different = differences(before.identity, now.identity)
+    reason = "; ".join(different) if different else "no --deterministic, or another machine"
+    return f"Not all answers are those of run {first.name} ({reason})."

@@ -1,13 +1,13 @@
 """One training command, from the data to a checked submission and the record of its run."""
 
 import contextlib
-import dataclasses
 import datetime
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from digits.report.html import build_report
 from digits.report.tensorboard import require_tensorboard, write_tensorboard
 from digits.runs import ensemble, metrics
 from digits.runs.metrics import Check
-from digits.runs.record import first_facts, identity_of, write_results
+from digits.runs.record import FoldScore, Record, identity_of
 from digits.runs.store import FoldResult, Run, find_run, open_run, resumable
 from digits.training.crossval import cross_validate
 from digits.training.fold import FoldTask
@@ -48,7 +48,7 @@ def check_rows_in_order(
     rows = np.unique(np.linspace(0, len(images) - 1, ROWS_PREDICTED_AGAIN).astype(int))
     try:
         again = run_fresh(
-            predict_saved, list(models), images[rows], tta, threads=cpu_count(), deterministic=deterministic
+            ensemble.predict_saved, list(models), images[rows], tta, threads=cpu_count(), deterministic=deterministic
         )
     except KitError as error:
         return Check(name, False, f"it could not be asked: {error}")
@@ -56,14 +56,6 @@ def check_rows_in_order(
     wrong = int((worst > 0.02).sum())  # bfloat16 on another number of threads moves them by some thousandths.
     detail = f"{len(rows)} rows predicted again, {wrong} of them otherwise; {worst.max():.0e} off at most"
     return Check(name, wrong == 0, detail)
-
-
-def predict_saved(models: Sequence[Path], images: np.ndarray, tta: Tta, say: Callable[[str], None]) -> np.ndarray:
-    """Return the mean probabilities float32 (n, 10) of saved models for images uint8 (n, 28, 28)."""
-    load_keras()
-    from digits.model.predict import load_network, predict_probabilities
-
-    return np.mean([predict_probabilities(load_network(model), images, tta) for model in models], axis=0)
 
 
 def train(
@@ -116,34 +108,38 @@ def train(
     submissions.mkdir(parents=True, exist_ok=True)
     if source.leaked and run_name is None:
         run_name = f"leaked-{settings.recipe.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    pseudo_labels = (
+        ensemble.from_run(find_run(settings.pseudo_labels, submissions), identity) if settings.pseudo_labels else None
+    )
+    slots = _slots(settings)
     run, again = open_run(identity, run_name, submissions)
     with run.locked(), resumable(run):
         print(f"Run: {run.name}{' (taken up again)' if again else ''}: {_plan(settings, identity)}")
-        facts = first_facts(run.name, settings, source, identity, command)
         if again:
-            started -= run.facts().get("seconds", 0.0)  # Those of the pieces before count too.
-        facts["settings"] |= {
-            "data_dir": None if data_dir == DATA else str(data_dir.absolute()),
-            "test_file": None if test_file is None else str(test_file.absolute()),
-        }
-        sure = (
-            ensemble.from_run(find_run(settings.pseudo_labels, submissions), identity)
-            if settings.pseudo_labels
-            else None
+            started -= run.record().seconds  # Those of the pieces before count too.
+        record = Record.begin(
+            run.name,
+            settings,
+            source,
+            identity,
+            command=command,
+            data_dir=data_dir,
+            test_file=test_file,
+            networks_at_a_time=slots.at_a_time,
+            threads_a_network=slots.threads,
+            pseudo_labels=pseudo_labels and pseudo_labels.used(),
         )
-        facts["pseudo_labels"] = sure and sure.facts()
-        places = _places(settings)
-        facts["machine"] |= {"networks_at_a_time": places.at_a_time, "threads_a_network": places.threads}
-        jobs = _jobs(run, settings, source.train.labels, identity["precision"], sure, live=places.at_a_time == 1)
-        with _seconds_kept(run, facts, started):
-            parts, failures = cross_validate(run, jobs, source.train, source.test, places, cluster, deadline)
-        facts |= _results(run, settings, source, parts, failures, out or submissions / "submission.csv")
-        facts |= {
-            "status": "finished",
-            "seconds": _seconds_since(started),
-            "peak_memory_bytes": max([peak_memory_bytes(), *(part.peak_memory_bytes for part in parts)]),
-        }
-        run.write_record(facts)
+        tasks = _tasks(
+            run, settings, source.train.labels, identity["precision"], pseudo_labels, live=slots.at_a_time == 1
+        )
+        with _seconds_kept(run, record, started):
+            parts, failures = cross_validate(run, tasks, source.train, source.test, slots, cluster, deadline)
+        record = record.finish(
+            **_results(run, settings, source, parts, failures, out or submissions / "submission.csv"),
+            seconds=_seconds_since(started),
+            peak_memory_bytes=max([peak_memory_bytes(), *(part.peak_memory_bytes for part in parts)]),
+        )
+        run.write_record(record)
         draw_all(run, source, parts)
         build_report(run, source)
         if tensorboard:
@@ -156,14 +152,19 @@ def _seconds_since(started: float) -> float:
 
 
 @contextlib.contextmanager
-def _seconds_kept(run: Run, facts: dict, started: float) -> Iterator[None]:
+def _seconds_kept(run: Run, record: Record, started: float) -> Iterator[None]:
     """Write into run.json how long the run has taken so far, also when the work ends early."""
-    run.write_record(facts | {"seconds": _seconds_since(started)})
+
+    def write() -> None:
+        record.seconds = _seconds_since(started)
+        run.write_record(record)
+
+    write()
     try:
         yield
     except BaseException:
         with contextlib.suppress(OSError):  # What ended the work is what is to be said.
-            run.write_record(facts | {"seconds": _seconds_since(started)})
+            write()
         raise
 
 
@@ -175,7 +176,7 @@ def _plan(settings: Settings, identity: dict) -> str:
     return f"recipe {recipe.name}, {networks}, {recipe.epochs} epochs, {identity['backend']}, {identity['precision']}"
 
 
-def _places(settings: Settings) -> Slots:
+def _slots(settings: Settings) -> Slots:
     return share_machine(
         settings.recipe.folds * settings.recipe.members,
         settings.jobs,
@@ -184,7 +185,7 @@ def _places(settings: Settings) -> Slots:
     )
 
 
-def _jobs(
+def _tasks(
     run: Run, settings: Settings, labels: np.ndarray, precision: str, sure: ensemble.PseudoLabels | None, *, live: bool
 ) -> list[FoldTask]:
     splits = split_folds(labels, settings.recipe.folds, settings.fold_seed)
@@ -211,12 +212,12 @@ def _jobs(
 
 def _results(
     run: Run, settings: Settings, source: dataset.Dataset, parts: list[FoldResult], failures: dict[str, str], out: Path
-) -> dict:
-    """Put the parts together on disk, and return what run.json says of them."""
+) -> dict[str, Any]:
+    """Put the fold results together on disk, and return the fields of `FinishedRecord` that tell of them."""
     labels = source.train.labels
     known, test = ensemble.out_of_fold(parts, len(labels)), ensemble.test_mean(parts)
     _write_history(run, parts)
-    rows = [_part_facts(part, labels) for part in parts]
+    rows = [_fold_score(part, labels) for part in parts]
     answers = test.argmax(axis=1)
     verdicts = [
         metrics.check_probabilities(test),
@@ -224,7 +225,7 @@ def _results(
         metrics.check_class_shares(answers, np.bincount(labels, minlength=CLASSES)),
         metrics.check_confidence(known[~np.isnan(known[:, 0])], test),
         metrics.check_all_trained(len(parts), failures),
-        metrics.check_learned({part.label: row["accuracy"] for part, row in zip(parts, rows, strict=True)}),
+        metrics.check_learned({part.label: row.accuracy for part, row in zip(parts, rows, strict=True)}),
         check_rows_in_order(
             [run.model_path(part.fold, part.member) for part in parts],
             source.test.images,
@@ -235,24 +236,22 @@ def _results(
     ]
     return {
         "folds": rows,
-        "checks": [dataclasses.asdict(verdict) for verdict in verdicts],
+        "checks": verdicts,
         "averaging_gain": ensemble.averaging_gain(parts),
-        **write_results(run.folder, source, known, test, out, leaked=source.leaked),
+        **run.write_results(source, known, test, out, leaked=source.leaked),
     }
 
 
-def _part_facts(part: FoldResult, labels: np.ndarray) -> dict:
-    truth = labels[part.validation_rows]
-    return {
-        "fold": part.fold,
-        "member": part.member,
-        "network": part.network,
-        "epochs": len(part.history),
-        **metrics.accuracy(part.validation_probabilities, truth).facts(),
-        "loss": metrics.log_loss(part.validation_probabilities, truth),
-        **({} if part.wrong_without_tta is None else {"wrong_without_tta": part.wrong_without_tta}),
-        "seconds": round(part.seconds, 1),
-    }
+def _fold_score(part: FoldResult, labels: np.ndarray) -> FoldScore:
+    return FoldScore(
+        fold=part.fold,
+        member=part.member,
+        network=part.network,
+        epochs=len(part.history),
+        seconds=round(part.seconds, 1),
+        wrong_without_tta=part.wrong_without_tta,
+        **vars(metrics.score(part.validation_probabilities, labels[part.validation_rows])),
+    )
 
 
 def _write_history(run: Run, parts: list[FoldResult]) -> None:
