@@ -1,11 +1,11 @@
-# Sourced by the other scripts: makes the kit's virtual environment, once for each state of a requirements file.
+# Sourced by the other scripts: makes the kit's virtual environment, once for each state of the requirements.
 
 kit=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python="$kit/.venv/bin/python"
 
-# environment FILE: install the packages of FILE into .venv, unless that has been done.
+# environment FILE: install the packages of FILE into .venv in the tested versions of requirements.lock, unless that has been done.
 environment() {
-  local requirements="$kit/$1" wanted stamp="$kit/.venv/.installed-$1"
+  local wanted stamp="$kit/.venv/.installed-$1"
   if [ ! -x "$python" ]; then
     local base
     base=$(suitable_python) || return 2
@@ -15,26 +15,37 @@ environment() {
       return 1
     }
   fi
-  wanted=$(cat "$kit"/requirements*.txt | cksum)
+  wanted=$(cat "$kit"/requirements*.txt "$kit/requirements.lock" | cksum)
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "Installing the packages of $1 (about 2 GB on disk, some minutes the first time) ..."
-    "$python" -m pip install --quiet --disable-pip-version-check -r "$requirements" || {
-      echo "error: pip could not install $1; its message stands above. The same command goes on from here." >&2
+    install_packages -r "$kit/$1" -c "$kit/requirements.lock" || {
+      echo "error: pip could not install $1; its message stands above. The same command resumes." >&2
       return 1
     }
     echo "$wanted" > "$stamp"
   fi
 }
 
-# suitable_python: print a Python of at least 3.11.
+# install_packages ARGUMENT…: with uv where there is one, which is faster; else, or where uv fails, with pip.
+install_packages() {
+  if command -v uv >/dev/null && uv pip install --quiet --python "$python" "$@"; then return; fi
+  "$python" -m pip install --quiet --disable-pip-version-check "$@"
+}
+
+# suitable_python: print a Python for which there is TensorFlow.
 suitable_python() {
   local candidate
   for candidate in python3 python3.13 python3.12 python3.11 python; do
-    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-      command -v "$candidate"
-      return
+    "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || continue
+    if [ "$(uname -s)" = Darwin ] && [ "$("$candidate" -c 'import platform; print(platform.machine())')" = x86_64 ]; then
+      echo "error: TensorFlow has no packages for Python on Intel Macs. On Apple silicon use an arm64 Python;" \
+        "on an Intel Mac a container (.devcontainer/), Kaggle or Colab (docs/gpu.md)" >&2
+      return 2
     fi
+    command -v "$candidate"
+    return
   done
-  echo "error: Python 3.11 or newer is needed; found $(python3 --version 2>&1 || echo none). See python.org/downloads" >&2
+  echo "error: Python 3.11, 3.12 or 3.13 is needed; found $(python3 --version 2>&1 || echo none)." \
+    "Install one from python.org/downloads, or with: uv python install 3.13" >&2
   return 2
 }

@@ -1,87 +1,115 @@
-"""What a person types in a shell, as far as it can be asked without installing anything."""
+"""The shell scripts and the entry points' help, as far as they can be tried without installing anything."""
 
 import importlib
 import os
+import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from digits.files import ROOT
 
 SHELL_SCRIPTS = sorted((ROOT / "scripts").glob("*.sh"))
-ENTRY_POINT = sorted(path.stem for path in (ROOT / "src").glob("*.py"))
+ENTRY_POINTS = sorted(path.stem for path in (ROOT / "src").glob("*.py"))
+SYSTEM_PATH = "/usr/bin:/bin"  # Without uv, which would be used for installing.
 
 
-@pytest.mark.parametrize("script", SHELL_SCRIPTS, ids=lambda path: path.name)
-def test_bash_can_read_a_script(script):
-    subprocess.run(["bash", "-n", script], check=True)
+def test_bash_reads_every_script_and_those_that_are_run_stop_at_the_first_fault():
+    subprocess.run(["bash", "-n", *SHELL_SCRIPTS], check=True)
+    for script in SHELL_SCRIPTS:
+        sourced = script.name == "environment.sh"
+        assert os.access(script, os.X_OK) != sourced, script
+        assert sourced or "set -euo pipefail" in script.read_text(), script
 
 
-@pytest.mark.parametrize("script", SHELL_SCRIPTS, ids=lambda path: path.name)
-def test_a_script_that_is_run_may_be_run_and_stops_at_the_first_fault(script):
-    sourced = script.name == "environment.sh"
-    assert os.access(script, os.X_OK) != sourced
-    assert sourced or "set -euo pipefail" in script.read_text()
+def test_every_entry_point_explains_itself(capsys):
+    for name in ENTRY_POINTS:
+        with pytest.raises(SystemExit) as leaving:
+            importlib.import_module(name).main(["--help"])
+        assert leaving.value.code == 0
+        assert f"usage: {name}.py" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("door", ENTRY_POINT)
-def test_a_front_door_explains_itself(door, capsys):
-    with pytest.raises(SystemExit) as leaving:
-        importlib.import_module(door).main(["--help"])
-    assert leaving.value.code == 0
-    assert f"usage: {door}.py" in capsys.readouterr().out
-
-
-def quickstart(tmp_path, *flags):
-    """Run quickstart.sh twice in a copy of the kit whose Python only says what it is asked to do."""
-    kit = tmp_path / "a kit"
+def quickstart(folder, *flags):
+    """Run quickstart.sh twice in a copy of the kit whose Python only prints what it is asked to do."""
+    kit = folder / "a kit"
     (kit / ".venv" / "bin").mkdir(parents=True)
     (kit / "scripts").mkdir()
     for name in ("environment.sh", "quickstart.sh"):
         (kit / "scripts" / name).write_text((ROOT / "scripts" / name).read_text())
     (kit / "requirements.txt").write_text("numpy\n")
+    (kit / "requirements.lock").write_text("numpy==2.4\n")
     python = kit / ".venv" / "bin" / "python"
-    python.write_text('#!/bin/sh\nif [ "$1" = -m ]; then echo installs; else echo "$@"; fi\n')
+    python.write_text('#!/bin/sh\nif [ "$1" = -m ]; then echo installs "$7" "$9"; else echo "$@"; fi\n')
     python.chmod(0o755)
     command = ["bash", str(kit / "scripts" / "quickstart.sh"), *flags]
-    said = [
-        subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.replace(f"{kit}/", "")
+    environment = {"PATH": SYSTEM_PATH}
+    runs = [
+        subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
         for _ in range(2)
     ]
-    return [text.splitlines() for text in said]
+    return [run.stdout.replace(f"{kit}/", "").splitlines() for run in runs]
 
 
-def test_quickstart_installs_once_fetches_and_trains_with_the_users_flags(tmp_path):
+def test_quickstart_installs_the_locked_versions_once_downloads_and_trains_with_the_users_flags(tmp_path):
     first, second = quickstart(tmp_path, "--folds", "3")
     assert [line for line in first if not line.startswith("Installing")] == [
-        "installs", "src/download.py --if-possible", "src/train.py --folds 3",
+        "installs requirements.txt requirements.lock", "src/download.py --if-possible", "src/train.py --folds 3",
     ]  # fmt: skip
     assert second == ["src/download.py --if-possible", "src/train.py --folds 3"]
 
 
-@pytest.mark.parametrize(
-    ("data", "trained"),
-    [(None, "src/train.py --folds 4"), ("train.csv.gz", "src/train.py"), ("digit-recognizer.zip", "src/train.py")],
-)
-def test_quickstart_alone_divides_the_sample_in_four_and_leaves_the_competition_to_the_recipe(tmp_path, data, trained):
-    if data:
-        (tmp_path / "a kit" / "data").mkdir(parents=True)
-        (tmp_path / "a kit" / "data" / data).touch()
-    assert quickstart(tmp_path)[1] == ["src/download.py --if-possible", trained]
+def test_quickstart_alone_trains_four_folds_of_the_sample_and_the_recipes_folds_of_the_competition(tmp_path):
+    for data, trained in ((None, " --folds 4"), ("train.csv.gz", ""), ("digit-recognizer.zip", "")):
+        folder = tmp_path / str(data)
+        (folder / "a kit" / "data").mkdir(parents=True)
+        if data:
+            (folder / "a kit" / "data" / data).touch()
+        assert quickstart(folder)[1] == ["src/download.py --if-possible", f"src/train.py{trained}"]
 
 
-@pytest.mark.parametrize("flags", [("--source", "sample"), ("--data-dir", "elsewhere"), ("--help",)])
-def test_quickstart_fetches_nothing_where_the_user_says_where_the_data_are(tmp_path, flags):
-    assert quickstart(tmp_path, *flags)[1] == [f"src/train.py {' '.join(flags)}"]
+def test_quickstart_downloads_nothing_where_the_user_says_where_the_data_are(tmp_path):
+    for number, flags in enumerate([("--source", "sample"), ("--data-dir", "elsewhere"), ("--help",)]):
+        assert quickstart(tmp_path / str(number), *flags)[1] == [f"src/train.py {' '.join(flags)}"]
 
 
-def test_a_python_that_is_too_old_is_refused_with_the_version_that_is_needed(tmp_path):
-    for name in ("python3", "python3.13", "python3.12", "python3.11", "python"):
-        (tmp_path / name).write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2\nexit 1\n')
-        (tmp_path / name).chmod(0o755)
+def suitable_python(folder, version, system="Linux", machine="x86_64"):
+    """Ask environment.sh for a Python on a machine with only one of this version, on this system and processor."""
+    folder.mkdir()
+    answers = f"*sys.version_info*) exit {int(version not in ('3.11', '3.12', '3.13'))};; *machine*) echo {machine};;"
+    programs = {
+        f"python{name}": f'case "$*" in --version) echo Python {version}.2;; {answers} esac' for name in (3, "")
+    }
+    programs |= {f"python3.{minor}": "exit 127" for minor in (11, 12, 13)} | {"uname": f"echo {system}"}
+    for name, body in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / name).chmod(0o755)
     code = f"source {str(ROOT / 'scripts' / 'environment.sh')!r}; suitable_python"
-    environment = {"PATH": f"{tmp_path}:{Path('/usr/bin')}:/bin"}
-    done = subprocess.run(["bash", "-c", code], env=environment, capture_output=True, text=True, check=False)
+    environment = {"PATH": f"{folder}:{SYSTEM_PATH}"}
+    return subprocess.run(["bash", "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_python_without_tensorflow_is_refused_before_anything_is_installed(tmp_path):
+    for version in ("3.11", "3.13"):
+        assert suitable_python(tmp_path / version, version).stdout == f"{tmp_path / version}/python3\n"
+    for version in ("3.9", "3.10", "3.14"):
+        done = suitable_python(tmp_path / version, version)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"Python 3.11, 3.12 or 3.13 is needed; found Python {version}.2" in done.stderr
+    assert suitable_python(tmp_path / "arm", "3.12", "Darwin", "arm64").returncode == 0
+    done = suitable_python(tmp_path / "intel", "3.12", "Darwin", "x86_64")
     assert done.returncode == 2
-    assert "Python 3.11 or newer is needed; found Python 3.9.2" in done.stderr
+    assert "TensorFlow has no packages for Python on Intel Macs" in done.stderr
+    assert "Kaggle or Colab" in done.stderr
+
+
+def test_the_lock_has_one_exact_version_for_each_requirement_and_python():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    packages = [line for line in lines if not line.lstrip().startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[\w.]+( ; .+)?", line) for line in packages)
+    locked = {line.split("==")[0] for line in packages}
+    for file in ROOT.glob("requirements*.txt"):
+        for line in file.read_text().splitlines():
+            if line and not line.startswith(("#", "-r")):
+                name = re.match(r"[\w.-]+", line)[0].lower()
+                assert name in locked, f"{file.name}: {name} is not in requirements.lock. Run scripts/lock.sh"
