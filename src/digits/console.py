@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tqdm import tqdm
 
+from digits.redaction import redact
+
 INTERRUPTED = 130
 """The exit code of a command that was told to stop."""
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -131,13 +133,13 @@ def entry_point(main: Callable[[Sequence[str] | None], None]) -> Callable[..., i
                 main(argv)
                 sys.stdout.flush()
         except KitError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {redact(str(error))}", file=sys.stderr)
             return error.exit_code
         except KeyboardInterrupt as interrupt:
             print(f"\n{interrupt}" if str(interrupt) else "\nInterrupted.", file=sys.stderr)
             return INTERRUPTED
         except OSError as error:
-            print(f"error: {explain(error)}", file=sys.stderr)
+            print(f"error: {redact(explain(error))}", file=sys.stderr)
             return KitError.exit_code
         return 0
 

@@ -2,7 +2,7 @@
 
 The client's Python side is called, not its command line, for that alone tells the HTTP status, the Retry-After, the
 ref of a submission and Kaggle's reason for an error; the command line prints a sentence and often exits 0. All that the
-client prints is caught; of its errors only a short text without addresses' queries and credentials goes out.
+client prints is caught.
 """
 
 import contextlib
@@ -10,12 +10,11 @@ import io
 import json
 import logging
 import os
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
-TEXT_LENGTH = 300
 PAGE_SIZE = 100
 LONGEST_LIST = 2000
 
@@ -137,23 +136,13 @@ def _statuses_of_gets() -> Iterator[list[int]]:
         log.removeHandler(collector)
 
 
-def without_secrets(text: str, secrets: tuple[str, ...] = ()) -> str:
-    """Return a short one-line text without addresses' queries, authorization headers and the given secrets."""
-    for secret in secrets:
-        text = text.replace(secret, "…")
-    text = re.sub(r"(?i)\b(basic|bearer)\s+\S+", r"\1 …", text)
-    text = re.sub(r" for url: \S+", "", text)
-    text = re.sub(r"\?[^\s'\")]*", "", text)
-    return " ".join(text.split())[:TEXT_LENGTH]
-
-
-def describe(error: BaseException, secrets: tuple[str, ...]) -> dict:
+def describe(error: BaseException) -> dict:
     """Return an error as plain facts: kind, HTTP status, the client's method it came from, Retry-After, text."""
     import requests
     from requests.exceptions import ChunkedEncodingError
 
     response, request = getattr(error, "response", None), getattr(error, "request", None)
-    facts = {"kind": "other", "text": without_secrets(str(error), secrets) or type(error).__name__}
+    facts = {"kind": "other", "text": str(error) or type(error).__name__}
     if response is not None:
         facts |= {"kind": "http", "status": response.status_code, "retry_after": response.headers.get("Retry-After")}
         with contextlib.suppress(ValueError, TypeError, AttributeError):
@@ -170,8 +159,11 @@ def describe(error: BaseException, secrets: tuple[str, ...]) -> dict:
 
 
 def reply_to(request: dict) -> dict:
-    """Make one call; return {"value": …} or {"error": …}."""
+    """Make one call; return {"value": …} or {"error": …}, whose texts the parent process redacts."""
     try:
+        import kagglesdk.kaggle_env
+
+        kagglesdk.kaggle_env.Path = _TokenPath
         from kaggle import api
     except ImportError as error:
         return {"error": {"kind": "missing", "text": str(error)}}
@@ -180,8 +172,14 @@ def reply_to(request: dict) -> dict:
             api.authenticate()
         return {"value": CALLS[request["call"]](api, **request["arguments"])}
     except (Exception, SystemExit) as error:
-        values = [api.config_values.get("key"), api.config_values.get("token"), os.environ.get("KAGGLE_API_TOKEN")]
-        return {"error": describe(error, tuple(value for value in values if value))}
+        return {"error": describe(error)}
+
+
+class _TokenPath(type(Path())):
+    """A path that the client makes of KAGGLE_API_TOKEN to see whether it names a file: a long token names none."""
+
+    def exists(self, **_) -> bool:
+        return os.path.exists(self)  # noqa: PTH110 this one does not raise
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 
 from digits.console import BadInput, KaggleRefused, KitError
 from digits.files import atomic_write, display_path
+from digits.redaction import redact
 
 COMPETITION = "digit-recognizer"
 PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
@@ -92,7 +94,7 @@ def _places(environment: Mapping[str, str]) -> Iterator[Credentials]:
     if "KAGGLE_KERNEL_RUN_TYPE" in environment and notebook_token.is_file():
         yield Credentials("this Kaggle notebook")
     token = environment.get("KAGGLE_API_TOKEN", "")
-    if token and not Path(token).exists():
+    if token and not os.path.exists(token):  # noqa: PTH110 Path.exists() raises for a long token
         yield Credentials("KAGGLE_API_TOKEN")
     elif token and _has_text(Path(token)):
         yield Credentials(f"the file that KAGGLE_API_TOKEN names, {token}", Path(token))
@@ -140,6 +142,7 @@ CHILD = Path(__file__).with_name("child.py")
 REQUIREMENT = "kaggle>=2.2.4,<3"
 BEFORE_SUBMITTING = ("IntrospectToken", "GenerateAccessToken", "StartSubmissionUpload")
 """The client's calls that come before the one that submits; an error of an unknown call may be of that one."""
+TEXT_LENGTH = 300
 Answer = TypeVar("Answer")
 
 
@@ -197,13 +200,21 @@ def retry(
 
 
 def run_client(call: str, patience: RetryPolicy, **arguments: Any) -> Any:
-    """Run one call of `kaggle_child` in a process of its own and return its answer.
+    """Make one call of `child.CALLS` and return its answer, with no credential in it.
 
     Raises:
         KaggleRefused: the credentials, the rules or a limit: a person has to act.
         UnreachableError: the network or Kaggle is down, or the time is over.
         KitError: anything else that went wrong.
     """
+    reply = redact(call_child(call, patience, arguments))
+    if "error" in reply:
+        raise _failure(call, **reply["error"])
+    return reply["value"]
+
+
+def call_child(call: str, patience: RetryPolicy, arguments: dict[str, Any]) -> dict:
+    """Run `child.py` in a process of its own, with a time limit, and return its reply as it is."""
     limits = {"submit": patience.submit_seconds, "download": patience.download_seconds}
     longest = limits.get(call, patience.call_seconds)
     request = {"call": call, "arguments": arguments, "seconds": longest + 10}
@@ -217,8 +228,7 @@ def run_client(call: str, patience: RetryPolicy, **arguments: Any) -> Any:
     )
     try:
         folder = Path(arguments["folder"]) if call == "download" else None
-        output = _output(process, longest, folder, patience.stall_seconds)
-        reply = json.loads(output)
+        return json.loads(_output(process, longest, folder, patience.stall_seconds))
     except subprocess.TimeoutExpired as late:
         raise UnreachableError(
             f"No answer from Kaggle in {late.timeout:.0f} s.", maybe_submitted=call == "submit"
@@ -229,9 +239,6 @@ def run_client(call: str, patience: RetryPolicy, **arguments: Any) -> Any:
     finally:
         process.kill()
         process.wait()
-    if "error" in reply:
-        raise _failure(call, **reply["error"])
-    return reply["value"]
 
 
 def _output(process: subprocess.Popen, longest: float, folder: Path | None, stall_seconds: float) -> str:
@@ -266,6 +273,7 @@ def _failure(
     call: str, kind: str, text: str, status: int | None = None, method: str = "", retry_after: str | None = None
 ) -> KitError:
     """Return the exception for an error that the child reports."""
+    text = _short(re.sub(r" for url: \S+", "", text))
     if kind == "missing":
         python = display_path(Path(sys.executable))
         return BadInput(f"The kaggle client is missing ({text}). Install it: {python} -m pip install '{REQUIREMENT}'")
@@ -290,6 +298,11 @@ def _failure(
     if status == 404:
         return KitError(f"Kaggle does not find it ({text}). Look at {PAGE}")
     return KaggleRefused(f"Kaggle refuses it (HTTP {status}): {text}")
+
+
+def _short(text: str) -> str:
+    """Return what Kaggle says in one line of a bearable length."""
+    return " ".join(text.split())[:TEXT_LENGTH]
 
 
 def _seconds(retry_after: str | None) -> float | None:
@@ -383,7 +396,7 @@ class Kaggle:
         """Push a kernel's folder, in one attempt, and return the page where it runs."""
         reply = run_client("push_kernel", self.patience, folder=str(folder))
         if reply["error"]:
-            raise KitError(f"Kaggle did not take the kernel: {reply['error']}")
+            raise KitError(f"Kaggle did not take the kernel: {_short(reply['error'])}")
         if reply["invalid"]:
             unknown = ", ".join(reply["invalid"])
             raise KitError(f"Kaggle took the kernel, but without these sources, which it does not know: {unknown}")
