@@ -28,9 +28,10 @@ from bench import tables, trial_networks
 from bench.measuring import Thing, describe_run, paired_effect, run_thing
 from benchmark import prepare_data
 from digits.config import (
-    RECIPES,
     Recipe,
     Tta,
+    load_recipe,
+    recipe_names,
 )
 from digits.console import (
     BadInput,
@@ -121,7 +122,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--recipe", choices=RECIPES, default="quick", help="what is changed, one thing at a time")
+    add("--recipe", choices=recipe_names(), default="quick", help="what is changed, one thing at a time")
     add("--seeds", type=int, default=3, metavar="N", help="fits of each variant")
     add("--epochs", type=int, metavar="N", help="(default: the recipe's)")
     add("--only", metavar="NAME,…", help="variants, by name (default: all; --list shows them)")
@@ -284,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         value = getattr(flags, flag)
         if value is not None and value < 1:
             raise BadInput(f"--{flag} {value}: expected a number from 1 up.")
-    base = RECIPES[flags.recipe].changed(epochs=flags.epochs)
+    base = load_recipe(flags.recipe).changed(epochs=flags.epochs)
     recipes = {"the recipe as it is": base} | {name: VARIANTS[name](base) for name in names}
     kept = json.loads(flags.json.read_text(encoding="utf-8")) if flags.json and flags.json.exists() else {"cells": {}}
     words = sys.argv[1:] if argv is None else argv

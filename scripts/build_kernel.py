@@ -55,6 +55,7 @@ Each cell writes one file, which is folded in here; each module imports only fro
 FOLDERS = """\
 from pathlib import Path
 
+Path("src/recipes").mkdir(parents=True, exist_ok=True)
 for package in PACKAGES:
     Path("src/digits", package).mkdir(parents=True, exist_ok=True)"""
 
@@ -166,7 +167,9 @@ def files_in_order() -> list[Path]:
     modules = modules_in_order()
     packages = sorted({SRC / "digits", *(module.parent for module in modules)})
     templates = sorted((SRC / "digits" / "report").glob("*.jinja"))
-    return [*(package / "__init__.py" for package in packages), *modules, *templates, SRC / f"{ENTRY_POINT}.py"]
+    recipes = sorted((SRC / "recipes").glob("*.toml"))
+    inits = [package / "__init__.py" for package in packages]
+    return [*inits, *modules, *templates, *recipes, SRC / f"{ENTRY_POINT}.py"]
 
 
 def purpose_of(file: Path) -> str:
@@ -174,6 +177,8 @@ def purpose_of(file: Path) -> str:
     text = file.read_text(encoding="utf-8")
     if file.suffix == ".py":
         return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+    if file.suffix == ".toml":
+        return text.partition("\n")[0].removeprefix("# ").partition(":")[0] + "."
     return text.partition("{#")[2].partition("#}")[0].strip()
 
 
@@ -182,7 +187,7 @@ def cells() -> Iterator[tuple[str, str]]:
     yield "markdown", WHAT
     yield "code", SETTINGS
     yield "markdown", CODE
-    packages = sorted({file.parent.name for file in files_in_order()} - {"src", "digits"})
+    packages = sorted({file.parent.name for file in files_in_order()} - {"src", "digits", "recipes"})
     yield "code", FOLDERS.replace("PACKAGES", json.dumps(packages))
     for file in files_in_order():
         name, text = file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8").removesuffix("\n")

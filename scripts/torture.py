@@ -24,10 +24,10 @@ RUN = "torture"
 
 def train(submissions: Path, epochs: int, limit: int) -> None:
     """Do the run that is killed: what `train.py` does, in a folder of its own."""
-    from digits.config import RECIPES, Settings
+    from digits.config import Settings, load_recipe
     from digits.training.pipeline import train
 
-    recipe = RECIPES["quick"].changed(folds=3, epochs=epochs)
+    recipe = load_recipe("quick").changed(folds=3, epochs=epochs)
     settings = Settings(recipe=recipe, source="sample", limit=limit, jobs=2, deterministic=True)
     train(settings, command="scripts/torture.py", run_name=RUN, submissions=submissions)
 

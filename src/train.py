@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from digits.config import NETWORKS, RECIPES, Settings, Tta
+from digits import config
+from digits.config import Settings
 from digits.console import BadInput, entry_point
 
 WHAT = (
-    *("recipe", "folds", "members", "epochs", "network", "seed", "precision", "no_tta"),
+    *("recipe", "folds", "members", "epochs", "networks", "seed", "no_tta"),
     *("source", "limit", "allow_leak", "pseudo_labels", "deterministic"),
 )
 """The flags that say what to train, which a run's record says too."""
@@ -27,15 +28,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     what = parser.add_argument_group("what to train").add_argument
-    what("--recipe", choices=RECIPES, help="network and settings (default: standard)")
+    what(
+        "--recipe",
+        metavar="NAME",
+        help=f"one of {', '.join(config.recipe_names())} (default: standard), or a TOML file",
+    )
     what("--folds", type=int, metavar="K", help="stratified folds; 1: one 90/10 split (default: the recipe's)")
     what("--members", type=int, metavar="M", help="networks a fold, averaged (default: the recipe's)")
     what("--epochs", type=int, metavar="N", help="times through the data (default: the recipe's)")
-    what("--network", nargs="+", choices=NETWORKS, metavar="NAME", help=f"the members', in turn: {', '.join(NETWORKS)}")
+    what("--networks", nargs="+", metavar="NAME", help=f"the members', in turn: {', '.join(config.NETWORKS)}")
     what("--seed", type=int, metavar="S", help="of weights, order and warps; folds stay the same (default: 0)")
-    what(
-        "--precision", choices=("auto", "float32", "mixed_bfloat16"), help="of the computation (default: the recipe's)"
-    )
     what("--no-tta", action="store_true", help="predict each image once, as it is")
     data = parser.add_argument_group("on what").add_argument
     data("--source", choices=("auto", "kaggle", "keras", "sample"), help="auto (the default): kaggle, else the sample")
@@ -49,7 +51,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     how("--from-run", metavar="FILE", help="repeat the run of this run.json, with all settings of its record")
     how("--out", type=Path, metavar="FILE", help="copy the submission here (default: submissions/submission.csv)")
     how("--jobs", type=int, metavar="J", help="networks trained at a time (default: what the machine can)")
-    how("--data-parallel", action="store_true", help="one network at a time, each batch shared by all devices (JAX)")
     how("--cluster", metavar="ADDRESS", help="train on the Dask cluster whose scheduler is at tcp://HOST:PORT")
     how("--minutes", type=int, metavar="M", help="train no longer than this, and finish with what is done by then")
     how("--deterministic", action="store_true", help="the same bytes from the same command on the same machine; slower")
@@ -64,20 +65,16 @@ def settings_of(flags: argparse.Namespace) -> Settings:
     Raises:
         BadInput: for a number out of range.
     """
-    for name in ("folds", "members", "epochs", "seed", "limit", "jobs", "minutes"):
+    for name in ("seed", "limit", "jobs", "minutes"):
         least = 0 if name == "seed" else 1
         value = getattr(flags, name)
         if value is not None and value < least:
             raise BadInput(f"--{name} {value}: expected a whole number from {least} up.")
-    recipe = RECIPES[flags.recipe or "standard"].changed(
-        folds=flags.folds,
-        members=flags.members or (len(flags.network) if flags.network else None),
-        epochs=flags.epochs,
-        networks=tuple(flags.network) if flags.network else None,
-        precision=flags.precision,
-        tta=Tta() if flags.no_tta else None,
-    )
-    named = ("seed", "source", "limit", "deterministic", "jobs", "data_parallel", "allow_leak", "pseudo_labels")
+    members = len(flags.networks) if flags.networks and flags.members is None else flags.members
+    no_views = {"tta.shift_pixels": 0, "tta.rotation_degrees": 0} if flags.no_tta else {}
+    given = {"networks": flags.networks, "folds": flags.folds, "members": members, "epochs": flags.epochs, **no_views}
+    recipe = config.override(config.load_recipe(flags.recipe or "standard"), given)
+    named = ("seed", "source", "limit", "deterministic", "jobs", "allow_leak", "pseudo_labels")
     return Settings(recipe, **{name: getattr(flags, name) for name in named if getattr(flags, name) is not None})
 
 
@@ -94,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = [f"--{name.replace('_', '-')}" for name in WHAT if getattr(flags, name) not in (None, False)]
     again = repeated(flags.from_run, flags.run, given)
     if again:
-        settings = dataclasses.replace(again[0], jobs=flags.jobs, data_parallel=flags.data_parallel)
+        settings = dataclasses.replace(again[0], jobs=flags.jobs)
     run = pipeline.train(
         settings,
         command=shlex.join(["python", "src/train.py", *(sys.argv[1:] if argv is None else argv)]),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from digits.config import RECIPES, Settings
+from digits.config import Settings, load_recipe
 from digits.data.competition import CLASSES
 from digits.runs import metrics
 from digits.runs.metrics import ExpectedScore, Score
@@ -29,7 +29,7 @@ def made_record(finished=True, **changes):
         "created": "2026-11-23T04:11:37+00:00",
         "source": "kaggle",
         "leaked": False,
-        "recipe": RECIPES["standard"],
+        "recipe": load_recipe("standard"),
         "settings": RunSettings(folds=5, members=1),
         "identity": {"data": "abc"},
         "data": DataSummary([DataFile("train.csv", 42_000, "12", "exact")], [4200] * 10, "the competition's files"),
@@ -94,7 +94,7 @@ def make_run(monkeypatch, submissions, name="made", *, seed=0, recipe=None, data
     for ending in ("draw_all", "build_report"):
         monkeypatch.setattr(pipeline, ending, lambda *_: None)  # The tests of these call them themselves.
     settings = {"source": "sample", "limit": 600} | settings
-    recipe = recipe or RECIPES["quick"].changed(epochs=6, folds=3, members=2)
+    recipe = recipe or load_recipe("quick").changed(epochs=6, folds=3, members=2)
     more = {} if data_dir is None else {"data_dir": data_dir}
     return pipeline.train(
         Settings(recipe=recipe, seed=seed, **settings),

@@ -13,7 +13,7 @@ import benchmark
 from bench import child, figure, measuring, parts, reading, tables, trial_networks
 from bench.measuring import Thing, first_reached, paired_effect, spread
 from digits import config
-from digits.config import RECIPES, Tta
+from digits.config import Tta, load_recipe
 from digits.console import BadInput, KitError
 from digits.training.workers import Slots
 
@@ -27,11 +27,12 @@ def in_this_process(thing, common):
 
 
 @pytest.fixture
-def small_recipes(monkeypatch):
+def small_recipes(monkeypatch, tmp_path):
     """Let every recipe train the smallest network, which compiles fastest, for one epoch."""
+    small = 'networks = ["seed"]\nepochs = 1\nbatch_size = 64\nprecision = "float32"\n'
     for name in ("quick", "standard"):
-        small = RECIPES[name].changed(networks=("seed",), epochs=1, batch_size=64, precision="float32")
-        monkeypatch.setitem(config.RECIPES, name, small)
+        (tmp_path / f"{name}.toml").write_text(f'base = "{config.RECIPES / name}.toml"\n{small}')
+    monkeypatch.setattr(config, "RECIPES", tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +296,7 @@ def test_networks_on_trial_differ_from_compact_in_what_they_say(monkeypatch):
 @pytest.mark.parametrize("name", ablate.VARIANTS)
 @pytest.mark.parametrize("recipe", ["quick", "standard"])
 def test_each_variant_changes_one_thing_of_the_recipe(name, recipe):
-    base = RECIPES[recipe]
+    base = load_recipe(recipe)
     changed = ablate.VARIANTS[name](base)
     before, after = dataclasses.asdict(base), dataclasses.asdict(changed)
     different = {key for key in before if before[key] != after[key]}
@@ -307,7 +308,7 @@ def test_each_variant_changes_one_thing_of_the_recipe(name, recipe):
 
 
 def test_variants_of_prediction_share_the_recipes_fits():
-    base = RECIPES["quick"]
+    base = load_recipe("quick")
     assert ablate.cell_key(base, 0, "") == ablate.cell_key(base.changed(tta=Tta(rotation_degrees=9)), 0, "")
     others = [
         ablate.cell_key(base, 1, ""),
@@ -334,7 +335,7 @@ def made_fit(thing, common):
 
 
 def test_the_ablation_pairs_its_seeds_and_fits_nothing_twice(monkeypatch):
-    base = RECIPES["quick"].changed(ema=0.99)
+    base = load_recipe("quick").changed(ema=0.99)
     variants = {name: ablate.VARIANTS[name](base) for name in ("no weight averaging", "no TTA")}
     fitted, cells = [], {}
 
@@ -363,7 +364,7 @@ def test_the_ablation_fits_as_many_at_a_time_as_there_are_places_and_each_has_on
         return made_fit(thing, common)
 
     monkeypatch.setattr(ablate, "run_thing", run)
-    base, cells = RECIPES["quick"], {}
+    base, cells = load_recipe("quick"), {}
     recipes_by_name = {"the recipe": base, "no weight averaging": base.changed(ema=0.0)}
     places = Slots(3, ({"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}))
     ablate.fit_missing(recipes_by_name, 1, cells, {"state": ""}, places, lambda: None)
@@ -381,7 +382,7 @@ def test_a_fit_that_fails_ends_the_ablation_and_what_was_done_is_kept(monkeypatc
     cells, kept = {}, []
     with pytest.raises(KitError, match="no such luck"):
         ablate.fit_missing(
-            {"the recipe": RECIPES["quick"]},
+            {"the recipe": load_recipe("quick")},
             3,
             cells,
             {"state": ""},
@@ -422,14 +423,14 @@ def test_a_fit_of_the_ablation_keeps_to_its_share_of_the_machine(plan, monkeypat
     for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, "before")
     share = {"threads": 7, "environment": {"CUDA_VISIBLE_DEVICES": "-1"}}
-    options = {"recipe": dataclasses.asdict(config.RECIPES["quick"]), **share}
+    options = {"recipe": dataclasses.asdict(load_recipe("quick")), **share}
     in_this_process(Thing("", "kit.fit", options), {"folder": str(plan.folder)})
     assert (os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"]) == ("7", "-1")
 
 
 def test_a_fit_of_the_ablation_is_scored_under_each_tta(plan):
     ttas = [dataclasses.asdict(Tta()), dataclasses.asdict(Tta(shift_pixels=1))]
-    options = {"recipe": dataclasses.asdict(config.RECIPES["quick"]), "ttas": ttas}
+    options = {"recipe": dataclasses.asdict(load_recipe("quick")), "ttas": ttas}
     result = in_this_process(Thing("", "kit.fit", options), {"folder": str(plan.folder)})
     assert [score["tta"] for score in result["scores"]] == ttas
     assert all(0 <= score["accuracy"] <= 1 and score["log_loss"] > 0 for score in result["scores"])

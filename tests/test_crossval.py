@@ -7,7 +7,7 @@ import numpy as np
 import psutil
 import pytest
 
-from digits.config import RECIPES
+from digits.config import load_recipe
 from digits.console import BadInput, KitError, TrainingFailedError
 from digits.data.dataset import Split
 from digits.runs.store import FoldResult, Run, load_fold_result
@@ -28,7 +28,9 @@ def a_part(job):
 def some_jobs(run, folds=3):
     rows = np.arange(60)
     return [
-        FoldTask(RECIPES["quick"], fold, 1, folds, 0, "float32", rows, rows[fold::folds], run.checkpoint_path(fold, 1))
+        FoldTask(
+            load_recipe("quick"), fold, 1, folds, 0, "float32", rows, rows[fold::folds], run.checkpoint_path(fold, 1)
+        )
         for fold in range(1, folds + 1)
     ]
 
@@ -203,25 +205,3 @@ def test_how_many_are_trained_at_a_time_changes_no_probability(tmp_path):
         assert np.allclose(one, two, atol=1e-6, equal_nan=True), name
     machines = [json.loads((tmp_path / f"jobs-{jobs}" / "run.json").read_text())["machine"] for jobs in ("1", "2")]
     assert [machine["networks_at_a_time"] for machine in machines] == [1, 2]
-
-
-def test_two_devices_share_each_batch_and_come_to_what_one_comes_to(tmp_path):
-    pytest.importorskip("jax")
-    flags = [*FLAGS, "--folds", "1", "--network", "seed", "--epochs", "2"]
-    here = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    for name, more in (("one", []), ("two", ["--data-parallel"])):
-        code, _, err = finish(tmp_path, *flags, "--run", name, *more, environment=here)
-        assert code == 0, err
-    one, two = (np.load(tmp_path / name / "out_of_fold.npy") for name in ("one", "two"))
-    assert np.allclose(one, two, atol=1e-3, equal_nan=True)
-
-
-@pytest.mark.parametrize(
-    ("backend", "devices", "said"),
-    [("tensorflow", 1, "is for JAX; set KERAS_BACKEND=jax"), ("jax", 3, "3 devices cannot share batches of 256")],
-)
-def test_batches_that_cannot_be_shared_are_refused(tmp_path, backend, devices, said):
-    pytest.importorskip(backend)
-    here = {"KERAS_BACKEND": backend, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    code, _, err = finish(tmp_path, *FLAGS, "--data-parallel", environment=here)
-    assert (code, said in err) == (2, True), err

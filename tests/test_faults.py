@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from digits.config import RECIPES, Settings
+from digits.config import Settings, load_recipe
 from digits.console import KitError, TrainingFailedError
 from digits.files import ROOT
 from digits.runs.store import FoldResult, Run
@@ -210,7 +210,7 @@ def fake_fits(monkeypatch):
 
 
 def trained(submissions, folds=2, members=2):
-    recipe = dataclasses.replace(RECIPES["quick"], folds=folds, members=members)
+    recipe = dataclasses.replace(load_recipe("quick"), folds=folds, members=members)
     settings = Settings(recipe=recipe, source="sample", limit=600)
     return pipeline.train(settings, command="test", submissions=submissions, run_name="mine").finished_record()
 
@@ -250,7 +250,7 @@ def test_a_record_cut_off_by_a_full_disk_is_the_old_one(tmp_path, fake_fits, mon
 
 @pytest.mark.slow
 def test_a_rate_that_is_far_too_high_is_told_by_the_loss(tmp_path):
-    recipe = RECIPES["quick"].changed(epochs=2, learning_rate=1e30)
+    recipe = load_recipe("quick").changed(epochs=2, learning_rate=1e30)
     settings = Settings(recipe=recipe, source="sample", limit=600)
     with pytest.raises(KitError, match=r"fold 1/1: the loss was nan in epoch \d: the learning rate may be too high"):
         pipeline.train(settings, command="test", submissions=tmp_path)

@@ -76,12 +76,6 @@ def test_a_variable_alone_makes_no_gpu(monkeypatch):
     assert workers.visible_gpus() == []
 
 
-def test_batches_shared_by_all_devices_leave_one_network_at_a_time(machine):
-    machine(gpus=(0, 1))
-    places = share_machine(5, 4, data_parallel=True)
-    assert (places.threads, places.environments) == (8, ({},))
-
-
 def test_places_are_taken_in_turns_and_given_back_whatever_happens(machine):
     machine(gpus=(0, 1))
     place = share_machine(5).in_turns()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import made_run
-from digits.config import RECIPES, Augmentation, Settings, Tta
+from digits.config import Augmentation, Settings, Tta, load_recipe
 from digits.console import BadInput, KitError
 from digits.data import dataset
 from digits.files import DATA, REFERENCE, ROOT, BrokenFileError, atomic_write, read_npz, remove_temporaries, write_npz
@@ -277,7 +277,7 @@ def source():
 
 
 def test_a_record_gives_back_every_setting_overridden_ones_too(tmp_path, source):
-    recipe = RECIPES["standard"].changed(
+    recipe = load_recipe("standard").changed(
         folds=3, members=2, networks=("compact", "vgg"), augmentation=Augmentation(rotation_degrees=3), tta=Tta(2, 5)
     )
     settings = Settings(recipe, seed=5, source="sample", limit=700, deterministic=True, jobs=2)
@@ -290,7 +290,7 @@ def test_each_setting_of_a_command_has_its_place_in_the_record():
 
 
 def test_flags_beside_a_record_are_refused_and_a_run_is_resumed_by_its_name_alone(tmp_path, source):
-    settings = Settings(RECIPES["quick"], seed=3)
+    settings = Settings(load_recipe("quick"), seed=3)
     run = recorded(tmp_path / "mine", settings, source)
     for asked in (str(run.folder / "run.json"), str(run.folder), "mine"):
         assert store.repeated(asked, None, [], tmp_path)[0] == settings

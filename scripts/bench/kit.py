@@ -10,7 +10,7 @@ import numpy as np
 
 from bench import trial_networks
 from bench.reading import arrays, held_out_split
-from digits.config import Augmentation, Recipe, Settings, Tta
+from digits.config import Recipe, Settings, Tta, from_dict
 from digits.model.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process, resolve_precision
 
 
@@ -20,15 +20,9 @@ class FirstBatchError(Exception):
 
 def recipe_of(options: dict) -> Recipe:
     """Return the recipe that stands in the options as `dataclasses.asdict` gave it."""
-    plain = options["recipe"]
-    return Recipe(
-        **{
-            **plain,
-            "networks": tuple(plain["networks"]),
-            "augmentation": Augmentation(**plain["augmentation"]),
-            "tta": Tta(**plain["tta"]),
-        }
-    )
+    plain = dict(options["recipe"])
+    networks = tuple(plain.pop("networks"))  # Those on trial are none of the kit's.
+    return from_dict(plain, "the options").changed(networks=networks)
 
 
 def _start(recipe: Recipe, options: dict) -> str:

@@ -3,11 +3,11 @@
 import dataclasses
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.measuring import Thing, first_reached, interleave, run_thing, spread
-from digits.config import RECIPES, Recipe, Tta
+from digits.config import Recipe, Tta, load_recipe
 from digits.files import ROOT
 from digits.model.backend import backend_name, resolve_precision
 
@@ -26,7 +26,7 @@ class Plan:
     seeds: int = 3
     epochs: int = 2
     """Of the part train, after one to warm up."""
-    quick_epochs: tuple[int, ...] = (1, 2, 3, RECIPES["quick"].epochs)
+    quick_epochs: tuple[int, ...] = field(default_factory=lambda: (1, 2, 3, load_recipe("quick").epochs))
     original_epochs: int = 10
     deotte_epochs: int = 12
     folds: int = 5
@@ -70,7 +70,7 @@ def startup(plan: Plan) -> dict:
     def command(label: str, *words: str) -> Thing:
         return Thing(label, "reading.command", {"words": [sys.executable, *words]})
 
-    recipe = _recipe(RECIPES["quick"])
+    recipe = _recipe(load_recipe("quick"))
     backend = (
         "import os; os.environ.setdefault('KERAS_BACKEND', 'tensorflow'); os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'; "
     )
@@ -87,7 +87,7 @@ def startup(plan: Plan) -> dict:
 
 def train(plan: Plan) -> dict:
     """Train one network at one batch size in several ways."""
-    recipe = RECIPES["quick"]
+    recipe = load_recipe("quick")
     options = {**_recipe(recipe.changed(precision="float32")), "epochs": plan.epochs}
 
     def fit(label: str, augmented: bool, autotune: bool) -> Thing:
@@ -114,7 +114,7 @@ def train(plan: Plan) -> dict:
 
 def accuracy(plan: Plan) -> dict:
     """Fit until enough of the held-out tenth is right: whole short fits of `quick`, the others checked each epoch."""
-    quick = RECIPES["quick"]
+    quick = load_recipe("quick")
     things = [
         Thing(_named(epochs), "kit.fit", _recipe(quick.changed(epochs=epochs)))
         for epochs in sorted(set(plan.quick_epochs))
@@ -165,7 +165,7 @@ def _against_fifteen(deotte: dict, plan: Plan) -> dict:
 
 def predict(plan: Plan) -> dict:
     """Predict the test images once, in a process that has predicted nothing before."""
-    recipe = RECIPES["quick"]
+    recipe = load_recipe("quick")
     options = _recipe(recipe)
     tta = dataclasses.asdict(recipe.tta if recipe.tta != Tta() else Tta(shift_pixels=1))
     things = [
@@ -179,7 +179,7 @@ def predict(plan: Plan) -> dict:
 
 def memory(plan: Plan) -> dict:
     """Hold in memory: the most of any one process. Neither the epochs nor the repetitions change it much: one each."""
-    options = {**_recipe(RECIPES["standard"].changed(epochs=1)), "folds": plan.folds}
+    options = {**_recipe(load_recipe("standard").changed(epochs=1)), "folds": plan.folds}
     things = [
         Thing(f"the kit, standard --folds {plan.folds}", "kit.memory", options),
         Thing("the original script, pandas", "plain.memory"),

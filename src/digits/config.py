@@ -1,23 +1,41 @@
-"""What a run is: every setting of training and prediction, with its default, once."""
+"""What a run is: every setting of training and prediction, typed and bounded once, from TOML, flags and records."""
 
 import dataclasses
-from dataclasses import dataclass, field
+import difflib
+import functools
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_origin
 
+from digits.console import BadInput
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 NETWORKS = ("seed", "compact", "vgg", "pooled5", "pooled7", "deotte", "m3", "m5", "m7", "committee", "resnet")
-"""Names of the networks in `networks.py`, which is not imported here because it loads Keras."""
+"""Names of the networks in `model/networks.py`, which is not imported here because it loads Keras."""
+OPTIMIZERS = ("adam", "adamw", "sgd", "muon")
+SCHEDULES = ("constant", "one-cycle", "exponential")
+PRECISIONS = ("auto", "float32", "mixed_bfloat16")
+T = TypeVar("T")
+
+
+def _setting(default: T, meaning: str, low: float = 0, high: float = 0, choices: Sequence[str] = ()) -> T:
+    """Declare a field with its meaning, and the range (both ends included) or the choices of its values."""
+    metadata = {"meaning": meaning, "low": low, "high": high, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a training image may be warped, uniformly to either side of 0."""
+    """How far a training image is transformed, drawn uniformly to either side of 0."""
 
-    rotation_degrees: float = 0.0
-    shift_pixels: float = 0.0
-    zoom: float = 0.0
-    """Share by which width and height grow or shrink, each on its own."""
-    shear_degrees: float = 0.0
-    keep_ink: bool = False
-    """Stop shifts at the picture's edge, so that no ink leaves it (Byerly et al. 2020)."""
+    rotation_degrees: float = _setting(0.0, "largest rotation of a training image", 0, 180)
+    shift_pixels: float = _setting(0.0, "largest shift of a training image, in x and in y", 0, 14)
+    zoom: float = _setting(0.0, "share by which width and height grow or shrink, each on its own", 0, 0.9)
+    shear_degrees: float = _setting(0.0, "largest shear of a training image", 0, 60)
+    keep_ink: bool = _setting(False, "stop shifts at the image's edge, so that no ink leaves it (Byerly et al. 2020)")
 
     @property
     def any(self) -> bool:
@@ -29,12 +47,9 @@ class Augmentation:
 class Tta:
     """Test-time augmentation: the views of an image whose probabilities are averaged, itself among them."""
 
-    shift_pixels: float = 0.0
-    """0: none; else also the image moved this far left, right, up and down."""
-    rotation_degrees: float = 0.0
-    """0: none; else also the image turned this far either way."""
-    weight: float = 1.0
-    """How much each of those views counts beside the image itself."""
+    shift_pixels: float = _setting(0.0, "also predict the image shifted so far left, right, up and down; 0: not", 0, 14)
+    rotation_degrees: float = _setting(0.0, "also predict the image rotated so far either way; 0: not", 0, 180)
+    weight: float = _setting(1.0, "weight of each of those views; the image itself has 1", 0, 10)
 
     @property
     def any(self) -> bool:
@@ -44,153 +59,34 @@ class Tta:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to train: a network, how it is fitted, and how it predicts."""
+    """One way to train: the networks, how they are fitted, and how they predict."""
 
     name: str
-    networks: tuple[str, ...]
-    """Names in `networks.NETWORKS`; member m of a fold takes the m-th, round and round."""
-    epochs: int
-    batch_size: int
-    optimizer: str = "adamw"
-    """adam, adamw, sgd (Nesterov, momentum 0.9) or muon."""
-    learning_rate: float = 4e-3
-    """The peak."""
-    schedule: str = "one-cycle"
-    """constant, one-cycle, exponential or steps: see `optimizers.learning_rates`."""
-    warm_up: float = 0.2
-    """Share of the steps in which one-cycle's rate rises."""
-    decay: float = 0.95
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
-    dropout: float = 1.0
-    """Factor on the network's dropout rates, 0 for none: it costs a fifth of the time, and pays in long runs only."""
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    clean_epochs: int = 0
-    """How many of the last epochs see the images as they are (Matuzas 2020)."""
-    ema: float = 0.0
-    """Momentum of the exponential moving average of the weights, 0 for none; it warms up as min(ema, (1+t)/(10+t))."""
-    tta: Tta = field(default_factory=Tta)
-    precision: str = "auto"
-    """float32, mixed_bfloat16, or auto: bfloat16 where the processor multiplies its matrices in hardware."""
-    folds: int = 5
-    """Stratified folds; 1: one 90/10 split."""
-    members: int = 1
-    """Networks a fold, averaged."""
-    evaluate_every: int = 0
-    """Score the held-out fold after every so many epochs, for the learning curves alone; 0: only at the end."""
+    networks: tuple[str, ...] = _setting(("compact",), "networks of a fold's members, in turn", choices=NETWORKS)
+    epochs: int = _setting(10, "times through the training images", 1, 10_000)
+    batch_size: int = _setting(128, "images a training step", 1, 65_536)
+    optimizer: str = _setting("adamw", "sgd is Nesterov's, with momentum 0.9", choices=OPTIMIZERS)
+    learning_rate: float = _setting(4e-3, "peak learning rate", 1e-8, 10)
+    schedule: str = _setting("one-cycle", "how the learning rate changes over the steps", choices=SCHEDULES)
+    warm_up: float = _setting(0.2, "one-cycle: share of the steps in which the rate rises", 0.001, 0.999)
+    decay: float = _setting(0.95, "exponential: factor on the learning rate after each epoch", 0.01, 1)
+    weight_decay: float = _setting(0.0, "decoupled weight decay, times the learning rate at each step", 0, 1)
+    label_smoothing: float = _setting(0.0, "share of each label spread evenly over all classes", 0, 0.99)
+    dropout: float = _setting(1.0, "factor on the network's own dropout rates; 0: no dropout", 0, 1.9)
+    augmentation: Augmentation = Augmentation()
+    clean_epochs: int = _setting(0, "last epochs without augmentation (Matuzas 2020)", 0, 10_000)
+    ema: float = _setting(0.0, "momentum of the moving average of the weights, warmed up; 0: none", 0, 0.99999)
+    tta: Tta = Tta()
+    precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it", choices=PRECISIONS)
+    folds: int = _setting(5, "stratified folds; 1: one 90/10 split", 1, 1_000)
+    members: int = _setting(1, "networks a fold, averaged", 1, 1_000)
+    evaluate_every: int = _setting(0, "epochs between scores of the held-out fold; 0: only at the end", 0, 10_000)
+    base: str = "standard"
+    """The recipe of the kit that this one started from, and is compared with."""
 
     def changed(self, **settings) -> "Recipe":
-        """Return this recipe with some settings replaced; None leaves a setting as it is."""
+        """Return this recipe with some fields replaced; None leaves a field as it is."""
         return dataclasses.replace(self, **{name: value for name, value in settings.items() if value is not None})
-
-
-AUGMENTATION = Augmentation(rotation_degrees=12, shift_pixels=2.5, zoom=0.15, shear_degrees=10, keep_ink=True)
-
-SEED = Recipe(
-    name="seed",
-    networks=("seed",),
-    epochs=10,
-    batch_size=32,
-    optimizer="adam",
-    schedule="constant",
-    learning_rate=1e-3,
-    precision="float32",
-    evaluate_every=1,
-    folds=1,
-)
-"""The README that this kit grew from, to the letter: `python src/train.py --recipe seed --source keras`.
-
-On the competition's data, two cores of an Intel Xeon with AMX, 2026-11: 98.19 ± 0.21 % of 4,200 held-out digits, 74 s.
-"""
-
-QUICK = Recipe(
-    name="quick",
-    networks=("compact",),
-    epochs=10,
-    batch_size=256,
-    learning_rate=1e-2,
-    weight_decay=0.05,
-    label_smoothing=0.05,
-    dropout=0.0,
-    augmentation=AUGMENTATION,
-    ema=0.99,
-    tta=Tta(shift_pixels=1),
-    folds=1,
-)
-"""A minute's work: `python src/train.py --recipe quick`.
-
-Two cores of an Intel Xeon with AMX, 2026-11: seeds 0, 1, 2 read 99.40, 99.48, 99.52 % (± 0.11 each) of the same 4,200
-held-out digits right, a hard tenth, in 70 s; `--folds 10`: 99.590 ± 0.031 % of 42,000 out of fold.
-"""
-
-STANDARD = QUICK.changed(
-    name="standard",
-    epochs=36,
-    dropout=1.0,
-    ema=0.999,
-    tta=Tta(shift_pixels=1, rotation_degrees=8),
-    evaluate_every=2,
-    folds=5,
-)
-"""The default: `python src/train.py`.
-
-Two cores of an Intel Xeon with AMX, 2026-11: 99.638 ± 0.029 % of 42,000 out of fold, 1,044 s.
-"""
-
-BEST_CPU = STANDARD.changed(
-    name="best-cpu",
-    networks=("resnet", "pooled5", "pooled7"),
-    members=3,
-    epochs=20,
-    tta=Tta(shift_pixels=1),
-    evaluate_every=5,
-)
-"""A night on two cores: three architectures a fold, `python src/train.py --recipe best-cpu --run best-cpu`.
-
-Made to be run in pieces: the same command goes on, and `--minutes M` ends a piece. Two cores of an AMD EPYC without
-AVX-512 or AMX, 2026-11: one fold of five took 100 minutes, and its three networks together read 99.655 ± 0.064 % of its
-8,400 digits right, as `standard` does of the same; the other folds have not been run.
-"""
-
-BEST_GPU = STANDARD.changed(
-    name="best-gpu",
-    networks=("committee", "m3", "m5", "m7", "resnet"),
-    members=5,
-    epochs=60,
-    batch_size=128,
-    learning_rate=4e-3,
-    clean_epochs=1,
-    ema=0.999,
-)
-"""The heavy networks, for a GPU: `KERAS_BACKEND=jax python src/train.py --recipe best-gpu`.
-
-Not run at full size; on JAX without a GPU each of its networks was fitted to 270 digits for one epoch, which it is for
-showing that it runs and nothing else.
-"""
-
-DEOTTE = Recipe(
-    name="deotte",
-    networks=("deotte",),
-    epochs=45,
-    batch_size=64,
-    optimizer="adam",
-    schedule="exponential",
-    learning_rate=1e-3,
-    decay=0.95,
-    augmentation=Augmentation(rotation_degrees=10, shift_pixels=2.8, zoom=0.1),
-    precision="float32",
-    evaluate_every=1,
-    folds=1,
-    members=15,
-)
-"""Chris Deotte's fifteen networks (Kaggle 2018), the yardstick: `python src/train.py --recipe deotte`.
-
-His networks each had a 90/10 split of their own. Not run whole: as the benchmark fits one of them, on two cores of an
-Intel Xeon with AMX, 2026-11, nine epochs took 281 s and read 98.98 % of held-out digits right (n = 12,600, three
-tenths); all would take 5.8 hours, extrapolated.
-"""
-
-RECIPES = {recipe.name: recipe for recipe in (SEED, QUICK, STANDARD, BEST_CPU, BEST_GPU, DEOTTE)}
 
 
 @dataclass(frozen=True)
@@ -206,8 +102,215 @@ class Settings:
     deterministic: bool = False
     jobs: int | None = None
     """Networks fitted at a time; None: as the machine allows."""
-    data_parallel: bool = False
-    """One network at a time, each batch shared by all devices (JAX)."""
     allow_leak: bool = False
     pseudo_labels: str | None = None
     """The run whose confident test predictions join training."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a recipe that a user sets, by its dotted key."""
+
+    key: str
+    type: Any
+    meaning: str
+    low: float
+    high: float
+    choices: Sequence[str]
+
+    @property
+    def expected(self) -> str:
+        """What a value has to be, in words."""
+        if self.type is bool:
+            return "true or false"
+        if self.choices:
+            names = ", ".join(self.choices)
+            return f"one of {names}" if self.type is str else f"a list of {names}"
+        return f"{'a whole number' if self.type is int else 'a number'} from {self.low:g} to {self.high:,.5g}"
+
+    def parse(self, text: str) -> Any:
+        """Return the value that a command line's text stands for, or the text where it stands for none."""
+        if get_origin(self.type) is tuple:
+            return [name.strip() for name in text.split(",")]
+        if self.type is bool:
+            return {"true": True, "false": False}.get(text.lower(), text)
+        try:
+            return self.type(text)
+        except ValueError:
+            return text
+
+    def checked(self, value: Any, prefix: str) -> Any:
+        """Return `value` as the field's own type.
+
+        Args:
+            value: of TOML's or JSON's types.
+            prefix: where it came from and what it was, for the message.
+
+        Raises:
+            BadInput: for a value of another type or out of range; a wrong name is answered with the nearest one.
+        """
+        hint = ""
+        if self.type in (int, float):
+            kinds = (int,) if self.type is int else (int, float)
+            if isinstance(value, kinds) and not isinstance(value, bool) and self.low <= value <= self.high:
+                return self.type(value)
+        elif self.type is bool:
+            if isinstance(value, bool):
+                return value
+        else:
+            names = [value] if self.type is str else value
+            if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
+                unknown = [name for name in names if name not in self.choices]
+                if not unknown:
+                    return value if self.type is str else tuple(names)
+                hint = nearest(unknown[0], self.choices)
+        raise BadInput(f"{prefix}: expected {self.expected}.{hint}")
+
+
+@functools.cache
+def fields() -> dict[str, Field]:
+    """Return all fields of a recipe that a user sets, by their dotted keys."""
+
+    def walk(kind: Any, prefix: str) -> Iterable[Field]:
+        for field in dataclasses.fields(kind):
+            if dataclasses.is_dataclass(field.type):
+                yield from walk(field.type, f"{prefix}{field.name}.")
+            elif field.metadata:
+                yield Field(f"{prefix}{field.name}", field.type, **field.metadata)
+
+    return {field.key: field for field in walk(Recipe, "")}
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return " Did you mean …?" with the known word that is nearest, or nothing where none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """Return the value of each of `fields`, by its dotted key, of JSON's and TOML's types."""
+    values = {key: functools.reduce(getattr, key.split("."), recipe) for key in fields()}
+    return values | {"networks": list(recipe.networks)}
+
+
+def _with(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """Return `recipe` with the checked `values`, by dotted key, in place."""
+    for key, value in values.items():
+        group, _, name = key.rpartition(".")
+        changed = {name: value}
+        if group:
+            changed = {group: dataclasses.replace(getattr(recipe, group), **changed)}
+        recipe = recipe.changed(**changed)
+    return recipe
+
+
+def from_dict(values: Mapping[str, Any], where: str, base: Recipe | None = None) -> Recipe:
+    """Return the recipe of a nested dict, checked; what it does not say is as in `base`, else the field's default.
+
+    Args:
+        values: of TOML's or JSON's types; "name" and "base" are the recipe's own words for itself.
+        where: the file, for messages.
+        base: the recipe to start from.
+
+    Raises:
+        BadInput: naming `where`, the key, what came and what was expected.
+    """
+    recipe = base or Recipe(name="")
+    checked = {}
+    for key, value in _flattened(values):
+        if key in ("name", "base") and isinstance(value, str):
+            recipe = recipe.changed(**{key: value})
+        elif key in fields():
+            checked[key] = fields()[key].checked(value, f"{where}: {key} = {json.dumps(value, default=str)}")
+        else:
+            raise BadInput(f"{where}: {key} is not a field of a recipe.{nearest(key, fields())} {LIST}")
+    return _with(recipe, checked)
+
+
+LIST = "All fields: python src/train.py --list-settings"
+
+
+def _flattened(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the kit's own recipes."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def load_recipe(name_or_path: str, folder: Path | None = None) -> Recipe:
+    """Read one of the kit's recipes by its name, or a user's by the path of its TOML file.
+
+    Args:
+        name_or_path: such as standard or my.toml.
+        folder: where relative paths start; None: the working folder.
+
+    Raises:
+        BadInput: if there is no such recipe, or the file says something that a recipe cannot.
+    """
+    return _load(name_or_path, folder or Path(), ())
+
+
+def _load(name_or_path: str, folder: Path, above: tuple[Path, ...]) -> Recipe:
+    own = name_or_path.endswith(".toml")
+    path = (folder / name_or_path if own else RECIPES / f"{name_or_path}.toml").resolve()
+    if not own and name_or_path not in recipe_names():
+        raise BadInput(
+            f"There is no recipe {name_or_path!r}.{nearest(name_or_path, recipe_names())} "
+            f"Expected {', '.join(recipe_names())}, or a file such as my.toml."
+        )
+    if path in above:
+        raise BadInput(f"{name_or_path}: recipes that are based on each other: {', '.join(map(str, above))}.")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"--recipe {name_or_path}: cannot be read ({error.strerror}).") from None
+    except ValueError as error:
+        raise BadInput(f"{name_or_path}: not a TOML file ({error}).") from None
+    parent = values.pop("base", None)
+    if not isinstance(parent, str | None):
+        raise BadInput(f"{name_or_path}: base = {json.dumps(parent, default=str)}: expected a recipe's name or file.")
+    base = None if parent is None else _load(parent, path.parent, (*above, path))
+    recipe = dataclasses.replace(from_dict(values, name_or_path, base), name=path.stem)
+    return dataclasses.replace(recipe, base=path.stem) if path.parent == RECIPES else recipe
+
+
+def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """Return `recipe` with the values of flags that are named like their fields; None leaves a field as it is.
+
+    Raises:
+        BadInput: naming the flag, for a value that its field does not take.
+    """
+    checked = {}
+    for key, value in values.items():
+        if value is not None:
+            shown = " ".join(value) if isinstance(value, list) else value
+            checked[key] = fields()[key].checked(value, f"--{key} {shown}")
+    return _with(recipe, checked)
+
+
+def set_values(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+    """Return `recipe` with each KEY=VALUE of `--set` in place.
+
+    Raises:
+        BadInput: for an unknown key, with the nearest known one, or a value that its field does not take.
+    """
+    values = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or key not in fields():
+            problem = f"{key} is not a field of a recipe.{nearest(key, fields())}" if equals else "expected KEY=VALUE."
+            raise BadInput(f"--set {assignment}: {problem} {LIST}")
+        values[key] = fields()[key].checked(fields()[key].parse(text), f"--set {assignment}")
+    return _with(recipe, values)
+
+
+def differences(recipe: Recipe, base: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Return the fields in which two recipes differ, by dotted key: the value in `base` and the one in `recipe`."""
+    before, now = flat(base), flat(recipe)
+    return {key: (before[key], now[key]) for key in now if before[key] != now[key]}

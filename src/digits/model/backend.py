@@ -107,22 +107,6 @@ def load_keras(deterministic: bool = False) -> None:
         torch.use_deterministic_algorithms(True)
 
 
-def spread_batches(batch_size: int) -> None:
-    """Let all devices of this process share every batch from now on, each with a copy of the network (JAX only).
-
-    Raises:
-        BadInput: if `batch_size` images cannot be divided evenly among the devices, or the backend is not JAX.
-    """
-    import keras
-
-    if backend_name() != "jax":
-        raise BadInput("--data-parallel is for JAX; set KERAS_BACKEND=jax.")
-    devices = keras.distribution.list_devices()
-    if batch_size % len(devices):
-        raise BadInput(f"--data-parallel: {len(devices)} devices cannot share batches of {batch_size} images evenly.")
-    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False))
-
-
 def peak_memory_bytes() -> int:
     """Return the most memory that this process has held, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

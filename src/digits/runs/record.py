@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from digits import config
 from digits.config import Recipe, Settings
 from digits.console import BadInput
 from digits.data.dataset import Dataset
@@ -77,7 +78,6 @@ class RunSettings:
     limit: int | None = None
     deterministic: bool = False
     jobs: int | None = None
-    data_parallel: bool = False
     allow_leak: bool = False
     pseudo_labels: str | None = None
     data_dir: str | None = None
@@ -429,8 +429,6 @@ def code_hash(modules: Sequence[str] = RUN_CODE) -> str:
 
 def identity_of(settings: Settings, source: Dataset) -> dict[str, Any]:
     """Return everything on which a run's probabilities depend, flat, so that two runs can be compared item by item."""
-    # Through JSON, as the record that it is compared with: tuples are lists there.
-    recipe = json.loads(json.dumps(dataclasses.asdict(settings.recipe)))
     return {
         "recipe": settings.recipe.name,
         "seed": settings.seed,
@@ -443,7 +441,7 @@ def identity_of(settings: Settings, source: Dataset) -> dict[str, Any]:
         "backend": backend_name(),
         "data": data_hash(source),
         "code": code_hash(),
-        **{f"recipe.{name}": value for name, value in recipe.items()},
+        **{f"recipe.{key}": value for key, value in config.flat(settings.recipe).items()},
     }
 
 

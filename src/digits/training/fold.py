@@ -12,7 +12,7 @@ from digits.config import Recipe
 from digits.console import KitError
 from digits.console import say as print_line
 from digits.data.dataset import LabelledSplit, Split
-from digits.model.backend import load_keras, peak_memory_bytes, spread_batches
+from digits.model.backend import load_keras, peak_memory_bytes
 from digits.runs.store import FoldResult
 from digits.training.workers import ProcessDiedError, run_fresh
 
@@ -34,8 +34,6 @@ class FoldTask:
     deterministic: bool = False
     live: bool = True
     """Whether a progress bar may be drawn."""
-    data_parallel: bool = False
-    """Whether all devices share each batch (JAX)."""
     pseudo_labels: tuple[np.ndarray, np.ndarray] | None = None
     """Rows of test images that join training, and as what digits."""
 
@@ -124,8 +122,6 @@ def fit_job(job: FoldTask, arrays: Arrays, say: Callable[[str], None] = print_li
         KitError: if the loss stops being a number.
     """
     load_keras(job.deterministic)
-    if job.data_parallel:
-        spread_batches(job.recipe.batch_size)
     from digits.console import Progress
     from digits.model.predict import predict_probabilities
 

@@ -181,7 +181,6 @@ def _slots(settings: Settings) -> Slots:
         settings.recipe.folds * settings.recipe.members,
         settings.jobs,
         deterministic=settings.deterministic,
-        data_parallel=settings.data_parallel,
     )
 
 
@@ -202,7 +201,6 @@ def _tasks(
             checkpoint=run.checkpoint_path(fold, member),
             deterministic=settings.deterministic,
             live=live,
-            data_parallel=settings.data_parallel,
             pseudo_labels=sure.by_fold[fold] if sure else None,
         )
         for fold, (train_rows, validation_rows) in enumerate(splits, start=1)

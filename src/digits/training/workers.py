@@ -53,9 +53,7 @@ class Slots:
         return place
 
 
-def share_machine(
-    networks: int, asked: int | None = None, *, deterministic: bool = False, data_parallel: bool = False
-) -> Slots:
+def share_machine(networks: int, asked: int | None = None, *, deterministic: bool = False) -> Slots:
     """Divide this machine among the networks of a run.
 
     Without a GPU, as many networks at a time as there are processors, and the processors' threads divided among them:
@@ -68,11 +66,8 @@ def share_machine(
         asked: how many at a time, where the user says it; otherwise each GPU has one, or as the processors and the
             memory allow.
         deterministic: one thread each.
-        data_parallel: one network at a time, with everything.
     """
     processors, gpus = cpu_count(), visible_gpus()
-    if data_parallel:
-        return Slots(1 if deterministic else processors, ({},))
     side_by_side = len(gpus) or processors
     threads = 1 if deterministic else max(1, processors // min(networks, side_by_side))
     at_a_time = min(networks, asked or min(side_by_side, max(1, _memory() // MEMORY_A_NETWORK)))

@@ -1,0 +1,80 @@
+"""Recipes: read from TOML, checked, and back."""
+
+import dataclasses
+
+import pytest
+
+from digits import config
+from digits.console import BadInput
+
+
+def test_every_recipe_of_the_kit_is_whole_and_survives_its_dict():
+    assert config.recipe_names() == ["best-cpu", "best-gpu", "deotte", "quick", "seed", "standard"]
+    for name in config.recipe_names():
+        recipe = config.load_recipe(name)
+        assert (recipe.name, recipe.base) == (name, name)
+        assert config.from_dict(dataclasses.asdict(recipe), "its record") == recipe
+
+
+def test_the_comment_on_top_of_a_recipe_gives_its_command_and_what_was_measured():
+    for path in config.RECIPES.glob("*.toml"):
+        comment = path.read_text(encoding="utf-8").partition("\n\n")[0]
+        command = "python src/train.py" if path.stem == "standard" else f"python src/train.py --recipe {path.stem}"
+        assert command in comment
+        assert "2026" in comment or "Not run" in comment, path
+
+
+def test_every_field_has_a_meaning_and_a_default_in_its_own_range():
+    for key, value in config.flat(config.Recipe(name="")).items():
+        field = config.fields()[key]
+        assert field.meaning
+        assert field.checked(value, key) == (tuple(value) if isinstance(value, list) else value)
+
+
+def test_a_recipe_of_ones_own_says_what_differs_from_its_base(tmp_path):
+    (tmp_path / "mine.toml").write_text('base = "quick"\nepochs = 3\n[augmentation]\nzoom = 0.2\n')
+    (tmp_path / "other.toml").write_text('base = "mine.toml"\nlearning_rate = 1\n')
+    recipe = config.load_recipe(str(tmp_path / "other.toml"))
+    assert (recipe.name, recipe.base, recipe.learning_rate) == ("other", "quick", 1.0)
+    differences = config.differences(recipe, config.load_recipe("quick"))
+    assert differences == {"epochs": (10, 3), "augmentation.zoom": (0.15, 0.2), "learning_rate": (0.01, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rte = 1", "learning_rte is not a field of a recipe. Did you mean learning_rate? All fields: "),
+        ("augmentation.rotation = 1", "augmentation.rotation is not a field of a recipe. Did you mean augmentation."),
+        ("epochs = 1.5", "epochs = 1.5: expected a whole number from 1 to 10,000."),
+        ("epochs = true", "epochs = true: expected a whole number from 1 to 10,000."),
+        ("epochs = 0", "epochs = 0: expected a whole number from 1 to 10,000."),
+        ("learning_rate = nan", "learning_rate = NaN: expected a number from 1e-08 to 10."),
+        ('tta.weight = "1"', 'tta.weight = "1": expected a number from 0 to 10.'),
+        ("augmentation.keep_ink = 1", "augmentation.keep_ink = 1: expected true or false."),
+        ("tta = 1", "tta is not a field of a recipe."),
+        ('optimizer = "adamm"', 'optimizer = "adamm": expected one of adam, adamw, sgd, muon. Did you mean adam'),
+        ("networks = []", "networks = []: expected a list of seed, compact,"),
+        ('networks = ["compact", "vg"]', "Did you mean vgg?"),
+        ("date = 2026-01-01", "date is not a field of a recipe."),
+        ("epochs = 2026-01-01", 'epochs = "2026-01-01": expected a whole number'),
+        ("epochs = ", "not a TOML file (Invalid value ("),
+        ("base = 3", "base = 3: expected a recipe's name or file."),
+        ('base = "standrad"', "There is no recipe 'standrad'. Did you mean standard? Expected best-cpu,"),
+        ('base = "mine.toml"', "recipes that are based on each other"),
+        ('base = "none.toml"', "none.toml: cannot be read (No such file or directory)"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_recipe_is_refused_with_file_key_value_and_what_was_expected(tmp_path, text, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(BadInput) as refusal:
+        config.load_recipe(str(path))
+    assert message in str(refusal.value)
+    if "base" not in text:
+        assert str(refusal.value).startswith(f"{path}: ")
+
+
+def test_a_recipe_changes_only_what_is_given():
+    recipe = config.load_recipe("quick")
+    assert recipe.changed(epochs=None) == recipe
+    assert dataclasses.replace(recipe.changed(epochs=9), epochs=10) == recipe
