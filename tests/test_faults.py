@@ -22,7 +22,7 @@ from digits.files import ROOT
 from digits.runs.store import FoldResult, Run
 from digits.training import crossval, pipeline
 from digits.training.fold import Arrays
-from train_process import EXACT, FLAGS, finish, start, wait_for, workers
+from train_process import FLAGS, finish, start, wait_for, workers
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src")}
 
@@ -254,15 +254,3 @@ def test_a_rate_that_is_far_too_high_is_told_by_the_loss(tmp_path):
     settings = Settings(recipe=recipe, source="sample", limit=600)
     with pytest.raises(KitError, match=r"fold 1/1: the loss was nan in epoch \d: the learning rate may be too high"):
         pipeline.train(settings, command="test", submissions=tmp_path)
-
-
-@pytest.mark.slow
-def test_a_run_that_was_killed_many_times_comes_to_its_end(whole_run, tmp_path):
-    for seconds in (1, 3, 5, 7, 9, 11):
-        process = start(tmp_path, *EXACT, "--run", "mine")
-        time.sleep(seconds)
-        process.kill()
-        process.communicate()
-    code, _, err = finish(tmp_path, *EXACT, "--run", "mine")
-    assert code == 0, err
-    assert (tmp_path / "mine" / "submission.csv").read_bytes() == (whole_run / "submission.csv").read_bytes()
