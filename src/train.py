@@ -12,7 +12,7 @@ from digits.config import Settings
 from digits.console import BadInput, entry_point
 
 WHAT = (
-    *("recipe", "folds", "members", "epochs", "networks", "seed", "no_tta"),
+    *("recipe", "set", "folds", "members", "epochs", "networks", "seed", "no_tta"),
     *("source", "limit", "allow_leak", "pseudo_labels", "deterministic"),
 )
 """The flags that say what to train, which a run's record says too."""
@@ -33,6 +33,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help=f"one of {', '.join(config.recipe_names())} (default: standard), or a TOML file",
     )
+    what(
+        "--set", nargs="+", action="extend", metavar="KEY=VALUE", help="any field of the recipe: learning_rate=0.005 …"
+    )
+    what("--list-settings", action="store_true", help="show each field's value, range and meaning, and train nothing")
+    what("--save-recipe", type=Path, metavar="FILE", help="write a recipe of what is asked for, and train nothing")
     what("--folds", type=int, metavar="K", help="stratified folds; 1: one 90/10 split (default: the recipe's)")
     what("--members", type=int, metavar="M", help="networks a fold, averaged (default: the recipe's)")
     what("--epochs", type=int, metavar="N", help="times through the data (default: the recipe's)")
@@ -70,10 +75,10 @@ def settings_of(flags: argparse.Namespace) -> Settings:
         value = getattr(flags, name)
         if value is not None and value < least:
             raise BadInput(f"--{name} {value}: expected a whole number from {least} up.")
-    members = len(flags.networks) if flags.networks and flags.members is None else flags.members
     no_views = {"tta.shift_pixels": 0, "tta.rotation_degrees": 0} if flags.no_tta else {}
-    given = {"networks": flags.networks, "folds": flags.folds, "members": members, "epochs": flags.epochs, **no_views}
-    recipe = config.override(config.load_recipe(flags.recipe or "standard"), given)
+    given = {"networks": flags.networks, "folds": flags.folds, "members": flags.members, "epochs": flags.epochs}
+    recipe = config.override(config.load_recipe(flags.recipe or "standard"), given | no_views)
+    recipe = config.set_values(recipe, flags.set or ())
     named = ("seed", "source", "limit", "deterministic", "jobs", "allow_leak", "pseudo_labels")
     return Settings(recipe, **{name: getattr(flags, name) for name in named if getattr(flags, name) is not None})
 
@@ -83,6 +88,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train, and say what came of it."""
     flags = parse(argv)
     settings = settings_of(flags)
+    if flags.list_settings:
+        print(config.describe_settings(settings.recipe))
+        return
     from digits.files import DATA
     from digits.report import summary
     from digits.runs.store import compare_answers, find_run, repeated
@@ -92,9 +100,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     again = repeated(flags.from_run, flags.run, given)
     if again:
         settings = dataclasses.replace(again[0], jobs=flags.jobs)
+    command = shlex.join(["python", "src/train.py", *(sys.argv[1:] if argv is None else argv)])
+    if flags.save_recipe:
+        config.save_recipe(settings.recipe, flags.save_recipe, command)
+        print(f"Saved. Train with it: python src/train.py --recipe {shlex.quote(str(flags.save_recipe))}")
+        return
     run = pipeline.train(
         settings,
-        command=shlex.join(["python", "src/train.py", *(sys.argv[1:] if argv is None else argv)]),
+        command=command,
         data_dir=flags.data_dir or (again[1] if again else DATA),
         test_file=flags.test or (again[2] if again else None),
         run_name=flags.run,

@@ -78,3 +78,58 @@ def test_a_recipe_changes_only_what_is_given():
     recipe = config.load_recipe("quick")
     assert recipe.changed(epochs=None) == recipe
     assert dataclasses.replace(recipe.changed(epochs=9), epochs=10) == recipe
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("learning_rte=1", "learning_rte is not a field of a recipe. Did you mean learning_rate? All fields: python"),
+        ("epochs", "expected KEY=VALUE. All fields: python"),
+        ("epochs=many", "expected a whole number from 1 to 10,000."),
+        ("ema=1", "expected a number from 0 to 0.99999."),
+        ("augmentation.keep_ink=yes", "expected true or false."),
+        ("precision=float16", "expected one of auto, float32, mixed_bfloat16. Did you mean float32?"),
+        ("networks=compact,vg", "expected a list of seed, compact"),
+        ("name=x", "name is not a field of a recipe."),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_with_what_was_expected(assignment, message):
+    with pytest.raises(BadInput) as refusal:
+        config.set_values(config.load_recipe("quick"), [assignment])
+    assert str(refusal.value).startswith(f"--set {assignment}: {message}")
+
+
+def test_settings_of_the_command_line_have_their_fields_types_and_new_networks_a_member_each():
+    assignments = (
+        "epochs=20 learning_rate=1 augmentation.keep_ink=False networks=vgg,m5 tta.weight=.5 schedule=constant"
+    )
+    recipe = config.set_values(config.load_recipe("quick"), assignments.split())
+    values = config.flat(recipe)
+    assert (values["epochs"], values["learning_rate"], values["augmentation.keep_ink"]) == (20, 1.0, False)
+    assert (recipe.networks, recipe.members, recipe.tta.weight) == (("vgg", "m5"), 2, 0.5)
+    assert config.set_values(recipe, ["members=4", "networks=vgg"]).members == 4
+
+
+def test_a_saved_recipe_is_the_recipe_and_tells_what_differs(tmp_path):
+    recipe = config.set_values(config.load_recipe("quick"), ["epochs=20", "tta.weight=.5", "networks=vgg,m5"])
+    config.save_recipe(recipe, tmp_path / "mine.toml", "the command")
+    assert (tmp_path / "mine.toml").read_text() == (
+        '# the command\n\nbase = "quick"\nnetworks = ["vgg", "m5"]\nepochs = 20\ntta.weight = 0.5\nmembers = 2\n'
+    )
+    again = config.load_recipe(str(tmp_path / "mine.toml"))
+    assert again == recipe.changed(name="mine")
+    assert config.describe_differences(again) == (
+        'differs from quick in networks = ["vgg", "m5"] (["compact"]), epochs = 20 (10), tta.weight = 0.5 (1), '
+        "members = 2 (1)"
+    )
+    assert config.describe_differences(config.load_recipe("quick")) == ""
+    for name in ("mine.toml", "quick.toml", "mine.tml"):
+        with pytest.raises(BadInput, match=f"--save-recipe .*{name}"):
+            config.save_recipe(recipe, tmp_path / name, "")
+
+
+def test_the_list_of_settings_is_itself_a_recipe(tmp_path):
+    for name in config.recipe_names():
+        recipe = config.load_recipe(name)
+        (tmp_path / "all.toml").write_text(config.describe_settings(recipe))
+        assert config.load_recipe(str(tmp_path / "all.toml")) == recipe.changed(name="all", base="standard")

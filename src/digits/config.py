@@ -62,12 +62,14 @@ class Recipe:
     """One way to train: the networks, how they are fitted, and how they predict."""
 
     name: str
-    networks: tuple[str, ...] = _setting(("compact",), "networks of a fold's members, in turn", choices=NETWORKS)
+    networks: tuple[str, ...] = _setting(
+        ("compact",), "networks of a fold's members, in turn; sets members too", choices=NETWORKS
+    )
     epochs: int = _setting(10, "times through the training images", 1, 10_000)
     batch_size: int = _setting(128, "images a training step", 1, 65_536)
-    optimizer: str = _setting("adamw", "sgd is Nesterov's, with momentum 0.9", choices=OPTIMIZERS)
+    optimizer: str = _setting("adamw", "optimizer; sgd is Nesterov's, with momentum 0.9", choices=OPTIMIZERS)
     learning_rate: float = _setting(4e-3, "peak learning rate", 1e-8, 10)
-    schedule: str = _setting("one-cycle", "how the learning rate changes over the steps", choices=SCHEDULES)
+    schedule: str = _setting("one-cycle", "course of the learning rate over the steps", choices=SCHEDULES)
     warm_up: float = _setting(0.2, "one-cycle: share of the steps in which the rate rises", 0.001, 0.999)
     decay: float = _setting(0.95, "exponential: factor on the learning rate after each epoch", 0.01, 1)
     weight_decay: float = _setting(0.0, "decoupled weight decay, times the learning rate at each step", 0, 1)
@@ -194,7 +196,9 @@ def flat(recipe: Recipe) -> dict[str, Any]:
 
 
 def _with(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    """Return `recipe` with the checked `values`, by dotted key, in place."""
+    """Return `recipe` with the checked `values`, by dotted key, in place; new networks have a member each."""
+    if "networks" in values:
+        values = {"members": len(values["networks"]), **values}
     for key, value in values.items():
         group, _, name = key.rpartition(".")
         changed = {name: value}
@@ -310,7 +314,61 @@ def set_values(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     return _with(recipe, values)
 
 
+def reference(recipe: Recipe) -> Recipe | None:
+    """Return the kit's recipe of the same name, else the one that `recipe` started from; None if it is gone."""
+    name = recipe.name if recipe.name in recipe_names() else recipe.base
+    return load_recipe(name) if name in recipe_names() else None
+
+
 def differences(recipe: Recipe, base: Recipe) -> dict[str, tuple[Any, Any]]:
     """Return the fields in which two recipes differ, by dotted key: the value in `base` and the one in `recipe`."""
     before, now = flat(base), flat(recipe)
     return {key: (before[key], now[key]) for key in now if before[key] != now[key]}
+
+
+def describe_differences(recipe: Recipe) -> str:
+    """Return in words how a recipe differs from the kit's own, such as "differs from quick in epochs = 3 (10)"."""
+    base = reference(recipe)
+    changes = differences(recipe, base) if base else {}
+    told = ", ".join(f"{key} = {_text(now)} ({_text(before)})" for key, (before, now) in changes.items())
+    return f"differs from {base.name} in {told}" if base and told else ""
+
+
+def describe_settings(recipe: Recipe) -> str:
+    """Return all fields as TOML: the values in `recipe`, and as comments what they mean and what they take."""
+    lines = [f"{key} = {_text(value)}" for key, value in flat(recipe).items()]
+    width = max(map(len, lines))
+    comments = (f"# {field.meaning} ({field.expected})" for field in fields().values())
+    return "\n".join(f"{line.ljust(width)}  {comment}" for line, comment in zip(lines, comments, strict=True))
+
+
+def save_recipe(recipe: Recipe, path: Path, comment: str) -> None:
+    """Write a recipe as a TOML file that says what differs from the kit's recipe it started from.
+
+    Args:
+        recipe: what to write.
+        path: a name that ends in .toml.
+        comment: one line for the top, such as the command.
+
+    Raises:
+        BadInput: for another name, one of the kit's recipes, or a file that is there.
+        OSError: if the file cannot be written.
+    """
+    if path.suffix != ".toml" or path.stem in recipe_names():
+        taken = f"the kit has a recipe {path.stem}" if path.suffix == ".toml" else "expected a name such as my.toml"
+        raise BadInput(f"--save-recipe {path}: {taken}.")
+    if path.exists():
+        raise BadInput(f"--save-recipe {path}: there is such a file already; delete it, or give another name.")
+    base = reference(recipe)
+    changes = {key: now for key, (_, now) in differences(recipe, base or Recipe(name="")).items()}
+    if "networks" in changes or "members" in changes:
+        changes |= {"networks": list(recipe.networks), "members": recipe.members}
+    lines = [f"# {comment}", "", *([f'base = "{base.name}"'] if base else [])]
+    lines += [f"{key} = {_text(value)}" for key, value in changes.items()]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _text(value: Any) -> str:
+    """Return a field's value as TOML writes it, which for these types is as JSON does."""
+    whole = isinstance(value, float) and value.is_integer()
+    return json.dumps(int(value) if whole else value, ensure_ascii=False)

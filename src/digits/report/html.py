@@ -9,6 +9,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from digits.config import describe_differences
 from digits.console import BadInput, KitError
 from digits.data.competition import ROWS
 from digits.data.dataset import Dataset, Split
@@ -133,6 +134,7 @@ def build_report(
         agreements=_agreements(evidence, reference),
         ledger=_ledger(run),
         provenance=_provenance(record),
+        differences=describe_differences(record.recipe) if record.recipe else "",
         **(_digits(evidence) if evidence.train_digits is not None else {"confusion": None}),
     )
 

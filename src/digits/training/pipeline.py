@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from digits.config import Settings, Tta
+from digits.config import Settings, Tta, describe_differences
 from digits.console import KitError
 from digits.data import dataset
 from digits.data.competition import CLASSES
@@ -114,6 +114,8 @@ def train(
     slots = _slots(settings)
     run, again = open_run(identity, run_name, submissions)
     with run.locked(), resumable(run):
+        if changes := describe_differences(settings.recipe):
+            print(f"Recipe: {changes}.")
         print(f"Run: {run.name}{' (taken up again)' if again else ''}: {_plan(settings, identity)}")
         if again:
             started -= run.record().seconds  # Those of the pieces before count too.
