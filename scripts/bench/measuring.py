@@ -1,7 +1,8 @@
-"""Run measurements in fresh processes, one after the other, and say what they come to."""
+"""Measure in fresh processes, in turns, and summarise; in such a process: `python -m bench.measuring WHAT JSON`."""
 
 import dataclasses
 import datetime
+import importlib
 import json
 import os
 import statistics
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from digits.console import KitError
+from digits.console import BadInput, KitError, entry_point
 from digits.files import ROOT
 from digits.runs import record
 
@@ -35,7 +36,7 @@ def run_thing(thing: Thing, common: dict) -> dict:
     code_path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "scripts")])
     options = json.dumps({**common, **thing.options, "started": time.time()})
     done = subprocess.run(
-        [thing.python, "-m", "bench.child", thing.peer, options],
+        [thing.python, "-m", "bench.measuring", thing.peer, options],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": code_path, "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -88,6 +89,11 @@ def first_reached(trace: Sequence[Sequence[float]], target: float) -> float | No
     return None
 
 
+def middle(reached: Sequence[float | None]) -> float:
+    """Return the median of seconds in which None, never reached, counts as endless."""
+    return statistics.median([float("inf") if seconds is None else seconds for seconds in reached])
+
+
 def paired_effect(values: Sequence[float], baseline: Sequence[float]) -> tuple[float, float | None]:
     """Return the mean of values − baseline, pair by pair, and its standard error, None for fewer than two pairs.
 
@@ -113,3 +119,28 @@ def describe_run(command: str) -> dict:
         "machine": dataclasses.asdict(record.machine()),
         "git": record.git_commit(),
     }
+
+
+def find(peer: str) -> Callable[[dict], dict]:
+    """Return the function that `peer`, "module.name", names.
+
+    Raises:
+        BadInput: if there is none.
+    """
+    module, _, name = peer.partition(".")
+    modules = ("reading", "kit", "plain", "pytorch")
+    function = getattr(importlib.import_module(f"bench.{module}"), name, None) if module in modules else None
+    if function is None:
+        raise BadInput(f"{peer}: expected a function of one of {', '.join(modules)}.")
+    return function
+
+
+@entry_point
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure one thing and print one line of JSON."""
+    peer, options = sys.argv[1:] if argv is None else argv
+    print(json.dumps(find(peer)(json.loads(options))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,9 +1,9 @@
-"""What each part of the benchmark sets side by side."""
+"""What each part of the benchmark compares."""
 
 import dataclasses
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.measuring import Thing, first_reached, interleave, run_thing, spread
@@ -26,7 +26,7 @@ class Plan:
     seeds: int = 3
     epochs: int = 2
     """Of the part train, after one to warm up."""
-    quick_epochs: tuple[int, ...] = field(default_factory=lambda: (1, 2, 3, load_recipe("quick").epochs))
+    quick_epochs: tuple[int, ...] = (1, 2, 3, 10)
     original_epochs: int = 10
     deotte_epochs: int = 12
     folds: int = 5
@@ -36,110 +36,91 @@ class Plan:
     """The run.json of a finished `standard --folds 5`."""
     run: Callable[[Thing, dict], dict] = run_thing
 
-    def measure(self, things: list[Thing], repeats: int) -> dict[str, list[dict]]:
-        """Measure things in turn."""
-        return interleave(things, repeats, {"folder": str(self.folder)}, self.run)
+    def compare(self, title: str, key: str, things: list[Thing], repeats: int | None = None, **facts) -> dict:
+        """Return a part whose rows are the spreads of a measured value, taken in turns; the kit's is first."""
+        repeats = repeats or self.repeats
+        results = interleave(things, repeats, {"folder": str(self.folder)}, self.run)
+        rows = [{"label": label, **spread([result[key] for result in of])} for label, of in results.items()]
+        return {"title": title, "n": repeats, "value": key, "rows": rows, **facts}
 
 
-def _recipe(recipe: Recipe) -> dict:
-    return {"recipe": dataclasses.asdict(recipe)}
-
-
-def _side_by_side(plan: Plan, things: list[Thing], key: str, repeats: int, **facts) -> dict:
-    """Return a part whose rows are the spreads of one measured value; the first row is the kit's."""
-    results = plan.measure(things, repeats)
-    rows = [{"label": label, **spread([result[key] for result in of])} for label, of in results.items()]
-    return {"n": repeats, "value": key, "rows": rows, **facts}
+def _options(recipe: Recipe, **more) -> dict:
+    return {"recipe": dataclasses.asdict(recipe), **more}
 
 
 def load(plan: Plan) -> dict:
     """Read train.csv and test.csv, all in the operating system's memory already."""
+    only_bytes = Thing("the files' bytes alone", "reading.only_bytes")
+    plan.run(only_bytes, {"folder": str(plan.folder)})
     things = [
         Thing("the kit, first read, checked", "reading.kit", {"forget": True}),
         Thing("the kit, read again", "reading.kit"),
         Thing("pandas.read_csv, defaults", "reading.pandas_defaults"),
-        Thing("the files' bytes alone", "reading.only_bytes"),
+        only_bytes,
     ]
-    plan.run(things[-1], {"folder": str(plan.folder)})
-    return _side_by_side(plan, things, "seconds", plan.repeats, title="read train.csv and test.csv, in seconds")
+    return plan.compare("read train.csv and test.csv, in seconds", "seconds", things)
 
 
 def startup(plan: Plan) -> dict:
     """Start: the help, and everything up to the first batch."""
-
-    def command(label: str, *words: str) -> Thing:
-        return Thing(label, "reading.command", {"words": [sys.executable, *words]})
-
-    recipe = _recipe(load_recipe("quick"))
-    backend = (
-        "import os; os.environ.setdefault('KERAS_BACKEND', 'tensorflow'); os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'; "
-    )
-    things = [
-        command("train.py --help", str(ROOT / "src" / "train.py"), "--help"),
-        command("an empty Python", "-c", "pass"),
-        command("import keras, alone", "-c", f"{backend}import keras"),
-        Thing("the kit, until its first eight batches are done", "kit.first_batch", recipe),
+    plan.run(Thing("leave the cache", "reading.kit"), {"folder": str(plan.folder)})
+    keras = "import os; os.environ.setdefault('KERAS_BACKEND', 'tensorflow'); import keras"
+    commands = {
+        "train.py --help": [str(ROOT / "src" / "train.py"), "--help"],
+        "an empty Python": ["-c", "pass"],
+        "import keras, alone": ["-c", keras],
+    }
+    things = [Thing(label, "reading.command", {"words": [sys.executable, *of]}) for label, of in commands.items()]
+    things += [
+        Thing("the kit, until its first eight batches are done", "kit.first_batch", _options(load_recipe("quick"))),
         Thing("the original script, until then", "plain.first_batch"),
     ]
-    plan.run(Thing("leave the cache", "reading.kit"), {"folder": str(plan.folder)})
-    return _side_by_side(plan, things, "seconds", plan.repeats, title="start, in seconds")
+    return plan.compare("start, in seconds", "seconds", things)
 
 
 def train(plan: Plan) -> dict:
     """Train one network at one batch size in several ways."""
     recipe = load_recipe("quick")
-    options = {**_recipe(recipe.changed(precision="float32")), "epochs": plan.epochs}
-
-    def fit(label: str, augmented: bool, autotune: bool) -> Thing:
-        return Thing(label, "plain.train", {**options, "augmented": augmented, "autotune": autotune})
-
+    options = _options(recipe.changed(precision="float32"), epochs=plan.epochs)
     things = [Thing("the kit, augmenting", "kit.train", options)]
-    if resolve_precision("auto") != "float32":
-        auto = {**_recipe(recipe.changed(precision="auto")), "epochs": plan.epochs}
-        things.append(Thing(f"the kit, {resolve_precision('auto')}", "kit.train", auto))
-    things += [fit("model.fit", False, True), fit("model.fit, Keras augmenting", True, True)]
+    if (precision := resolve_precision("auto")) != "float32":
+        automatic = _options(recipe.changed(precision="auto"), epochs=plan.epochs)
+        things.append(Thing(f"the kit, {precision}", "kit.train", automatic))
+    ways = {"model.fit": (False, True), "model.fit, Keras augmenting": (True, True)}
     if backend_name() == "tensorflow":
-        things += [
-            fit("model.fit, no autotune", False, False),
-            fit("model.fit, no autotune, Keras augmenting", True, False),
-        ]
-    if plan.torch_python:
-        things += [
-            Thing("PyTorch, float32", "pytorch.train", {**options, "bfloat16": False}, plan.torch_python),
-            Thing("PyTorch, bfloat16", "pytorch.train", {**options, "bfloat16": True}, plan.torch_python),
-        ]
+        ways |= {"model.fit, no autotune": (False, False), "model.fit, no autotune, Keras augmenting": (True, False)}
+    for label, (augmented, autotune) in ways.items():
+        things.append(Thing(label, "plain.train", {**options, "augmented": augmented, "autotune": autotune}))
+    for bfloat16 in (False, True) if plan.torch_python else ():
+        label = f"PyTorch, {'bfloat16' if bfloat16 else 'float32'}"
+        things.append(Thing(label, "pytorch.train", {**options, "bfloat16": bfloat16}, plan.torch_python))
     title = f"train the network {recipe.networks[0]}, batches of {recipe.batch_size}, in images a second"
-    return _side_by_side(plan, things, "images_per_second", plan.repeats, title=title, more_is_better=True)
+    return plan.compare(title, "images_per_second", things, more_is_better=True)
 
 
 def accuracy(plan: Plan) -> dict:
-    """Fit until enough of the held-out tenth is right: whole short fits of `quick`, the others checked each epoch."""
+    """Train to an accuracy on the held-out tenth: whole short fits of `quick`, the others scored after each epoch."""
     quick = load_recipe("quick")
     things = [
-        Thing(_named(epochs), "kit.fit", _recipe(quick.changed(epochs=epochs)))
+        Thing(f"quick, {epochs} epoch{'s' * (epochs > 1)}", "kit.fit", _options(quick.changed(epochs=epochs)))
         for epochs in sorted(set(plan.quick_epochs))
     ]
     things.append(Thing("the original script", "plain.original", {"epochs": plan.original_epochs}))
     if plan.deotte_epochs:
         things.append(Thing("Deotte's recipe", "plain.deotte", {"epochs": plan.deotte_epochs}))
-    results = plan.measure(things, plan.seeds)
-    rows = [_trace_row(label, of) for label, of in results.items()]
+    results = interleave(things, plan.seeds, {"folder": str(plan.folder)}, plan.run)
+    rows = [_accuracy_row(label, of) for label, of in results.items()]
     part = {
-        "title": "train until the held-out tenth is known, in seconds",
+        "title": "train to an accuracy on the held-out tenth, in seconds",
         "n": plan.seeds,
         "value": "seconds",
         "targets": list(TARGETS),
         "rows": rows,
     }
-    deotte = [row for row in rows if row["label"] == "Deotte's recipe"]
-    return part | (_against_fifteen(deotte[0], plan) if deotte else {})
+    return part | ({"extrapolated": extrapolated(rows[-1]["median"], plan)} if plan.deotte_epochs else {})
 
 
-def _named(epochs: int) -> str:
-    return f"quick, {epochs} epoch{'s' * (epochs > 1)}"
-
-
-def _trace_row(label: str, results: list[dict]) -> dict:
+def _accuracy_row(label: str, results: list[dict]) -> dict:
     """Return the row of one contestant: its whole fits, and when each seed's reached each target (None: never)."""
     traces = [result["trace"] for result in results]
     return {
@@ -151,40 +132,39 @@ def _trace_row(label: str, results: list[dict]) -> dict:
     }
 
 
-def _against_fifteen(deotte: dict, plan: Plan) -> dict:
+def extrapolated(deotte_seconds: float, plan: Plan) -> dict:
     """Extrapolate Deotte's fifteen networks from the measured epochs, beside a finished run of `standard`."""
-    an_epoch = deotte["median"] / plan.deotte_epochs
-    facts = {"deotte_seconds_an_epoch": an_epoch, "deotte_whole_seconds": an_epoch * DEOTTE_EPOCHS * DEOTTE_NETWORKS}
-    if plan.standard_run is not None:
-        facts["standard"] = {
-            "seconds": plan.standard_run["seconds"],
-            "accuracy": plan.standard_run["out_of_fold"]["accuracy"],
-        }
-    return {"extrapolated": facts}
+    an_epoch = deotte_seconds / plan.deotte_epochs
+    facts: dict = {
+        "deotte_seconds_an_epoch": an_epoch, "deotte_whole_seconds": an_epoch * DEOTTE_EPOCHS * DEOTTE_NETWORKS,
+    }  # fmt: skip
+    if run := plan.standard_run:
+        facts["standard"] = {"seconds": run["seconds"], "accuracy": run["out_of_fold"]["accuracy"]}
+    return facts
 
 
 def predict(plan: Plan) -> dict:
     """Predict the test images once, in a process that has predicted nothing before."""
     recipe = load_recipe("quick")
-    options = _recipe(recipe)
-    tta = dataclasses.asdict(recipe.tta if recipe.tta != Tta() else Tta(shift_pixels=1))
+    tta = recipe.tta if recipe.tta != Tta() else Tta(shift_pixels=1)
+    options = _options(recipe)
     things = [
         Thing("the kit", "kit.predict", {**options, "tta": dataclasses.asdict(Tta())}),
-        Thing("the kit, averaging shifted views", "kit.predict", {**options, "tta": tta}),
+        Thing("the kit, averaging shifted views", "kit.predict", {**options, "tta": dataclasses.asdict(tta)}),
         Thing("model.predict, batches of 32 (default)", "plain.predict", {**options, "batch_size": 32}),
         Thing("model.predict, batches of 500", "plain.predict", {**options, "batch_size": 500}),
     ]
-    return _side_by_side(plan, things, "seconds", plan.repeats, title="predict the test images, in seconds")
+    return plan.compare("predict the test images, in seconds", "seconds", things)
 
 
 def memory(plan: Plan) -> dict:
-    """Hold in memory: the most of any one process. Neither the epochs nor the repetitions change it much: one each."""
-    options = {**_recipe(load_recipe("standard").changed(epochs=1)), "folds": plan.folds}
+    """Hold in memory: the peak of any one process. Neither epochs nor repetitions change it much: one each."""
+    options = _options(load_recipe("standard").changed(epochs=1), folds=plan.folds)
     things = [
         Thing(f"the kit, standard --folds {plan.folds}", "kit.memory", options),
         Thing("the original script, pandas", "plain.memory"),
     ]
-    return _side_by_side(plan, things, "bytes", 1, title="the most memory of one process, in GB")
+    return plan.compare("peak memory of one process, in GB", "bytes", things, repeats=1)
 
 
 PARTS = {part.__name__: part for part in (load, startup, train, accuracy, predict, memory)}

@@ -11,8 +11,6 @@ from bench.kit import recipe_of
 from bench.reading import arrays, held_out_split
 from digits.model.backend import backend_name, load_keras, peak_memory_bytes
 
-SCORE_BATCH = 500
-
 
 def scaled(images: np.ndarray) -> np.ndarray:
     """Return images uint8 (n, 28, 28) as the float32 (n, 28, 28, 1) in 0-1 of every tutorial."""
@@ -64,12 +62,23 @@ def network_of(recipe, augmented: bool):
     for layer in keras_augmentation(recipe) if augmented else []:
         x = layer(x)
     network = keras.Model(images, inner(layers.Rescaling(255.0)(x)))
-    network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=_jit())
+    return compiled(network)
+
+
+def compiled(network):
+    """Return a network compiled as every tutorial does; by XLA on JAX only."""
+    jit = backend_name() == "jax"
+    network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=jit)
     return network
 
 
-def _jit() -> bool:
-    return backend_name() == "jax"
+def read_csvs(options: dict, *names: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the labels of train.csv, and the images of the files float32 (n, 28, 28, 1) in 0-1, read by pandas."""
+    import pandas as pd
+
+    frames = [pd.read_csv(Path(options["folder"]) / "csv" / name) for name in names]
+    labels = frames[0].pop("label").to_numpy()
+    return labels, [frame.to_numpy().reshape(-1, 28, 28, 1).astype("float32") / 255 for frame in frames]
 
 
 def batches(tensors: tuple, targets: np.ndarray, batch_size: int):
@@ -122,45 +131,38 @@ def train(options: dict) -> dict:
 
 def first_batch(options: dict) -> dict:
     """Time from the start of this process to the end of the first batch of the original script, CSVs read by pandas."""
-    import pandas as pd
-
-    frame = pd.read_csv(Path(options["folder"]) / "csv" / "train.csv")
-    labels = frame.pop("label").to_numpy()
-    images = frame.to_numpy().reshape(-1, 28, 28, 1).astype("float32") / 255
+    labels, (images,) = read_csvs(options, "train.csv")
     load_keras()
-    network = original_network()
-    network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=_jit())
+    network = compiled(original_network())
     network.fit(images[:32], labels[:32], batch_size=32, verbose=0)
     return {"seconds": time.time() - options["started"]}
 
 
-def _tracer(score: Callable[[], float], trace: list):
-    """Return a callback that scores the network after each epoch, and adds (seconds so far, accuracy) to `trace`.
+class Tracer:
+    """Scores a network after each epoch; `trace` holds (seconds, accuracy), the seconds without those of scoring."""
 
-    The seconds go from now, without those of the scoring.
-    """
-    import keras
+    def __init__(self, started: float, score: Callable[[], float]):
+        self.started, self.score, self.paused = started, score, 0.0
+        self.trace: list[list[float]] = []
 
-    class Trace(keras.callbacks.Callback):
-        paused, started = 0.0, time.perf_counter()
+    def add(self, *_) -> None:
+        """Score."""
+        now = time.perf_counter()
+        self.trace.append([now - self.started - self.paused, self.score()])
+        self.paused += time.perf_counter() - now
 
-        def on_epoch_end(self, epoch, logs=None):
-            now = time.perf_counter()
-            trace.append([now - self.started - self.paused, score()])
-            self.paused += time.perf_counter() - now
+    def callback(self):
+        """Return it as a callback of `fit`."""
+        import keras
 
-    return Trace()
+        return keras.callbacks.LambdaCallback(on_epoch_end=self.add)
 
 
-def share_right(network, inputs: list[np.ndarray], labels: np.ndarray) -> float:
+def share_right(network, images: np.ndarray, labels: np.ndarray) -> float:
     """Return the accuracy of `network`, batch by batch, since `predict` would wait for its dataset's thread."""
-    right = 0
-    for start in range(0, len(labels), SCORE_BATCH):
-        rows = slice(start, start + SCORE_BATCH)
-        batch = [tensor[rows] for tensor in inputs]
-        said = network.predict_on_batch(batch if len(batch) > 1 else batch[0])
-        right += int((said.argmax(axis=1) == labels[rows]).sum())
-    return right / len(labels)
+    slices = [slice(start, start + 500) for start in range(0, len(labels), 500)]
+    right = [(network.predict_on_batch(images[rows]).argmax(axis=1) == labels[rows]).sum() for rows in slices]
+    return int(sum(right)) / len(labels)
 
 
 def original(options: dict) -> dict:
@@ -171,14 +173,11 @@ def original(options: dict) -> dict:
     keras.utils.set_random_seed(options["seed"])
     images, labels, held_out, held_out_labels = held_out_split(options)
     images, held_out = scaled(images), scaled(held_out)
-    trace: list = []
     started = time.perf_counter()
-    network = original_network()
-    tracer = _tracer(lambda: share_right(network, [held_out], held_out_labels), trace)
-    tracer.started = started
-    network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=_jit())
-    network.fit(images, labels, batch_size=32, epochs=options["epochs"], verbose=0, callbacks=[tracer])
-    return {"seconds": time.perf_counter() - started - tracer.paused, "trace": trace}
+    network = compiled(original_network())
+    tracer = Tracer(started, lambda: share_right(network, held_out, held_out_labels))
+    network.fit(images, labels, batch_size=32, epochs=options["epochs"], verbose=0, callbacks=[tracer.callback()])
+    return {"seconds": time.perf_counter() - started - tracer.paused, "trace": tracer.trace}
 
 
 def deotte(options: dict) -> dict:
@@ -199,23 +198,20 @@ def deotte(options: dict) -> dict:
     images, labels, held_out, held_out_labels = held_out_split(options)
     images, held_out = images[..., np.newaxis], held_out[..., np.newaxis]
     margins, ranges = ink_margins(images[..., 0]), Augmentation(rotation_degrees=10, shift_pixels=2.8, zoom=0.1)
-    trace: list = []
     started = time.perf_counter()
     network = plain(build_network("deotte"))
-    tracer = _tracer(lambda: share_right(network, [held_out], held_out_labels), trace)
-    tracer.started = started
+    tracer = Tracer(started, lambda: share_right(network, held_out, held_out_labels))
     inputs = keras.Input((28, 28, 1), dtype="uint8"), keras.Input((8,))
-    model = keras.Model(inputs, network(AffineTransform()(*inputs)))
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=_jit())
+    model = compiled(keras.Model(inputs, network(AffineTransform()(*inputs))))
     for epoch in range(options["epochs"]):
         model.optimizer.learning_rate = 1e-3 * 0.95**epoch
         warps = draw_transforms(random, margins, ranges)
-        settings = {"epochs": 1, "verbose": 0, "callbacks": [tracer]}
+        settings = {"epochs": 1, "verbose": 0, "callbacks": [tracer.callback()]}
         if backend_name() == "tensorflow":
             model.fit(batches((images, warps), labels, 64), shuffle=False, **settings)
         else:
             model.fit([images, warps], labels, batch_size=64, **settings)
-    return {"seconds": time.perf_counter() - started - tracer.paused, "trace": trace}
+    return {"seconds": time.perf_counter() - started - tracer.paused, "trace": tracer.trace}
 
 
 def predict(options: dict) -> dict:
@@ -234,16 +230,10 @@ def predict(options: dict) -> dict:
 
 def memory(options: dict) -> dict:
     """Return the most memory of the original script: pandas, float arrays and one epoch of `model.fit`."""
-    import pandas as pd
-
     started = time.perf_counter()
-    folder = Path(options["folder"]) / "csv"
-    frames = pd.read_csv(folder / "train.csv"), pd.read_csv(folder / "test.csv")
-    labels = frames[0].pop("label").to_numpy()
-    images, test = (frame.to_numpy().reshape(-1, 28, 28, 1).astype("float32") / 255 for frame in frames)
+    labels, (images, test) = read_csvs(options, "train.csv", "test.csv")
     load_keras()
-    network = original_network()
-    network.compile("adam", "sparse_categorical_crossentropy", jit_compile=_jit())
+    network = compiled(original_network())
     network.fit(images, labels, batch_size=32, verbose=0)
     network.predict(test, verbose=0)
     return {"bytes": peak_memory_bytes(), "seconds": time.perf_counter() - started}

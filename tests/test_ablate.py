@@ -1,0 +1,187 @@
+"""The ablation: one change at a time, paired, resumable."""
+
+import dataclasses
+import json
+import os
+import threading
+
+import pytest
+
+import ablate
+import benchmark
+from bench import kit, trial_networks
+from digits import config
+from digits.config import Tta, load_recipe
+from digits.console import BadInput, KitError
+from digits.training.workers import Slots
+
+
+def in_this_process(options, folder):
+    """Fit as a fresh process would, options through JSON and all, but with Keras loaded once for all tests."""
+    return json.loads(json.dumps(kit.fit(json.loads(json.dumps({"seed": 0, "folder": str(folder), **options})))))
+
+
+@pytest.fixture
+def small_recipes(monkeypatch, tmp_path):
+    """Let every recipe train the smallest network, which compiles fastest, for one epoch."""
+    small = 'networks = ["seed"]\nepochs = 1\nbatch_size = 64\nprecision = "float32"\n'
+    for name in ("quick", "standard"):
+        (tmp_path / f"{name}.toml").write_text(f'base = "{config.RECIPES / name}.toml"\n{small}')
+    monkeypatch.setattr(config, "RECIPES", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("benchmark")
+    benchmark.prepare_data(path, path, small=True)
+    return path
+
+
+@pytest.fixture
+def environment():
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_networks_on_trial_differ_from_compact_in_what_they_say(monkeypatch):
+    from keras import layers
+
+    from digits.model import networks
+
+    monkeypatch.setattr(networks, "NETWORKS", dict(networks.NETWORKS))
+    trial_networks.register()
+
+    def kinds(name):
+        return [type(layer).__name__ for layer in networks.build_network(name).layers]
+
+    normed, keras_normed = (kinds(name) for name in trial_networks.NAMES)
+    compact = kinds("compact")
+    convolutions = compact.count("Conv2D")
+    assert normed.count("FusedBatchNormalization") == convolutions
+    assert [kind for kind in normed if "Norm" not in kind] == [kind for kind in compact if "Norm" not in kind]
+    assert "FusedBatchNormalization" not in keras_normed
+    assert issubclass(networks.FusedBatchNormalization, layers.BatchNormalization)
+
+
+@pytest.mark.parametrize("name", ablate.VARIANTS)
+@pytest.mark.parametrize("recipe", ["quick", "standard"])
+def test_each_variant_changes_one_thing_of_the_recipe(name, recipe):
+    base = load_recipe(recipe)
+    changed = ablate.VARIANTS[name](base)
+    before, after = dataclasses.asdict(base), dataclasses.asdict(changed)
+    different = {key for key in before if before[key] != after[key]}
+    together = [
+        {"optimizer", "learning_rate", "weight_decay"},
+        {"schedule", "learning_rate", "decay"},
+    ]
+    assert len(different) <= 1 or any(different <= settings for settings in together)
+
+
+def test_variants_of_prediction_share_the_recipes_fits():
+    base = load_recipe("quick")
+    assert ablate.cell_key(base, 0, "") == ablate.cell_key(base.changed(tta=Tta(rotation_degrees=9)), 0, "")
+    others = [
+        ablate.cell_key(base, 1, ""),
+        ablate.cell_key(base, 0, "new"),
+        ablate.cell_key(base.changed(ema=0.5), 0, ""),
+    ]
+    assert len({ablate.cell_key(base, 0, ""), *others}) == 4
+
+
+def test_only_known_variants_are_chosen():
+    assert ablate.chosen("no TTA, no shift") == ["no shift", "no TTA"]
+    assert ablate.chosen(None) == list(ablate.VARIANTS)
+    with pytest.raises(BadInput, match="'no such': expected names from --list"):
+        ablate.chosen("no such")
+
+
+def made_fit(thing, common):
+    """Return a fit whose log-loss is 1, and less by a half where weights are averaged."""
+    loss = (0.5 if thing.options["recipe"]["ema"] else 1) + common["seed"]
+    return {
+        "seconds": 2.0,
+        "scores": [{"tta": tta, "accuracy": 0.9, "log_loss": loss} for tta in thing.options["ttas"]],
+    }
+
+
+def test_the_ablation_pairs_its_seeds_and_fits_nothing_twice(monkeypatch):
+    base = load_recipe("quick").changed(ema=0.99)
+    variants = {name: ablate.VARIANTS[name](base) for name in ("no weight averaging", "no TTA")}
+    fitted, cells = [], {}
+
+    def run(thing, common):
+        fitted.append((thing.label, common["seed"]))
+        return made_fit(thing, common)
+
+    monkeypatch.setattr(ablate, "run_thing", run)
+    for _ in range(2):
+        ablate.fit_missing({"the recipe": base} | variants, 2, cells, {"state": ""}, Slots(1, ({},)), lambda: None)
+    assert fitted == [(name, seed) for seed in (0, 1) for name in ("the recipe", "no weight averaging")]
+    recipe, unaveraged, no_tta = ablate.effects({"the recipe": base} | variants, 2, cells, "")
+    assert unaveraged["log_loss"]["values"] == [1, 2]
+    assert (unaveraged["log_loss"]["effect"], unaveraged["log_loss"]["error"]) == (0.5, 0)
+    assert (no_tta["log_loss"]["effect"], no_tta["same_as_recipe"]) == (0, False)
+    lines = ablate.render([recipe, unaveraged]).splitlines()
+    assert " ".join(lines[-1].split()) == "no weight averaging 90.00% +0.00 ± 0.00 1500.0 +500.0 ± 0.0 2"
+
+
+def test_the_ablation_fits_as_many_at_a_time_as_there_are_places_and_each_has_one_to_itself(monkeypatch):
+    together, used = threading.Barrier(2, timeout=60), []
+
+    def run(thing, common):
+        used.append((common["threads"], common["environment"]["CUDA_VISIBLE_DEVICES"]))
+        together.wait()  # Breaks, if no other fit runs at the same time.
+        return made_fit(thing, common)
+
+    monkeypatch.setattr(ablate, "run_thing", run)
+    base, cells = load_recipe("quick"), {}
+    recipes_by_name = {"the recipe": base, "no weight averaging": base.changed(ema=0.0)}
+    places = Slots(3, ({"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}))
+    ablate.fit_missing(recipes_by_name, 1, cells, {"state": ""}, places, lambda: None)
+    assert sorted(used) == [(3, "0"), (3, "1")]
+    assert len(cells) == 2
+
+
+def test_a_fit_that_fails_ends_the_ablation_and_what_was_done_is_kept(monkeypatch):
+    def run(thing, common):
+        if common["seed"]:
+            raise KitError("no such luck")
+        return made_fit(thing, common)
+
+    monkeypatch.setattr(ablate, "run_thing", run)
+    cells, kept = {}, []
+    with pytest.raises(KitError, match="no such luck"):
+        ablate.fit_missing(
+            {"the recipe": load_recipe("quick")},
+            3,
+            cells,
+            {"state": ""},
+            Slots(1, ({},)),
+            lambda: kept.append(len(cells)),
+        )
+    assert kept == [1]
+
+
+def test_the_ablation_goes_on_from_its_file(tmp_path, capsys, monkeypatch, small_recipes):
+    kept = tmp_path / "ablation.json"
+    monkeypatch.setattr(ablate, "run_thing", made_fit)
+    command = ["--small", "--seeds", "1", "--only", "no label smoothing", "--json", str(kept)]
+    assert ablate.main(command) == 0
+    assert "seed 0, no label smoothing" in capsys.readouterr().out
+    assert ablate.main(command) == 0
+    assert "seed 0" not in capsys.readouterr().out
+    assert [row["name"] for row in json.loads(kept.read_text())["rows"]] == [
+        "the recipe as it is",
+        "no label smoothing",
+    ]
+
+
+def test_a_fit_keeps_to_its_share_of_the_machine_and_is_scored_under_each_tta(folder, small_recipes, environment):
+    ttas = [dataclasses.asdict(Tta()), dataclasses.asdict(Tta(shift_pixels=1))]
+    share = {"threads": 7, "environment": {"CUDA_VISIBLE_DEVICES": "-1"}}
+    result = in_this_process({"recipe": dataclasses.asdict(load_recipe("quick")), "ttas": ttas, **share}, folder)
+    assert (os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"]) == ("7", "-1")
+    assert [score["tta"] for score in result["scores"]] == ttas
+    assert all(0 <= score["accuracy"] <= 1 and score["log_loss"] > 0 for score in result["scores"])
