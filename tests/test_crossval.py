@@ -64,7 +64,7 @@ def validated(run, processes=2):
 def test_parts_come_in_order_and_are_on_disk_with_their_models(run, fits):
     parts, failures = validated(run)
     assert ([part.fold for part in parts], failures) == ([1, 2, 3], {})
-    assert [part.fold for part in run.parts()] == [1, 2, 3]
+    assert [part.fold for part in run.fold_results()] == [1, 2, 3]
     assert all(run.model_path(fold, 1).read_bytes() == b"model" for fold in (1, 2, 3))
     assert {path.name for path in run.results_folder.iterdir()} == {"fold-1.npz", "fold-2.npz", "fold-3.npz"}
 
@@ -154,7 +154,7 @@ def test_a_full_disk_while_a_part_is_written_keeps_the_parts_before_it(run, fits
     monkeypatch.setattr(crossval, "save_fold_result", save)
     with pytest.raises(OSError, match="No space left"):
         validated(run, processes=1)
-    assert [part.fold for part in run.parts()] == [1]
+    assert [part.fold for part in run.fold_results()] == [1]
 
 
 def test_a_killed_run_goes_on_by_its_name_and_comes_to_the_same_bytes(whole_run, tmp_path):
@@ -177,7 +177,7 @@ def test_a_killed_run_goes_on_by_its_name_and_comes_to_the_same_bytes(whole_run,
 
     code, out, err = finish(tmp_path, "--run", "again", "--jobs", "2")
     assert code == 0, err
-    assert "taken up again" in out
+    assert "resumed" in out
     assert f"{damaged.name} is damaged" in out
     assert "fold 1/2: goes on after epoch" in out or "fold 1/2: done before" in out
     assert same_results(run.folder, whole_run)

@@ -31,7 +31,7 @@ def sample():
 
 
 def test_all_figures_are_drawn_into_the_run_s_folder(run, sample):
-    paths = charts.draw_all(run, sample, run.parts())
+    paths = charts.draw_all(run, sample, run.fold_results())
     assert {path.stem for path in paths} == {
         "learning-curves",
         "confusion-matrix",
@@ -74,17 +74,11 @@ def test_scipy_warps_digits_as_the_training_layer_does(sample):
     assert np.abs(apply_transforms(images, warps).astype(float) - trained_on).max() <= 0.51
 
 
-def test_the_augmentation_shown_is_the_recipe_s_and_a_stranger_s_setting_does_no_harm():
-    told = {"recipe": {"augmentation": {"rotation_degrees": 10, "made_up_in_a_later_version": 3}}}
-    assert charts.augmentation_of(told) == Augmentation(rotation_degrees=10)
-    assert charts.augmentation_of({"recipe": {"name": "blend"}}) == Augmentation()
-
-
 def test_an_svg_brings_its_own_ids_and_the_page_s_colours(run):
-    ends = [0.99] * len(run.parts())
-    text = charts.svg(charts.draw_errors, run.parts(), ends, name="errors")
+    ends = [0.99] * len(run.fold_results())
+    text = charts.svg(charts.draw_errors, run.fold_results(), ends, name="errors")
     ElementTree.fromstring(text)
-    assert text == charts.svg(charts.draw_errors, run.parts(), ends, name="errors")
+    assert text == charts.svg(charts.draw_errors, run.fold_results(), ends, name="errors")
     assert all(found.startswith("errors-") for found in re.findall(r'\bid="([^"]+)"', text))
     referred = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', text))
     assert referred

@@ -70,7 +70,7 @@ def test_a_part_with_any_bit_changed_is_refused_or_read_as_it_was(tmp_path):
 
 def test_an_npz_of_something_else_is_no_part(tmp_path):
     write_npz(tmp_path / "fold-1.npz", {"weights": np.zeros(3)})
-    with pytest.raises(BrokenFileError, match="is not a part of a run"):
+    with pytest.raises(BrokenFileError, match="is not a fold's result"):
         load_fold_result(tmp_path / "fold-1.npz")
 
 

@@ -28,7 +28,7 @@ def read(folder):
 def test_curves_mistakes_and_settings_can_be_read_back(run, sample):
     pytest.importorskip("tensorboard")
     folder = write_tensorboard(run, sample)
-    part = run.parts()[0]
+    part = run.fold_results()[0]
     curve = read(folder / part.label).Scalars("accuracy/training")
     assert [event.step for event in curve] == [epoch["epoch"] for epoch in part.history]
     assert np.allclose([event.value for event in curve], [epoch["accuracy"] for epoch in part.history])

@@ -1,7 +1,5 @@
 """What a finished run's probabilities tell: what is mistaken for what, how sure it was, and which labels look wrong."""
 
-import gzip
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +9,7 @@ from scipy import stats
 
 from digits.console import KitError
 from digits.data import dataset
-from digits.data.competition import CLASSES, read_submission
-from digits.files import DATA
+from digits.data.competition import CLASSES
 from digits.runs import ensemble
 from digits.runs.record import FinishedRecord, data_hash, data_summary
 from digits.runs.store import FoldResult, Run
@@ -61,27 +58,17 @@ def gather(run: Run, source: dataset.Dataset | None = None, data_dir: Path | Non
         KitError: if its probabilities are missing or broken.
     """
     record = run.finished_record()
-    try:
-        arrays = [np.load(run.folder / f"{name}.npy", allow_pickle=False) for name in _ARRAYS]
-    except (OSError, ValueError) as error:
-        raise KitError(f"Run {run.name}: its probabilities cannot be read ({error}). Train it again.") from None
+    arrays = run.probabilities()
     train, test, missing = _digits(record, source, data_dir, len(arrays[0]))
-    return RunData(run, record, run.parts(), *arrays, train, test, missing)
-
-
-_ARRAYS = ("out_of_fold", "test_probabilities")
+    return RunData(run, record, run.fold_results(), *arrays, train, test, missing)
 
 
 def _digits(
     record: FinishedRecord, source: dataset.Dataset | None, data_dir: Path | None, rows: int
 ) -> tuple[dataset.Split | None, dataset.Split | None, str]:
     if source is None:
-        settings = record.settings
-        data_dir = data_dir or Path(settings.data_dir or DATA)
-        test_file = Path(settings.test_file) if settings.test_file else None
-        options = {"limit": settings.limit, "test_file": test_file, "allow_leak": True, "folds": 1}
         try:
-            source = dataset.load(record.source, data_dir, **options)
+            source = record.load_data(data_dir)
         except (KitError, OSError, ImportError) as error:
             return None, None, f"The digits cannot be read again: {error}"
     if data_hash(source) == record.identity.get("data"):
@@ -205,29 +192,17 @@ class Agreement:
     """The other's out-of-fold accuracy."""
 
 
-def agreement_with_run(evidence: RunData, other: Run) -> Agreement | None:
-    """Compare with another run's submission; None where that is of other images, or not finished."""
+def agreement(evidence: RunData, other: Run) -> Agreement | None:
+    """Compare the answers with another run's; None where those are of other images, or it is not finished."""
     try:
         record = other.finished_record()
         if test_images_of(record) != test_images_of(evidence.record):
             return None
-        return _agreement(evidence, other.name, other.folder / record.submission.file, record)
+        own, others = evidence.test.argmax(axis=1), other.answers()
     except (KitError, OSError):
         return None
-
-
-def agreement_with_reference(evidence: RunData, folder: Path) -> Agreement | None:
-    """Compare with the committed submission.csv.gz in a reference folder; None where that is of other images."""
-    try:
-        record = Run(folder).finished_record()
-        if test_images_of(record) != test_images_of(evidence.record):
-            return None
-        with tempfile.TemporaryDirectory() as temporary:
-            plain = Path(temporary) / "submission.csv"
-            plain.write_bytes(gzip.decompress((folder / "submission.csv.gz").read_bytes()))
-            return _agreement(evidence, f"reference/{folder.name}", plain, record)
-    except (KitError, OSError, EOFError):
-        return None
+    name = f"reference/{other.name}" if other.folder.parent.name == "reference" else other.name
+    return Agreement(name, int((own == others).sum()), len(own), record.out_of_fold.accuracy)
 
 
 def test_images_of(record: FinishedRecord) -> tuple:
@@ -235,9 +210,3 @@ def test_images_of(record: FinishedRecord) -> tuple:
     file = record.data.files[-1]
     known = file.form in ("exact", "line ends changed")
     return record.source, file.name, "known" if known else file.sha256, record.test.rows
-
-
-def _agreement(evidence: RunData, name: str, file: Path, record: FinishedRecord) -> Agreement:
-    own = evidence.test.argmax(axis=1)
-    other = read_submission(file, rows=len(own))
-    return Agreement(name, int((own == other).sum()), len(own), record.out_of_fold.accuracy)

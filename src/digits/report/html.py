@@ -198,9 +198,9 @@ def _digits(evidence: RunData) -> dict:
 
 def _agreements(evidence: RunData, reference: Path) -> list[analysis.Agreement]:
     others = [other for other in reversed(all_runs(evidence.run.folder.parent)) if other.name != evidence.run.name]
-    found = [analysis.agreement_with_run(evidence, other) for other in others[: 4 * MOST_RUNS]]
+    found = [analysis.agreement(evidence, other) for other in others[: 4 * MOST_RUNS]]
     kept = sorted(reference.glob("*/run.json")) if reference.is_dir() else []
-    references = [analysis.agreement_with_reference(evidence, file.parent) for file in kept]
+    references = [analysis.agreement(evidence, Run(file.parent)) for file in kept]
     return [one for one in references if one] + [one for one in found if one][:MOST_RUNS]
 
 

@@ -10,10 +10,9 @@ import numpy as np
 
 from digits.config import Tta
 from digits.console import BadInput
-from digits.data import dataset
-from digits.data.competition import CLASSES, write_answers
+from digits.data.competition import write_answers
 from digits.data.dataset import split_folds
-from digits.files import DATA, ROOT, SUBMISSIONS, display_path
+from digits.files import ROOT, SUBMISSIONS, display_path
 from digits.model.backend import cpu_count, load_keras, prepare_process
 from digits.runs import metrics
 from digits.runs.record import Blend, BlendMember, FinishedRecord, PseudoLabelsUsed, RunSettings, now
@@ -21,14 +20,14 @@ from digits.runs.store import FoldResult, Run
 
 
 def mean(
-    members: Sequence[np.ndarray], weights: Sequence[float] | None = None, *, logarithmic: bool = False
+    members: Sequence[np.ndarray], weights: Sequence[float] | np.ndarray | None = None, *, logarithmic: bool = False
 ) -> np.ndarray:
-    """Return the weighted mean float32 (n, 10) of the members' probabilities, each (n, 10) over the same rows.
+    """Return the weighted mean float32 (n, classes) of the members' probabilities, each (n, classes) of the same rows.
 
     Args:
-        members: what each says.
-        weights: how much each counts, of any sum; None: all the same.
-        logarithmic: average the logarithms, which lets one sure "no" weigh more, and normalise again.
+        members: the probabilities.
+        weights: one for each member, of any sum; None: all equal.
+        logarithmic: average the logarithms, so that one confident "no" counts more, and normalise again.
 
     Raises:
         BadInput: if the members are of different rows, or weights are negative, all 0, or not one for each.
@@ -47,63 +46,62 @@ def mean(
     return blended.astype(np.float32)
 
 
-def out_of_fold(parts: Sequence[FoldResult], rows: int) -> np.ndarray:
-    """Return each training row's probabilities float32 (rows, 10) by the networks that never saw it; NaN where none.
+def out_of_fold(results: Sequence[FoldResult], rows: int) -> np.ndarray:
+    """Return each training row's probabilities float32 (rows, classes) by networks not trained on it; NaN where none.
 
     The members of a fold are averaged; folds never meet, for a row is held out once.
     """
-    probabilities = np.full((rows, CLASSES), np.nan, np.float32)
-    for fold in sorted({part.fold for part in parts}):
-        members = [part for part in parts if part.fold == fold]
-        said = mean([part.validation_probabilities for part in members])
-        probabilities[members[0].validation_rows] = said
+    probabilities = np.full((rows, results[0].test_probabilities.shape[1]), np.nan, np.float32)
+    for fold in {result.fold for result in results}:
+        members = [result for result in results if result.fold == fold]
+        probabilities[members[0].validation_rows] = mean([member.validation_probabilities for member in members])
     return probabilities
 
 
-def test_mean(parts: Sequence[FoldResult]) -> np.ndarray:
-    """Return the mean probabilities float32 (t, 10) of the test images over all networks."""
-    return mean([part.test_probabilities for part in parts])
+def test_mean(results: Sequence[FoldResult]) -> np.ndarray:
+    """Return the mean probabilities float32 (t, classes) of the test images over all networks."""
+    return mean([result.test_probabilities for result in results])
 
 
-def averaging_gain(parts: Sequence[FoldResult]) -> float:
-    """Return by how much the average of all folds is likely better on the test images than one fold, as a share, 0-1.
+def averaging_gain(results: Sequence[FoldResult]) -> float:
+    """Estimate by how much the average of all folds is better on the test images than one fold, as a share, 0-1.
 
-    Out of fold, one fold's networks are judged alone, while the submission averages all. No label says what that is
-    worth, but the average does: where a fold answers something else, it is the chance of the average's answer less
-    that of the fold's, both as the average sees them. A rough estimate: in three trials on held-out digits the gain was
-    3.1, 1.9 and 0.4 times of it.
+    Out of fold, one fold's networks are scored alone, while the submission averages all. No label says what that is
+    worth, but the average does: where a fold answers otherwise, it is the probability of the average's answer less
+    that of the fold's, both by the average. A rough estimate: in three trials on held-out digits the gain was 3.1, 1.9
+    and 0.4 times of it.
     """
-    folds = sorted({part.fold for part in parts})
-    said = [mean([part.test_probabilities for part in parts if part.fold == fold]) for fold in folds]
-    together = mean(said)
-    rows = np.arange(len(together))
-    return float(np.mean([together.max(axis=1) - together[rows, own.argmax(axis=1)] for own in said]))
+    folds = sorted({result.fold for result in results})
+    by_fold = [mean([result.test_probabilities for result in results if result.fold == fold]) for fold in folds]
+    average = mean(by_fold)
+    rows = np.arange(len(average))
+    return float(np.mean([average.max(axis=1) - average[rows, own.argmax(axis=1)] for own in by_fold]))
 
 
 def greedy_weights(members: Sequence[np.ndarray], labels: np.ndarray, rounds: int = 50) -> np.ndarray:
     """Choose weights float64 (m,) that sum to 1 by forward selection with replacement (Caruana et al. 2004).
 
-    Each round adds the member that lowers the log-loss of the mean most; the blend starts from the equal mean of all,
-    so that one round's luck does not decide.
+    Each round adds the member that lowers the log-loss of the mean most. The blend starts from the equal mean of all,
+    so that the luck of one round does not decide.
 
     Args:
-        members: out-of-fold probabilities, each (n, 10), of the same rows.
-        labels: the rows' digits (n,).
+        members: out-of-fold probabilities, each (n, classes), of the same rows.
+        labels: the rows' labels (n,).
         rounds: how many members are added.
     """
-    chances = np.stack([member[np.arange(len(labels)), labels] for member in members]).astype(np.float64)
+    likelihoods = np.stack([member[np.arange(len(labels)), labels] for member in members]).astype(np.float64)
     counts = np.ones(len(members))
-    total = chances.sum(axis=0)
+    total = likelihoods.sum(axis=0)
     for _ in range(rounds):
-        with_each = (total + chances) / (counts.sum() + 1)
+        with_each = (total + likelihoods) / (counts.sum() + 1)
         best = int(np.log(np.clip(with_each, 1e-7, 1)).sum(axis=1).argmax())
         counts[best] += 1
-        total += chances[best]
+        total += likelihoods[best]
     return counts / counts.sum()
 
 
 def nested_blend(members: Sequence[np.ndarray], labels: np.ndarray, seed: int = 0, folds: int = 5) -> np.ndarray:
-    """Return the probabilities float32 (n, 10) of a greedy blend whose weights for a row never saw that row's label.
+    """Return the probabilities float32 (n, classes) of a greedy blend whose weights never saw the row's own label.
 
     Weights found on some rows are applied to the others, in turn: so the accuracy of what comes back is an honest
     figure for a blend by `greedy_weights`, which the blend's accuracy on its own rows is not.
@@ -116,34 +114,37 @@ def nested_blend(members: Sequence[np.ndarray], labels: np.ndarray, seed: int = 
 
 
 def disagreement(answers: Sequence[np.ndarray]) -> np.ndarray:
-    """Return how many rows each pair of answers, digits (n,), differs in: int (m, m)."""
+    """Return in how many rows each two of the answers, labels (n,), differ: int (m, m)."""
     return np.array([[int((first != second).sum()) for second in answers] for first in answers])
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One voice of a blend: a member of a run, over all its folds."""
+class Member:
+    """A member of a blend: one member of a run over all its folds, or a whole run."""
 
     name: str
     out_of_fold: np.ndarray
-    """float32 (n, 10), NaN where a row was never held out."""
+    """float32 (n, classes), NaN where a row was never held out."""
     test: np.ndarray
-    """float32 (t, 10)."""
+    """float32 (t, classes)."""
 
 
-def candidates(run: Run) -> list[Candidate]:
-    """Return the voices of a run: its members, each averaged over the folds."""
-    parts = run.parts()
-    rows = len(np.load(run.folder / "out_of_fold.npy", mmap_mode="r", allow_pickle=False))
-    members = sorted({part.member for part in parts})
-    voices = []
-    for member in members:
-        own = [part for part in parts if part.member == member]
-        name = run.name if len(members) == 1 else f"{run.name}/{own[0].network}-{member}"
-        voices.append(Candidate(name, out_of_fold(own, rows), test_mean(own)))
-    if not voices:
-        raise BadInput(f"Run {run.name} has no finished network yet.")
-    return voices
+def members_of(run: Run) -> list[Member]:
+    """Return a run's members, each averaged over the folds; a run of one member, or a blend, is one itself.
+
+    Raises:
+        BadInput: if the run has no probabilities.
+    """
+    whole = Member(run.name, *run.probabilities())
+    results = run.fold_results()
+    numbers = sorted({result.member for result in results})
+    if len(numbers) < 2:
+        return [whole]
+    by_member = [[result for result in results if result.member == number] for number in numbers]
+    return [
+        Member(f"{run.name}/{own[0].network}-{own[0].member}", out_of_fold(own, len(whole.out_of_fold)), test_mean(own))
+        for own in by_member
+    ]
 
 
 def blend(
@@ -151,50 +152,50 @@ def blend(
     *,
     weights: str = "equal",
     logarithmic: bool = False,
-    data_dir: Path = DATA,
+    data_dir: Path | None = None,
     out: Path | None = None,
     name: str | None = None,
     command: str = "",
     submissions: Path = SUBMISSIONS,
 ) -> Run:
-    """Blend runs on the same data into a new run with its own record, and write its submission.
+    """Blend runs on the same data, blends among them, into a new run with its own record, and write its submission.
 
     Args:
         runs: finished runs; one alone is a blend of its members.
-        weights: "equal", "greedy" (found on the out-of-fold rows; its figure comes from nested folds), or numbers
-            separated by commas, one a voice.
+        weights: "equal", "greedy" (found on the out-of-fold rows; its score comes from nested folds), or numbers
+            separated by commas, one for each member.
         logarithmic: average log-probabilities.
-        data_dir: where the training labels are.
+        data_dir: where the training labels are; None: where the first run found them.
         out: where to copy the submission.
         name: of the new run.
         command: as it was typed, for the record.
         submissions: the folder of all runs.
 
     Raises:
-        BadInput: if the runs are of different data, or the weights are not one a voice.
+        BadInput: if the runs are of different data, or the weights are not one for each member.
     """
     started = time.perf_counter()
     records = _same_data(runs)
     first, leaked = records[0], any(record.leaked for record in records)
-    source = dataset.load(first.source, data_dir, limit=first.settings.limit, allow_leak=first.leaked)
-    voices = [voice for run in runs for voice in candidates(run)]
-    scored = ~np.isnan([voice.out_of_fold[:, 0] for voice in voices]).any(axis=0)
+    members = [member for run in runs for member in members_of(run)]
+    scored = ~np.isnan([member.out_of_fold[:, 0] for member in members]).any(axis=0)
     if not scored.any():
         raise BadInput("These runs have no out-of-fold row in common; blend runs with the same --folds.")
-    known, truth = [voice.out_of_fold[scored] for voice in voices], source.train.labels[scored]
-    shares = _shares(weights, voices, known, truth)
-    out_of_fold = np.full((len(source.train.labels), CLASSES), np.nan, np.float32)
+    source = first.load_data(data_dir)
+    known, labels = [member.out_of_fold[scored] for member in members], source.train.labels[scored]
+    shares = _shares(weights, members, known, labels)
+    out_of_fold = np.full_like(members[0].out_of_fold, np.nan)
     if weights == "greedy":
-        out_of_fold[scored] = nested_blend(known, truth)
+        out_of_fold[scored] = nested_blend(known, labels)
     else:
         out_of_fold[scored] = mean(known, shares, logarithmic=logarithmic)
-    test = mean([voice.test for voice in voices], shares, logarithmic=logarithmic)
+    test = mean([member.test for member in members], shares, logarithmic=logarithmic)
 
     run = Run(submissions / (name or f"blend-{datetime.datetime.now():%Y%m%d-%H%M%S}"))
     if run.folder.exists():
         raise BadInput(f"There is a run {run.name} already; give the blend another name: --run NAME")
     run.results_folder.mkdir(parents=True)
-    scores = [metrics.score(own, truth) for own in known]
+    scores = [metrics.score(own, labels) for own in known]
     record = FinishedRecord(
         run=run.name,
         command=command,
@@ -203,25 +204,25 @@ def blend(
         leaked=leaked,
         recipe=None,
         settings=RunSettings(
-            folds=first.settings.folds,
-            members=len(voices),
+            folds=max(record.settings.folds for record in records),
+            members=len(members),
             source=first.settings.source,
             limit=first.settings.limit,
-            data_dir=first.settings.data_dir,
+            data_dir=str(data_dir.absolute()) if data_dir else first.settings.data_dir,
             test_file=first.settings.test_file,
         ),
         identity={"blend": [run.name for run in runs], "weights": weights, "data": first.identity["data"]},
         data=first.data,
         blend=Blend(
             [
-                BlendMember(name=voice.name, weight=round(float(share), 4), **vars(score))
-                for voice, share, score in zip(voices, shares, scores, strict=True)
+                BlendMember(name=member.name, weight=round(float(share), 4), **vars(score))
+                for member, share, score in zip(members, shares, scores, strict=True)
             ],
             disagreement([own.argmax(axis=1) for own in known]).tolist(),
             "logarithmic" if logarithmic else "arithmetic",
             "nested folds" if weights == "greedy" else "the same weights on every row",
         ),
-        checks=[check for record in records for check in record.failed_checks],
+        checks=list(dict.fromkeys(check for record in records for check in record.failed_checks)),
         **run.write_results(source, out_of_fold, test, out or submissions / "submission.csv", leaked=leaked),
         seconds=round(time.perf_counter() - started, 1),
     )
@@ -238,41 +239,45 @@ def _same_data(runs: list[Run]) -> list[FinishedRecord]:
     return records
 
 
-def _shares(weights: str, voices: list[Candidate], known: list[np.ndarray], truth: np.ndarray) -> np.ndarray:
+def _shares(weights: str, members: list[Member], known: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
     if weights == "equal":
-        return np.full(len(voices), 1 / len(voices))
+        return np.full(len(members), 1 / len(members))
     if weights == "greedy":
-        return greedy_weights(known, truth)
+        return greedy_weights(known, labels)
     try:
         shares = np.array([float(word) for word in weights.split(",")])
     except ValueError:
         raise BadInput(f"--weights {weights!r}: expected equal, greedy, or numbers separated by commas.") from None
-    if len(shares) != len(voices):
-        names = ", ".join(voice.name for voice in voices)
-        raise BadInput(f"--weights {weights!r}: expected {len(voices)} numbers, one for each of {names}.")
+    if len(shares) != len(members):
+        names = ", ".join(member.name for member in members)
+        raise BadInput(f"--weights {weights!r}: expected {len(members)} numbers, one for each of {names}.")
     return shares / shares.sum() if shares.sum() else shares
 
 
-def predict_again(runs: list[Run], data_dir: Path = DATA, out: Path | None = None) -> list[str]:
-    """Predict the test images with the saved models of finished runs, write the submission, and say how it compares.
+def predict_again(runs: list[Run], data_dir: Path | None = None, out: Path | None = None) -> list[str]:
+    """Predict the runs' own test images with their saved models, write the submission, and say how it compares.
 
     Raises:
         BadInput: if a run has no saved model, or one that Keras cannot load safely.
     """
     records = _same_data(runs)
-    source = dataset.load(records[0].source, data_dir, allow_leak=records[0].leaked)
-    prepare_process(cpu_count(), deterministic=False)
-    predicted = []
+    predicted, stored = [], []
     for run, record in zip(runs, records, strict=True):
-        models = sorted(run.folder.glob("fold-*.keras"))
-        if not models:
+        if record.blend:
+            names = " ".join(dict.fromkeys(member.name.partition("/")[0] for member in record.blend.members))
+            raise BadInput(f"Run {run.name} is a blend, without models of its own; give the runs it blends: {names}")
+        if not run.models():
             raise BadInput(f"{display_path(run.folder)} has no saved model (fold-K.keras).")
-        predicted.append(predict_saved(models, source.test.images, record.recipe.tta if record.recipe else Tta()))
-    stored = mean([np.load(run.folder / "test_probabilities.npy", allow_pickle=False) for run in runs])
+        stored.append(run.probabilities()[1])
+    source = records[0].load_data(data_dir)
+    prepare_process(cpu_count(), deterministic=False)
+    for run, record in zip(runs, records, strict=True):
+        tta = record.recipe.tta if record.recipe else Tta()
+        predicted.append(predict_saved(run.models(), source.test.images, tta))
     answers = mean(predicted).argmax(axis=1)
     leaked = any(record.leaked for record in records)
     written = write_answers(runs[0].folder, answers, out or SUBMISSIONS / "submission.csv", leaked=leaked)
-    differing = int((answers != stored.argmax(axis=1)).sum())
+    differing = int((answers != mean(stored).argmax(axis=1)).sum())
     return [
         f"{len(answers):,} images predicted again with the saved models of {', '.join(run.name for run in runs)}.",
         f"The answers differ from the runs' own in {differing} of {len(answers):,} rows.",
@@ -294,13 +299,13 @@ def predict_saved(
     return mean([predict_probabilities(load_network(path), images, tta) for path in models])
 
 
-SURE = 0.9
-"""The least probability at which a test image is taken for what it was called."""
+LEAST_CONFIDENCE = 0.9
+"""The least probability at which the prediction of a test image becomes its pseudo-label."""
 
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """For each fold, from 1: which test images join its training, int (p,), and as what digits, uint8 (p,)."""
+    """For each fold, from 1: which test images join its training, int (p,), and with which labels, uint8 (p,)."""
 
     run: str
     threshold: float
@@ -313,35 +318,35 @@ class PseudoLabels:
         return PseudoLabelsUsed(self.run, self.threshold, shares)
 
 
-def from_run(run: Run, identity: dict, threshold: float = SURE) -> PseudoLabels:
+def pseudo_labels_of(run: Run, identity: dict, threshold: float = LEAST_CONFIDENCE) -> PseudoLabels:
     """Take the confident predictions of a finished run.
 
-    Fold k gets only what the run's networks of fold k said, which never saw fold k's rows: so the out-of-fold accuracy
-    of the new run stays honest. That needs the same folds of the same data.
+    Fold k gets only the predictions of the run's networks of fold k, which never saw fold k's rows: so the out-of-fold
+    accuracy of the new run stays honest. That needs the same folds of the same data.
 
     Args:
         run: the earlier run.
         identity: the new run's, whose data and folds must be the earlier one's.
-        threshold: the least probability that counts as sure.
+        threshold: the least probability.
 
     Raises:
         BadInput: if the runs' data or folds differ, or the earlier one is not finished or lacks a fold.
     """
-    record, parts = run.record(), run.parts()
-    wanted = ("data", "fold_seed", "recipe.folds")
-    different = [key for key in wanted if record.identity.get(key) != identity[key]]
+    record, results = run.record(), run.fold_results()
+    different = [key for key in ("data", "fold_seed", "recipe.folds") if record.identity.get(key) != identity[key]]
     if not isinstance(record, FinishedRecord) or different:
         reason = f"its {', '.join(different)} differ" if different else "it is not finished"
         raise BadInput(
             f"--pseudo-labels {run.name}: {reason}. Expected a finished run of the same folds of the same data, or a "
             f"fold's own labels would leak into its training."
         )
-    by_fold = {}
-    missing = set(range(1, identity["recipe.folds"] + 1)) - {part.fold for part in parts}
+    folds = range(1, identity["recipe.folds"] + 1)
+    missing = set(folds) - {result.fold for result in results}
     if missing:
-        raise BadInput(f"--pseudo-labels {run.name}: it has no network of fold {min(missing)} yet; go on with it.")
-    for fold in range(1, identity["recipe.folds"] + 1):
-        said = mean([part.test_probabilities for part in parts if part.fold == fold])
-        rows = np.flatnonzero(said.max(axis=1) >= threshold)
-        by_fold[fold] = rows, said[rows].argmax(axis=1).astype(np.uint8)
-    return PseudoLabels(run.name, threshold, by_fold, len(said))
+        raise BadInput(f"--pseudo-labels {run.name}: it has no network of fold {min(missing)} yet; resume it first.")
+    by_fold = {}
+    for fold in folds:
+        probabilities = mean([result.test_probabilities for result in results if result.fold == fold])
+        rows = np.flatnonzero(probabilities.max(axis=1) >= threshold)
+        by_fold[fold] = rows, probabilities[rows].argmax(axis=1).astype(np.uint8)
+    return PseudoLabels(run.name, threshold, by_fold, len(probabilities))

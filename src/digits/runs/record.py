@@ -13,17 +13,17 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any
 
 from digits import config
 from digits.config import Recipe, Settings
 from digits.console import BadInput
+from digits.data import dataset
 from digits.data.dataset import Dataset
 from digits.files import DATA, ROOT, atomic_write, display_path
 from digits.model.backend import backend_name, cpu_count, resolve_precision
 from digits.runs.metrics import Check, ExpectedScore, Score
 
-T = TypeVar("T")
 VERSION = 2
 """Of the record's form; a record without a version is of the first."""
 MODEL_CODE = ("model/augment", "model/networks", "model/predict", "model/trainer")
@@ -53,6 +53,16 @@ class DataSummary:
     """Training images of each class."""
     description: str
     leaked_images: int = 0
+    duplicates: int = 0
+    """Training images that are copies of others."""
+    competition: str | None = None
+    classes: list[str] | None = None
+    """The classes' names; None: their numbers."""
+
+    @property
+    def names(self) -> list[str]:
+        """The classes' names, in the order of the labels."""
+        return self.classes or [str(label) for label in range(len(self.class_counts))]
 
 
 @dataclass(frozen=True)
@@ -125,7 +135,7 @@ class SubmissionFile:
 
     file: str
     """Its name in the run's folder."""
-    copy: str
+    copy: str | None
     """Where it was copied, relative to the project where it lies in it."""
     rows: int
     sha256: str
@@ -196,7 +206,8 @@ class Record:
         pseudo_labels: PseudoLabelsUsed | None = None,
     ) -> "Record":
         """Return the record of a run that begins now on this machine."""
-        shared = {each.name: getattr(settings, each.name, None) for each in dataclasses.fields(RunSettings)}
+        names = {each.name for each in dataclasses.fields(RunSettings)}
+        shared: dict[str, Any] = {name: value for name, value in vars(settings).items() if name in names}
         shared |= {
             "folds": settings.recipe.folds,
             "members": settings.recipe.members,
@@ -244,13 +255,29 @@ class Record:
         data_dir, test_file = self.settings.data_dir, self.settings.test_file
         return settings, Path(data_dir) if data_dir else DATA, Path(test_file) if test_file else None
 
+    def load_data(self, data_dir: Path | None = None) -> Dataset:
+        """Load the data that the run was trained on; `data_dir` is where they are now, if not where they were.
+
+        Raises:
+            BadInput: if they are not there, or not what they should be.
+        """
+        settings = self.settings
+        return dataset.load(
+            self.source,
+            data_dir or Path(settings.data_dir or DATA),
+            limit=settings.limit,
+            test_file=Path(settings.test_file) if settings.test_file else None,
+            allow_leak=True,
+            folds=1,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return what run.json holds."""
         status = "finished" if isinstance(self, FinishedRecord) else "running"
         return {"version": VERSION, "run": self.run, "status": status} | dataclasses.asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: Any, where: str = "run.json") -> Self:
+    @staticmethod
+    def from_dict(values: Any, where: str = "run.json") -> "Record":
         """Return the record that run.json holds.
 
         Args:
@@ -274,8 +301,8 @@ class Record:
             text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
             temporary.write_text(text + "\n", encoding="utf-8")
 
-    @classmethod
-    def read(cls, path: Path) -> "Record":
+    @staticmethod
+    def read(path: Path) -> "Record":
         """Read run.json.
 
         Raises:
@@ -288,7 +315,7 @@ class Record:
             raise
         except (OSError, ValueError) as error:
             raise BadInput(f"{display_path(path)}: cannot be read ({error}).") from None
-        return cls.from_dict(values, display_path(path))
+        return Record.from_dict(values, display_path(path))
 
 
 @dataclass(kw_only=True)
@@ -341,7 +368,7 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def read_dataclass(kind: type[T], value: Any, where: str, key: str = "") -> T:
+def read_dataclass(kind: Any, value: Any, where: str, key: str = "") -> Any:
     """Return `value`, of JSON's types, as `kind`: a dataclass, a container of them, or a plain type.
 
     Keys that a dataclass does not have are ignored: another version wrote them.

@@ -1,11 +1,13 @@
-"""What a run leaves on disk, written whole, found again, and never mixed with another run's."""
+"""A run's folder: opened, locked, found again, resumed, and never mixed with another's."""
 
 import contextlib
 import dataclasses
 import datetime
+import gzip
 import itertools
 import json
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import numpy as np
 
 from digits.config import Settings
 from digits.console import BadInput, KitError, explain
-from digits.data.competition import write_answers
+from digits.data.competition import read_submission, write_answers
 from digits.data.dataset import Dataset
 from digits.files import (
     SUBMISSIONS,
@@ -39,7 +41,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclasses.dataclass(frozen=True)
 class FoldResult:
-    """What one fitted network said: its own share of a run."""
+    """What one fitted network predicts: its share of a run."""
 
     fold: int
     """From 1."""
@@ -53,15 +55,15 @@ class FoldResult:
     test_probabilities: np.ndarray
     """float32 (t, 10)."""
     history: list[dict]
-    """One `fitting.Epoch` as a dict for each epoch."""
+    """One `trainer.Epoch` as a dict for each epoch."""
     seconds: float
     peak_memory_bytes: int
     wrong_without_tta: int | None = None
-    """Held-out digits that the image alone gets wrong, where the recipe averages several views."""
+    """Held-out errors without test-time augmentation, where the recipe has any."""
 
     @property
     def label(self) -> str:
-        """The part's name in files: fold-1, or fold-1-member-2."""
+        """Its name in files: fold-1, or fold-1-member-2."""
         return fold_name(self.fold, self.member)
 
 
@@ -70,14 +72,14 @@ def fold_name(fold: int, member: int) -> str:
     return f"fold-{fold}" if member == 1 else f"fold-{fold}-member-{member}"
 
 
-def save_fold_result(path: Path, part: FoldResult) -> None:
-    """Write a part as .npz."""
-    values = {name: value for name, value in vars(part).items() if value is not None}
-    write_npz(path, values | {"history": json.dumps(part.history)})
+def save_fold_result(path: Path, result: FoldResult) -> None:
+    """Write a fold's result as .npz."""
+    values = {name: value for name, value in vars(result).items() if value is not None}
+    write_npz(path, values | {"history": json.dumps(result.history)})
 
 
 def load_fold_result(path: Path) -> FoldResult:
-    """Read a part that `save_fold_result` wrote.
+    """Read what `save_fold_result` wrote.
 
     Raises:
         BrokenFileError: if the file is damaged.
@@ -87,7 +89,7 @@ def load_fold_result(path: Path) -> FoldResult:
         values = {name: value if value.ndim else value.item() for name, value in read.items()}
         return FoldResult(**values | {"history": json.loads(values["history"])})
     except (ValueError, TypeError, KeyError) as error:
-        raise BrokenFileError(f"{display_path(path)} is not a part of a run ({error}).") from None
+        raise BrokenFileError(f"{display_path(path)} is not a fold's result ({error}).") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,28 +105,29 @@ class Run:
 
     @property
     def results_folder(self) -> Path:
-        """Where the parts and the checkpoints are."""
+        """Where the folds' results and the checkpoints are."""
         return self.folder / "parts"
 
     def result_path(self, fold: int, member: int) -> Path:
-        """Return where a part's probabilities are."""
+        """Return where a network's probabilities are."""
         return self.results_folder / f"{fold_name(fold, member)}.npz"
 
     def model_path(self, fold: int, member: int) -> Path:
-        """Return where a part's model is."""
+        """Return where a network's model is."""
         return self.folder / f"{fold_name(fold, member)}.keras"
 
     def checkpoint_path(self, fold: int, member: int) -> Path:
-        """Return where the state of a part in training is."""
+        """Return where the state of a network in training is."""
         return self.results_folder / f"{fold_name(fold, member)}.checkpoint.npz"
 
-    def parts(self) -> list[FoldResult]:
-        """Read all finished parts, in order of fold and member."""
+    def fold_results(self) -> list[FoldResult]:
+        """Read the results of all finished networks, in order of fold and member; none for a blend."""
         files = [path for path in self.results_folder.glob("fold-*.npz") if ".checkpoint" not in path.name]
-        return sorted(
-            (load_fold_result(path) for path in files if not path.name.startswith(".")),
-            key=lambda part: (part.fold, part.member),
-        )
+        return sorted(map(load_fold_result, files), key=lambda result: (result.fold, result.member))
+
+    def models(self) -> list[Path]:
+        """Return the saved models there are."""
+        return sorted(self.folder.glob("fold-*.keras"))
 
     def record(self) -> Record:
         """Read run.json.
@@ -149,6 +152,42 @@ class Run:
         if not isinstance(record, FinishedRecord):
             raise BadInput(f"Run {self.name} is not finished; resume it: python src/train.py --run {self.name}")
         return record
+
+    def probabilities(self) -> tuple[np.ndarray, np.ndarray]:
+        """Read the probabilities float32 of the training rows (n, classes), NaN where never held out, and of the test.
+
+        Raises:
+            BadInput: if they are missing or damaged.
+        """
+        files = self.folder / "out_of_fold.npy", self.folder / "test_probabilities.npy"
+        try:
+            out_of_fold, test = (np.load(file, allow_pickle=False) for file in files)
+        except FileNotFoundError as error:
+            raise BadInput(
+                f"Run {self.name} has no {Path(error.filename).name}: only its record and its submission are there."
+            ) from None
+        except (OSError, ValueError, EOFError) as error:
+            raise BadInput(
+                f"Run {self.name}: its probabilities cannot be read ({error}). Train it again: --run {self.name}"
+            ) from None
+        return out_of_fold, test
+
+    def answers(self) -> np.ndarray:
+        """Return the submitted labels uint8 (t,), in the test images' order.
+
+        Raises:
+            BadInput: if neither probabilities nor the submission are there.
+        """
+        if (self.folder / "test_probabilities.npy").is_file():
+            return self.probabilities()[1].argmax(axis=1).astype(np.uint8)
+        submission = self.finished_record().submission
+        packed = self.folder / f"{submission.file}.gz"
+        if not packed.is_file():
+            return read_submission(self.folder / submission.file, rows=submission.rows)
+        with tempfile.TemporaryDirectory() as folder:
+            plain = Path(folder) / submission.file
+            plain.write_bytes(gzip.decompress(packed.read_bytes()))
+            return read_submission(plain, rows=submission.rows)
 
     def write_record(self, record: Record) -> None:
         """Write run.json."""
@@ -182,7 +221,7 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process, and clear away what a process that was killed left half written.
+        """Lock the run for this process, and remove what a killed process left half written.
 
         Raises:
             KitError: if another process holds it.
@@ -244,12 +283,12 @@ def _runs_there(submissions: Path) -> str:
 
 
 def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) -> tuple[Run, bool]:
-    """Return the run to work in, and whether it is taken up again.
+    """Return the run to work in, and whether it is resumed.
 
     Args:
         identity: everything on which the run's probabilities depend, flat and JSON-able.
-        name: the user's name for it; without one, the newest unfinished run of the same identity is taken up, else a
-            new one is named after its recipe and the time.
+        name: the user's name for it; without one, the newest unfinished run of the same identity is resumed, else a new
+            one is named after its recipe and the time.
         submissions: the folder of all runs.
 
     Raises:
@@ -270,7 +309,7 @@ def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) 
     different = differences(run.record().identity, identity)
     if different:
         raise BadInput(
-            f"Run {name} cannot be taken up, for it was another: {'; '.join(different)}. "
+            f"Run {name} cannot be resumed, for it was another: {'; '.join(different)}. "
             f"Give the new run a name of its own (--run), or delete {display_path(run.folder)}."
         )
     return run, True

@@ -109,14 +109,16 @@ def train(
     if source.leaked and run_name is None:
         run_name = f"leaked-{settings.recipe.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     pseudo_labels = (
-        ensemble.from_run(find_run(settings.pseudo_labels, submissions), identity) if settings.pseudo_labels else None
+        ensemble.pseudo_labels_of(find_run(settings.pseudo_labels, submissions), identity)
+        if settings.pseudo_labels
+        else None
     )
     slots = _slots(settings)
     run, again = open_run(identity, run_name, submissions)
     with run.locked(), resumable(run):
         if changes := describe_differences(settings.recipe):
             print(f"Recipe: {changes}.")
-        print(f"Run: {run.name}{' (taken up again)' if again else ''}: {_plan(settings, identity)}")
+        print(f"Run: {run.name}{' (resumed)' if again else ''}: {_plan(settings, identity)}")
         if again:
             started -= run.record().seconds  # Those of the pieces before count too.
         record = Record.begin(
