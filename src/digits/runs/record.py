@@ -415,7 +415,7 @@ def read_dataclass(kind: Any, value: Any, where: str, key: str = "") -> Any:
         if not isinstance(value, dict):
             raise wrong("an object")
         return {name: inner(arguments[1], name, one) for name, one in value.items()}
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise wrong("an object")
         hints, read = typing.get_type_hints(kind), {}

@@ -131,7 +131,7 @@ def train(
             test_file=test_file,
             networks_at_a_time=slots.at_a_time,
             threads_a_network=slots.threads,
-            pseudo_labels=pseudo_labels and pseudo_labels.used(),
+            pseudo_labels=pseudo_labels.used() if pseudo_labels else None,
         )
         tasks = _tasks(
             run, settings, source.train.labels, identity["precision"], pseudo_labels, live=slots.at_a_time == 1
