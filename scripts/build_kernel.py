@@ -224,12 +224,22 @@ def texts() -> dict[str, str]:
 
 
 def main() -> int:
-    """Write both files."""
-    KERNELS.mkdir(exist_ok=True)
+    """Write the files, or with --check compare them with what src/ makes."""
+    if sys.argv[1:] == ["--check"]:
+        different = [name for name, text in texts().items() if not _is(KERNELS / name, text)]
+        if different:
+            print(f"Note: kernels/{', '.join(different)}: edited, or made of an earlier src/; it is pushed as it is. ")
+            print("To make it anew (edits in it are lost): python scripts/build_kernel.py", flush=True)
+        return bool(different)
     for name, text in texts().items():
+        (KERNELS / name).parent.mkdir(parents=True, exist_ok=True)
         (KERNELS / name).write_text(text, encoding="utf-8")
     print(f"kernels/: {len(files_in_order())} files of src/ in {METADATA['code_file']}")
     return 0
+
+
+def _is(file: Path, text: str) -> bool:
+    return file.is_file() and file.read_text(encoding="utf-8") == text
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Push the Kaggle notebook, wait for its run, fetch and check its output: scripts/push_kernel.sh [--no-wait]
+# Run the kit as a notebook on Kaggle, as it lies in kernels/: scripts/push_kernel.sh [--recipe R] [--accelerator A] [--no-wait]
 set -euo pipefail
 root="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 python="$root/.venv/bin/python"
 [[ -x "$python" ]] || python=python3
-"$python" "$root/scripts/build_kernel.py"
+"$python" "$root/scripts/build_kernel.py" --check || true # A note where it was edited, or src/ has changed since.
 exec "$python" "$root/src/push_kernel.py" "$@"

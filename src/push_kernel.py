@@ -1,4 +1,4 @@
-"""Push the Kaggle notebook, wait for its run, and fetch its submission: `python src/push_kernel.py`."""
+"""Run the kit as a notebook on Kaggle: push it, wait for its run, fetch its submission: `python src/push_kernel.py`."""
 
 import argparse
 import sys
@@ -13,28 +13,64 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
     parser = argparse.ArgumentParser(
         prog="push_kernel.py",
-        description="Push kernels/ to Kaggle as your own notebook, wait for its run, fetch and check its output.",
+        description="Push the notebook in kernels/ as your own, wait for its run, fetch and check its output. "
+        "It is pushed as it lies there; the flags change the pushed copy only.",
         epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad input, 3 Kaggle refused, 130 interrupted.",
         allow_abbrev=False,
     )
     add = parser.add_argument
+    add("--recipe", metavar="NAME", help="train with this recipe (default: as the notebook says)")
+    add("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="change settings of the recipe, see train.py")
+    add("--accelerator", metavar="NAME", help="none, gpu, t4x2, tpu, or Kaggle's name of a machine (default: gpu)")
+    add("--title", metavar="TEXT", help="of the notebook on Kaggle, which gives it its address")
     add("--folder", type=Path, default=ROOT / "kernels", metavar="DIR", help="the notebook (default: kernels/)")
-    add("--output", type=Path, default=SUBMISSIONS / "kernel", metavar="DIR", help="default: submissions/kernel/")
-    add("--wait", type=float, default=6 * 3600, metavar="SECONDS", help="for the run's end (default %(default)s)")
-    add("--no-wait", action="store_const", const=0.0, dest="wait", help="leave after the push")
+    add("--competition", default="digit-recognizer", metavar="NAME", help="whose data it gets (default %(default)s)")
+    add("--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="where its output is put")
+    waiting = parser.add_mutually_exclusive_group()
+    waiting.add_argument(
+        "--wait", type=float, default=12 * 3600, metavar="SECONDS", help="for the run's end (default %(default)s)"
+    )
+    waiting.add_argument("--no-wait", action="store_const", const=0.0, dest="wait", help="leave after the push")
+    version = "a number, or OWNER/NOTEBOOK/NUMBER; default: the last push"
+    for flag, purpose in (("--fetch", "fetch the output of an earlier push"), ("--status", "print how its run is")):
+        waiting.add_argument(flag, nargs="?", const="", metavar="VERSION", help=f"{purpose} ({version})")
     flags = parser.parse_args(argv)
     if not 0 <= flags.wait <= 86_400:
         parser.error(f"--wait: expected 0 to 86400 seconds, found {flags.wait:g}")
+    changes = flags.recipe or flags.set or flags.accelerator or flags.title
+    if changes and (flags.fetch is not None or flags.status is not None):
+        parser.error("--fetch and --status push nothing: give them alone")
+    if flags.title and len(flags.title) < 5:
+        parser.error("--title: Kaggle asks for five characters or more")
     return flags
 
 
 @entry_point
 def main(argv: Sequence[str] | None = None) -> None:
-    """Make the round trip."""
+    """Make the round trip, or a part of it."""
     flags = parse(argv)
     from digits.kaggle import client, kernel
 
-    kernel.push(client.Kaggle(), flags.folder, flags.output, flags.wait)
+    kaggle, folder = client.Kaggle(competition=flags.competition), flags.submissions_dir
+    if flags.status is not None:
+        pushed = kernel.last_push(folder, flags.status)
+        state, failure = kaggle.kernel_status(pushed)
+        print(f"{pushed}: {state}{f' ({failure})' if failure else ''}")
+        return
+    if flags.fetch is not None:
+        pushed = kernel.last_push(folder, flags.fetch)
+    else:
+        arguments = ["--recipe", flags.recipe or "standard"] if flags.recipe or flags.set else None
+        if flags.set and arguments:
+            arguments += ["--set", *flags.set]
+        changes = kernel.Changes(arguments, flags.accelerator, flags.title)
+        pushed = kernel.push(kaggle, flags.folder, changes, folder)
+        if not flags.wait:
+            print(f"Fetch it later: scripts/push_kernel.sh --fetch {pushed}")
+            return
+    kernel.wait(kaggle, pushed, flags.wait)
+    submission = kernel.fetch(kaggle, pushed, folder)
+    print(f"Submit it: scripts/submit.sh {submission.parent.name}")
 
 
 if __name__ == "__main__":

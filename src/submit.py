@@ -1,4 +1,4 @@
-"""Submit to Kaggle once, wait for the score, and keep the ledger: `python src/submit.py [FILE] [-m TEXT]`.
+"""Submit to Kaggle once, wait for the score, and keep the ledger: `python src/submit.py [RUN|FILE] [-m TEXT]`.
 
 python src/submit.py                    the newest run's submissions/submission.csv
 python src/submit.py --dry-run          all but the upload
@@ -22,7 +22,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad file, 3 Kaggle refused, 130 interrupted.",
         allow_abbrev=False,
     )
-    parser.add_argument("file", nargs="?", type=Path, help="default: submission.csv of the newest run")
+    parser.add_argument("file", nargs="?", metavar="RUN|FILE", help="default: submission.csv of the newest run")
     parser.add_argument("-m", "--message", default="", metavar="TEXT", help="default: the run, its recipe and accuracy")
     parser.add_argument("--dry-run", action="store_true", help="do all but the upload")
     parser.add_argument("--again", action="store_true", help="also answers that were submitted before")
@@ -36,12 +36,20 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--status", action="store_true", help="bring the ledger up to date, print it, and submit nothing"
     )
     parser.add_argument(
+        "--notebook",
+        metavar="VERSION",
+        help="for a code competition: submit this version, OWNER/NOTEBOOK/NUMBER",
+    )
+    parser.add_argument("--competition", default="digit-recognizer", metavar="NAME", help="default %(default)s")
+    parser.add_argument(
         "--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="where runs and ledger are"
     )
     flags = parser.parse_args(argv)
     if not 0 <= flags.wait <= 86_400:
         parser.error(f"--wait: expected 0 to 86400 seconds, found {flags.wait:g}")
-    if flags.status and (flags.file or flags.message or flags.dry_run or flags.again):
+    if flags.notebook and flags.file:
+        parser.error("--notebook submits what that notebook wrote: give no file")
+    if flags.status and (flags.file or flags.message or flags.dry_run or flags.again or flags.notebook):
         parser.error("--status submits nothing: give it alone")
     return flags
 
@@ -50,15 +58,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Submit, or show the ledger."""
     flags = parse(argv)
-    from digits.kaggle import client, ledger, submit
+    from digits.kaggle import client, kernel, ledger, submit
 
-    kaggle = client.Kaggle()
-    folder = flags.submissions_dir
+    kaggle, folder = client.Kaggle(competition=flags.competition), flags.submissions_dir
     if flags.status:
         print(ledger.table(ledger.refresh(folder, kaggle)))
         return
-    wishes = submit.Options(flags.message, flags.again, flags.yes, flags.dry_run, flags.wait)
-    submit.submit(flags.file or folder / "submission.csv", folder, kaggle, wishes)
+    notebook = kernel.last_push(folder, flags.notebook) if flags.notebook else None
+    file = kernel.fetch(kaggle, notebook, folder) if notebook else submit.submission_file(flags.file, folder)
+    options = submit.Options(flags.message, flags.again, flags.yes, flags.dry_run, flags.wait, notebook)
+    submit.submit(file, folder, kaggle, options)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ FAST = RetryPolicy(
     longest_pause_seconds=5,
     listing_seconds=0.1,
     poll_seconds=0.05,
+    longest_poll_seconds=0.2,
 )
 
 
@@ -66,6 +67,8 @@ class FakeKaggle:
         self.polls_until_scored = 0
         self.outcome = {"status": "COMPLETE", "publicScore": "0.99671"}
         self.kernel: dict[str, dict] = {}
+        """Answers to calls of other services, by method; a function is asked with the request."""
+        self.requests: dict[str, list[dict]] = {}
         self.calls: Counter[str] = Counter()
         self.strangers: list[str] = []
         self._faults: dict[str, list[Fault]] = {}
@@ -132,6 +135,7 @@ class FakeKaggle:
     def answer(self, method: str, request: dict) -> tuple[int, dict]:
         """Answer an API method as Kaggle would."""
         today = len(self.submissions)
+        self.requests.setdefault(method, []).append(request)
         if method == "IntrospectToken":
             known = request.get("token") == TOKEN
             return 200, {"active": True, "username": USER} if known else {"active": False}
@@ -144,10 +148,11 @@ class FakeKaggle:
             return 200, {"numToday": today, "numTotal": today, "numAllowedNow": left}
         if method == "StartSubmissionUpload":
             return 200, {"token": "blob", "createUrl": f"http://localhost/storage/upload?{SIGNATURE}"}
-        if method == "CreateSubmission":
+        if method in ("CreateSubmission", "CreateCodeSubmission"):
             row = self.submit(request.get("submissionDescription", ""))
             return 200, {"message": "Successfully submitted to Digit Recognizer", "ref": row["ref"]}
-        return 200, self.kernel.get(method, {})
+        answer = self.kernel.get(method, {})
+        return 200, answer(request) if callable(answer) else answer
 
     def _list(self, request: dict) -> list[dict]:
         size, page = request.get("pageSize", 20), request.get("page", 1)

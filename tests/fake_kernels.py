@@ -1,34 +1,36 @@
-"""Kaggle's notebooks, played on top of `fake_kaggle`: what was pushed, the states of a run one by one, its output."""
+"""Kaggle's notebooks, played on top of `fake_kaggle`: what was pushed, the states of each version, its output."""
 
 import json
 
-STATUS, OUTPUT = "GetKernelSessionStatus", "ListKernelSessionOutput"
-
 
 class FakeKernels:
-    """Kernel calls of a FakeKaggle that has been started."""
+    """Kernel calls of a FakeKaggle."""
 
-    def __init__(self, kaggle, states=("QUEUED", "RUNNING", "COMPLETE"), failure=""):
+    def __init__(self, kaggle, states=("QUEUED", "RUNNING", "COMPLETE")):
         self.pushed: list[dict] = []
-        self.states, self.failure, self.asked = list(states), failure, 0
-        self._kaggle, self._others = kaggle, kaggle.answer
-        kaggle.answer = self.answer
-        kaggle.kernel["SaveKernel"] = {"url": "https://www.kaggle.com/code/someone/kit", "versionNumber": 1}
+        self.states, self.output = list(states), {}
+        kaggle.kernel |= {
+            "SaveKernel": self._save,
+            "GetKernelSessionStatus": self._status,
+            "ListKernelSessionOutput": lambda request: self.output.get(self._version(request), {"files": []}),
+        }
 
-    def leaves(self, submission: bytes, log: str = "all is well\n") -> None:
-        """Let the run leave a submission, and a log of one piece a line."""
-        self._kaggle.archive = submission
-        # What the server sends for any .zip is the archive; the client names the file after fileName.
-        files = [{"url": "http://localhost/storage/output.zip", "fileName": "submission.csv"}] if submission else []
+    def _status(self, request):
+        newest = self._version(request) == len(self.pushed)
+        return {"status": self.states.pop(0) if newest and len(self.states) > 1 else "COMPLETE"}
+
+    def _save(self, request):
+        self.pushed.append(request)
+        return {"url": "https://www.kaggle.com/code/someone/kit", "versionNumber": len(self.pushed)}
+
+    @staticmethod
+    def _version(request):
+        """Return the version that is asked for; without a label the first, as if Kaggle still answered for that."""
+        digits = "".join(letter for letter in request.get("versionLabel", "1") if letter.isdigit())
+        return int(digits or 1)
+
+    def leaves(self, version, names, log="all is well\n"):
+        """Let a version leave files, each with the content of the server's archive."""
+        files = [{"url": f"http://localhost/storage/{version}.zip", "fileName": name} for name in names]
         pieces = [{"stream_name": "stdout", "time": 1.0, "data": line} for line in log.splitlines(keepends=True)]
-        self._kaggle.kernel[OUTPUT] = {"files": files, "log": json.dumps(pieces)}
-
-    def answer(self, method: str, request: dict) -> tuple[int, dict]:
-        """Answer as Kaggle's kernel service would."""
-        if method == "SaveKernel":
-            self.pushed.append(request)
-        if method == STATUS:
-            state = self.states[min(self.asked, len(self.states) - 1)]
-            self.asked += 1
-            return 200, {"status": state} | ({"failureMessage": self.failure} if state == "ERROR" else {})
-        return self._others(method, request)
+        self.output[version] = {"files": files, "log": json.dumps(pieces)}

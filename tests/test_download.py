@@ -13,10 +13,10 @@ import pytest
 
 import download
 from digits.data.competition import SAMPLE_SUBMISSION, TEST, TRAIN
-from digits.files import ROOT
 from digits.kaggle import client
-from digits.kaggle.client import Kaggle
-from fake_kaggle import FAST, leaks, stage, wait_until
+from digits.kaggle.client import Kaggle, tell_on_stderr
+from fake_kaggle import FAST, leaks, wait_until
+from memory_kaggle import MemoryKaggle
 
 
 def table(known, rows, first):
@@ -48,13 +48,14 @@ HTML = b"<!DOCTYPE html><title>Sign in</title>"
 class User:
     """A user's data folder, a Kaggle, and the command."""
 
-    def __init__(self, kaggle, data, temporary, capfd):
-        self.kaggle, self.data, self.temporary, self.capfd, self.said = kaggle, data, temporary, capfd, ""
+    def __init__(self, kaggle, folder, capfd):
+        self.kaggle, self.data, self.capfd = kaggle, folder / "data", capfd
+        self.data.mkdir()
 
     def __call__(self, *arguments):
         code = download.main([*map(str, arguments), "--data-dir", str(self.data)])
         self.out, self.err = self.capfd.readouterr()
-        self.said += self.out + self.err
+        assert "Traceback" not in self.err
         return code
 
     @property
@@ -63,131 +64,104 @@ class User:
 
 
 @pytest.fixture
-def user(monkeypatch, tmp_path, capfd):
-    data, temporary = tmp_path / "data", tmp_path / "temporary"
-    data.mkdir()
-    temporary.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    be_patient(monkeypatch)
-    with stage(monkeypatch, tmp_path / "home") as kaggle:
-        kaggle.archive = GOOD
-        user = User(kaggle, data, temporary, capfd)
-        yield user
-        assert leaks(tmp_path, user.said) == []
-        assert "Traceback" not in user.said
-        assert list(temporary.iterdir()) == []
+def temporary(monkeypatch, tmp_path):
+    """Where temporary files lie, which must all be gone in the end."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    yield tmp_path / "temporary"
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def be_patient(monkeypatch, **seconds):
-    monkeypatch.setattr(client, "Kaggle", functools.partial(Kaggle, replace(FAST, attempts=2, **seconds)))
+@pytest.fixture
+def user(monkeypatch, tmp_path, temporary, capfd):
+    """With a Kaggle in memory."""
+    kaggle = MemoryKaggle()
+    kaggle.files["download"] = GOOD
+    monkeypatch.setattr(client, "Kaggle", lambda **how: kaggle.kaggle(tell_on_stderr, **how))
+    return User(kaggle, tmp_path, capfd)
 
 
 def test_the_data_is_fetched_checked_and_the_second_time_not_fetched(user):
     assert user() == 0
     assert user.files == FILES
-    assert "Credentials: KAGGLE_API_TOKEN" in user.out
+    assert "Credentials: KAGGLE_API_TOKEN" in user.err
     assert "train.csv: 20 rows" in user.out
-    assert "100%" in user.err
     user.kaggle.calls.clear()
     assert user() == 0
     assert "already in" in user.out
     assert not user.kaggle.calls
 
 
-@pytest.mark.parametrize(
-    ("call", "fault"),
-    [
-        ("DownloadDataFiles", {"status": 429, "headers": {"Retry-After": "0"}}),
-        ("digit-recognizer.zip", {"status": 500}),
-        ("digit-recognizer.zip", {"drop": True}),
-    ],
-)
-def test_a_passing_trouble_is_tried_again(user, call, fault):
-    user.kaggle.fault(call, **fault)
-    assert user() == 0
-    assert user.files == FILES
-    assert user.kaggle.calls[call] == 2
-
-
-FAULTS = {
-    "401": ("DownloadDataFiles", {"status": 401, "message": "no"}, 3, "kaggle.com/settings/api"),
-    "403 rules": ("DownloadDataFiles", {"status": 403, "message": "You must accept the rules"}, 3, "/rules"),
-    "404": ("DownloadDataFiles", {"status": 404}, 1, "does not find it"),
-    "429": ("DownloadDataFiles", {"status": 429}, 1, "slow down"),
-    "500": ("DownloadDataFiles", {"status": 500}, 1, "in trouble (HTTP 500)"),
-    "dropped": ("DownloadDataFiles", {"drop": True}, 1, "connection to Kaggle failed"),
-    "an HTML page": ("digit-recognizer.zip", {"status": 200, "body": HTML}, 1, "not the data"),
-    "a corrupt zip": ("digit-recognizer.zip", {"status": 200, "body": CORRUPT}, 1, "not the data"),
-    "a short zip": ("digit-recognizer.zip", {"status": 200, "body": GOOD[:2000]}, 1, "not the data"),
-    "a foreign zip": ("digit-recognizer.zip", {"status": 200, "body": zipped({"a.csv": b"x", "b": b""})}, 1, "a.csv"),
-    "a zip of a part": ("digit-recognizer.zip", {"status": 200, "body": zipped({"test.csv": b"x"})}, 1, "not the data"),
-}
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_lasting_fault_leaves_the_data_folder_as_it_was(user, name):
-    call, fault, code, words = FAULTS[name]
-    user.kaggle.fault(call, times=9, **fault)
+def test_a_lasting_fault_leaves_the_data_folder_as_it_was(user):
     (user.data / "train.csv").write_bytes(FILES["train.csv"])
     (user.data / "README.md").write_text("mine")
     before = user.files
-    assert user() == code
-    assert words in user.err
-    assert user.err.splitlines()[-2 if "not the data" in user.err else -1].startswith("error: ")
-    assert user.files == before
+    for fault, code, words in [
+        ({"kind": "http", "status": 403, "text": "You must accept the rules"}, 3, "/rules"),
+        ({"kind": "http", "status": 404}, 1, "does not find it"),
+        ({"kind": "http", "status": 429}, 1, "slow down"),
+        ({"kind": "connection"}, 1, "connection to Kaggle failed"),
+        ({"kind": "lost"}, 1, "No answer from Kaggle"),
+    ]:
+        user.kaggle.fault("download", times=2, **fault)
+        assert user() == code
+        assert words in user.err.splitlines()[-1]
+        assert user.files == before
+        user.kaggle._faults.clear()
+    for content, words in [
+        (HTML, "not the data"),
+        (CORRUPT, "not the data"),
+        (GOOD[:2000], "not the data"),
+        (zipped({"a.csv": b"x", "b": b""}), "not the data"),
+        (zipped({"test.csv": b"x"}), "not the data"),
+        (None, "there is no file"),
+    ]:
+        user.kaggle.files["download"] = content
+        assert user() == 1
+        assert words in user.err
+        assert user.files == before
 
 
-def test_a_bad_file_is_fetched_again(user):
-    user.kaggle.fault("digit-recognizer.zip", status=200, body=CORRUPT)
+def test_a_bad_file_is_fetched_again(user, monkeypatch):
+    bodies = [CORRUPT, GOOD]
+    fetch = user.kaggle._download
+
+    def fetch_next(**arguments):
+        user.kaggle.files["download"] = bodies.pop(0)
+        fetch(**arguments)
+
+    monkeypatch.setattr(user.kaggle, "_download", fetch_next)
     assert user() == 0
     assert "Fetching it again" in user.out
     assert user.files == FILES
 
 
-def test_a_body_that_breaks_off_is_resumed(user):
-    user.kaggle.fault("digit-recognizer.zip", short=1000)
+def test_a_zip_of_the_user_s_is_used_or_left_alone(user):
+    own = user.data / "digit-recognizer.zip"
+    own.write_bytes(GOOD)
     assert user() == 0
-    assert user.files == FILES
-    assert user.kaggle.calls["DownloadDataFiles"] == 1
-
-
-def test_a_page_in_the_place_of_the_rest_of_a_file_is_not_taken_for_it(user):
-    user.kaggle.fault("digit-recognizer.zip", short=1000)
-    user.kaggle.fault("digit-recognizer.zip", status=200, body=HTML)
-    assert user() == 0
-    assert user.files == FILES
-
-
-def test_a_stalled_download_is_given_up(user, monkeypatch):
-    be_patient(monkeypatch, stall_seconds=0.8)
-    user.kaggle.fault("digit-recognizer.zip", times=9, stall=30)
-    assert user() == 1
-    assert "No answer from Kaggle in" in user.err
-    assert user.files == {}
-
-
-def test_what_the_plain_client_left_behind_is_not_built_upon(user):
-    (user.data / "digit-recognizer.zip").write_bytes(GOOD[:1000] + HTML)
-    (user.data / "digit-recognizer.zip.kaggle-partial").write_text('{"validator": "one", "size": 9999}')
-    assert user() == 0
-    assert "Removing a zip that is not good" in user.out
-    assert user.files == FILES
-
-
-def test_a_good_zip_in_the_data_folder_needs_no_network(user):
-    (user.data / "digit-recognizer.zip").write_bytes(GOOD)
-    assert user() == 0
-    assert user.files == FILES | {"digit-recognizer.zip": GOOD}
+    assert user.files == FILES | {own.name: GOOD}
     assert not user.kaggle.calls
+    for name in FILES:
+        (user.data / name).unlink()
+    bad = GOOD[:1000] + HTML
+    own.write_bytes(bad)
+    user.kaggle.credentials = None
+    assert user() == 3
+    assert "is not used: " in user.out
+    assert user.files == {own.name: bad}
+    user.kaggle.credentials = {"source": "x", "warning": ""}
+    assert user() == 0
+    assert user.files == FILES | {own.name: bad}
 
 
-def test_without_credentials_it_is_said_what_to_do(user, monkeypatch):
-    monkeypatch.setenv("KAGGLE_API_TOKEN", "")
+def test_without_credentials_it_is_said_what_to_do_and_where_that_is_enough_the_command_ends_well(user):
+    user.kaggle.credentials = None
     assert user() == 3
     for needed in ("kaggle.com/settings/api", "/rules", "--zip FILE"):
         assert needed in user.err
-    assert len(user.err.splitlines()) == 2
-    assert not user.kaggle.calls
+    assert user("--if-possible") == 0
+    assert "runs on the embedded sample" in user.out
     assert user.files == {}
 
 
@@ -198,42 +172,67 @@ def test_a_zip_on_disk_is_taken_without_network(user, tmp_path):
     assert not user.kaggle.calls
 
 
-@pytest.mark.parametrize("content", [None, b"", HTML, CORRUPT])
-def test_a_file_on_disk_that_is_not_the_data_changes_nothing(user, tmp_path, content):
-    if content is not None:
-        (tmp_path / "bad.zip").write_bytes(content)
+def test_a_file_on_disk_that_is_not_the_data_changes_nothing(user, tmp_path):
     (user.data / "train.csv").write_bytes(FILES["train.csv"])
-    assert user("--zip", tmp_path / "bad.zip") == 2
-    assert "bad.zip" in user.err
-    assert user.files == {"train.csv": FILES["train.csv"]}
+    for content in (None, b"", HTML, CORRUPT):
+        if content is not None:
+            (tmp_path / "bad.zip").write_bytes(content)
+        assert user("--zip", tmp_path / "bad.zip") == 2
+        assert "bad.zip" in user.err
+        assert user.files == {"train.csv": FILES["train.csv"]}
     assert not user.kaggle.calls
 
 
-def test_an_interrupt_leaves_nothing_behind(user):
-    user.kaggle.fault("digit-recognizer.zip", times=9, stall=30)
+# Through the unmodified client and HTTP.
+
+
+@pytest.fixture
+def online(server, monkeypatch, tmp_path, temporary, capfd):
+    """With the server of the tests."""
+    server.archive = GOOD
+    policy = replace(FAST, attempts=2)
+    monkeypatch.setattr(client, "Kaggle", functools.partial(Kaggle, policy))
+    user = User(server, tmp_path, capfd)
+    yield user
+    assert leaks(tmp_path, user.out + user.err) == []
+
+
+def test_a_body_that_breaks_off_is_resumed_and_a_page_in_its_place_is_not_taken_for_it(online):
+    online.kaggle.fault("digit-recognizer.zip", short=1000)
+    online.kaggle.fault("digit-recognizer.zip", status=200, body=HTML)
+    assert online() == 0
+    assert online.files == FILES
+
+
+def test_a_passing_trouble_of_the_storage_is_tried_again(online):
+    online.kaggle.fault("digit-recognizer.zip", status=500)
+    assert online() == 0
+    assert online.files == FILES
+    assert online.kaggle.calls["DownloadDataFiles"] == 2
+
+
+def test_a_stalled_download_is_told_and_given_up(online, monkeypatch):
+    policy = replace(FAST, attempts=1, stall_seconds=2, notice_seconds=0.3)
+    monkeypatch.setattr(client, "Kaggle", functools.partial(Kaggle, policy))
+    online.kaggle.fault("digit-recognizer.zip", times=9, stall=30)
+    assert online() == 1
+    assert "Waiting for Kaggle" in online.err
+    assert "No answer from Kaggle in 2 s." in online.err
+    assert online.files == {}
+
+
+def test_an_interrupt_leaves_nothing_behind(online, temporary):
+    online.kaggle.fault("digit-recognizer.zip", times=9, stall=30)
     process = subprocess.Popen(
-        [sys.executable, Path(download.__file__), "--data-dir", user.data],
+        [sys.executable, Path(download.__file__), "--data-dir", online.data],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=os.environ | {"TMPDIR": str(user.temporary)},
+        env=os.environ | {"TMPDIR": str(temporary)},
     )
-    wait_until(lambda: user.kaggle.calls["digit-recognizer.zip"])
+    wait_until(lambda: online.kaggle.calls["digit-recognizer.zip"])
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    user.said += out + err
+    online.out, online.err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert user.files == {}
-
-
-def test_the_script_works_from_any_folder(user, tmp_path):
-    done = subprocess.run(
-        ["bash", ROOT / "scripts" / "download.sh", "--zip", "none.zip"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
-    )
-    assert done.returncode == 2
-    assert "error: none.zip: there is no such file" in done.stderr
+    assert online.files == {}

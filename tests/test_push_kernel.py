@@ -1,100 +1,321 @@
-import functools
+"""The notebook's round trip, and publishing models for one, with a Kaggle in memory and once through the client."""
+
 import json
 
+import numpy as np
 import pytest
 
+import publish
 import push_kernel
-from digits.console import BadInput, KitError
+from digits.console import BadInput, KaggleRefused, KitError
+from digits.data.competition import write_submission
 from digits.files import ROOT
-from digits.kaggle import client
-from digits.kaggle.client import Kaggle
-from digits.kaggle.kernel import push
+from digits.kaggle import client, kernel
+from digits.kaggle.client import Kaggle, Push, tell_on_stderr
+from digits.kaggle.publish import publish as publish_run
+from digits.runs.store import Run
 from fake_kaggle import FAST, USER, leaks
 from fake_kernels import FakeKernels
+from made_run import made_record
+from memory_kaggle import MemoryKaggle
 
+SLUG = json.loads((ROOT / "kernels" / "kernel-metadata.json").read_text())["id"].partition("/")[2]
 SUBMISSION = b"ImageId,Label\n1,7\n2,0\n3,9\n"
 
 
 @pytest.fixture
-def go(server, tmp_path, told):
-    """Return the round trip, of the kit's own notebook, with a submission of three rows."""
-    return functools.partial(
-        push, Kaggle(FAST, told.append), ROOT / "kernels", tmp_path / "output", seconds=30, say=told.append, rows=3
-    )
+def memory():
+    return MemoryKaggle()
 
 
-def test_the_notebook_is_pushed_as_the_user_s_own_waited_for_and_its_submission_fetched(server, go, told, tmp_path):
-    kernels = FakeKernels(server)
-    kernels.leaves(SUBMISSION, "".join(f"line {number}\n" for number in range(100)))
+@pytest.fixture
+def go(memory, tmp_path, told):
+    """Return the round trip of the kit's own notebook, whose submission has three rows."""
+
+    def go(seconds=5, folder=ROOT / "kernels", **changes):
+        kaggle = memory.kaggle(told.append)
+        pushed = kernel.push(kaggle, folder, kernel.Changes(**changes), tmp_path, told.append)
+        kernel.wait(kaggle, pushed, seconds, told.append)
+        return kernel.fetch(kaggle, pushed, tmp_path, told.append, rows=3)
+
+    return go
+
+
+def test_the_notebook_is_pushed_as_the_user_s_own_waited_for_and_its_submission_fetched(memory, go, told):
+    memory.files["1/submission.csv"] = SUBMISSION
+    memory.log = "".join(f"line {number}\n" for number in range(100))
     assert go().read_bytes() == SUBMISSION
-    (sent,) = kernels.pushed
-    assert sent["slug"] == f"{USER}/digit-recognizer-kit"
-    assert sent["newTitle"] == "Digit Recognizer Kit"
-    assert sent["competitionDataSources"] == ["digit-recognizer"]
-    assert (sent["isPrivate"], sent["enableGpu"], sent.get("enableInternet", False)) == (True, True, False)
-    assert json.loads(sent["text"])["nbformat"] == 4
+    (sent,) = memory.sent
+    assert sent["id"] == f"{USER}/{SLUG}"
+    assert sent["competition_sources"] == ["digit-recognizer"]
+    assert (sent["is_private"], sent["enable_gpu"], sent["enable_internet"]) == (True, True, False)
     said = "\n".join(told)
     for words in (
-        "Pushed: https://www.kaggle.com/code/",
+        "Pushed version 1: https://www.kaggle.com/code/",
         "queued",
         "running",
         "complete",
         "line 99",
-        "3 rows, checked",
+        "3 rows",
     ):
         assert words in said
     assert "line 80\n" not in said
-    assert leaks(tmp_path / "output", said) == []
 
 
-def test_a_failed_run_shows_the_end_of_its_log(server, go):
-    kernels = FakeKernels(server, states=["RUNNING", "ERROR"], failure="out of memory")
-    kernels.leaves(b"", "epoch 1\nKilled\n")
-    with pytest.raises(KitError, match=r"(?s)ended as error: out of memory.*Killed"):
+def test_the_flags_change_the_pushed_copy_only(memory, go):
+    memory.files["1/submission.csv"] = SUBMISSION
+    before = {file.name: file.read_bytes() for file in (ROOT / "kernels").iterdir() if file.is_file()}
+    go(arguments=["--recipe", "quick", "--set", "epochs=3"], accelerator="t4x2", title="My Digits, again")
+    (sent,) = memory.sent
+    code = "\n".join("".join(cell["source"]) for cell in sent["notebook"]["cells"])
+    assert 'ARGUMENTS = ["--recipe", "quick", "--set", "epochs=3"]' in code
+    assert 'ARGUMENTS = ["--recipe", "standard"]' not in code
+    assert (sent["id"], sent["title"]) == (f"{USER}/my-digits-again", "My Digits, again")
+    assert (sent["accelerator"], sent["enable_gpu"]) == ("NvidiaTeslaT4", True)
+    assert {file.name: file.read_bytes() for file in (ROOT / "kernels").iterdir() if file.is_file()} == before
+
+
+def edited(folder, tmp_path):
+    """Return a copy of the notebook in which the user has changed something."""
+    for name in ("kernel-metadata.json", "digit-recognizer.ipynb"):
+        (tmp_path / name).write_text((folder / name).read_text())
+    metadata = json.loads((tmp_path / "kernel-metadata.json").read_text())
+    (tmp_path / "kernel-metadata.json").write_text(json.dumps(metadata | {"enable_gpu": False}))
+    book = json.loads((tmp_path / "digit-recognizer.ipynb").read_text())
+    for cell in book["cells"]:
+        cell["source"] = "".join(cell["source"]).replace("ARGUMENTS = [", "ARGUMENTS = 2 * [")
+    (tmp_path / "digit-recognizer.ipynb").write_text(json.dumps(book))
+    return tmp_path
+
+
+def test_the_user_s_edits_are_pushed_as_they_are(memory, go, tmp_path):
+    memory.files["1/submission.csv"] = SUBMISSION
+    folder = edited(ROOT / "kernels", tmp_path)
+    go(folder=folder)
+    assert memory.sent[0]["enable_gpu"] is False
+    assert "ARGUMENTS = 2 * [" in json.dumps(memory.sent[0]["notebook"])
+    with pytest.raises(BadInput, match=r"has no line 'ARGUMENTS"):
+        go(folder=folder, arguments=["--recipe", "quick"])
+
+
+def test_only_files_of_the_pushed_version_count(memory, go, tmp_path):
+    memory.files["1/submission.csv"] = SUBMISSION
+    go()
+    with pytest.raises(KitError, match=r"Version 2 left no submission\.csv"):
+        go()
+    assert [path.parent.name for path in tmp_path.glob("*/submission.csv")] == [f"{SLUG}-v1"]
+
+
+def test_a_fetched_run_is_a_run_like_any_other(memory, go, tmp_path):
+    record = made_record(run="notebook")
+    record.write(tmp_path / "run.json")
+    memory.files |= {
+        "1/submission.csv": SUBMISSION,
+        "1/submissions/notebook/run.json": (tmp_path / "run.json").read_bytes(),
+        "1/submissions/notebook/test_probabilities.npy": b"npy",
+        "1/submissions/notebook/fold-1.keras": b"not wanted",
+    }
+    folder = go().parent
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["kit.log", "run.json", "submission.csv", "test_probabilities.npy"]
+    assert Run(folder).finished_record().run == folder.name
+
+
+def test_a_failed_run_shows_the_end_of_its_log(memory, go):
+    memory.states, memory.failure, memory.log = ["running", "error"], "out of memory", "epoch 1\nKilled\n"
+    with pytest.raises(KitError, match=r"(?s)Version 1 ended as error: out of memory.*Killed"):
         go()
 
 
-def test_a_run_without_a_submission_is_a_failure(server, go):
-    FakeKernels(server).leaves(b"")
-    with pytest.raises(KitError, match=r"left no submission\.csv"):
-        go()
-
-
-def test_a_broken_submission_is_named_by_line(server, go):
-    FakeKernels(server).leaves(b"ImageId,Label\n1,7\n2,x\n3,9\n")
+def test_a_broken_submission_is_named_by_line(memory, go, tmp_path):
+    memory.files["1/submission.csv"] = b"ImageId,Label\n1,7\n2,x\n3,9\n"
     with pytest.raises(BadInput, match="line 3"):
         go()
+    assert not list(tmp_path.glob("*/submission.csv"))
 
 
-def test_what_kaggle_refuses_with_a_polite_answer_is_an_error(server, go):
-    kernels = FakeKernels(server)
-    server.kernel["SaveKernel"] = {"error": "Maximum weekly GPU quota of 30.00 hours reached."}
-    with pytest.raises(KitError, match="GPU quota"):
-        go()
-    assert kernels.asked == 0
+def test_what_kaggle_refuses_with_a_polite_answer_is_an_error_with_its_remedy(memory, go):
+    for reply, words in [
+        ({"error": "Maximum weekly GPU quota of 30.00 hours reached."}, "--accelerator none"),
+        ({"error": "The requested title is in use"}, "--title"),
+    ]:
+        memory.push_reply = reply
+        with pytest.raises(KaggleRefused, match=words):
+            go()
+    for reply, words in [({"invalid": ["digit-recogniser"]}, "digit-recogniser"), ({"version": 0}, "its version")]:
+        memory.push_reply = reply
+        with pytest.raises(KitError, match=words):
+            go()
+    assert memory.calls["kernel_status"] == 0
 
 
-def test_a_run_that_takes_too_long_is_left_running(server, go):
-    FakeKernels(server, states=["RUNNING"])
-    with pytest.raises(KitError, match=r"still running after 0 s.*runs on at Kaggle: https"):
+def test_a_run_that_takes_too_long_is_left_running_and_can_be_fetched_later(memory, go, tmp_path, told):
+    memory.states = ["running"]
+    with pytest.raises(KitError, match=r"(?s)still running after 0 s: https.*--fetch someone/[a-z-]+/1"):
         go(seconds=0.01)
+    memory.states = ["complete"]
+    memory.files["1/submission.csv"] = SUBMISSION
+    pushed = kernel.last_push(tmp_path)
+    assert kernel.fetch(memory.kaggle(), pushed, tmp_path, told.append, rows=3).exists()
+    assert kernel.last_push(tmp_path, "7").version == 7
+    assert kernel.last_push(tmp_path, "a/b-c/7").name == "a/b-c"
+    with pytest.raises(BadInput, match="OWNER/NOTEBOOK/NUMBER"):
+        kernel.last_push(tmp_path, "a/b")
 
 
-def test_not_waiting_leaves_after_the_push(server, go):
-    kernels = FakeKernels(server)
-    assert go(seconds=0) is None
-    assert (len(kernels.pushed), kernels.asked) == (1, 0)
+def test_an_interrupt_says_how_to_fetch_later(memory, go, monkeypatch):
+    def interrupt(kernel):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(memory, "_kernel_status", interrupt)
+    with pytest.raises(KeyboardInterrupt, match=r"(?s)runs on at Kaggle.*--fetch someone/"):
+        go()
 
 
-def test_a_folder_without_a_notebook_is_bad_input(server, go, tmp_path):
+def test_a_version_that_kaggle_does_not_know_at_once_is_waited_for_and_a_lasting_trouble_ends(memory, go):
+    memory.files["1/submission.csv"] = SUBMISSION
+    memory.fault("kernel_status", kind="other", text="Cannot access kernel")
+    assert go().exists()
+    memory.states = ["running"]
+    memory.fault("kernel_status", times=99, kind="http", status=503)
+    with pytest.raises(KitError, match=r"(?s)HTTP 503.*--fetch"):
+        go()
+
+
+def test_a_folder_without_a_notebook_is_bad_input(memory, go, tmp_path):
+    (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match=r"build_kernel\.py"):
-        push(Kaggle(FAST), tmp_path, tmp_path / "output", seconds=0)
-    assert server.calls["SaveKernel"] == 0
+        go(folder=tmp_path / "empty")
+    assert not memory.calls
 
 
-def test_the_front_door_ends_with_an_exit_code(server, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(client, "Kaggle", functools.partial(Kaggle, FAST))
-    FakeKernels(server).leaves(SUBMISSION)
-    assert push_kernel.main(["--no-wait"]) == 0
-    assert push_kernel.main(["--output", str(tmp_path / "output")]) == 2
+def test_the_command_pushes_fetches_and_tells_the_status(memory, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(client, "Kaggle", lambda **how: memory.kaggle(tell_on_stderr, **how))
+    folder = ["--submissions-dir", str(tmp_path)]
+    assert push_kernel.main(["--status", *folder]) == 2
+    assert (
+        push_kernel.main(["--recipe", "quick", "--set", "epochs=2", "--accelerator", "none", "--no-wait", *folder]) == 0
+    )
+    assert "--fetch someone/" in capsys.readouterr().out
+    assert memory.sent[0]["enable_gpu"] is False
+    assert push_kernel.main(["--status", *folder]) == 0
+    assert "/1: queued" in capsys.readouterr().out
+    memory.files["1/submission.csv"] = SUBMISSION
+    assert push_kernel.main(["--fetch", *folder]) == 2
     assert "expected 28,000 rows" in capsys.readouterr().err
+    for wrong in (["--fetch", "--no-wait"], ["--fetch", "--recipe", "quick"], ["--title", "abc"], ["--wait", "-1"]):
+        with pytest.raises(SystemExit):
+            push_kernel.main([*wrong, *folder])
+
+
+# Through the unmodified client and HTTP.
+
+
+def test_the_round_trip_through_the_client_counts_only_the_pushed_version(server, tmp_path, told):
+    kernels = FakeKernels(server)
+    server.archive = SUBMISSION
+    kernels.leaves(1, ["submission.csv", *(f"other-{number}.txt" for number in range(25))])
+    kaggle = Kaggle(FAST, told.append)
+    pushed = kernel.push(kaggle, ROOT / "kernels", kernel.Changes(accelerator="tpu"), tmp_path, told.append)
+    kernel.wait(kaggle, pushed, 60, told.append)
+    submission = kernel.fetch(kaggle, pushed, tmp_path, told.append, rows=3)
+    assert submission.read_bytes() == SUBMISSION
+    assert sorted(path.name for path in submission.parent.iterdir()) == [f"{SLUG}.log", "submission.csv"]
+    (sent,) = kernels.pushed
+    assert (sent["machineShape"], sent["enableTpu"], sent["isPrivate"]) == ("TpuV5E8", True, True)
+    with pytest.raises(KitError, match="Version 2 left no submission"):
+        kernel.fetch(kaggle, Push(pushed.name, 2, "u"), tmp_path, told.append)
+    kernels.leaves(3, ["submission.csv"])
+    server.fault("3.zip", status=403)
+    with pytest.raises(KitError, match="HTTP 403"):
+        kernel.fetch(kaggle, Push(pushed.name, 3, "u"), tmp_path, told.append)
+    assert leaks(tmp_path, "\n".join(told)) == []
+
+
+# Publishing.
+
+
+def make_run(folder, **changes):
+    run = Run(folder / "my-run")
+    run.folder.mkdir(parents=True)
+    for fold in (1, 2):
+        run.model_path(fold, 1).write_bytes(bytes(fold))
+    run.write_record(made_record(run="my-run", **changes))
+    write_submission(run.folder / "submission.csv", np.arange(1, 4), np.arange(3))
+    return run
+
+
+def test_a_run_s_models_are_published_as_a_private_dataset_and_then_as_its_next_version(memory, tmp_path, told):
+    run = make_run(tmp_path)
+    for version in (1, 2):
+        assert publish_run(memory.kaggle(told.append), run, told.append) == f"{USER}/digits-my-run"
+        assert memory.dataset["current_version_number"] == version
+    assert sorted(memory.dataset["sizes"]) == ["fold-1.keras", "fold-2.keras", "run.json"]
+    assert "Published version 2, private" in told[-1]
+
+
+def test_what_cannot_be_published_is_refused(memory, tmp_path, monkeypatch):
+    with pytest.raises(BadInput, match="'sample'"):
+        publish_run(memory.kaggle(), make_run(tmp_path / "a", source="sample"))
+    run = make_run(tmp_path / "b")
+    publisher = memory._publish
+
+    def loses_a_file(**arguments):
+        publisher(**arguments)
+        memory.dataset["sizes"].pop("fold-2.keras")
+        return ""
+
+    monkeypatch.setattr(memory, "_publish", loses_a_file)
+    with pytest.raises(KitError, match=r"not what was sent: fold-2\.keras missing"):
+        publish_run(memory.kaggle(), run)
+    monkeypatch.setattr(memory, "_publish", lambda **_: "The slug is in use")
+    with pytest.raises(KitError, match="slug is in use"):
+        publish_run(memory.kaggle(), run)
+    memory.fault("publish", kind="connection")
+    with pytest.raises(KitError, match="connection to Kaggle failed"):
+        publish_run(memory.kaggle(), run)
+    assert memory.calls["publish"] == 3
+    for model in run.folder.glob("*.keras"):
+        model.unlink()
+    with pytest.raises(BadInput, match="no saved models"):
+        publish_run(memory.kaggle(), run)
+
+
+def test_the_publish_command_uploads_predicts_and_names_the_command_that_submits(memory, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(client, "Kaggle", lambda **how: memory.kaggle(tell_on_stderr, **how))
+    make_run(tmp_path)
+    write_submission(tmp_path / "s.csv", np.arange(1, 28_001), np.arange(28_000) % 10)
+    memory.files["1/submission.csv"] = (tmp_path / "s.csv").read_bytes()
+    assert publish.main(["my-run", "--submissions-dir", str(tmp_path), "--competition", "kannada-mnist"]) == 0
+    (sent,) = memory.sent
+    assert sent["dataset_sources"] == [f"{USER}/digits-my-run"]
+    assert sent["competition_sources"] == ["kannada-mnist"]
+    assert (sent["enable_internet"], sent["enable_gpu"]) == (False, False)
+    command = f"scripts/submit.sh --competition kannada-mnist --notebook {USER}/predict-my-run/1"
+    assert command in capsys.readouterr().out
+
+
+def test_publishing_through_the_client_uploads_each_file_and_checks_what_kaggle_lists(server, tmp_path, told):
+    run, created = make_run(tmp_path), []
+
+    def create(request):
+        created.append(request)
+        return {"status": "ok", "url": "u"}
+
+    def state(request):
+        return {"status": "READY"}
+
+    files = [{"name": file.name, "totalBytes": file.stat().st_size} for file in [*run.folder.glob("*.keras")]]
+    files.append({"name": "run.json", "totalBytes": (run.folder / "run.json").stat().st_size})
+    server.kernel |= {
+        "StartBlobUpload": lambda request: {"token": request["name"], "createUrl": "http://localhost/storage/upload?S"},
+        "CreateDataset": create,
+        "GetDatasetStatus": state,
+        "GetDataset": {"currentVersionNumber": 1},
+        "ListDatasetFiles": {"datasetFiles": files},
+    }
+    server.fault("GetDatasetStatus", times=2, status=404)
+    assert publish_run(Kaggle(FAST, told.append), run, told.append) == f"{USER}/digits-my-run"
+    assert len(server.uploads) == 3
+    assert created[0]["isPrivate"] is True
+    assert sorted(file["token"] for file in created[0]["files"]) == ["fold-1.keras", "fold-2.keras", "run.json"]

@@ -1,8 +1,6 @@
 """No credential is ever printed or written: whatever it is, wherever it lies, whatever the command and the answer."""
 
-import contextlib
 import functools
-import io
 import json
 import os
 import random
@@ -10,19 +8,16 @@ import re
 import string
 from dataclasses import replace
 
-import kaggle
 import numpy as np
-import pytest
 import requests
-from kaggle.api.kaggle_api_extended import KaggleApi
 
 import download
 import push_kernel
 import submit
 from digits.data.competition import write_submission
-from digits.kaggle import child, client
+from digits.kaggle import client
 from digits.redaction import SHORTEST_SECRET, redact
-from fake_kaggle import FAST
+from memory_kaggle import FAST, in_process
 
 LETTERS = string.ascii_letters + string.digits + "-_.+/=~%$"
 PLACES = (
@@ -41,7 +36,7 @@ COMMANDS = (
     lambda folder: submit.main(["--submissions-dir", str(folder / "submissions"), "--dry-run"]),
     lambda folder: submit.main(["--submissions-dir", str(folder / "submissions"), "--status"]),
     lambda folder: download.main(["--data-dir", str(folder / "data")]),
-    lambda folder: push_kernel.main(["--output", str(folder / "output"), "--no-wait"]),
+    lambda folder: push_kernel.main(["--submissions-dir", str(folder / "submissions"), "--no-wait"]),
 )
 
 
@@ -95,39 +90,21 @@ def run(place, secret, kind, command, folder, monkeypatch, capfd):
     labels = np.arange(28_000) % 10
     write_submission(folder / "submissions" / "submission.csv", np.arange(1, 28_001), labels)
     laid_down = {path for path in folder.rglob("*") if path.is_file()}
-    config = folder if place == "KAGGLE_CONFIG_DIR" else folder / "home" / ".kaggle"
     with monkeypatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("KAGGLE_")]:
             patch.delenv(name)
         for name, value in environment.items():
             patch.setenv(name, value)
-        patch.setattr(KaggleApi, "config", str(config / "kaggle.json"))
-        patch.setattr(kaggle, "api", KaggleApi())
         patch.setattr(requests.Session, "send", lambda self, request, **_: answer(kind, request))
-        patch.setattr(client, "Kaggle", functools.partial(client.Kaggle, replace(FAST, attempts=1)))
-        patch.setattr(client, "call_child", in_this_process)
+        patch.setattr(client, "Kaggle", functools.partial(client.Kaggle, replace(FAST, attempts=1), call=in_process))
         code = command(folder)
     out, err = capfd.readouterr()
     assert code in (0, 1, 2, 3)
     assert "Traceback" not in err
     written = [path.read_text() for path in sorted(folder.rglob("*")) if path.is_file() and path not in laid_down]
     text = "\n".join([out, err, *written]).replace(str(folder), "FOLDER")
-    text = "\n".join(line for line in text.splitlines() if "B/s]" not in line)
     assert len(text) < 10_000, text[:2000]
     return re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z", "TIME", text)
-
-
-def in_this_process(call, patience, arguments):
-    """Answer as the child process does, as bytes through a pipe."""
-    cleaned = client.client_environment(os.environ)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("KAGGLE_") and name not in cleaned]:
-            patch.delenv(name)
-        for name, value in cleaned.items():
-            patch.setenv(name, value)
-        with contextlib.redirect_stdout(io.StringIO()):
-            reply = child.reply_to({"call": call, "arguments": arguments})
-    return json.loads(json.dumps(reply))
 
 
 def secret_of(length, chance):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -21,128 +21,35 @@ from digits.files import atomic_write, display_path
 from digits.redaction import redact
 
 COMPETITION = "digit-recognizer"
-PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"
 TOKEN_PAGE = "https://www.kaggle.com/settings/api"
-
-# The client turns every KAGGLE_X into a setting x (KAGGLE_PATH moves downloads), so only these go through. The last
-# three are how the client logs in inside a Kaggle notebook.
-KEPT = (
-    "KAGGLE_API_TOKEN",
-    "KAGGLE_USERNAME",
-    "KAGGLE_KEY",
-    "KAGGLE_CONFIG_DIR",
-    "KAGGLE_API_ENVIRONMENT",
-    "KAGGLE_API_V1_TOKEN",
-    "KAGGLE_KERNEL_RUN_TYPE",
-    "KAGGLE_DATA_PROXY_URL",
-)
-# With these set the client prints its Authorization header.
-TELLTALES = ("VERBOSE", "VERBOSE_OUTPUT")
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """Where credentials were found, never what they are: `source` for people, `file` where they lie in one."""
-
-    source: str
-    file: Path | None = None
-
-    @property
-    def warning(self) -> str | None:
-        """What is unsafe about the file, with the command that mends it, or None."""
-        if self.file is None or os.name == "nt" or not self.file.stat().st_mode & 0o077:
-            return None
-        return f"warning: other users of this machine can read {self.file}. Mend it: chmod 600 {self.file}"
-
-
-def client_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for the client: proxies and all else kept, its own settings cleaned, empty ones absent."""
-    cleaned = {
-        name: value
-        for name, value in environment.items()
-        if name not in TELLTALES and (not name.startswith("KAGGLE_") or (name in KEPT and value.strip()))
-    }
-    for name in cleaned.keys() & set(KEPT):
-        cleaned[name] = cleaned[name].strip()
-    # Half a pair would be mixed by the client with the other half of kaggle.json.
-    if not {"KAGGLE_USERNAME", "KAGGLE_KEY"} <= cleaned.keys():
-        cleaned.pop("KAGGLE_USERNAME", None)
-        cleaned.pop("KAGGLE_KEY", None)
-    return cleaned
-
-
-def find_credentials(environment: Mapping[str, str]) -> Credentials:
-    """Return where the client will find credentials, in its own order.
-
-    Raises:
-        KaggleRefused: where there are none, saying how to get and where to put them.
-    """
-    found = next(_places(client_environment(environment)), None)
-    if found is None:
-        raise KaggleRefused(
-            f"no Kaggle credentials found{_broken_file(environment)}. Make a token at {TOKEN_PAGE} and save it in "
-            f"~/.kaggle/access_token (or set KAGGLE_API_TOKEN), and accept the rules: {PAGE}/rules\n"
-            f"Without an account's token: fetch the zip with a browser from {PAGE}/data, then "
-            "scripts/download.sh --zip FILE"
-        )
-    return found
-
-
-def _places(environment: Mapping[str, str]) -> Iterator[Credentials]:
-    home = Path.home() / ".kaggle"
-    notebook_token = Path(environment.get("KAGGLE_API_V1_TOKEN", ""))
-    if "KAGGLE_KERNEL_RUN_TYPE" in environment and notebook_token.is_file():
-        yield Credentials("this Kaggle notebook")
-    token = environment.get("KAGGLE_API_TOKEN", "")
-    if token and not os.path.exists(token):  # noqa: PTH110 Path.exists() raises for a long token
-        yield Credentials("KAGGLE_API_TOKEN")
-    elif token and _has_text(Path(token)):
-        yield Credentials(f"the file that KAGGLE_API_TOKEN names, {token}", Path(token))
-    for file in (home / "access_token", home / "access_token.txt"):
-        if _has_text(file):
-            yield Credentials(str(file), file)
-    if "KAGGLE_KEY" in environment:
-        yield Credentials("KAGGLE_USERNAME and KAGGLE_KEY")
-    for file, names in ((_key_file(environment), ("username", "key")), (home / "credentials.json", ("refresh_token",))):
-        if _has_values(file, names):
-            yield Credentials(str(file), file)
-
-
-def _key_file(environment: Mapping[str, str]) -> Path:
-    """Return where the client looks for kaggle.json."""
-    if folder := environment.get("KAGGLE_CONFIG_DIR"):
-        return Path(folder) / "kaggle.json"
-    home = Path.home() / ".kaggle"
-    if not home.exists():
-        home = Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "kaggle"
-    return home / "kaggle.json"
-
-
-def _broken_file(environment: Mapping[str, str]) -> str:
-    file = _key_file(client_environment(environment))
-    return f" ({file} is there, but holds no 'username' and 'key' as JSON)" if file.is_file() else ""
-
-
-def _has_text(file: Path) -> bool:
-    try:
-        return bool(file.read_text(errors="replace").strip())
-    except OSError:
-        return False
-
-
-def _has_values(file: Path, names: tuple[str, ...]) -> bool:
-    try:
-        values = json.loads(file.read_text())
-        return all(str(values.get(name) or "").strip() for name in names)
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
+REQUIREMENT = "kaggle>=2.2.5,<3"
 CHILD = Path(__file__).with_name("child.py")
-REQUIREMENT = "kaggle>=2.2.4,<3"
-BEFORE_SUBMITTING = ("IntrospectToken", "GenerateAccessToken", "StartSubmissionUpload")
-"""The client's calls that come before the one that submits; an error of an unknown call may be of that one."""
 TEXT_LENGTH = 300
+KEPT = (
+    *("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR", "KAGGLE_API_ENVIRONMENT"),
+    *("KAGGLE_API_V1_TOKEN", "KAGGLE_KERNEL_RUN_TYPE", "KAGGLE_DATA_PROXY_URL"),
+)
+"""The client turns every KAGGLE_X into a setting x (KAGGLE_PATH moves downloads), so only these reach it. The last
+three are how it logs in inside a Kaggle notebook."""
+BEFORE_SUBMITTING = ("IntrospectToken", "GenerateAccessToken", "StartSubmissionUpload")
+"""The client's calls before the one that submits; an error of an unknown call may be of that one."""
+SUBMITS = ("submit", "submit_notebook")
+PASSING = (
+    ("NameResolutionError|getaddrinfo|gaierror", "the name of Kaggle's server cannot be resolved: is there a network?"),
+    ("ProxyError|[Pp]roxy", "the proxy (https_proxy) does not let it through"),
+    ("[Tt]imed? ?out", "it timed out"),
+    ("refused", "it was refused"),
+)
+"""Reasons for which a connection fails, by what the exception says."""
+LASTING = (
+    ("407", "the proxy asks for a name and password: https_proxy=http://NAME:PASSWORD@HOST:PORT"),
+    (
+        "CERTIFICATE_VERIFY_FAILED|SSLError|certificate",
+        "the certificate is not trusted; where a proxy inspects the traffic, REQUESTS_CA_BUNDLE must name the file "
+        "with its certificate authority",
+    ),
+)
+"""Those that another attempt does not change."""
 Answer = TypeVar("Answer")
 
 
@@ -154,7 +61,7 @@ class RetryPolicy:
     submit_seconds: float = 180
     stall_seconds: float = 60
     """A download that brings no byte for so long is given up."""
-    download_seconds: float = 3600
+    transfer_seconds: float = 3600
     attempts: int = 5
     first_pause_seconds: float = 2
     """Before the second attempt; doubled before each later one."""
@@ -163,6 +70,16 @@ class RetryPolicy:
     listing_seconds: float = 120
     """Within which a submission must show in Kaggle's list."""
     poll_seconds: float = 10
+    longest_poll_seconds: float = 60
+    """Between two looks at a notebook that runs for hours."""
+    notice_seconds: float = 15
+    """Between two lines that tell that something is still waited for."""
+
+    def seconds_for(self, call: str) -> float:
+        """Return how long a call may take."""
+        if call in ("download", "kernel_output", "publish"):
+            return self.transfer_seconds
+        return self.submit_seconds if call in SUBMITS or call == "push_kernel" else self.call_seconds
 
 
 class UnreachableError(KitError):
@@ -177,126 +94,140 @@ class UnreachableError(KitError):
         self.maybe_submitted = maybe_submitted
 
 
-def retry(
-    attempt: Callable[[], Answer], patience: RetryPolicy, tell: Callable[[str], None], attempts: int | None = None
-) -> Answer:
-    """Call `attempt` until it answers, with a growing pause after each UnreachableError; the last one is raised.
-
-    One that may have submitted something is raised at once: that is not to be repeated before a look at Kaggle's list.
-    """
-    attempts = attempts or patience.attempts
-    for number in range(1, attempts + 1):
-        try:
-            return attempt()
-        except UnreachableError as error:
-            pause = error.retry_after
-            if pause is None:
-                pause = patience.first_pause_seconds * 2 ** (number - 1)
-            if number == attempts or error.maybe_submitted or pause > patience.longest_pause_seconds:
-                raise
-            tell(f"{error} Trying again in {pause:.0f} s ({number + 1} of {attempts}).")
-        time.sleep(pause)
-    raise ValueError("attempts must be one or more")
+class NoCredentials(KaggleRefused):
+    """There are no credentials that the client could use; nothing was sent."""
 
 
-def run_client(call: str, patience: RetryPolicy, **arguments: Any) -> Any:
-    """Make one call of `child.CALLS` and return its answer, with no credential in it.
+def client_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for the client: proxies and all else kept, its own settings cleaned, empty ones absent."""
+    cleaned = {
+        name: value.strip() if name in KEPT else value
+        for name, value in environment.items()
+        if name not in ("VERBOSE", "VERBOSE_OUTPUT")  # with them the client prints its Authorization header
+        and (not name.startswith("KAGGLE_") or (name in KEPT and value.strip()))
+    }
+    if _half_a_pair(cleaned):  # The client would mix it with the other half of kaggle.json.
+        cleaned.pop("KAGGLE_USERNAME", None)
+        cleaned.pop("KAGGLE_KEY", None)
+    return cleaned
+
+
+def _half_a_pair(environment: Mapping[str, str]) -> bool:
+    return len([name for name in ("KAGGLE_USERNAME", "KAGGLE_KEY") if environment.get(name, "").strip()]) == 1
+
+
+def call_child(call: str, arguments: dict[str, Any], policy: RetryPolicy, tell: Callable[[str], None]) -> dict:
+    """Run `child.py` in a process of its own and return its reply as it is.
+
+    A call that fills a folder may take as long as the folder grows. What is waited for is told now and then.
 
     Raises:
-        KaggleRefused: the credentials, the rules or a limit: a person has to act.
-        UnreachableError: the network or Kaggle is down, or the time is over.
-        KitError: anything else that went wrong.
+        UnreachableError: the time is over, or there is no reply.
     """
-    reply = redact(call_child(call, patience, arguments))
-    if "error" in reply:
-        raise _failure(call, **reply["error"])
-    return reply["value"]
-
-
-def call_child(call: str, patience: RetryPolicy, arguments: dict[str, Any]) -> dict:
-    """Run `child.py` in a process of its own, with a time limit, and return its reply as it is."""
-    limits = {"submit": patience.submit_seconds, "download": patience.download_seconds}
-    longest = limits.get(call, patience.call_seconds)
-    request = {"call": call, "arguments": arguments, "seconds": longest + 10}
+    longest, maybe_submitted = policy.seconds_for(call), call in SUBMITS
+    folder = Path(arguments["folder"]) if call in ("download", "kernel_output") else None
     process = subprocess.Popen(
-        [sys.executable, "-P", str(CHILD), json.dumps(request)],
+        [sys.executable, "-P", str(CHILD), json.dumps({"call": call, "arguments": arguments, "seconds": longest + 10})],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=None if call == "download" else subprocess.DEVNULL,  # the download's progress bar
+        stderr=subprocess.DEVNULL,
         env=client_environment(os.environ),
         text=True,
     )
+    started = grew = told = time.monotonic()
+    size = 0
     try:
-        folder = Path(arguments["folder"]) if call == "download" else None
-        return json.loads(_output(process, longest, folder, patience.stall_seconds))
-    except subprocess.TimeoutExpired as late:
-        raise UnreachableError(
-            f"No answer from Kaggle in {late.timeout:.0f} s.", maybe_submitted=call == "submit"
-        ) from None
+        while True:
+            try:
+                return json.loads(process.communicate(timeout=0.2)[0])
+            except subprocess.TimeoutExpired:
+                now, before = time.monotonic(), size
+            if folder:
+                size = _size(folder)
+                grew = now if size != before else grew
+            if now - started > longest or (folder and now - grew > policy.stall_seconds):
+                limit = longest if now - started > longest else policy.stall_seconds
+                raise UnreachableError(f"No answer from Kaggle in {limit:.0f} s.", maybe_submitted=maybe_submitted)
+            if now - told > policy.notice_seconds:
+                told = now
+                tell(f"Received {size / 1e6:,.1f} MB." if size else f"Waiting for Kaggle, {now - started:.0f} s.")
     except ValueError:
         message = f"The kaggle client ended without an answer (exit code {process.wait()})."
-        raise UnreachableError(message, maybe_submitted=call == "submit") from None
+        raise UnreachableError(message, maybe_submitted=maybe_submitted) from None
     finally:
         process.kill()
         process.wait()
 
 
-def _output(process: subprocess.Popen, longest: float, folder: Path | None, stall_seconds: float) -> str:
-    """Return what the process prints; wait `longest` seconds, or for a folder only as long as it grows."""
-    if folder is None:
-        return process.communicate(timeout=longest)[0]
-    started = grew = time.monotonic()
-    size = 0
-    while True:
-        try:
-            return process.communicate(timeout=0.2)[0]
-        except subprocess.TimeoutExpired:
-            now, size_before = time.monotonic(), size
-            size = _size(folder)
-            if size != size_before:
-                grew = now
-            if now - grew > stall_seconds:
-                raise subprocess.TimeoutExpired(process.args, stall_seconds) from None
-            if now - started > longest:
-                raise subprocess.TimeoutExpired(process.args, longest) from None
-
-
 def _size(folder: Path) -> int:
     size = 0
-    for file in folder.iterdir():
+    for file in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # the client has just removed its resume marker
             size += file.stat().st_size
     return size
 
 
-def _failure(
-    call: str, kind: str, text: str, status: int | None = None, method: str = "", retry_after: str | None = None
-) -> KitError:
-    """Return the exception for an error that the child reports."""
-    text = _short(re.sub(r" for url: \S+", "", text))
-    if kind == "missing":
+def error_of(call: str, page: str, kind: str, text: str, **found: Any) -> KitError:
+    """Return the exception for an error that the child reports, see `child.describe`.
+
+    Args:
+        call: which of `child.CALLS` was made.
+        page: the competition's address.
+        kind: of the error.
+        text: the client's or Kaggle's words.
+        found: status, method, retry_after, faults (of credentials) and source (of credentials), where known.
+    """
+    status, text = found.get("status"), _short(re.sub(r" for url: \S+", "", text))
+    maybe_submitted = call in SUBMITS and found.get("method") not in BEFORE_SUBMITTING
+    if kind in ("missing", "version"):
+        what = f"is version {text}, too old" if kind == "version" else f"is missing ({text})"
         python = display_path(Path(sys.executable))
-        return BadInput(f"The kaggle client is missing ({text}). Install it: {python} -m pip install '{REQUIREMENT}'")
+        return BadInput(f"The kaggle client {what}. Install it: {python} -m pip install '{REQUIREMENT}' six")
     if kind == "credentials" or status == 401:
-        source = find_credentials(os.environ).source
-        return KaggleRefused(f"Kaggle does not accept the credentials of {source}. Make a new token: {TOKEN_PAGE}")
-    maybe_submitted = call == "submit" and method not in BEFORE_SUBMITTING
-    if status is None and kind != "connection":
+        faults = found.get("faults") or []
+        if _half_a_pair(os.environ):
+            faults = [*faults, "of KAGGLE_USERNAME and KAGGLE_KEY only one is set"]
+        why = f"\nWhat is there cannot be used: {'; '.join(faults)}." if faults else ""
+        source = found.get("source") or ("KAGGLE_API_TOKEN" if os.environ.get("KAGGLE_API_TOKEN", "").strip() else "")
+        if source:
+            return KaggleRefused(
+                f"Kaggle does not accept the credentials of {source}. Make a new token: {TOKEN_PAGE}{why}"
+            )
+        return NoCredentials(
+            f"no Kaggle credentials found. Make a token at {TOKEN_PAGE} and save it in ~/.kaggle/access_token (or set "
+            f"KAGGLE_API_TOKEN), and accept the rules: {page}/rules{why}\nWithout an account's token: fetch the zip "
+            f"with a browser from {page}/data, then scripts/download.sh --zip FILE"
+        )
+    if kind == "upload":
+        return UnreachableError("Kaggle's storage refused the upload.")
+    if kind == "connection" or (status is not None and status >= 500):
+        reason = next((reason for pattern, reason in LASTING if re.search(pattern, text)), None)
+        if reason and status is None:
+            return KitError(f"The connection to Kaggle failed: {reason}.")
+        reason = next((f": {reason}" for pattern, reason in PASSING if re.search(pattern, text)), "")
+        what = f"Kaggle has a problem (HTTP {status})." if status else f"The connection to Kaggle failed{reason}."
+        return UnreachableError(what.replace("?.", "?"), maybe_submitted=maybe_submitted)
+    if status is None:
         what = f"The kaggle client failed: {text.rstrip('.')}."
         if kind == "unreadable":
             what = f"The answer is not Kaggle's (a login page of the network, or a proxy?): {text.rstrip('.')}."
         return UnreachableError(what, maybe_submitted=True) if maybe_submitted else KitError(what)
     if status == 429:
-        wait = _seconds(retry_after)
+        wait = _seconds(found.get("retry_after"))
         asked = "" if wait is None else f" for {wait:.0f} s"
         return UnreachableError(f"Kaggle asks to slow down{asked} (HTTP 429).", retry_after=wait)
-    if status is None or status >= 500:
-        what = f"Kaggle is in trouble (HTTP {status})." if status else "The connection to Kaggle failed."
-        return UnreachableError(what, maybe_submitted=maybe_submitted)
+    if call == "push_kernel" and status in (403, 409):
+        return KaggleRefused(
+            f"Kaggle has a notebook of this title already ({text}). Give another: --title TITLE"
+            if status == 409
+            else f"Kaggle forbids it ({text}). Notebooks with a GPU need an account with a verified phone number "
+            f"(https://www.kaggle.com/settings) and the competition's rules accepted ({page}/rules). Without: "
+            "--accelerator none"
+        )
     if status == 403:
-        return KaggleRefused(f"Kaggle forbids it ({text}). Have you accepted the competition's rules? {PAGE}/rules")
+        return KaggleRefused(f"Kaggle forbids it ({text}). Have you accepted the competition's rules? {page}/rules")
     if status == 404:
-        return KitError(f"Kaggle does not find it ({text}). Look at {PAGE}")
+        return KitError(f"Kaggle does not find it ({text}). Look at {page}")
     return KaggleRefused(f"Kaggle refuses it (HTTP {status}): {text}")
 
 
@@ -308,9 +239,9 @@ def _short(text: str) -> str:
 def _seconds(retry_after: str | None) -> float | None:
     """Return the seconds that a Retry-After header means (RFC 9110: a number or a date), or None."""
     with contextlib.suppress(ValueError, TypeError):
-        return max(0.0, float(retry_after))
+        return max(0.0, float(retry_after or ""))
     with contextlib.suppress(ValueError, TypeError):
-        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
+        return max(0.0, (parsedate_to_datetime(retry_after or "") - datetime.now(UTC)).total_seconds())
     return None
 
 
@@ -341,6 +272,18 @@ class Limits:
         return bool(self.num_total or self.num_allowed_now)
 
 
+@dataclass(frozen=True)
+class Push:
+    """What Kaggle made of a pushed notebook: `name` is owner/slug."""
+
+    name: str
+    version: int
+    url: str
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
 def tell_on_stderr(line: str) -> None:
     """Print a line about waiting or danger."""
     print(line, file=sys.stderr, flush=True)
@@ -348,30 +291,78 @@ def tell_on_stderr(line: str) -> None:
 
 @dataclass(frozen=True)
 class Kaggle:
-    """The calls to Kaggle. All raise what `run_client` raises, UnreachableError only after the last attempt."""
+    """The calls to Kaggle, of one competition.
 
-    patience: RetryPolicy = field(default_factory=RetryPolicy)
+    All but `submit`, `submit_notebook`, `push_kernel` and `publish`, which change something, are repeated after an
+    UnreachableError; they raise it only after the last attempt.
+    """
+
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
     tell: Callable[[str], None] = tell_on_stderr
+    call: Callable[[str, dict[str, Any], RetryPolicy, Callable[[str], None]], dict] = call_child
+    """What makes a call; tests give another."""
+    competition: str = COMPETITION
+    _sources: list[str] = field(default_factory=list)
 
-    def log_in(self) -> str:
-        """Return where the credentials lie, after a warning where others can read them; no network."""
-        credentials = find_credentials(os.environ)
-        if credentials.warning:
-            self.tell(credentials.warning)
-        return credentials.source
+    @property
+    def page(self) -> str:
+        """The competition's address."""
+        return f"https://www.kaggle.com/competitions/{self.competition}"
+
+    def once(self, call: str, **arguments: Any) -> Any:
+        """Make one call of `child.CALLS` and return its answer, with no credential in it.
+
+        Raises:
+            KaggleRefused: the credentials, the rules or a limit: a person has to act.
+            UnreachableError: the network or Kaggle is down, or the time is over.
+            KitError: anything else that went wrong.
+        """
+        reply = redact(self.call(call, arguments, self.policy, self.tell))
+        found = reply.get("credentials", {})
+        if found and found["source"] not in self._sources:
+            self._sources.append(found["source"])
+            if found["warning"]:
+                self.tell(f"warning: {found['warning']}")
+            self.tell(f"Credentials: {found['source']}")
+        if "error" in reply:
+            raise error_of(call, self.page, source=found.get("source"), **reply["error"])
+        return reply["value"]
+
+    def ask(self, call: str, attempts: int | None = None, **arguments: Any) -> Any:
+        """Make a call that can be repeated without harm."""
+        return self.retry(lambda: self.once(call, **arguments), attempts)
+
+    def retry(self, attempt: Callable[[], Answer], attempts: int | None = None) -> Answer:
+        """Call `attempt` until it answers, with a growing pause after each UnreachableError; the last one is raised.
+
+        One that may have submitted something is raised at once: that is not to be repeated.
+        """
+        attempts = attempts or self.policy.attempts
+        for number in range(1, attempts + 1):
+            try:
+                return attempt()
+            except UnreachableError as error:
+                pause = error.retry_after
+                if pause is None:
+                    pause = self.policy.first_pause_seconds * 2 ** (number - 1)
+                if number == attempts or error.maybe_submitted or pause > self.policy.longest_pause_seconds:
+                    raise
+                self.tell(f"{error} Trying again in {pause:.0f} s ({number + 1} of {attempts}).")
+            time.sleep(pause)
+        raise ValueError("attempts must be one or more")
 
     def user_name(self) -> str:
         """Return the user's name on Kaggle."""
-        return self._ask("user_name")
+        return self.ask("user_name")
 
     def submissions(self, everything: bool = False) -> list[Submission]:
         """Return the newest hundred submissions, newest first, or all of them."""
-        return _submissions(self._ask("list_submissions", competition=COMPETITION, everything=everything))
+        return _submissions(self.ask("list_submissions", competition=self.competition, everything=everything))
 
-    def standing(self) -> tuple[Limits, list[Submission]]:
-        """Return how many submissions were made and are left today, and the newest hundred."""
-        reply = self._ask("standing", competition=COMPETITION)
-        return Limits(**reply["limits"]), _submissions(reply["submissions"])
+    def standing(self) -> tuple[Limits | None, list[Submission]]:
+        """Return how many submissions are left today (None where Kaggle does not say) and the newest hundred."""
+        reply = self.ask("standing", competition=self.competition)
+        return Limits(**reply["limits"]) if reply["limits"] else None, _submissions(reply["submissions"])
 
     def submit(self, file: Path, message: str) -> str:
         """Make one attempt to submit a file and return the ref, or "" where Kaggle does not tell it.
@@ -379,52 +370,55 @@ class Kaggle:
         Raises:
             UnreachableError: with `maybe_submitted`, the submission may have been recorded; without, it was not.
         """
-        reply = run_client("submit", self.patience, competition=COMPETITION, file=str(file), message=message)
-        if not reply["uploaded"]:
-            raise UnreachableError("Kaggle's storage refused the upload.")
-        return reply["ref"]
+        return self.once("submit", competition=self.competition, file=str(file), message=message)
+
+    def submit_notebook(self, push: Push, file_name: str, message: str) -> str:
+        """Do as `submit` with a file in the output of a notebook's version: for code competitions."""
+        arguments = {"kernel": push.name, "version": push.version, "file": file_name, "message": message}
+        return self.once("submit_notebook", competition=self.competition, **arguments)
 
     def download(self, folder: Path) -> Path:
-        """Download the data into an empty folder, with a progress bar; return the file, its content unchecked."""
-        self._ask("download", attempts=2, competition=COMPETITION, folder=str(folder))
-        archive = next(folder.glob(f"{COMPETITION}.*"), None)
+        """Download the data into an empty folder; return the file, its content unchecked."""
+        self.ask("download", attempts=2, competition=self.competition, folder=str(folder))
+        archive = next(folder.glob(f"{self.competition}.*"), None)
         if archive is None:
-            raise KitError(f"The kaggle client says that it downloaded the data, but there is no file. See {PAGE}/data")
+            raise KitError(
+                f"The kaggle client says that it downloaded the data, but there is no file: {self.page}/data"
+            )
         return archive
 
-    def push_kernel(self, folder: Path) -> str:
-        """Push a kernel's folder, in one attempt, and return the page where it runs."""
-        reply = run_client("push_kernel", self.patience, folder=str(folder))
+    def push_kernel(self, folder: Path, name: str, accelerator: str | None = None) -> Push:
+        """Push a kernel's folder, in one attempt."""
+        reply = self.once("push_kernel", folder=str(folder), accelerator=accelerator)
         if reply["error"]:
-            raise KitError(f"Kaggle did not take the kernel: {_short(reply['error'])}")
+            remedy = (
+                "\nWithout an accelerator: --accelerator none; what is left of it: https://www.kaggle.com/settings"
+                if "quota" in reply["error"].lower()
+                else "\nGive another title: --title TITLE" * ("title" in reply["error"].lower())
+            )
+            raise KaggleRefused(f"Kaggle did not take the notebook: {_short(reply['error'])}{remedy}")
         if reply["invalid"]:
-            unknown = ", ".join(reply["invalid"])
-            raise KitError(f"Kaggle took the kernel, but without these sources, which it does not know: {unknown}")
-        return reply["url"]
+            unknown = _short(", ".join(reply["invalid"]))
+            raise KitError(f"Kaggle took the notebook, but without these sources, which it does not know: {unknown}")
+        if not reply["version"]:
+            raise KitError("Kaggle took the notebook but does not tell its version, so its run cannot be found.")
+        return Push(name, reply["version"], reply["url"] or f"https://www.kaggle.com/code/{name}")
 
-    def kernel_status(self, kernel: str) -> str:
-        """Return the state of a kernel's latest run (queued, running, complete); a failed one is a KitError."""
-        reply = self._ask("kernel_status", kernel=kernel)
-        if reply["state"] in ("error", "cancel_requested", "cancel_acknowledged"):
-            raise KitError(f"The run of {kernel} ended as {reply['state']}: {reply['failure'] or 'no reason given'}")
-        return reply["state"]
+    def kernel_status(self, push: Push) -> tuple[str, str]:
+        """Return the state of a version's run (queued, running, complete, error, cancel_…) and why it failed."""
+        reply = self.ask("kernel_status", kernel=str(push))
+        return reply["state"], _short(reply["failure"])
 
-    def kernel_output(self, kernel: str, folder: Path) -> list[Path]:
-        """Download the output of a kernel's latest run; the files reach `folder` only when all of them have come."""
+    def kernel_output(self, push: Push, folder: Path, pattern: str) -> list[Path]:
+        """Download the output files of a version that match, and its log; they reach `folder` when all have come."""
         with tempfile.TemporaryDirectory() as temporary:
-            sources = [Path(file) for file in self._ask("kernel_output", kernel=kernel, folder=temporary)]
-            if not sources:
-                raise KitError(f"The latest run of {kernel} has no output.")
-            targets = [folder / source.relative_to(temporary) for source in sources]
+            sources = self.ask("kernel_output", kernel=str(push), folder=temporary, pattern=pattern)
+            targets = [folder / Path(source).relative_to(temporary) for source in sources]
             for source, target in zip(sources, targets, strict=True):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_write(target) as whole:
                     shutil.copyfile(source, whole)
         return targets
-
-    def _ask(self, call: str, attempts: int | None = None, **arguments: Any) -> Any:
-        """Make a call that can be repeated without harm."""
-        return retry(lambda: run_client(call, self.patience, **arguments), self.patience, self.tell, attempts)
 
 
 def _submissions(rows: list[dict]) -> list[Submission]:

@@ -2,101 +2,198 @@
 
 import contextlib
 import json
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from digits.console import BadInput, KitError
+from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.competition import ROWS, read_submission
-from digits.files import ROOT, display_path
-from digits.kaggle.client import Kaggle, UnreachableError
+from digits.files import ROOT, atomic_write, display_path
+from digits.kaggle.client import Kaggle, Push
+from digits.runs.store import RUN_JSON, Run
 
 METADATA = "kernel-metadata.json"
+LAST_PUSH = "last-notebook.json"
+ACCELERATORS = {"none": None, "gpu": None, "t4x2": "NvidiaTeslaT4", "tpu": "TpuV5E8"}
+"""What the user types, and Kaggle's name of the machine; None leaves it to `enable_gpu`."""
+FAILED = ("error", "cancel_requested", "cancel_acknowledged")
+RUN_FILES = (RUN_JSON, "out_of_fold.npy", "test_probabilities.npy", "history.csv", "report.html")
+WANTED = rf"^(submission\.csv|submissions/[^/]+/({'|'.join(map(re.escape, RUN_FILES))}))$"
+NONE_WANTED = "^$"
 LOG_LINES = 15
 
 
-def push(
-    kaggle: Kaggle, folder: Path, output: Path, seconds: float, say: Callable[[str], None] = print, rows: int = ROWS
-) -> Path | None:
-    """Push a kernel's folder, wait for its run to end, and return its submission, fetched and checked.
+@dataclass(frozen=True)
+class Changes:
+    """What is changed in the pushed copy of a notebook; None leaves it as it is."""
 
-    Args:
-        kaggle: the calls.
-        folder: the notebook and its kernel-metadata.json.
-        output: where what the run leaves is put.
-        seconds: how long to wait; 0 leaves after the push and returns None.
-        say: told what happens.
-        rows: how many rows the submission must have.
+    arguments: Sequence[str] | None = None
+    """Flags of train.py, in the place of those in the notebook's line `ARGUMENTS = […]`."""
+    accelerator: str | None = None
+    """A key of ACCELERATORS, or Kaggle's name of a machine."""
+    title: str | None = None
+    datasets: Sequence[str] | None = None
+
+
+def push(kaggle: Kaggle, folder: Path, changes: Changes, submissions: Path, say: Callable[[str], None] = print) -> Push:
+    """Push a copy of a notebook's folder as the user's own; remember it in `submissions` for `last_push`.
 
     Raises:
-        BadInput: if the folder holds no notebook, or the run's submission is not one.
-        KitError: if Kaggle does not take it, its run fails, or the time is over.
+        BadInput: if the folder holds no notebook, or not the line that is to be changed.
+        KitError: if Kaggle does not take it.
     """
-    kaggle.log_in()
     with tempfile.TemporaryDirectory() as temporary:
-        kernel = _own_copy(folder, Path(temporary), kaggle.user_name())
-        url = kaggle.push_kernel(Path(temporary)) or f"https://www.kaggle.com/code/{kernel}"
-    say(f"Pushed: {url}")
-    if not seconds:
-        return None
+        name = _own_copy(folder, Path(temporary), kaggle, changes)
+        kaggle.tell(f"Pushing {display_path(folder)} as {name} ...")
+        accelerator = ACCELERATORS.get(changes.accelerator or "", changes.accelerator)
+        pushed = kaggle.push_kernel(Path(temporary), name, accelerator)
+    submissions.mkdir(parents=True, exist_ok=True)
+    with atomic_write(submissions / LAST_PUSH) as temporary_file:
+        temporary_file.write_text(json.dumps(vars(pushed)) + "\n", encoding="utf-8")
+    say(f"Pushed version {pushed.version}: {pushed.url}")
+    return pushed
+
+
+def last_push(submissions: Path, version: str | None = None) -> Push:
+    """Return the version that was pushed last, or another one: "3", or "owner/slug/3".
+
+    Raises:
+        BadInput: if none was pushed from here, or `version` is not one.
+    """
+    owner_slug, _, number = (version or "").rpartition("/")
+    if version and not (number.isdigit() and (not owner_slug or re.fullmatch(r"[\w-]+/[\w-]+", owner_slug))):
+        raise BadInput(f"{version!r}: expected a version's number, or OWNER/NOTEBOOK/NUMBER.")
+    if owner_slug:
+        return Push(owner_slug, int(number), f"https://www.kaggle.com/code/{owner_slug}")
     try:
-        _wait(kaggle, kernel, seconds, say)
-    except UnreachableError as error:
-        raise KitError(f"{error} The notebook runs on at Kaggle: {url}") from None
-    except KitError as error:
-        with contextlib.suppress(KitError, OSError):
-            kaggle.kernel_output(kernel, output)
-        raise KitError("\n".join([str(error), *_end_of_log(output, kernel)])) from None
-    kaggle.kernel_output(kernel, output)
-    for line in _end_of_log(output, kernel):
-        say(line)
-    submission = output / "submission.csv"
-    if not submission.exists():
-        raise KitError(f"The notebook ran to its end, but left no submission.csv. See {url}")
-    read_submission(submission, rows=rows)
-    say(f"{display_path(submission)}: {rows:,} rows, checked. Submit it: scripts/submit.sh {display_path(submission)}")
+        pushed = Push(**json.loads((submissions / LAST_PUSH).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise BadInput(
+            "No notebook was pushed from here. Push one (scripts/push_kernel.sh), or name it: OWNER/NOTEBOOK/NUMBER"
+        ) from None
+    return replace(pushed, version=int(number)) if number else pushed
+
+
+def wait(kaggle: Kaggle, pushed: Push, seconds: float, say: Callable[[str], None] = print) -> None:
+    """Wait for the end of a version's run; ask after 10 s first, later once a minute.
+
+    Raises:
+        KitError: if the run fails (with the end of its log), or the time is over.
+    """
+    later = f"Fetch it later: scripts/push_kernel.sh --fetch {pushed}"
+    started, state, before, pause = time.monotonic(), "", "", kaggle.policy.poll_seconds
+    try:
+        while True:
+            try:
+                state, failure = kaggle.kernel_status(pushed)
+            except KaggleRefused:
+                raise
+            except KitError as error:
+                if state or time.monotonic() - started > kaggle.policy.call_seconds:
+                    raise KitError(f"{error} The notebook runs on at Kaggle: {pushed.url}\n{later}") from None
+                failure = ""  # Kaggle may not know a version in its first moments.
+            if state != before:
+                say(f"{time.strftime('%H:%M:%S')} {state}")
+            if state == "complete":
+                return
+            if state in FAILED:
+                with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KitError, OSError):
+                    kaggle.kernel_output(pushed, Path(folder), NONE_WANTED)
+                    failure = "\n".join([failure, *_end_of_log(Path(folder))])
+                raise KitError(f"Version {pushed.version} ended as {state}: {failure.strip() or 'no reason given'}")
+            left = seconds - (time.monotonic() - started)
+            if left <= 0:
+                raise KitError(
+                    f"Version {pushed.version} is still {state} after {seconds:.0f} s: {pushed.url}\n{later}"
+                )
+            before = state
+            time.sleep(min(pause, left))
+            pause = min(1.5 * pause, kaggle.policy.longest_poll_seconds)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Interrupted. The notebook runs on at Kaggle: {pushed.url}\n{later}") from None
+
+
+def fetch(
+    kaggle: Kaggle, pushed: Push, submissions: Path, say: Callable[[str], None] = print, rows: int = ROWS
+) -> Path:
+    """Fetch what a version's run has left, and return its submission, checked.
+
+    The files lie in a folder of that version alone, so that those of another run are never taken for its own; with the
+    record of its training it is a run like any other.
+
+    Raises:
+        KitError: if the version left no submission, or its files cannot be fetched whole.
+        BadInput: if its submission is broken.
+    """
+    folder = submissions / f"{pushed.name.rpartition('/')[2]}-v{pushed.version}"
+    with tempfile.TemporaryDirectory() as temporary:
+        kaggle.tell(f"Fetching the output of {pushed} ...")
+        fetched = kaggle.kernel_output(pushed, Path(temporary), WANTED)
+        for line in _end_of_log(Path(temporary)):
+            say(line)
+        if Path(temporary) / "submission.csv" not in fetched:
+            raise KitError(f"Version {pushed.version} left no submission.csv. See {pushed.url}")
+        read_submission(Path(temporary) / "submission.csv", rows=rows)
+        folder.mkdir(parents=True, exist_ok=True)
+        # run.json comes last: with it the folder is a run.
+        for file in sorted(fetched, key=lambda file: file.name == RUN_JSON):
+            with atomic_write(folder / file.name) as whole:
+                shutil.copyfile(file, whole)
+    if (folder / RUN_JSON).exists():
+        try:
+            record = Run(folder).finished_record()
+            record.run = folder.name
+            Run(folder).write_record(record)
+        except BadInput as error:
+            (folder / RUN_JSON).unlink()
+            say(f"warning: the record of its training is not used: {error}")
+    submission = folder / "submission.csv"
+    say(f"{display_path(submission)}: {rows:,} rows, checked.")
     return submission
 
 
-def _own_copy(folder: Path, copy: Path, user: str) -> str:
-    """Copy the kernel with the user's name in its id; return the id."""
+def _own_copy(folder: Path, copy: Path, kaggle: Kaggle, changes: Changes) -> str:
+    """Copy the notebook with the changes, and the user's name in its id; return the id."""
     try:
         metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-        name = metadata["id"].rpartition("/")[2]
-        shutil.copy(folder / metadata["code_file"], copy)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        slug = metadata["id"].rpartition("/")[2]
+        notebook = json.loads((folder / metadata["code_file"]).read_text(encoding="utf-8"))
+        lines = [line for cell in notebook["cells"] for line in "".join(cell["source"]).splitlines()]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise BadInput(
-            f"{display_path(folder)} holds no kernel ({type(error).__name__}: {error}). Make it again: "
+            f"{display_path(folder)} holds no notebook ({type(error).__name__}: {error}). Make it again: "
             f"python {display_path(ROOT / 'scripts' / 'build_kernel.py')}"
         ) from None
-    metadata["id"] = f"{user}/{name}"
+    if changes.arguments is not None:
+        old = next((line for line in lines if re.fullmatch(r"ARGUMENTS = \[.*\]", line)), None)
+        if old is None:
+            raise BadInput(f"{metadata['code_file']} has no line 'ARGUMENTS = […]' any more; write the flags into it.")
+        for cell in notebook["cells"]:
+            cell["source"] = "".join(cell["source"]).replace(old, f"ARGUMENTS = {json.dumps(list(changes.arguments))}")
+    if changes.title:
+        slug = re.sub(r"[^a-z0-9]+", "-", changes.title.lower()).strip("-")
+        metadata["title"] = changes.title
+    if changes.accelerator:
+        tpu = changes.accelerator.lower().startswith("tpu")
+        metadata |= {"enable_gpu": changes.accelerator != "none" and not tpu, "enable_tpu": tpu}
+    if changes.datasets:
+        metadata["dataset_sources"] = list(changes.datasets)
+    metadata |= {"id": f"{kaggle.user_name()}/{slug}", "competition_sources": [kaggle.competition]}
     (copy / METADATA).write_text(json.dumps(metadata, indent=2), encoding="utf-8")
+    (copy / metadata["code_file"]).write_text(json.dumps(notebook), encoding="utf-8")
     return metadata["id"]
 
 
-def _wait(kaggle: Kaggle, kernel: str, seconds: float, say: Callable[[str], None]) -> None:
-    until, before = time.monotonic() + seconds, ""
-    while True:
-        time.sleep(kaggle.patience.poll_seconds)
-        state = kaggle.kernel_status(kernel)
-        if state != before:
-            say(f"{time.strftime('%H:%M:%S')} {state}")
-        if state == "complete":
-            return
-        if time.monotonic() > until:
-            raise UnreachableError(f"The run of {kernel} is still {state} after {seconds:.0f} s.")
-        before = state
-
-
-def _end_of_log(output: Path, kernel: str) -> list[str]:
+def _end_of_log(folder: Path) -> list[str]:
     """Return the last lines that the notebook printed; Kaggle's log is a JSON list of pieces of them."""
-    log = output / f"{kernel.rpartition('/')[2]}.log"
-    try:
-        text = log.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    log = next(folder.glob("*.log"), None)
+    if log is None:
         return []
+    text = log.read_text(encoding="utf-8", errors="replace")
     with contextlib.suppress(ValueError, TypeError, KeyError):
         text = "".join(piece["data"] for piece in json.loads(text))
     return ["The end of its log:", *(f"  {line}" for line in text.splitlines()[-LOG_LINES:])]

@@ -100,7 +100,7 @@ def read_ledger(path: Path) -> list[Entry]:
     except FileNotFoundError:
         return []
     except UnicodeDecodeError:
-        raise BadInput(f"{display_path(path)}: not a text file. Move it away; a new ledger will be begun.") from None
+        raise BadInput(f"{display_path(path)}: not a text file. Move it away, and a new ledger is started.") from None
     rows = csv.DictReader(io.StringIO(text), restkey="more")
     if rows.fieldnames != COLUMNS:
         raise BadInput(
@@ -111,7 +111,7 @@ def read_ledger(path: Path) -> list[Entry]:
         return [_entry(row) for row in rows]
     except (TypeError, ValueError, csv.Error) as error:
         where = f"{display_path(path)}, line {rows.line_num + isinstance(error, csv.Error)}"
-        raise BadInput(f"{where}: {error}. Mend the line or move the file away.") from None
+        raise BadInput(f"{where}: {error}. Correct the line, or move the file away.") from None
 
 
 @contextlib.contextmanager
@@ -193,13 +193,12 @@ TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 def refresh(submissions: Path, kaggle: Kaggle) -> list[Entry]:
     """Bring the ledger up to date with all of Kaggle's list and return its rows, best first."""
-    kaggle.log_in()
     ledger = submissions / "ledger.csv"
     reconcile(ledger, kaggle.submissions(everything=True))
-    patience = timedelta(seconds=kaggle.patience.listing_seconds)
+    enough = timedelta(seconds=kaggle.policy.listing_seconds)
     with opened(ledger) as entries:
         for entry in list(entries):
-            if entry.status == "unconfirmed" and age_of(entry) > patience:
+            if entry.status == "unconfirmed" and age_of(entry) > enough:
                 place(entries, replace(entry, status="failed", reason="not in Kaggle's list"))
         return best_first(entries)
 

@@ -12,7 +12,7 @@ import numpy as np
 from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.competition import ROWS, content_hash, read_submission
 from digits.files import display_path
-from digits.kaggle.client import PAGE, Kaggle, Limits, Submission, UnreachableError, retry
+from digits.kaggle.client import Kaggle, Limits, NoCredentials, Push, Submission, UnreachableError
 from digits.kaggle.ledger import (
     TAG_DIGITS,
     TIME,
@@ -28,14 +28,15 @@ from digits.kaggle.ledger import (
     record,
     title_of,
 )
-from digits.runs.store import Run, find_runs
+from digits.runs.store import Run, all_runs, find_run, find_runs
 
 TRAINING_COUNTS = (4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188)
 """How often each digit is in the competition's train.csv."""
 LARGEST_SHIFT = 0.015
-"""Of a digit's share, between answers and training labels: six standard errors at 28,000 rows."""
-LARGEST_CHANGE = 0.1
-"""Share of rows that may differ from the last submission: two good models differ in about one of a hundred."""
+"""Of a class's share, between answers and training labels: six standard errors at 28,000 rows."""
+LEAST_AGREEMENT = 0.95
+"""Share of rows in which answers agree with earlier ones at least: two good models agree in about 99 of a hundred."""
+LATER = "Look later: scripts/submit.sh --status"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,32 @@ class Candidate:
     notes: list[str]
     doubts: list[str]
 
+    @property
+    def tag(self) -> str:
+        """What stands in the submission's description for the answers."""
+        return f"digits:{self.sha256[:TAG_DIGITS]}"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for."""
+
+    message: str = ""
+    again: bool = False
+    yes: bool = False
+    dry_run: bool = False
+    wait_seconds: float = 600
+    notebook: Push | None = None
+    """The notebook's version whose output the file is: submitted instead of the file, for a code competition."""
+
+
+def submission_file(run_or_file: str | None, submissions: Path) -> Path:
+    """Return the submission that a user names: a file, a run by name or folder, or None for the newest."""
+    if run_or_file is None or Path(run_or_file).is_file() or run_or_file.endswith((".csv", ".zip", ".gz")):
+        return Path(run_or_file or submissions / "submission.csv")
+    run = find_run(run_or_file, submissions)
+    return run.folder / run.finished_record().submission.file
+
 
 def examine(file: Path, submissions: Path, ledger: list[Entry]) -> Candidate:
     """Check a file as Kaggle would, against its run, and for sense; no network.
@@ -57,7 +84,8 @@ def examine(file: Path, submissions: Path, ledger: list[Entry]) -> Candidate:
     """
     labels = read_submission(file, rows=None)
     sha256 = content_hash(labels)
-    runs = find_runs(submissions, sha256)
+    # A blend can come to the answers of one of its runs: the run in whose folder the file lies made it.
+    runs = sorted(find_runs(submissions, sha256), key=lambda run: run.folder.resolve() != file.resolve().parent)
     for run in runs:
         _refuse_unfit(file, run)
     if len(labels) != ROWS:
@@ -66,19 +94,20 @@ def examine(file: Path, submissions: Path, ledger: list[Entry]) -> Candidate:
     notes = [f"{display_path(file)}: {len(labels):,} rows{f', {title_of(run)}' if run else ''}"]
     doubts = _shifted_shares(labels, run)
     if run is None:
-        notes.append(
-            f"warning: no run below {display_path(submissions)} made this file; nothing is known of its accuracy."
-        )
+        notes.append(f"No run in {display_path(submissions)} made this file; nothing is known of its accuracy.")
     else:
-        failed = run.finished_record().failed_checks
-        doubts += [f"the run's check {check.name!r} failed: {check.detail}" for check in failed]
-    sent = [entry for entry in ledger if entry.status in ("pending", "complete")]
-    last = next((entry for entry in reversed(sent) if entry.sha256 not in ("", sha256)), None)
-    changed = None if last is None else _changed_rows(labels, last, submissions)
-    if changed is not None:
-        score = "" if last.public_score is None else f", public score {last.public_score:.5f}"
-        text = f"differs in {changed:,} of {ROWS:,} rows from the last submission (run {last.run}{score})"
-        (doubts if changed > LARGEST_CHANGE * ROWS else notes).append(text)
+        made = run.finished_record()
+        doubts += [f"the run's check {check.name!r} failed: {check.detail}" for check in made.failed_checks]
+        if any(data.name == "test.csv" and data.form == "different data" for data in made.data.files):
+            doubts.append("the test.csv that the run predicted is not the competition's, so the rows may not fit")
+    compared = _differences(labels, sha256, submissions, ledger)
+    notes += [f"differs in {rows:,} of {ROWS:,} rows from {name}" for name, rows in compared[:1]]
+    if compared and min(rows for _, rows in compared) > (1 - LEAST_AGREEMENT) * ROWS:
+        name, rows = min(compared, key=lambda pair: pair[1])
+        doubts.append(
+            f"the answers agree with {name} in {1 - rows / ROWS:.1%} of the rows only, and with no other earlier ones "
+            "in more; good answers agree in about 99 %. Rows in another order, or of other images?"
+        )
     return Candidate(file, sha256, run, notes, doubts)
 
 
@@ -98,70 +127,74 @@ def _refuse_unfit(file: Path, run: Run) -> None:
 
 
 def _shifted_shares(labels: np.ndarray, run: Run | None) -> list[str]:
-    """Return a doubt for each digit whose share is far from its share in the training labels."""
-    counts = run.finished_record().data.class_counts if run else TRAINING_COUNTS
-    expected = np.asarray(counts, float) / sum(counts)
-    found = np.bincount(labels, minlength=10) / len(labels)
-    return [
-        f"{found[digit]:.1%} of the answers are {digit}, of the training labels {expected[digit]:.1%}"
-        for digit in np.flatnonzero(np.abs(found - expected) > LARGEST_SHIFT)
+    """Return a doubt where classes' shares are far from those in the training labels."""
+    counts = np.asarray(run.finished_record().data.class_counts if run else TRAINING_COUNTS, float)
+    expected = counts / counts.sum()
+    found = np.bincount(labels, minlength=len(counts)) / len(labels)
+    far = [digit for digit in np.argsort(-np.abs(found - expected)) if abs(found - expected)[digit] > LARGEST_SHIFT]
+    if not far:
+        return []
+    listed = ", ".join(f"{found[digit]:.1%} are {digit} (expected {expected[digit]:.1%})" for digit in far[:3])
+    return [f"of the answers {listed}" + (f", and {len(far) - 3} more classes are off" if len(far) > 3 else "")]
+
+
+def _differences(labels: np.ndarray, sha256: str, submissions: Path, ledger: list[Entry]) -> list[tuple[str, int]]:
+    """Return in how many rows the answers differ from the last submission and from the reference runs, by name."""
+    sent = [entry for entry in ledger if entry.status in ("pending", "complete") and entry.sha256 not in ("", sha256)]
+    named = [
+        (f"the last submission (run {entry.run}, public score {figure(entry.public_score, '.5f')})", run)
+        for entry in sent[-1:]
+        for run in find_runs(submissions, entry.sha256)[:1]
     ]
-
-
-def _changed_rows(labels: np.ndarray, last: Entry, submissions: Path) -> int | None:
-    """Return in how many rows the file of an earlier submission differs, or None where it is gone."""
-    for run in find_runs(submissions, last.sha256):
+    named += [(f"the reference run {run.name}", run) for run in all_runs(submissions / "reference")]
+    compared = []
+    for name, run in named:
         try:
-            earlier = read_submission(run.folder / run.finished_record().submission.file)
+            made = run.finished_record()
+            earlier = read_submission(run.folder / made.submission.file, rows=len(labels))
         except BadInput:
             continue
-        if content_hash(earlier) == last.sha256:
-            return int(np.count_nonzero(earlier != labels))
-    return None
+        if made.source == "kaggle" and made.submission.sha256 != sha256:
+            compared.append((name, int(np.count_nonzero(earlier != labels))))
+    return compared
 
 
-LATER = "Look later: python src/submit.py --status"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user asked for."""
-
-    message: str = ""
-    again: bool = False
-    yes: bool = False
-    dry_run: bool = False
-    wait_seconds: float = 600
-
-
-def submit(file: Path, submissions: Path, kaggle: Kaggle, wishes: Options, say: Callable[[str], None] = print) -> None:
+def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options, say: Callable[[str], None] = print) -> None:
     """Check a file, upload it, wait for its score and record it in `submissions`/ledger.csv.
 
     Raises:
         BadInput: the file is not to be sent. KaggleRefused: Kaggle does not take it. KitError: it failed, or it is not
-        known whether it counted; the ledger then holds a row that `standings.refresh` brings up to date.
+        known whether it counted; the ledger then holds a row that `ledger.refresh` brings up to date.
     """
     ledger = submissions / "ledger.csv"
     candidate = examine(file, submissions, read_ledger(ledger))
     for note in candidate.notes:
         say(note)
-    say(f"Credentials: {kaggle.log_in()}")
+    for doubt in candidate.doubts:
+        kaggle.tell(f"warning: {doubt}")
     submissions.mkdir(parents=True, exist_ok=True)
     with locked(submissions / ".submit.lock", seconds=0):
-        limits, listed = kaggle.standing()
-        entry = _earlier_attempt(candidate, ledger, listed, kaggle, wishes.again, say)
+        try:
+            limits, listed = kaggle.standing()
+        except NoCredentials as error:
+            if not options.dry_run:
+                raise
+            say(f"Dry run: the file was checked. Nothing can be sent: {error}")
+            return
+        entry = _earlier_attempt(candidate, ledger, listed, kaggle, options.again, say)
         if entry is None:
-            say(_left_today(limits))
+            say(_left_today(limits, kaggle.page))
             tag = _free_tag(candidate, read_ledger(ledger))
-            text = f"{wishes.message or (title_of(candidate.run) if candidate.run else file.name)} [{tag}]"
-            for doubt in candidate.doubts:
-                kaggle.tell(f"warning: {doubt}")
-            if wishes.dry_run:
+            text = f"{options.message or (title_of(candidate.run) if candidate.run else file.name)} [{tag}]"
+            if options.dry_run:
                 say(f"Dry run: nothing was uploaded. The message would be: {text}")
                 return
-            _approve(candidate.doubts, wishes.yes)
-            entry = _send(candidate, text, tag, ledger, kaggle, limits)
-    _follow(entry, ledger, kaggle, wishes.wait_seconds, say)
+            _approve(candidate.doubts, options.yes)
+            try:
+                entry = _send(candidate, text, tag, ledger, kaggle, options.notebook)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(f"Interrupted. The submission may have counted. {LATER}") from None
+    _follow(entry, ledger, kaggle, options.wait_seconds, say)
 
 
 def _earlier_attempt(
@@ -177,9 +210,16 @@ def _earlier_attempt(
     Raises:
         BadInput: the same answers were submitted before. KitError: they may be on their way.
     """
-    lost = {entry.tag for entry in _same_answers(candidate, read_ledger(ledger)) if entry.status == "unconfirmed"}
-    same = _same_answers(candidate, reconcile(ledger, listed))
-    for entry in same:
+
+    def same(entries: list[Entry]) -> list[Entry]:
+        return [
+            entry
+            for entry in entries
+            if entry.sha256 == candidate.sha256 or entry.tag.partition("-")[0] == candidate.tag
+        ]
+
+    lost = {entry.tag for entry in same(read_ledger(ledger)) if entry.status == "unconfirmed"}
+    for entry in same(reconcile(ledger, listed)):
         if entry.status in ("pending", "complete") and entry.tag in lost:
             say(f"The earlier attempt was recorded by Kaggle (ref {entry.ref}); nothing is uploaded again.")
             return entry
@@ -189,7 +229,7 @@ def _earlier_attempt(
                 f"the same answers were submitted before ({entry.time}, ref {entry.ref}{score}). To spend another "
                 "submission on them: --again"
             )
-        wait = kaggle.patience.listing_seconds - age_of(entry).total_seconds()
+        wait = kaggle.policy.listing_seconds - age_of(entry).total_seconds()
         if entry.status == "unconfirmed" and wait > 0:
             raise KitError(
                 f"these answers were sent at {entry.time} and Kaggle does not list them yet; they may have counted. "
@@ -198,33 +238,26 @@ def _earlier_attempt(
     return None
 
 
-def _same_answers(candidate: Candidate, entries: list[Entry]) -> list[Entry]:
-    tag = _tag(candidate)
-    return [entry for entry in entries if entry.sha256 == candidate.sha256 or entry.tag.partition("-")[0] == tag]
-
-
-def _tag(candidate: Candidate) -> str:
-    return f"digits:{candidate.sha256[:TAG_DIGITS]}"
-
-
 def _free_tag(candidate: Candidate, entries: list[Entry]) -> str:
     """Return the candidate's tag, numbered where Kaggle has submissions with it."""
     taken = {entry.tag for entry in entries if entry.settled}
-    tag, number = _tag(candidate), 1
+    tag, number = candidate.tag, 1
     while tag in taken:
         number += 1
-        tag = f"{_tag(candidate)}-{number}"
+        tag = f"{candidate.tag}-{number}"
     return tag
 
 
-def _left_today(limits: Limits) -> str:
+def _left_today(limits: Limits | None, page: str) -> str:
     """Say how many submissions are left; KaggleRefused where none is."""
+    if limits is None:
+        return "warning: Kaggle does not say how many submissions are left today; it refuses one too many by itself."
     if not limits.known:
         return "Submissions left today: Kaggle does not say before the first one."
     if limits.num_allowed_now > 0:
         return f"Submissions left today: {limits.num_allowed_now} ({limits.num_today} made)."
     if limits.limited_by_total:
-        raise KaggleRefused(f"no submissions are left in this competition ({limits.num_total} made). See {PAGE}")
+        raise KaggleRefused(f"no submissions are left in this competition ({limits.num_total} made). See {page}")
     now = datetime.now(UTC)
     reset = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     hours, minutes = divmod((reset - now).seconds // 60, 60)
@@ -239,87 +272,74 @@ def _approve(doubts: list[str], yes: bool) -> None:
     if not doubts or yes:
         return
     if not sys.stdin.isatty():
-        raise BadInput(
-            f"not sent, for {len(doubts)} doubt{'s' * (len(doubts) > 1)} (above). To send it all the same: --yes"
-        )
+        plural = "s" * (len(doubts) > 1)
+        raise BadInput(f"not sent, because of the warning{plural} above. To send it all the same: --yes")
     if input("Send it all the same? [y/N] ").strip().lower() not in ("y", "yes"):
         raise BadInput("not sent.")
 
 
-def _send(candidate: Candidate, text: str, tag: str, ledger: Path, kaggle: Kaggle, limits: Limits) -> Entry:
-    """Upload, with a row in the ledger from before the first byte; return the row as Kaggle's list confirms it."""
+def _send(candidate: Candidate, text: str, tag: str, ledger: Path, kaggle: Kaggle, notebook: Push | None) -> Entry:
+    """Upload, with a row in the ledger from before the first byte; return the row as Kaggle's list confirms it.
+
+    After a lost answer nothing is sent again: Kaggle's list decides, and after it the user.
+    """
     known = entry_of(candidate.run) if candidate.run else Entry(sha256=candidate.sha256)
     entry = replace(known, time=datetime.now(UTC).strftime(TIME), tag=tag, status="unconfirmed")
     record(ledger, entry)
+    kaggle.tell(f"Submitting {notebook or display_path(candidate.file)} ...")
+    missing = "Kaggle accepted the submission but does not list it, which happens at the daily limit."
     try:
-        entry = record(ledger, replace(entry, ref=_upload(candidate.file, text, entry, kaggle, limits)))
-        row = _look(entry, kaggle)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Interrupted. The submission may have counted. {LATER}") from None
+        if notebook:
+            ref = kaggle.retry(lambda: kaggle.submit_notebook(notebook, candidate.file.name, text))
+        else:
+            ref = kaggle.retry(lambda: kaggle.submit(candidate.file, text))
+        entry = record(ledger, replace(entry, ref=ref))
     except KitError as error:
-        if entry.ref or getattr(error, "maybe_submitted", False):
-            record(ledger, replace(entry, reason=str(error)))
-            raise KitError(f"{error} The submission may have counted. {LATER}") from None
-        record(ledger, replace(entry, status="failed", reason=str(error)))
-        if isinstance(error, KaggleRefused):
-            raise
-        raise KitError(f"{error} Nothing was submitted.") from None
+        if not getattr(error, "maybe_submitted", False):
+            record(ledger, replace(entry, status="failed", reason=str(error)))
+            if isinstance(error, KaggleRefused):
+                raise
+            raise KitError(f"{error} Nothing was submitted.") from None
+        kaggle.tell(f"{error} The submission may have arrived: looking for it in Kaggle's list.")
+        missing = f"{error} The answer to the submission was lost, and Kaggle does not list it so far."
+    try:
+        row = _look(entry, kaggle)
+    except KitError as error:
+        record(ledger, replace(entry, reason=str(error)))
+        raise KitError(f"{error} The submission may have counted. {LATER}") from None
     if row is None:
-        record(ledger, replace(entry, reason="accepted by Kaggle, but not in its list"))
+        record(ledger, replace(entry, reason=missing))
         raise KitError(
-            f"Kaggle accepted the submission but does not list it, which happens at the daily limit. {LATER}\n"
-            f"Or look on the site: {PAGE}/submissions"
+            f"{missing} Nothing is sent a second time by itself. {LATER}\n"
+            f"If it is neither there nor at {kaggle.page}/submissions, submit again."
         )
     return record(ledger, confirmed(entry, row))
 
 
-def _upload(file: Path, text: str, entry: Entry, kaggle: Kaggle, before: Limits) -> str:
-    """Submit and return the ref, or "" where Kaggle tells none; after a lost answer, first look whether it arrived.
-
-    Only where neither the list nor the day's count shows a trace is it sent once more.
-    """
-
-    def send() -> str:
-        return retry(lambda: kaggle.submit(file, text), kaggle.patience, kaggle.tell)
-
-    try:
-        return send()
-    except UnreachableError as error:
-        if not error.maybe_submitted:
-            raise
-        kaggle.tell(f"{error} The submission may have arrived: looking for it in Kaggle's list.")
-        try:
-            row = _look(entry, kaggle)
-            if row is not None:
-                return row.ref
-            if kaggle.standing()[0] != before:
-                raise error
-            kaggle.tell("It is neither in the list nor in today's count: sending it again.")
-            return send()
-        except KitError as second:
-            raise UnreachableError(str(second), maybe_submitted=True) from None
-
-
 def _look(entry: Entry, kaggle: Kaggle) -> Submission | None:
-    """Look for a submission in Kaggle's list until it shows or patience ends."""
-    until = time.monotonic() + kaggle.patience.listing_seconds
+    """Look for a submission in Kaggle's list until it shows or the time for that is over."""
+    until = time.monotonic() + kaggle.policy.listing_seconds
     while True:
         row = next((row for row in kaggle.submissions() if is_same(entry, row)), None)
-        if row is not None or time.monotonic() >= until:
+        left = until - time.monotonic()
+        if row is not None or left <= 0:
             return row
-        kaggle.tell("Kaggle does not list it yet; looking again.")
-        time.sleep(kaggle.patience.poll_seconds)
+        kaggle.tell(f"Kaggle does not list it yet; looking again, {left:.0f} s at most.")
+        time.sleep(kaggle.policy.poll_seconds)
 
 
 def _follow(entry: Entry, ledger: Path, kaggle: Kaggle, wait_seconds: float, say: Callable[[str], None]) -> None:
     """Wait for the score, say it and record it."""
     say(f"Submitted as {entry.tag}, ref {entry.ref}.")
     if entry.status == "pending" and wait_seconds:
-        say(f"Waiting for the score, {wait_seconds:.0f} s at most.")
-    until = time.monotonic() + wait_seconds
+        kaggle.tell(f"Waiting for the score, {wait_seconds:.0f} s at most.")
+    started = told = time.monotonic()
     try:
-        while entry.status == "pending" and time.monotonic() < until:
-            time.sleep(min(kaggle.patience.poll_seconds, max(0, until - time.monotonic())))
+        while entry.status == "pending" and (left := started + wait_seconds - time.monotonic()) > 0:
+            time.sleep(min(kaggle.policy.poll_seconds, left))
+            if time.monotonic() - told > 4 * kaggle.policy.notice_seconds:
+                told = time.monotonic()
+                kaggle.tell(f"Not scored yet, {told - started:.0f} s.")
             row = next((row for row in kaggle.submissions() if row.ref == entry.ref), None)
             if row is not None:
                 entry = confirmed(entry, row)

@@ -1,0 +1,57 @@
+"""For a code competition: publish a run's models and predict with them in an offline notebook on Kaggle.
+
+python src/publish.py RUN               a private dataset, then a notebook that loads it, predicts and is checked
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from digits.console import entry_point
+from digits.files import ROOT, SUBMISSIONS
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the flags."""
+    parser = argparse.ArgumentParser(
+        prog="publish.py",
+        description="Upload a run's models as a private Kaggle dataset, run the notebook that predicts with them, "
+        "without internet, on Kaggle, and fetch and check its submission.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad input, 3 Kaggle refused, 130 interrupted.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a run's name or folder")
+    add("--competition", default="digit-recognizer", metavar="NAME", help="whose test it predicts (%(default)s)")
+    add("--accelerator", default="none", metavar="NAME", help="none (the default), gpu, t4x2, tpu")
+    add("--dataset-only", action="store_true", help="publish the models, push no notebook")
+    add("--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="where the runs are")
+    add("--wait", type=float, default=12 * 3600, metavar="SECONDS", help="for the notebook (default %(default)s)")
+    flags = parser.parse_args(argv)
+    if not 0 <= flags.wait <= 86_400:
+        parser.error(f"--wait: expected 0 to 86400 seconds, found {flags.wait:g}")
+    return flags
+
+
+@entry_point
+def main(argv: Sequence[str] | None = None) -> None:
+    """Publish, predict, check."""
+    flags = parse(argv)
+    from digits.kaggle import client, kernel, publish
+    from digits.runs.store import find_run
+
+    kaggle, folder = client.Kaggle(competition=flags.competition), flags.submissions_dir
+    run = find_run(flags.run, folder)
+    dataset = publish.publish(kaggle, run)
+    if flags.dataset_only:
+        return
+    changes = kernel.Changes(accelerator=flags.accelerator, title=f"predict {run.name}", datasets=[dataset])
+    pushed = kernel.push(kaggle, ROOT / "kernels" / "predict", changes, folder)
+    kernel.wait(kaggle, pushed, flags.wait)
+    kernel.fetch(kaggle, pushed, folder)
+    print(f"Submit it: scripts/submit.sh --competition {flags.competition} --notebook {pushed}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
