@@ -10,7 +10,13 @@ from digits.files import ROOT
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "submissions" / "README.md"]
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
-STARTED_BY = {"quickstart": "train", "download": "download", "submit": "submit", "push_kernel": "push_kernel"}
+STARTED_BY = {
+    "quickstart": "train",
+    "download": "download",
+    "submit": "submit",
+    "push_kernel": "push_kernel",
+    "publish": "publish",
+}
 """The shell scripts that hand their flags to an entry point."""
 
 
