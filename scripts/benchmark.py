@@ -24,10 +24,6 @@ from digits.console import (
     BadInput,
     entry_point,
 )
-from digits.data.competition import (
-    TEST,
-    TRAIN,
-)
 from digits.files import (
     DATA,
     atomic_write,
@@ -105,8 +101,10 @@ def prepare_data(folder: Path, data_dir: Path, small: bool) -> str:
     from digits.data import dataset
     from digits.data.dataset import Split
 
-    source = dataset.load("sample" if small else "auto", data_dir, limit=SMALL_TRAIN if small else None)
-    plain = source.name == "kaggle" and all((data_dir / known.name).exists() for known in (TRAIN, TEST))
+    source = dataset.load(
+        "sample" if small else "auto", None if data_dir == DATA else data_dir, limit=SMALL_TRAIN if small else None
+    )
+    plain = source.name == "kaggle" and all((data_dir / name).exists() for name in ("train.csv", "test.csv"))
     test = source.test
     if small:
         test = Split(test.images[:SMALL_TEST], None, test.ids[:SMALL_TEST])

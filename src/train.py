@@ -45,9 +45,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     what("--seed", type=int, metavar="S", help="of weights, order and warps; folds stay the same (default: 0)")
     what("--no-tta", action="store_true", help="predict each image once, as it is")
     data = parser.add_argument_group("on what").add_argument
-    data("--source", choices=("auto", "kaggle", "keras", "sample"), help="auto (the default): kaggle, else the sample")
-    data("--data-dir", type=Path, metavar="DIR", help="where the competition's files are (default: data/)")
-    data("--test", type=Path, metavar="FILE", help="a CSV of images to predict instead of the source's own")
+    data(
+        "--source",
+        choices=("auto", "kaggle", "keras", "sample"),
+        help="auto (the default): the files in the data folder, else the sample",
+    )
+    data("--data-dir", type=Path, metavar="DIR", help="where train.csv and test.csv are (default: data/)")
     data("--limit", type=int, metavar="N", help="train on N images only")
     data("--allow-leak", action="store_true", help="train on test images if you must: marked, and never submitted")
     data("--pseudo-labels", metavar="RUN", help="test images of which RUN, with the same folds, was sure join training")
@@ -91,7 +94,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if flags.list_settings:
         print(config.describe_settings(settings.recipe))
         return
-    from digits.files import DATA
     from digits.report import summary
     from digits.runs.store import compare_answers, find_run, repeated
     from digits.training import pipeline
@@ -108,8 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = pipeline.train(
         settings,
         command=command,
-        data_dir=flags.data_dir or (again[1] if again else DATA),
-        test_file=flags.test or (again[2] if again else None),
+        data_dir=flags.data_dir or (again[1] if again else None),
         run_name=flags.run,
         out=flags.out,
         cluster=flags.cluster,

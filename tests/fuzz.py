@@ -1,8 +1,8 @@
 """Fuzz-test the readers of the data; many cases: `PYTHONPATH=src:tests python tests/fuzz.py CASES [SEED]`.
 
 Each case breaks a good tiny file at random (bytes flipped, cut, doubled, swapped for troublesome ones) and gives it
-to the CSV reader (whose fast and careful paths must agree), the gzip and zip readers, the installer or the reader
-of mnist.npz. Any exception but BadInput is a crash. Measured: see docs/data.md.
+to the CSV reader (whose fast and careful paths must agree), the reader of submissions, the gzip and zip readers, the
+installer or the reader of mnist.npz. Any exception but BadInput is a crash. Measured: see docs/data.md.
 """
 
 import io
@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
+import unittest.mock
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -19,10 +20,9 @@ import numpy as np
 
 import torn_files
 from digits.console import BadInput
-from digits.data import archive, csv_reader, dataset
-from digits.data.competition import TEST
+from digits.data import archive, competition, csv_reader, formats
 
-COLUMNS = ("label", "pixel0", "pixel1", "pixel2")
+COLUMNS = ("label", *(f"pixel{index}" for index in range(64)))
 WORDS = (
     rb"""\n \r \r\n , ,, " "" \0 \t ; - + . e / : _ 0 00 0001 255 256 300 999 1e3 nan \n\n PK\x05\x06 PK\x01\x02"""
     rb""" \x1f\x8b \xff \xff\xfe \xef\xbb\xbf \xc2\xb2 \0\0\0\0 \xff\xff\xff\xff"""
@@ -51,31 +51,44 @@ def broken(data: bytes, random: np.random.Generator) -> bytes:
     return data
 
 
-def fuzz_csv(random: np.random.Generator, folder: Path) -> None:
-    """Break a small CSV; what the fast path takes, the careful path must read alike."""
+def small_csv(random: np.random.Generator, **form: str) -> bytes:
+    """Return a small training file."""
     rows = random.integers(0, 256, (random.integers(1, 6), len(COLUMNS)), np.uint8)
     rows[:, 0] %= 10
+    return torn_files.csv_bytes(rows, COLUMNS, **form)
+
+
+def fuzz_csv(random: np.random.Generator, folder: Path) -> None:
+    """Break a small CSV; what the fast path takes, the careful path must read alike."""
     form = {"ending": ("\n", "\r\n", "\r")[random.integers(3)], "quote": ("", "", "", '"')[random.integers(4)]}
-    data = broken(torn_files.csv_bytes(rows, COLUMNS, **form), random)
-    found = csv_reader.parse(data, COLUMNS, "fuzz.csv")
-    careful = csv_reader.parse_carefully(data.removeprefix(csv_reader.UTF8_BOM), COLUMNS, "fuzz.csv", "")
-    if not np.array_equal(found, careful):
+    data = broken(small_csv(random, **form), random)
+    found = csv_reader.parse(data, "fuzz.csv", labelled=True)
+    with unittest.mock.patch.object(csv_reader, "_parse_fast", return_value=None):
+        careful = csv_reader.parse(data, "fuzz.csv", labelled=True)
+    if (found.content, found.classes) != (careful.content, careful.classes):
         raise AssertionError(f"the fast and the careful path differ on {data!r}")
 
 
 def fuzz_packed(random: np.random.Generator, folder: Path) -> None:
     """Break a gzip or zip with a small CSV."""
-    data = torn_files.csv_bytes(random.integers(0, 10, (3, len(COLUMNS)), np.uint8), COLUMNS)
+    data = small_csv(random)
     packed = torn_files.gzip_bytes(data) if random.random() < 0.5 else torn_files.zip_bytes({"fuzz.csv": data})
     path = folder / "fuzz.csv.packed"
     path.write_bytes(broken(packed, random))
-    csv_reader.read_table(path, COLUMNS)
+    csv_reader.parse(csv_reader.read_bytes(path), "fuzz.csv", labelled=True)
+
+
+def fuzz_submission(random: np.random.Generator, folder: Path) -> None:
+    """Break a small submission."""
+    path = folder / "submission.csv"
+    path.write_bytes(broken(torn_files.sample_bytes(4), random))
+    competition.read_submission(path, rows=None)
 
 
 def fuzz_archive(random: np.random.Generator, folder: Path) -> None:
     """Break a zip of the competition's small files; a refusal must leave the data folder as it was."""
-    name = (TEST.name, "sample_submission.csv")[random.integers(2)]
-    content = torn_files.predict_bytes(2) if name == TEST.name else torn_files.sample_bytes(2)
+    name = ("test.csv", "sample_submission.csv")[random.integers(2)]
+    content = torn_files.predict_bytes(2) if name == "test.csv" else torn_files.sample_bytes(2)
     inner = broken(content, random) if random.random() < 0.3 else content
     path, data_dir = folder / "fuzz.zip", folder / "data"
     path.write_bytes(broken(torn_files.zip_bytes({name: inner}), random))
@@ -102,11 +115,12 @@ def fuzz_npz(random: np.random.Generator, folder: Path) -> None:
             opened.writestr(f"{name}.npy", (broken(head, random) if broken_here else head) + rest)
     path = folder / "mnist.npz"
     path.write_bytes(broken(content.getvalue(), random) if random.random() < 0.5 else content.getvalue())
-    dataset.read_npz(path)
+    formats.read_npz(path, "")
 
 
 READERS: tuple[tuple[Callable[[np.random.Generator, Path], None], float], ...] = (
-    (fuzz_csv, 0.7),
+    (fuzz_csv, 0.6),
+    (fuzz_submission, 0.1),
     (fuzz_packed, 0.15),
     (fuzz_archive, 0.05),
     (fuzz_npz, 0.1),

@@ -6,9 +6,9 @@ import pytest
 import torn_files
 from digits.console import BadInput
 from digits.data import archive
-from digits.data.competition import ARCHIVE, SAMPLE_SUBMISSION, TEST, TRAIN
+from torn_files import ARCHIVE
 
-NAMES = {SAMPLE_SUBMISSION.name, TEST.name, TRAIN.name}
+NAMES = {"train.csv", "test.csv", "sample_submission.csv"}
 
 
 def test_the_competitions_zip_is_installed_byte_for_byte(tmp_path):
@@ -39,7 +39,7 @@ def test_a_file_that_a_browser_renamed_is_known_by_its_header(tmp_path):
 def test_a_file_installed_onto_itself_stays(tmp_path):
     folder = torn_files.write_pair(tmp_path)
     before = torn_files.everything_in(folder)
-    archive.install(folder / TRAIN.name, folder)
+    archive.install(folder / "train.csv", folder)
     assert torn_files.everything_in(folder) == before
 
 
@@ -52,7 +52,7 @@ def test_a_good_file_is_replaced_by_a_good_one(tmp_path):
 def test_a_broken_last_member_leaves_every_file_as_it_was(tmp_path):
     folder = torn_files.write_pair(tmp_path / "data")
     before = torn_files.everything_in(folder)
-    members = {**torn_files.competition_members(), TRAIN.name: torn_files.train_bytes()[:-900]}
+    members = {**torn_files.competition_members(), "train.csv": torn_files.train_bytes()[:-900]}
     with pytest.raises(BadInput, match=r"train\.csv in .*digit-recognizer\.zip, line 41: expected 785 fields"):
         archive.install(torn_files.write_zip(tmp_path, members), folder)
     assert torn_files.everything_in(folder) == before
@@ -77,14 +77,14 @@ def test_a_full_disk_leaves_every_file_as_it_was(tmp_path, monkeypatch):
 
 
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
-    (tmp_path / "data" / TEST.name).mkdir(parents=True)
+    (tmp_path / "data" / "test.csv").mkdir(parents=True)
     with pytest.raises(BadInput, match=r"test\.csv: expected a file or nothing, found a folder"):
         archive.install(torn_files.write_zip(tmp_path), tmp_path / "data")
     assert torn_files.everything_in(tmp_path / "data") == {}
 
 
 def test_as_many_answers_as_test_images_are_expected(tmp_path):
-    members = {**torn_files.competition_members(), SAMPLE_SUBMISSION.name: torn_files.sample_bytes(5)}
+    members = {**torn_files.competition_members(), "sample_submission.csv": torn_files.sample_bytes(5)}
     with pytest.raises(BadInput, match="found 5 and 6"):
         archive.install(torn_files.write_zip(tmp_path, members), tmp_path / "data")
 
@@ -94,9 +94,9 @@ def test_data_is_complete_when_both_files_are_there_and_good(tmp_path):
     assert not archive.is_complete(folder)
     torn_files.write_pair(folder)
     assert archive.is_complete(folder)
-    (folder / TEST.name).write_bytes(torn_files.predict_bytes()[:-3000])
+    (folder / "test.csv").write_bytes(torn_files.predict_bytes()[:-3000])
     assert not archive.is_complete(folder)
-    (folder / TEST.name).unlink()
+    (folder / "test.csv").unlink()
     assert not archive.is_complete(folder)
 
 
@@ -107,7 +107,7 @@ def test_a_zip_that_is_not_unpacked_is_not_complete(tmp_path):
 
 def test_an_installed_file_is_described(tmp_path):
     folder = torn_files.write_pair(tmp_path)
-    assert archive.describe(folder / TRAIN.name).endswith("train.csv: 40 rows, different data")
+    assert archive.describe(folder / "train.csv").endswith("train.csv: 40 rows, different data")
 
 
 REAL = os.environ.get("DIGITS_DATA")
@@ -119,6 +119,6 @@ def test_kaggles_own_zip_is_installed_and_known(tmp_path):
     paths = archive.install(Path(REAL) / ARCHIVE, tmp_path)
     assert {path.name for path in paths} == NAMES
     assert archive.is_complete(tmp_path)
-    assert archive.describe(tmp_path / TRAIN.name).endswith("42,000 rows, exact")
-    (tmp_path / TRAIN.name).write_bytes((tmp_path / TRAIN.name).read_bytes().replace(b"\r\n", b"\n"))
-    assert archive.describe(tmp_path / TRAIN.name).endswith("42,000 rows, line ends changed")
+    assert archive.describe(tmp_path / "train.csv").endswith("42,000 rows, exact")
+    (tmp_path / "train.csv").write_bytes((tmp_path / "train.csv").read_bytes().replace(b"\r\n", b"\n"))
+    assert archive.describe(tmp_path / "train.csv").endswith("42,000 rows, same data")

@@ -12,23 +12,23 @@ from pathlib import Path
 import pytest
 
 import download
-from digits.data.competition import SAMPLE_SUBMISSION, TEST, TRAIN
 from digits.kaggle import client
 from digits.kaggle.client import Kaggle, tell_on_stderr
 from fake_kaggle import FAST, leaks, wait_until
 from memory_kaggle import MemoryKaggle
+from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
 
 
-def table(known, rows, first):
-    width = len(known.header) - len(first(0))
+def table(header, rows, first):
+    width = len(header) - len(first(0))
     lines = [",".join([*map(str, first(row)), *["0"] * width]) for row in range(rows)]
-    return "\r\n".join([",".join(known.header), *lines, ""]).encode()
+    return "\r\n".join([",".join(header), *lines, ""]).encode()
 
 
 FILES = {
-    "train.csv": table(TRAIN, 20, lambda row: [row % 10]),
-    "test.csv": table(TEST, 10, lambda row: []),
-    "sample_submission.csv": table(SAMPLE_SUBMISSION, 10, lambda row: [row + 1, 0]),
+    "train.csv": table(TRAIN_COLUMNS, 20, lambda row: [row % 10]),
+    "test.csv": table(PIXEL_COLUMNS, 10, lambda row: []),
+    "sample_submission.csv": table(("ImageId", "Label"), 10, lambda row: [row + 1, 0]),
 }
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import build_kernel
-from digits.data.competition import TEST, TRAIN
 from digits.files import ROOT
+from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +75,16 @@ def test_the_metadata_are_what_kaggle_takes():
     assert (metadata["enable_gpu"], metadata["enable_internet"]) == (True, False)
 
 
-def write_csv(path, known, rows, random):
+def write_csv(path, header, rows, random):
     """Write images in which the digit is the place of a bright block, so that any network learns them."""
     labels = np.arange(rows) % 10
     images = random.integers(0, 40, (rows, 28, 28))
     for image, label in zip(images, labels, strict=True):
         image[4 + 12 * (label // 5) :, 2 + 5 * (label % 5) :][:8, :5] = 230
     table = images.reshape(rows, -1)
-    if known is TRAIN:
+    if header is TRAIN_COLUMNS:
         table = np.column_stack([labels, table])
-    np.savetxt(path, table, fmt="%d", delimiter=",", header=",".join(known.header), comments="")
+    np.savetxt(path, table, fmt="%d", delimiter=",", header=",".join(header), comments="")
 
 
 def run_notebook(notebook, folder, arguments):
@@ -119,8 +119,8 @@ def kernel_of_this_python(monkeypatch, tmp_path):
 def test_the_whole_notebook_runs_in_a_kaggle_like_folder(notebook, kernel_of_this_python, tmp_path, mount):
     data = tmp_path / "input" / mount
     data.mkdir(parents=True)
-    write_csv(data / "train.csv", TRAIN, 400, np.random.default_rng(0))
-    write_csv(data / "test.csv", TEST, 60, np.random.default_rng(1))
+    write_csv(data / "train.csv", TRAIN_COLUMNS, 400, np.random.default_rng(0))
+    write_csv(data / "test.csv", PIXEL_COLUMNS, 60, np.random.default_rng(1))
     data.chmod(0o555)
     arguments = ["--recipe", "quick", "--folds", "2", "--epochs", "3"]
     book, working = run_notebook(notebook, tmp_path, arguments)

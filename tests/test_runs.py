@@ -16,7 +16,7 @@ import made_run
 from digits.config import Augmentation, Settings, Tta, load_recipe
 from digits.console import BadInput, KitError
 from digits.data import dataset
-from digits.files import DATA, REFERENCE, ROOT, BrokenFileError, atomic_write, read_npz, remove_temporaries, write_npz
+from digits.files import REFERENCE, ROOT, BrokenFileError, atomic_write, read_npz, remove_temporaries, write_npz
 from digits.runs import store
 from digits.runs.record import Record, RunSettings
 from digits.runs.store import FoldResult, Run, load_fold_result, open_run, resumable, save_fold_result
@@ -281,7 +281,7 @@ def test_a_record_gives_back_every_setting_overridden_ones_too(tmp_path, source)
         folds=3, members=2, networks=("compact", "vgg"), augmentation=Augmentation(rotation_degrees=3), tta=Tta(2, 5)
     )
     settings = Settings(recipe, seed=5, source="sample", limit=700, deterministic=True, jobs=2)
-    assert recorded(tmp_path / "mine", settings, source).record().asked() == (settings, DATA, None)
+    assert recorded(tmp_path / "mine", settings, source).record().asked() == (settings, None)
 
 
 def test_each_setting_of_a_command_has_its_place_in_the_record():

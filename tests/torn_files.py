@@ -7,7 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.data.competition import ARCHIVE, CLASSES, SAMPLE_SUBMISSION, SIDE, TEST, TRAIN
+from digits.data.competition import DIGIT_RECOGNIZER
+
+SIDE, CLASSES = 28, 10
+ARCHIVE = DIGIT_RECOGNIZER.archive
+PIXEL_COLUMNS = tuple(f"pixel{index}" for index in range(SIDE * SIDE))
+TRAIN_COLUMNS = ("label", *PIXEL_COLUMNS)
 
 
 def tiny_rows(rows: int, labelled: bool = True, seed: int = 0) -> np.ndarray:
@@ -26,24 +31,24 @@ def csv_bytes(rows: np.ndarray, header: tuple[str, ...], ending: str = "\n", quo
 
 def train_bytes(rows: int = 40, **form: str) -> bytes:
     """Return a tiny train.csv."""
-    return csv_bytes(tiny_rows(rows), TRAIN.header, **form)
+    return csv_bytes(tiny_rows(rows), TRAIN_COLUMNS, **form)
 
 
 def predict_bytes(rows: int = 6, **form: str) -> bytes:
     """Return a tiny test.csv."""
-    return csv_bytes(tiny_rows(rows, labelled=False), TEST.header, **form)
+    return csv_bytes(tiny_rows(rows, labelled=False), PIXEL_COLUMNS, **form)
 
 
 def sample_bytes(rows: int = 6) -> bytes:
     """Return a tiny sample_submission.csv."""
-    return ",".join(SAMPLE_SUBMISSION.header).encode() + b"\n" + b"".join(b"%d,0\n" % row for row in range(1, rows + 1))
+    return b"ImageId,Label\n" + b"".join(b"%d,0\n" % row for row in range(1, rows + 1))
 
 
 def write_pair(folder: Path, train: bytes | None = None, test: bytes | None = None) -> Path:
     """Write train.csv and test.csv and return their folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / TRAIN.name).write_bytes(train_bytes() if train is None else train)
-    (folder / TEST.name).write_bytes(predict_bytes() if test is None else test)
+    (folder / "train.csv").write_bytes(train_bytes() if train is None else train)
+    (folder / "test.csv").write_bytes(predict_bytes() if test is None else test)
     return folder
 
 
@@ -58,7 +63,7 @@ def zip_bytes(members: dict[str, bytes]) -> bytes:
 
 def competition_members() -> dict[str, bytes]:
     """Return the members of a tiny digit-recognizer.zip."""
-    return {SAMPLE_SUBMISSION.name: sample_bytes(), TEST.name: predict_bytes(), TRAIN.name: train_bytes()}
+    return {"sample_submission.csv": sample_bytes(), "test.csv": predict_bytes(), "train.csv": train_bytes()}
 
 
 def write_zip(folder: Path, members: dict[str, bytes] | None = None, name: str = ARCHIVE) -> Path:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.data.competition import TEST, TRAIN
 from digits.data.dataset import LabelledSplit, Split
 
 
@@ -17,15 +16,16 @@ def prepare(folder: Path, train: LabelledSplit, test: Split, data_dir: Path | No
     The CSVs are links to those in `data_dir`, so that caches are left here and not there; None writes them anew.
     """
     (folder / "csv").mkdir()
-    for known, digits in ((TRAIN, train), (TEST, test)):
-        name = known.name.removesuffix(".csv")
+    for name, digits in (("train", train), ("test", test)):
         np.save(folder / f"{name}_images.npy", digits.images)
         if data_dir is not None:
-            (folder / "csv" / known.name).symlink_to((data_dir / known.name).resolve())
+            (folder / "csv" / f"{name}.csv").symlink_to((data_dir / f"{name}.csv").resolve())
             continue
         pixels = digits.images.reshape(len(digits.images), -1)
-        rows = np.hstack([train.labels[:, np.newaxis], pixels]) if known is TRAIN else pixels
-        np.savetxt(folder / "csv" / known.name, rows, "%d", ",", header=",".join(known.header), comments="")
+        header = ",".join(f"pixel{index}" for index in range(pixels.shape[1]))
+        if name == "train":
+            header, pixels = f"label,{header}", np.hstack([train.labels[:, np.newaxis], pixels])
+        np.savetxt(folder / "csv" / f"{name}.csv", pixels, "%d", ",", header=header, comments="")
     np.save(folder / "train_labels.npy", train.labels)
 
 
@@ -71,7 +71,7 @@ def pandas_defaults(options: dict) -> dict:
 
     folder = Path(options["folder"]) / "csv"
     started = time.perf_counter()
-    frames = [pd.read_csv(folder / known.name) for known in (TRAIN, TEST)]
+    frames = [pd.read_csv(folder / name) for name in ("train.csv", "test.csv")]
     return {"seconds": time.perf_counter() - started, "rows": sum(len(frame) for frame in frames)}
 
 
@@ -79,7 +79,7 @@ def only_bytes(options: dict) -> dict:
     """Read the bytes of both CSVs and do nothing with them."""
     folder = Path(options["folder"]) / "csv"
     started = time.perf_counter()
-    size = sum(len((folder / known.name).read_bytes()) for known in (TRAIN, TEST))
+    size = sum(len((folder / name).read_bytes()) for name in ("train.csv", "test.csv"))
     return {"seconds": time.perf_counter() - started, "bytes": size}
 
 

@@ -1,31 +1,45 @@
-"""Put the competition's files from a zip or a single file on disk into the data folder: all of them whole, or none."""
+"""Put the competition's files from an archive, a folder or a single file into the data folder: all of them, or none."""
 
 import stat
+import tarfile
 import zipfile
+from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from digits.console import BadInput
 from digits.data import csv_reader
-from digits.data.competition import FILES, PIXELS, SAMPLE_SUBMISSION, TEST, TRAIN, KnownFile
-from digits.data.dataset import find_file, read_file
+from digits.data.competition import DIGIT_RECOGNIZER, Competition
+from digits.data.dataset import PACKINGS, find_file, is_wanted, read_file
 from digits.files import atomic_write, display_path
 
 REMEDY = "Give the zip that Kaggle serves: scripts/download.sh --zip digit-recognizer.zip"
-DIGITS = frozenset(b"%d" % digit for digit in range(10))
 
 
-def install(archive: Path, data_dir: Path) -> list[Path]:
-    """Check an archive of the competition's files whole, then put its CSVs into `data_dir`; return their paths.
+def install(archive: Path, data_dir: Path, competition: Competition = DIGIT_RECOGNIZER) -> list[Path]:
+    """Check an archive of the competition's files, then put its CSVs into `data_dir`; return their paths.
 
-    Takes digit-recognizer.zip, or one of the three CSVs, plain, `.gz` or `.zip`. Files that are right in form but not
-    Kaggle's byte for byte are taken too (see `describe`).
+    Takes the competition's zip, packed anew or not, a tar archive, a folder, or one of the CSVs, plain or packed. Other
+    files in it are left alone. Files that are right in form but not Kaggle's are taken too (see `describe`).
 
     Raises:
         BadInput: naming file, member, line and column; then nothing in `data_dir` has changed.
     """
     archive, data_dir = Path(archive), Path(data_dir)
-    contents = dict(_read(archive))
+    contents: dict[str, bytes] = {}
+    rows: dict[str, int] = {}
+    for member, data in _members(archive, competition):
+        place = f"{member} in {display_path(archive)}" if member else display_path(archive)
+        name, rows_found = _identify(Path(member or archive).name, data, place, competition)
+        if name in contents:
+            raise BadInput(f"{display_path(archive)}: expected one {name} inside, found the same name twice. {REMEDY}")
+        contents[name], rows[name] = data, rows_found
+    answers, images = rows.get(competition.sample_submission.name), rows.get(competition.test.name)
+    if answers and images and answers != images:
+        raise BadInput(
+            f"{display_path(archive)}: expected as many rows in {competition.sample_submission.name} as in "
+            f"{competition.test.name}, found {answers:,} and {images:,}. {REMEDY}"
+        )
     for name in contents:
         if (data_dir / name).is_dir():
             raise BadInput(f"{display_path(data_dir / name)}: expected a file or nothing, found a folder. Remove it")
@@ -38,110 +52,129 @@ def install(archive: Path, data_dir: Path) -> list[Path]:
                 temporary.write_bytes(data)
     except OSError as error:
         raise BadInput(
-            f"{display_path(data_dir)}: expected a folder with room to write in, found: {error.strerror}. "
-            "Make room, or "
-            "give another folder: --data-dir DIR"
+            f"{display_path(data_dir)}: expected a folder with room to write in, found: {error.strerror}. Make "
+            "room, or give another folder: --data-dir DIR"
         ) from None
     return [data_dir / name for name in contents]
 
 
 def is_complete(data_dir: Path) -> bool:
-    """Say whether `data_dir` holds a good train.csv and test.csv; quick where they have been read before, no network.
+    """Return whether `data_dir` holds a good train.csv and test.csv; quick where they have been read before.
 
     A zip that has not been unpacked does not count.
     """
     try:
-        for known in (TRAIN, TEST):
-            found = find_file(Path(data_dir), known)
+        for name in ("train", "test"):
+            found = find_file(Path(data_dir), name)
             if found is None or found[1] is not None:
                 return False
-            read_file(Path(data_dir), known)
+            read_file(Path(data_dir), name, "")
     except BadInput:
         return False
     return True
 
 
 def describe(path: Path) -> str:
-    """Say in a line what an installed train.csv or test.csv is: its rows, and whether it is Kaggle's byte for byte."""
-    digits, file = read_file(Path(path).parent, FILES[Path(path).name])
-    return f"{display_path(path)}: {len(digits.images):,} rows, {file['form']}"
+    """Return in a line what an installed train.csv or test.csv is: its rows, and whether it is Kaggle's."""
+    table, file = read_file(Path(path).parent, Path(path).stem, "")
+    return f"{display_path(path)}: {len(table.pixels):,} rows, {file['form']}"
 
 
-def _read(archive: Path) -> list[tuple[str, bytes]]:
-    """Return the checked CSVs in an archive by the names they get."""
-    members = _members(archive) if archive.is_file() and zipfile.is_zipfile(archive) else [None]
-    contents, rows = [], {}
-    for member in members:
-        data = csv_reader.read_bytes(archive, member, REMEDY)
-        place = f"{member} in {display_path(archive)}" if member else display_path(archive)
-        known = _known(member or archive.name, data, place)
-        rows[known.name] = _check(known, data, place)
-        contents.append((known.name, data))
-    answers, images = rows.get(SAMPLE_SUBMISSION.name), rows.get(TEST.name)
-    if answers and images and answers != images:
-        raise BadInput(
-            f"{display_path(archive)}: expected as many rows in {SAMPLE_SUBMISSION.name} as in {TEST.name}, found "
-            f"{answers:,} and {images:,}. {REMEDY}"
-        )
-    return contents
-
-
-def _members(archive: Path) -> list[str]:
-    """Return the names in a zip, all of them safe, expected and of a bearable size."""
+def _members(archive: Path, competition: Competition) -> Iterator[tuple[str | None, bytes]]:
+    """Yield the competition's files in an archive by their names inside it; (None, bytes) for a single file."""
+    shown = display_path(archive)
+    if archive.is_dir():
+        names = [
+            path.name for path in sorted(archive.iterdir()) if path.is_file() and _plain(path.name) in competition.files
+        ]
+        if not names:
+            raise _nothing_in(f"{shown} (a folder)", [path.name for path in archive.iterdir()], competition)
+        for name in names:
+            yield name, csv_reader.read_bytes(archive / name, remedy=REMEDY)
+        return
     try:
-        with zipfile.ZipFile(archive) as opened:
-            infos = opened.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
-        raise BadInput(
-            f"{display_path(archive)}: expected a whole zip, found a damaged one ({error}). {REMEDY}"
-        ) from None
-    single = len(infos) == 1
-    names = [info.filename for info in infos]
-    for info in infos:
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        wrong = (
-            (Path(info.filename).name != info.filename and "a path")
-            or (kind not in (0, stat.S_IFREG) and "no regular file")
-            or (names.count(info.filename) > 1 and "the same name twice")
-            or (info.flag_bits & 1 and "an encrypted file")
-            or (info.file_size > csv_reader.MAX_BYTES and f"{info.file_size:,} bytes unpacked")
-            or (not single and info.filename not in FILES and "a file of something else")
-        )
-        if wrong:
-            raise BadInput(
-                f"{display_path(archive)}: expected only {', '.join(FILES)} inside, found "
-                f"{info.filename[:60]!r}: {wrong}. "
-                f"{REMEDY}"
+        is_zip, is_tar = zipfile.is_zipfile(archive), archive.is_file() and tarfile.is_tarfile(archive)
+        if is_zip:
+            with zipfile.ZipFile(archive) as opened:
+                infos = [
+                    (
+                        info.filename,
+                        info.file_size,
+                        stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG) and not info.flag_bits & 1,
+                    )
+                    for info in opened.infolist()
+                ]
+        elif is_tar:
+            with tarfile.open(archive) as opened:
+                infos = [(info.name, info.size, info.isreg()) for info in opened.getmembers()]
+        else:
+            yield None, csv_reader.read_bytes(archive, remedy=REMEDY)
+            return
+        files = [info for info in infos if is_wanted(info[0])]
+        single = len(files) == 1
+        wanted = [info for info in files if single or _plain(info[0]) in competition.files]
+        if not wanted:
+            raise _nothing_in(shown, [name for name, *_ in infos], competition)
+        names = [_plain(name) for name, *_ in wanted]
+        for name, size, is_regular in wanted:
+            wrong = (
+                (not is_regular and "a link, or encrypted")
+                or (names.count(_plain(name)) > 1 and "the same name twice")
+                or (size > csv_reader.MAX_BYTES and f"{size:,} bytes unpacked")
             )
-    if not names:
-        raise BadInput(f"{display_path(archive)}: expected {', '.join(FILES)} inside, found nothing. {REMEDY}")
-    return names
+            if wrong:
+                raise BadInput(f"{shown}: expected plain files inside, found {name[:60]!r}: {wrong}. {REMEDY}")
+            if is_zip:
+                yield name, csv_reader.read_bytes(archive, name, REMEDY)
+            else:
+                with tarfile.open(archive) as opened:
+                    file = opened.extractfile(name)
+                    yield name, file.read(csv_reader.MAX_BYTES) if file else b""
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, ValueError, OSError) as error:
+        raise BadInput(f"{shown}: expected a whole archive, found a damaged one ({error}). {REMEDY}") from None
 
 
-def _known(name: str, data: bytes, place: str) -> KnownFile:
-    """Return which of the competition's files this is: by its name, else by its header."""
-    plain = name.removesuffix(".gz").removesuffix(".zip")
-    if plain in FILES:
-        return FILES[plain]
-    header = data[: 16 * PIXELS].removeprefix(csv_reader.UTF8_BOM).partition(b"\n")[0].replace(b'"', b"").strip()
-    for known in FILES.values():
-        if header == ",".join(known.header).encode():
-            return known
-    found = header[:60].decode("ascii", "replace")
-    raise BadInput(f"{place}: expected one of {', '.join(FILES)}, found a file that begins {found!r}. {REMEDY}")
+def _plain(member: str) -> str:
+    """Return the name of a file without its folder and its packing."""
+    name = PurePosixPath(member).name
+    return next((name.removesuffix(packing) for packing in PACKINGS[1:] if name.endswith(packing)), name)
 
 
-def _check(known: KnownFile, data: bytes, place: str) -> int:
-    """Check a CSV from its first to its last byte and return its number of rows."""
-    if known is not SAMPLE_SUBMISSION:
-        return len(csv_reader.parse(data, known.header, place, REMEDY))
-    lines = data.removeprefix(csv_reader.UTF8_BOM).replace(b"\r\n", b"\n").removesuffix(b"\n").split(b"\n")
-    expected = [",".join(known.header).encode(), *(b"%d," % number for number in range(1, len(lines)))]
-    for number, (line, start) in enumerate(zip(lines, expected, strict=True), start=1):
-        if line != start if number == 1 else line[: len(start)] != start or line[len(start) :] not in DIGITS:
-            wanted = start.decode() + ("" if number == 1 else "digit")
-            found = line[:40].decode("ascii", "replace")
-            raise BadInput(f"{place}, line {number}: expected {wanted!r}, found {found!r}. {REMEDY}")
-    if len(lines) == 1:
+def _nothing_in(place: str, names: list[str], competition: Competition) -> BadInput:
+    found = f"{', '.join(names[:4])}{' …' * (len(names) > 4)}" if names else "nothing"
+    return BadInput(f"{place}: expected {', '.join(competition.files)} inside, found {found[:200]}. {REMEDY}")
+
+
+def _identify(name: str, data: bytes, place: str, competition: Competition) -> tuple[str, int]:
+    """Return which of the competition's files this is, by its name, else by its columns, and its rows, checked."""
+    train, test, sample = competition.train.name, competition.test.name, competition.sample_submission.name
+    number, first = next(csv_reader.records(data[: 1 << 18] if data.isascii() else data, place, REMEDY), (0, []))
+    kind = _plain(name)
+    if kind not in competition.files:
+        columns = {column.lower() for column in first}
+        kind = sample if len(first) == 2 else train if columns & csv_reader.LABEL_NAMES else test
+        if len(first) < 2:
+            raise BadInput(
+                f"{place}: expected one of {', '.join(competition.files)}, found a file that begins "
+                f"{','.join(first)[:60]!r}. {REMEDY}"
+            )
+    if kind != sample:
+        table = csv_reader.parse(data, place, labelled=kind == train, remedy=REMEDY)
+        if kind == test and table.labels is not None:
+            raise BadInput(f"{place}: expected test images without labels, found a label column. {REMEDY}")
+        return kind, len(table.pixels)
+    if tuple(first) != competition.header:
+        raise BadInput(
+            f"{place}, line {number}: expected {','.join(competition.header)!r}, found {','.join(first)[:40]!r}. "
+            f"{REMEDY}"
+        )
+    rows = 0
+    for number, fields in list(csv_reader.records(data, place, REMEDY))[1:]:
+        expected = str(competition.first_id + rows)
+        if len(fields) != 2 or fields[0] != expected or fields[1] not in competition.classes:
+            found = ",".join(fields)[:40]
+            raise BadInput(f"{place}, line {number}: expected '{expected},' and a class, found {found!r}. {REMEDY}")
+        rows += 1
+    if not rows:
         raise BadInput(f"{place}: expected rows below the header, found none. {REMEDY}")
-    return len(lines) - 1
+    return kind, rows

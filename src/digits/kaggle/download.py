@@ -6,7 +6,7 @@ from pathlib import Path
 
 from digits.console import BadInput, KitError
 from digits.data import archive
-from digits.data.competition import ARCHIVE, TEST, TRAIN
+from digits.data.competition import DIGIT_RECOGNIZER
 from digits.files import display_path
 from digits.kaggle.client import Kaggle, NoCredentials
 
@@ -24,13 +24,13 @@ def fetch(data_dir: Path, kaggle: Kaggle, say: Callable[[str], None] = print) ->
         say(f"The data is already in {display_path(data_dir)}, and good.")
         return
     data_dir.mkdir(parents=True, exist_ok=True)
-    own = data_dir / ARCHIVE
+    own = data_dir / DIGIT_RECOGNIZER.archive
     if own.is_file():
         try:
             install(own, data_dir, say)
             if archive.is_complete(data_dir):
                 return
-            reason = f"it does not hold {TRAIN.name} and {TEST.name}."
+            reason = "it does not hold train.csv and test.csv."
         except BadInput as error:
             reason = str(error).removesuffix(archive.REMEDY).strip()
         say(f"{display_path(own)} is not used: {reason} Fetching the data.")
@@ -40,7 +40,7 @@ def fetch(data_dir: Path, kaggle: Kaggle, say: Callable[[str], None] = print) ->
             kaggle.tell(f"Downloading the data of {kaggle.competition} ...")
             try:
                 install(kaggle.download(Path(folder)), data_dir, say)
-                reason = f"it does not hold {TRAIN.name} and {TEST.name}."
+                reason = "it does not hold train.csv and test.csv."
             except BadInput as error:
                 reason = str(error).removesuffix(archive.REMEDY).replace(f"{folder}/", "").strip()
         if archive.is_complete(data_dir):
@@ -71,4 +71,4 @@ def install(file: Path, data_dir: Path, say: Callable[[str], None] = print) -> N
         raise BadInput(f"{display_path(file)}: there is no such file. Fetch it from {PAGE}/data")
     data_dir.mkdir(parents=True, exist_ok=True)
     for path in archive.install(file, data_dir):
-        say(archive.describe(path) if path.name in (TRAIN.name, TEST.name) else display_path(path))
+        say(archive.describe(path) if path.name in ("train.csv", "test.csv") else display_path(path))

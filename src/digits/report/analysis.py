@@ -208,5 +208,5 @@ def agreement(evidence: RunData, other: Run) -> Agreement | None:
 def test_images_of(record: FinishedRecord) -> tuple:
     """Return what names the images that a run predicted: its source and its last file's name and hash."""
     file = record.data.files[-1]
-    known = file.form in ("exact", "line ends changed")
+    known = file.form in ("exact", "same data", "line ends changed")
     return record.source, file.name, "known" if known else file.sha256, record.test.rows

@@ -209,7 +209,6 @@ def blend(
             source=first.settings.source,
             limit=first.settings.limit,
             data_dir=str(data_dir.absolute()) if data_dir else first.settings.data_dir,
-            test_file=first.settings.test_file,
         ),
         identity={"blend": [run.name for run in runs], "weights": weights, "data": first.identity["data"]},
         data=first.data,
@@ -223,7 +222,7 @@ def blend(
             "nested folds" if weights == "greedy" else "the same weights on every row",
         ),
         checks=list(dict.fromkeys(check for record in records for check in record.failed_checks)),
-        **run.write_results(source, out_of_fold, test, out or submissions / "submission.csv", leaked=leaked),
+        **run.write_results(source, out_of_fold, test, out, leaked=leaked),
         seconds=round(time.perf_counter() - started, 1),
     )
     run.write_record(record)
@@ -276,7 +275,11 @@ def predict_again(runs: list[Run], data_dir: Path | None = None, out: Path | Non
         predicted.append(predict_saved(run.models(), source.test.images, tta))
     answers = mean(predicted).argmax(axis=1)
     leaked = any(record.leaked for record in records)
-    written = write_answers(runs[0].folder, answers, out or SUBMISSIONS / "submission.csv", leaked=leaked)
+    if out is None and source.competition is not None:
+        out = SUBMISSIONS / "submission.csv"
+    written = write_answers(
+        runs[0].folder, source.test.ids, answers, out, header=source.header, classes=source.classes, leaked=leaked
+    )
     differing = int((answers != mean(stored).argmax(axis=1)).sum())
     return [
         f"{len(answers):,} images predicted again with the saved models of {', '.join(run.name for run in runs)}.",

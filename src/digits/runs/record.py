@@ -20,7 +20,7 @@ from digits.config import Recipe, Settings
 from digits.console import BadInput
 from digits.data import dataset
 from digits.data.dataset import Dataset
-from digits.files import DATA, ROOT, atomic_write, display_path
+from digits.files import ROOT, atomic_write, display_path
 from digits.model.backend import backend_name, cpu_count, resolve_precision
 from digits.runs.metrics import Check, ExpectedScore, Score
 
@@ -41,7 +41,7 @@ class DataFile:
     rows: int
     sha256: str
     form: str
-    """How it relates to the competition's file: exact, line ends changed, or different data."""
+    """How it relates to the competition's file: exact, same data (written otherwise), or different data."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class DataSummary:
     duplicates: int = 0
     """Training images that are copies of others."""
     competition: str | None = None
+    """The slug of the competition whose test images were predicted."""
+    warnings: list[str] = field(default_factory=list)
     classes: list[str] | None = None
     """The classes' names; None: their numbers."""
 
@@ -91,7 +93,7 @@ class RunSettings:
     allow_leak: bool = False
     pseudo_labels: str | None = None
     data_dir: str | None = None
-    test_file: str | None = None
+    """None: the default folder."""
 
 
 @dataclass(frozen=True)
@@ -199,8 +201,7 @@ class Record:
         identity: dict[str, Any],
         *,
         command: str,
-        data_dir: Path = DATA,
-        test_file: Path | None = None,
+        data_dir: Path | None = None,
         networks_at_a_time: int | None = None,
         threads_a_network: int | None = None,
         pseudo_labels: PseudoLabelsUsed | None = None,
@@ -211,8 +212,7 @@ class Record:
         shared |= {
             "folds": settings.recipe.folds,
             "members": settings.recipe.members,
-            "data_dir": None if data_dir == DATA else str(data_dir.absolute()),
-            "test_file": None if test_file is None else str(test_file.absolute()),
+            "data_dir": None if data_dir is None else str(data_dir.absolute()),
         }
         return cls(
             run=run_name,
@@ -242,8 +242,13 @@ class Record:
         """The recipe's name, or "blend"."""
         return "blend" if self.recipe is None else self.recipe.name
 
-    def asked(self) -> tuple[Settings, Path, Path | None]:
-        """Return the settings of the command, the folder of its data, and the test file that it named.
+    @property
+    def data_dir(self) -> Path | None:
+        """The folder of the data, None for the default."""
+        return Path(self.settings.data_dir) if self.settings.data_dir else None
+
+    def asked(self) -> tuple[Settings, Path | None]:
+        """Return the settings of the command and the folder of its data.
 
         Raises:
             BadInput: for a blend, which has none.
@@ -252,8 +257,7 @@ class Record:
             raise BadInput(f"Run {self.run} is a blend and cannot be trained again; its command: {self.command}")
         names = {each.name for each in dataclasses.fields(Settings)} & set(vars(self.settings))
         settings = Settings(self.recipe, **{name: getattr(self.settings, name) for name in names})
-        data_dir, test_file = self.settings.data_dir, self.settings.test_file
-        return settings, Path(data_dir) if data_dir else DATA, Path(test_file) if test_file else None
+        return settings, self.data_dir
 
     def load_data(self, data_dir: Path | None = None) -> Dataset:
         """Load the data that the run was trained on; `data_dir` is where they are now, if not where they were.
@@ -264,9 +268,8 @@ class Record:
         settings = self.settings
         return dataset.load(
             self.source,
-            data_dir or Path(settings.data_dir or DATA),
+            data_dir or self.data_dir,
             limit=settings.limit,
-            test_file=Path(settings.test_file) if settings.test_file else None,
             allow_leak=True,
             folds=1,
         )

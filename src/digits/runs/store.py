@@ -194,7 +194,7 @@ class Run:
         record.write(self.folder / RUN_JSON)
 
     def write_results(
-        self, source: Dataset, out_of_fold: np.ndarray, test: np.ndarray, out: Path, *, leaked: bool
+        self, source: Dataset, out_of_fold: np.ndarray, test: np.ndarray, out: Path | None, *, leaked: bool
     ) -> dict[str, Any]:
         """Write probabilities and submission, and return the fields of `FinishedRecord` that tell of them.
 
@@ -202,7 +202,7 @@ class Run:
             source: the data that were trained on and predicted.
             out_of_fold: probabilities float32 (n, classes) of the training rows, NaN where a row was never held out.
             test: probabilities float32 (t, classes) of the test images.
-            out: where the submission is copied.
+            out: where the submission is copied; None: to submissions/submission.csv if it is the competition's.
             leaked: whether test images were trained on.
         """
         for name, array in (("out_of_fold", out_of_fold), ("test_probabilities", test)):
@@ -212,11 +212,23 @@ class Run:
         score = metrics.score(out_of_fold[scored], source.train.labels[scored])
         test_score = None if source.test.labels is None else metrics.score(test, source.test.labels)
         answers = test.argmax(axis=1)
+        if out is None and source.competition is not None:
+            out = self.folder.parent / "submission.csv"
         return {
             "out_of_fold": score,
             "expected_score": metrics.expected_score(score),
             "test": TestPredictions(len(test), np.bincount(answers, minlength=test.shape[1]).tolist(), test_score),
-            "submission": SubmissionFile(**write_answers(self.folder, answers, out, leaked=leaked)),
+            "submission": SubmissionFile(
+                **write_answers(
+                    self.folder,
+                    source.test.ids,
+                    answers,
+                    out,
+                    header=source.header,
+                    classes=source.classes,
+                    leaked=leaked,
+                )
+            ),
         }
 
     @contextlib.contextmanager
@@ -361,7 +373,7 @@ def find_runs(submissions: Path, sha256: str) -> list[Run]:
 
 def repeated(
     from_run: str | None, run_name: str | None, given: Sequence[str], submissions: Path = SUBMISSIONS
-) -> tuple[Settings, Path, Path | None] | None:
+) -> tuple[Settings, Path | None] | None:
     """Return what a run was asked to do, to do it again: see `Record.asked`.
 
     Args:

@@ -16,7 +16,7 @@ from digits.console import KitError
 from digits.data import dataset
 from digits.data.competition import CLASSES
 from digits.data.dataset import split_folds
-from digits.files import DATA, SUBMISSIONS, atomic_write
+from digits.files import SUBMISSIONS, atomic_write
 from digits.model.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process
 from digits.report.charts import draw_all
 from digits.report.html import build_report
@@ -62,8 +62,7 @@ def train(
     settings: Settings,
     *,
     command: str,
-    data_dir: Path = DATA,
-    test_file: Path | None = None,
+    data_dir: Path | None = None,
     run_name: str | None = None,
     out: Path | None = None,
     submissions: Path = SUBMISSIONS,
@@ -76,10 +75,9 @@ def train(
     Args:
         settings: the whole command.
         command: as it was typed, for the record.
-        data_dir: where the competition's files are.
-        test_file: a CSV to predict instead of the source's own test images.
+        data_dir: where train.csv and test.csv are; None: the competition's default folder.
         run_name: the run's name; a run of that name that was cut off goes on.
-        out: where to copy the submission; None: submission.csv beside the runs.
+        out: where to copy the submission; None: submission.csv beside the runs, if it is the competition's.
         submissions: the folder of all runs.
         cluster: the address of a Dask scheduler, whose workers do the training.
         minutes: after which no more is trained; the run is finished with the networks that there are.
@@ -97,11 +95,12 @@ def train(
         settings.source,
         data_dir,
         limit=settings.limit,
-        test_file=test_file,
         allow_leak=settings.allow_leak,
         folds=settings.recipe.folds,
     )
     print(f"Data: {source.facts['description']}.")
+    for warning in source.facts["warnings"]:
+        print(f"Note: {warning}")
     if source.leaked:
         print("LEAKED: test images are among the training images. No score of this run means anything.")
     identity = identity_of(settings, source)
@@ -128,18 +127,15 @@ def train(
             identity,
             command=command,
             data_dir=data_dir,
-            test_file=test_file,
             networks_at_a_time=slots.at_a_time,
             threads_a_network=slots.threads,
             pseudo_labels=pseudo_labels.used() if pseudo_labels else None,
         )
-        tasks = _tasks(
-            run, settings, source.train.labels, identity["precision"], pseudo_labels, live=slots.at_a_time == 1
-        )
+        tasks = _tasks(run, settings, source, identity["precision"], pseudo_labels, live=slots.at_a_time == 1)
         with _seconds_kept(run, record, started):
             parts, failures = cross_validate(run, tasks, source.train, source.test, slots, cluster, deadline)
         record = record.finish(
-            **_results(run, settings, source, parts, failures, out or submissions / "submission.csv"),
+            **_results(run, settings, source, parts, failures, out),
             seconds=_seconds_since(started),
             peak_memory_bytes=max([peak_memory_bytes(), *(part.peak_memory_bytes for part in parts)]),
         )
@@ -189,9 +185,15 @@ def _slots(settings: Settings) -> Slots:
 
 
 def _tasks(
-    run: Run, settings: Settings, labels: np.ndarray, precision: str, sure: ensemble.PseudoLabels | None, *, live: bool
+    run: Run,
+    settings: Settings,
+    source: dataset.Dataset,
+    precision: str,
+    sure: ensemble.PseudoLabels | None,
+    *,
+    live: bool,
 ) -> list[FoldTask]:
-    splits = split_folds(labels, settings.recipe.folds, settings.fold_seed)
+    splits = split_folds(source.train.labels, settings.recipe.folds, settings.fold_seed, source.groups)
     return [
         FoldTask(
             recipe=settings.recipe,
@@ -213,7 +215,12 @@ def _tasks(
 
 
 def _results(
-    run: Run, settings: Settings, source: dataset.Dataset, parts: list[FoldResult], failures: dict[str, str], out: Path
+    run: Run,
+    settings: Settings,
+    source: dataset.Dataset,
+    parts: list[FoldResult],
+    failures: dict[str, str],
+    out: Path | None,
 ) -> dict[str, Any]:
     """Put the fold results together on disk, and return the fields of `FinishedRecord` that tell of them."""
     labels = source.train.labels
@@ -236,6 +243,9 @@ def _results(
             deterministic=settings.deterministic,
         ),
     ]
+    if source.name == "kaggle" and source.facts["expected_competition"]:
+        detail = "; ".join(f"{file['name']}: {file['form']}" for file in source.facts["files"])
+        verdicts.append(Check("the test images are the competition's", source.competition is not None, detail))
     return {
         "folds": rows,
         "checks": verdicts,
