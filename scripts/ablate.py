@@ -28,6 +28,7 @@ from bench import tables, trial_networks
 from bench.measuring import Thing, describe_run, paired_effect, run_thing
 from benchmark import prepare_data
 from digits.config import (
+    NETWORKS,
     Recipe,
     Tta,
     load_recipe,
@@ -45,7 +46,7 @@ from digits.model.backend import (
     backend_name,
     resolve_precision,
 )
-from digits.runs.record import MODEL_CODE, code_hash
+from digits.runs.record import MODEL_CODE, code_hashes
 from digits.training.workers import (
     Slots,
     share_machine,
@@ -157,7 +158,7 @@ def training_of(recipe: Recipe) -> Recipe:
 
 def state_of_code() -> str:
     """Return a hash of the modules on which a fit depends, as they are now."""
-    return code_hash(MODEL_CODE)
+    return json.dumps(code_hashes(NETWORKS, MODEL_CODE))
 
 
 def cell_key(recipe: Recipe, seed: int, state: str) -> str:

@@ -8,12 +8,12 @@ from digits import config
 from digits.console import BadInput
 
 
-def test_every_recipe_of_the_kit_is_whole_and_survives_its_dict():
+def test_every_recipe_of_the_kit_can_be_read_and_is_compared_with_itself():
     assert config.recipe_names() == ["best-cpu", "best-gpu", "deotte", "quick", "seed", "standard"]
     for name in config.recipe_names():
         recipe = config.load_recipe(name)
         assert (recipe.name, recipe.base) == (name, name)
-        assert config.from_dict(dataclasses.asdict(recipe), "its record") == recipe
+        assert config.differences(recipe, config.reference(recipe)) == {}
 
 
 def test_the_comment_on_top_of_a_recipe_gives_its_command_and_what_was_measured():
@@ -133,3 +133,45 @@ def test_the_list_of_settings_is_itself_a_recipe(tmp_path):
         recipe = config.load_recipe(name)
         (tmp_path / "all.toml").write_text(config.describe_settings(recipe))
         assert config.load_recipe(str(tmp_path / "all.toml")) == recipe.changed(name="all", base="standard")
+
+
+def test_networks_of_ones_own_are_read_from_beside_the_recipe_and_saved_with_it(tmp_path, monkeypatch):
+    (tmp_path / "nets.py").write_text("def lenet(input_shape, classes): ...\ndef other(): ...\n")
+    (tmp_path / "mine.toml").write_text('base = "quick"\nnetworks = ["compact", "nets.py:lenet"]\n')
+    recipe = config.load_recipe(str(tmp_path / "mine.toml"))
+    assert (recipe.networks, recipe.members) == (("compact", "nets.py:lenet"), 2)
+    assert recipe.sources == {"nets.py": (tmp_path / "nets.py").read_text()}
+    (tmp_path / "elsewhere").mkdir()
+    config.save_recipe(recipe, tmp_path / "elsewhere" / "again.toml", "")
+    (tmp_path / "nets.py").unlink()
+    assert config.load_recipe(str(tmp_path / "elsewhere" / "again.toml")).sources == recipe.sources
+    (tmp_path / "elsewhere" / "nets.py").write_text("def lenet(): ...")
+    with pytest.raises(BadInput, match="is another version of the recipe's network file"):
+        config.save_recipe(recipe, tmp_path / "elsewhere" / "third.toml", "")
+    assert config.set_values(recipe, ["networks=vgg"]).sources == {}
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert config.override(recipe, {"networks": ["nets.py:lenet"]}).sources == {"nets.py": "def lenet(): ..."}
+
+
+@pytest.mark.parametrize(
+    ("network", "text", "message"),
+    [
+        ("nets.py", "def lenet(): ...", "expected a list of seed, compact, vgg,"),
+        ("none.py:lenet", "", "none.py cannot be read (No such file or directory)."),
+        (
+            "nets.py:lente",
+            "def lenet(): ...",
+            "nets.py defines no function lente. Did you mean lenet? It defines lenet.",
+        ),
+        ("nets.py:lenet", "def lenet(:", "nets.py is not Python: invalid syntax"),
+        ("nets.py:lenet", b"\xff\xfe", "nets.py is not a text file in UTF-8."),
+    ],
+)
+def test_a_network_file_that_cannot_be_used_is_refused_before_anything_is_read(
+    tmp_path, monkeypatch, network, text, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(BadInput) as refusal:
+        config.set_values(config.load_recipe("quick"), [f"networks=compact,{network}"])
+    assert message in str(refusal.value)

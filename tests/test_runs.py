@@ -5,6 +5,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -94,10 +95,18 @@ def test_the_same_command_takes_up_its_unfinished_run_and_no_other(tmp_path):
 def test_another_recipe_data_or_code_is_refused_and_every_difference_named(tmp_path):
     opened(tmp_path, "mine")
     with pytest.raises(BadInput) as refusal:
-        opened(tmp_path, "mine", IDENTITY | {"seed": 7, "data": "xyz", "code": "new", "recipe": "standard"})
-    for difference in ("seed was 0 and is 7", "data was 'abc' and is 'xyz'", "code was 'def'", "recipe was 'quick'"):
+        opened(tmp_path, "mine", IDENTITY | {"seed": 7, "data": "xyz", "code": "new", "recipe.epochs": 3})
+    for difference in (
+        "seed was 0 and is 7",
+        "data was 'abc' and is 'xyz'",
+        "code was 'def'",
+        "recipe.epochs was 10 and is 3",
+    ):
         assert difference in str(refusal.value)
-    assert "--run" in str(refusal.value)
+    assert "own settings: python src/train.py --run mine." in str(refusal.value)
+    with pytest.raises(BadInput, match="All but resuming works as before; to resume it: "):
+        opened(tmp_path, "mine", IDENTITY | {"code": "new"})
+    assert opened(tmp_path, "mine", IDENTITY | {"recipe": "renamed"})[1], "a name changes no probability"
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "reference", "x" * 101, "Ü", "a b", "-flag"])
@@ -358,3 +367,21 @@ def test_a_run_that_is_interrupted_keeps_count_of_its_seconds(tmp_path, monkeypa
     with pytest.raises(BadInput, match="not finished"):
         run.finished_record()
     assert run.record().seconds > 5000
+
+
+def test_what_changes_no_probability_changes_no_hash_of_the_code(monkeypatch, tmp_path):
+    from digits.runs import record
+
+    for module in record.RUN_CODE:
+        (tmp_path / module).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / "src" / "digits" / f"{module}.py", tmp_path / f"{module}.py")
+    monkeypatch.setattr(record, "__file__", str(tmp_path / "runs" / "record.py"))
+    file, trainer = tmp_path / "model" / "networks.py", tmp_path / "model" / "trainer.py"
+    before, text = record.code_hashes(["compact"]), file.read_text()
+    trainer.write_text(f'"""Other words."""  # A comment.\n{trainer.read_text().partition(chr(10))[2]}')
+    file.write_text(text.replace("x = _pooled(", "x = _pooled( ").replace("def deotte(", "def deotte(other=1, "))
+    assert record.code_hashes(["compact"]) == before
+    assert record.code_hashes(["compact", "deotte"])["model/networks"] != before["model/networks"]
+    file.write_text(text.replace("layers.Dropout(0.4)", "layers.Dropout(0.3)"))
+    after = record.code_hashes(["compact"])
+    assert [module for module in before if before[module] != after[module]] == ["model/networks"]

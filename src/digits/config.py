@@ -1,9 +1,11 @@
 """What a run is: every setting of training and prediction, typed and bounded once, from TOML, flags and records."""
 
+import ast
 import dataclasses
 import difflib
 import functools
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ NETWORKS = ("seed", "compact", "vgg", "pooled5", "pooled7", "deotte", "m3", "m5"
 OPTIMIZERS = ("adam", "adamw", "sgd", "muon")
 SCHEDULES = ("constant", "one-cycle", "exponential")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
+_OWN_NETWORK = re.compile(r".+\.py:[A-Za-z_]\w*")
 T = TypeVar("T")
 
 
@@ -63,7 +66,9 @@ class Recipe:
 
     name: str
     networks: tuple[str, ...] = _setting(
-        ("compact",), "networks of a fold's members, in turn; sets members too", choices=NETWORKS
+        ("compact",),
+        "networks of a fold's members, in turn; sets members too; FILE.py:FUNCTION is one of your own",
+        choices=NETWORKS,
     )
     epochs: int = _setting(10, "times through the training images", 1, 10_000)
     batch_size: int = _setting(128, "images a training step", 1, 65_536)
@@ -85,6 +90,8 @@ class Recipe:
     evaluate_every: int = _setting(0, "epochs between scores of the held-out fold; 0: only at the end", 0, 10_000)
     base: str = "standard"
     """The recipe of the kit that this one started from, and is compared with."""
+    sources: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
+    """The text of the files that networks of the user's own come from, by the files' names."""
 
     def changed(self, **settings) -> "Recipe":
         """Return this recipe with some fields replaced; None leaves a field as it is."""
@@ -127,7 +134,7 @@ class Field:
             return "true or false"
         if self.choices:
             names = ", ".join(self.choices)
-            return f"one of {names}" if self.type is str else f"a list of {names}"
+            return f"one of {names}" if self.type is str else f"a list of {names} or FILE.py:FUNCTION"
         return f"{'a whole number' if self.type is int else 'a number'} from {self.low:g} to {self.high:,.5g}"
 
     def parse(self, text: str) -> Any:
@@ -162,7 +169,8 @@ class Field:
         else:
             names = [value] if self.type is str else value
             if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
-                unknown = [name for name in names if name not in self.choices]
+                own = () if self.type is str else [name for name in names if _OWN_NETWORK.fullmatch(name)]
+                unknown = [name for name in names if name not in (*self.choices, *own)]
                 if not unknown:
                     return value if self.type is str else tuple(names)
                 hint = nearest(unknown[0], self.choices)
@@ -195,10 +203,11 @@ def flat(recipe: Recipe) -> dict[str, Any]:
     return values | {"networks": list(recipe.networks)}
 
 
-def _with(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+def _with(recipe: Recipe, values: Mapping[str, Any], folder: Path = Path()) -> Recipe:
     """Return `recipe` with the checked `values`, by dotted key, in place; new networks have a member each."""
     if "networks" in values:
-        values = {"members": len(values["networks"]), **values}
+        networks, sources = _read_networks(values["networks"], folder)
+        values = {"members": len(networks), **values, "networks": networks, "sources": sources}
     for key, value in values.items():
         group, _, name = key.rpartition(".")
         changed = {name: value}
@@ -208,13 +217,43 @@ def _with(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def from_dict(values: Mapping[str, Any], where: str, base: Recipe | None = None) -> Recipe:
+def _read_networks(names: Sequence[str], folder: Path) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the names, those of a user's own without their folders, and the text of each file by its name."""
+    short: list[str] = []
+    sources: dict[str, str] = {}
+    for name in names:
+        path, colon, function = name.rpartition(":")
+        file = Path(path).name
+        short.append(f"{file}:{function}" if colon else name)
+        if not colon:
+            continue
+        try:
+            source = (folder / path).read_text(encoding="utf-8")
+            functions = [node.name for node in ast.parse(source, path).body if isinstance(node, ast.FunctionDef)]
+        except OSError as error:
+            raise BadInput(f"The network {name}: {path} cannot be read ({error.strerror}).") from None
+        except UnicodeError:
+            raise BadInput(f"The network {name}: {path} is not a text file in UTF-8.") from None
+        except (SyntaxError, ValueError) as error:
+            raise BadInput(f"The network {name}: {path} is not Python: {error}.") from None
+        if function not in functions:
+            raise BadInput(
+                f"The network {name}: {path} defines no function {function}.{nearest(function, functions)} "
+                f"It defines {', '.join(functions) or 'none'}."
+            )
+        if sources.setdefault(file, source) != source:
+            raise BadInput(f"The network {name}: two different files are called {file}; rename one.")
+    return tuple(short), sources
+
+
+def from_dict(values: Mapping[str, Any], where: str, base: Recipe | None = None, folder: Path = Path()) -> Recipe:
     """Return the recipe of a nested dict, checked; what it does not say is as in `base`, else the field's default.
 
     Args:
-        values: of TOML's or JSON's types; "name" and "base" are the recipe's own words for itself.
+        values: as TOML gave it.
         where: the file, for messages.
         base: the recipe to start from.
+        folder: where the files of the user's own networks are.
 
     Raises:
         BadInput: naming `where`, the key, what came and what was expected.
@@ -222,13 +261,11 @@ def from_dict(values: Mapping[str, Any], where: str, base: Recipe | None = None)
     recipe = base or Recipe(name="")
     checked = {}
     for key, value in _flattened(values):
-        if key in ("name", "base") and isinstance(value, str):
-            recipe = recipe.changed(**{key: value})
-        elif key in fields():
+        if key in fields():
             checked[key] = fields()[key].checked(value, f"{where}: {key} = {json.dumps(value, default=str)}")
         else:
             raise BadInput(f"{where}: {key} is not a field of a recipe.{nearest(key, fields())} {LIST}")
-    return _with(recipe, checked)
+    return _with(recipe, checked, folder)
 
 
 LIST = "All fields: python src/train.py --list-settings"
@@ -280,7 +317,7 @@ def _load(name_or_path: str, folder: Path, above: tuple[Path, ...]) -> Recipe:
     if not isinstance(parent, str | None):
         raise BadInput(f"{name_or_path}: base = {json.dumps(parent, default=str)}: expected a recipe's name or file.")
     base = None if parent is None else _load(parent, path.parent, (*above, path))
-    recipe = dataclasses.replace(from_dict(values, name_or_path, base), name=path.stem)
+    recipe = dataclasses.replace(from_dict(values, name_or_path, base, path.parent), name=path.stem)
     return dataclasses.replace(recipe, base=path.stem) if path.parent == RECIPES else recipe
 
 
@@ -365,6 +402,12 @@ def save_recipe(recipe: Recipe, path: Path, comment: str) -> None:
         changes |= {"networks": list(recipe.networks), "members": recipe.members}
     lines = [f"# {comment}", "", *([f'base = "{base.name}"'] if base else [])]
     lines += [f"{key} = {_text(value)}" for key, value in changes.items()]
+    for file, source in recipe.sources.items():
+        copy = path.with_name(file)
+        if not copy.exists():
+            copy.write_text(source, encoding="utf-8")
+        elif copy.read_text(encoding="utf-8") != source:
+            raise BadInput(f"--save-recipe {path}: {copy} is another version of the recipe's network file; move it.")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

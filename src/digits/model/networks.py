@@ -1,12 +1,14 @@
 """The layer that warps digits, one fused op which the warps of `warps` go through, before any network."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 from keras import layers
 
+from digits.console import BadInput
 from digits.data.competition import CLASSES, SIDE
+from digits.model import custom
 
 INPUT_SHAPE = (SIDE, SIDE, 1)
 MOMENTUM = 0.9
@@ -41,6 +43,8 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
 def plain(network: keras.Model) -> keras.Model:
     """Return the network's twin of Keras's own layers alone, weights included, which loads without this kit."""
+    if not any(isinstance(layer, FusedBatchNormalization) for layer in all_layers(network)):
+        return network
 
     def own(layer):
         if isinstance(layer, FusedBatchNormalization):
@@ -227,21 +231,39 @@ NETWORKS: dict[str, Callable[[], keras.Model]] = {
 }
 
 
-def build_network(name: str, precision: str = "float32", dropout: float = 1.0) -> keras.Model:
+def all_layers(network: keras.Model) -> list[keras.layers.Layer]:
+    """Return the layers of a network, those inside its layers too."""
+    return network._flatten_layers(include_self=False)
+
+
+def build_network(
+    name: str, precision: str = "float32", dropout: float = 1.0, sources: Mapping[str, str] | None = None
+) -> keras.Model:
     """Build the network `name` with fresh weights.
 
     Args:
-        name: one of NETWORKS.
+        name: one of NETWORKS, or FILE.py:FUNCTION, called with (input_shape, classes).
         precision: in which it computes, float32 or mixed_bfloat16.
         dropout: the factor on its dropout rates; 0 leaves dropout out.
+        sources: the text of FILE.py, by its name.
     """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        network = NETWORKS[name]()
+        own = custom.load_function(name, sources or {}) if ":" in name else None
+        network = own(INPUT_SHAPE, CLASSES) if own else NETWORKS[name]()
     finally:
         keras.config.set_dtype_policy(before)
-    for layer in network.layers:
+    if not isinstance(network, keras.Model):
+        raise BadInput(f"{name}: expected a function that returns a keras.Model, found {type(network).__name__}.")
+    if own:
+        if not network.built:
+            network.build((None, *INPUT_SHAPE))
+        last = network
+        while isinstance(last, keras.Model):
+            last = last.layers[-1]
+        last.dtype_policy = "float32"  # Probabilities also where the other layers compute in bfloat16.
+    for layer in all_layers(network):
         if isinstance(layer, layers.Dropout):
             layer.rate *= dropout
     return network

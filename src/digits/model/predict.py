@@ -8,6 +8,7 @@ import numpy as np
 from digits.config import Tta
 from digits.console import BadInput
 from digits.files import display_path
+from digits.model import custom
 from digits.model.augment import affine_transforms
 from digits.model.networks import CLASSES, INPUT_SHAPE, augmented_model
 
@@ -17,9 +18,13 @@ PREDICT_BATCH = 512
 def load_network(path: Path) -> keras.Model:
     """Read a network from a .keras file, in Keras's safe mode, which runs no code that the file brings.
 
+    In the folder of a run with networks from a user's own files, their copies are run first: they may define layers.
+
     Raises:
         BadInput: if it is no such file, or not one of ours by its shapes.
     """
+    for source in sorted((path.parent / custom.FOLDER).glob("*.py")):
+        custom.load_module(source.name, source.read_text(encoding="utf-8"))
     try:
         network = keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, TypeError, KeyError) as error:

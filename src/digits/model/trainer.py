@@ -15,7 +15,7 @@ from digits.console import TrainingFailedError
 from digits.files import BrokenFileError, display_path, read_npz, write_npz
 from digits.model.augment import draw_transforms, identity_transforms, ink_margins
 from digits.model.backend import backend_name
-from digits.model.networks import CLASSES, augmented_model, build_network
+from digits.model.networks import CLASSES, all_layers, augmented_model, build_network
 
 
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
@@ -162,7 +162,7 @@ class Trainer:
         self._feed = _feed(images[..., np.newaxis], targets, self._batch_size)
 
         keras.utils.set_random_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-        self.network = build_network(network, precision, recipe.dropout)
+        self.network = build_network(network, precision, recipe.dropout, recipe.sources)
         self._model = augmented_model(self.network)
         self._optimizer = build_optimizer(recipe, steps_per_epoch=len(images) // self._batch_size)
         self._optimizer.build(self._model.trainable_variables)
@@ -229,7 +229,7 @@ class Trainer:
 
     def _settle_batch_norm(self) -> None:
         """Give batch normalisation the moments that averaged weights make, on clean images (Izmailov et al. 2018)."""
-        norms = [layer for layer in self.network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        norms = [layer for layer in all_layers(self.network) if isinstance(layer, keras.layers.BatchNormalization)]
         momenta = [layer.momentum for layer in norms]
         random = np.random.default_rng((*self.seed, self.recipe.epochs))
         order = random.permutation(len(self._margins))

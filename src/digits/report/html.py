@@ -219,7 +219,11 @@ def _ledger(run: Run) -> dict:
 def _provenance(record: FinishedRecord) -> list[tuple[str, str]]:
     """Where the run came from, as pairs of a name and a text."""
     recipe = dataclasses.asdict(record.recipe) if record.recipe else {}
-    recipe = {name: value for name, value in recipe.items() if name != "name" and value not in (0, None, False)}
+    recipe = {
+        name: value
+        for name, value in recipe.items()
+        if name not in ("name", "sources") and value not in (0, None, False)
+    }
     files = record.data.files
     machine = vars(record.machine) if record.machine else {}
     told = {

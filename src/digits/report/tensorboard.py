@@ -121,7 +121,10 @@ def _flat(record: FinishedRecord) -> dict[str, float | str | bool]:
                 flat[prefix + name] = value
 
     take("", vars(record.settings))
-    take("recipe.", dataclasses.asdict(record.recipe) if record.recipe else {"name": record.recipe_name})
+    take(
+        "recipe.",
+        dataclasses.asdict(record.recipe.changed(sources={})) if record.recipe else {"name": record.recipe_name},
+    )
     return flat
 
 

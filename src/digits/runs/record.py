@@ -1,5 +1,6 @@
 """run.json, the record of a run, as typed dataclasses: written and read here alone."""
 
+import ast
 import dataclasses
 import datetime
 import hashlib
@@ -10,7 +11,7 @@ import platform
 import subprocess
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -451,14 +452,35 @@ def data_hash(source: Dataset) -> str:
     return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
 
 
-def code_hash(modules: Sequence[str] = RUN_CODE) -> str:
-    """Return a hash of these modules of the package as they are now."""
-    package = Path(__file__).parents[1]
-    return hashlib.sha256(b"".join((package / f"{name}.py").read_bytes() for name in modules)).hexdigest()[:16]
+def code_hashes(networks: Collection[str], modules: Sequence[str] = RUN_CODE) -> dict[str, str]:
+    """Return a hash of each module's code as it is now.
+
+    Comments, docstrings and layout do not count, nor do networks other than `networks`: they change no probability.
+    """
+    hashes, others = {}, set(config.NETWORKS) - set(networks)
+    for module in modules:
+        tree = ast.parse((Path(__file__).parents[1] / f"{module}.py").read_bytes())
+        if module == "model/networks":
+            named = (ast.FunctionDef, ast.AnnAssign)
+            tree.body = [
+                node
+                for node in tree.body
+                if not isinstance(node, named) or getattr(node, "name", "NETWORKS") not in (*others, "NETWORKS")
+            ]
+        for node in ast.walk(tree):
+            if isinstance(body := getattr(node, "body", None), list):
+                node.body = [each for each in body if not _is_text(each)] or [ast.Pass()]  # type: ignore[attr-defined]
+        hashes[module] = hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
+    return hashes
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def identity_of(settings: Settings, source: Dataset) -> dict[str, Any]:
     """Return everything on which a run's probabilities depend, flat, so that two runs can be compared item by item."""
+    sources = settings.recipe.sources
     return {
         "recipe": settings.recipe.name,
         "seed": settings.seed,
@@ -470,7 +492,8 @@ def identity_of(settings: Settings, source: Dataset) -> dict[str, Any]:
         "precision": resolve_precision(settings.recipe.precision),
         "backend": backend_name(),
         "data": data_hash(source),
-        "code": code_hash(),
+        **{f"code.{module}": code for module, code in code_hashes(settings.recipe.networks).items()},
+        **{f"network {file}": hashlib.sha256(text.encode()).hexdigest()[:16] for file, text in sources.items()},
         **{f"recipe.{key}": value for key, value in config.flat(settings.recipe).items()},
     }
 

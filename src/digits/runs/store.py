@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from digits.config import Settings
+from digits.config import Recipe, Settings, flat
 from digits.console import BadInput, KitError, explain
 from digits.data.competition import read_submission, write_answers
 from digits.data.dataset import Dataset
@@ -310,7 +310,7 @@ def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) 
         for run in reversed(all_runs(submissions)):
             with contextlib.suppress(BadInput):
                 record = run.record()
-                if record.identity == identity and not isinstance(record, FinishedRecord):
+                if not differences(record.identity, identity) and not isinstance(record, FinishedRecord):
                     return run, True
         return _new_run(submissions / f"{identity['recipe']}-{datetime.datetime.now():%Y%m%d-%H%M%S}"), False
     if not _NAME.fullmatch(name) or name == "reference":
@@ -318,20 +318,32 @@ def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) 
     run = Run(submissions / name)
     if not (run.folder / RUN_JSON).exists():
         return _begin(run), False
-    different = differences(run.record().identity, identity)
+    record = run.record()
+    different = differences(record.identity, identity)
     if different:
+        if all(text.startswith("code") for text in different):
+            commit = (record.git or "").partition(" ")[0]
+            remedy = f"git switch --detach {commit}" if commit else "use the version of the kit that began it"
+            remedy = f"All but resuming works as before; to resume it: {remedy}."
+        else:
+            remedy = f"To resume it with its own settings: python src/train.py --run {name}."
         raise BadInput(
-            f"Run {name} cannot be resumed, for it was another: {'; '.join(different)}. "
-            f"Give the new run a name of its own (--run), or delete {display_path(run.folder)}."
+            f"Run {name} cannot be resumed, for it was another: {'; '.join(different)}.\n{remedy} "
+            "For a new run, give another name: --run NAME"
         )
     return run, True
 
 
 def differences(before: dict, now: dict) -> list[str]:
-    """Return in words how two runs' identities differ, item by item."""
+    """Return in words how two runs' identities differ, item by item, in what their probabilities depend on.
+
+    A setting that a record does not have yet had its default.
+    """
+    defaults = {f"recipe.{key}": value for key, value in flat(Recipe(name="")).items()}
+    before, now = defaults | before, defaults | now
     return [
         f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
+        for key in sorted((before.keys() | now.keys()) - {"recipe", "recipe.evaluate_every"})
         if before.get(key) != now.get(key)
     ]
 

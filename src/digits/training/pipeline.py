@@ -14,9 +14,10 @@ import numpy as np
 from digits.config import Settings, Tta, describe_differences
 from digits.console import KitError
 from digits.data import dataset
-from digits.data.competition import CLASSES
+from digits.data.competition import CLASSES, SIDE
 from digits.data.dataset import split_folds
 from digits.files import SUBMISSIONS, atomic_write
+from digits.model import check, custom
 from digits.model.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process
 from digits.report.charts import draw_all
 from digits.report.html import build_report
@@ -113,6 +114,9 @@ def train(
         else None
     )
     slots = _slots(settings)
+    if settings.recipe.sources:
+        shape = identity["precision"], (SIDE, SIDE, 1), CLASSES
+        run_fresh(check.check_networks, settings.recipe, *shape, threads=cpu_count())
     run, again = open_run(identity, run_name, submissions)
     with run.locked(), resumable(run):
         if changes := describe_differences(settings.recipe):
@@ -132,6 +136,7 @@ def train(
             pseudo_labels=pseudo_labels.used() if pseudo_labels else None,
         )
         tasks = _tasks(run, settings, source, identity["precision"], pseudo_labels, live=slots.at_a_time == 1)
+        custom.write_sources(settings.recipe, run.folder)
         with _seconds_kept(run, record, started):
             parts, failures = cross_validate(run, tasks, source.train, source.test, slots, cluster, deadline)
         record = record.finish(
