@@ -14,7 +14,8 @@ import re
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PosixPath
+from typing import Any
 
 OLDEST_CLIENT = (2, 2, 5)
 PAGE_SIZE = 100
@@ -114,7 +115,8 @@ def kernel_output(api, kernel: str, folder: str, pattern: str) -> list[str]:
     except requests.HTTPError as error:
         if error.request is None or error.request.method != "GET":
             raise
-        raise ValueError(f"a file of the output could not be fetched (HTTP {error.response.status_code})") from None
+        status = getattr(error.response, "status_code", "?")
+        raise ValueError(f"a file of the output could not be fetched (HTTP {status})") from None
 
 
 def publish(api, folder: str, notes: str, new: bool) -> str:
@@ -136,7 +138,8 @@ def dataset(api, name: str) -> dict | None:
         if error.response is not None and error.response.status_code in (403, 404):
             return None
         raise
-    sizes, token = {}, None
+    sizes: dict[str, int] = {}
+    token = None
     while state["status"] == "ready":
         page = api.dataset_list_files(name, page_token=token, page_size=PAGE_SIZE)
         sizes |= {file.name: file.total_bytes for file in page.dataset_files}
@@ -159,7 +162,7 @@ class _UploadRefusedError(ConnectionError):
     """The storage did not take the upload, so nothing was submitted."""
 
 
-class _TokenPath(type(Path())):
+class _TokenPath(PosixPath):
     """A path that the client makes of KAGGLE_API_TOKEN to see whether it names a file: a long token names none."""
 
     def exists(self, **_) -> bool:
@@ -220,7 +223,7 @@ def describe(error: BaseException) -> dict:
     import requests
 
     response, request = getattr(error, "response", None), getattr(error, "request", None)
-    values = {"kind": "other", "text": str(error) or type(error).__name__}
+    values: dict[str, Any] = {"kind": "other", "text": str(error) or type(error).__name__}
     if response is not None:
         values |= {"kind": "http", "status": response.status_code, "retry_after": response.headers.get("Retry-After")}
         with contextlib.suppress(ValueError, TypeError, AttributeError):
@@ -240,7 +243,6 @@ def describe(error: BaseException) -> dict:
 
 def reply_to(request: dict) -> dict:
     """Make one call; return {"value" or "error": …, "credentials": …}."""
-    api = None
     try:
         version = importlib.metadata.version("kaggle")
         if tuple(map(int, re.findall(r"\d+", version)[:3])) < OLDEST_CLIENT:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from digits.console import BadInput, KitError
 from digits.data.competition import ROWS
@@ -84,6 +85,7 @@ def title_of(run: Run) -> str:
     return f"run {record.run}, recipe {record.recipe_name}, {accuracy}"
 
 
+NUMBERS: dict[str, type] = {"folds": int, "out_of_fold": float, "standard_error": float, "public_score": float}
 COLUMNS = [column.name for column in fields(Entry)]
 COLUMNS.insert(COLUMNS.index("public_score") + 1, "difference")
 
@@ -166,16 +168,10 @@ def _entry(row: dict[str, str]) -> Entry:
     if "more" in row or None in row.values():
         raise ValueError(f"expected {len(COLUMNS)} columns")
     row.pop("difference")
-    entry = Entry(**row)
-    return replace(
-        entry,
-        folds=_number(entry.folds, int),
-        **{name: _number(getattr(entry, name), float) for name in ("out_of_fold", "standard_error", "public_score")},
-    )
-
-
-def _number(text: str, kind: type) -> float | None:
-    return kind(text) if text else None
+    values: dict[str, Any] = dict(row)
+    for name, kind in NUMBERS.items():
+        values[name] = kind(row[name]) if row[name] else None
+    return Entry(**values)
 
 
 def _row(entry: Entry) -> dict[str, str]:

@@ -86,8 +86,8 @@ def examine(file: Path, submissions: Path, ledger: list[Entry]) -> Candidate:
     sha256 = content_hash(labels)
     # A blend can come to the answers of one of its runs: the run in whose folder the file lies made it.
     runs = sorted(find_runs(submissions, sha256), key=lambda run: run.folder.resolve() != file.resolve().parent)
-    for run in runs:
-        _refuse_unfit(file, run)
+    for made_it in runs:
+        _refuse_unfit(file, made_it)
     if len(labels) != ROWS:
         read_submission(file)
     run = runs[0] if runs else None
