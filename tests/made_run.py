@@ -91,8 +91,6 @@ def make_run(monkeypatch, submissions, name="made", *, seed=0, recipe=None, data
     monkeypatch.setattr(pipeline, "cross_validate", cross_validate)
     passed = metrics.Check("the saved models say the same of each row", True, "there are none in a made-up run")
     monkeypatch.setattr(pipeline, "check_rows_in_order", lambda *_, **__: passed)
-    for ending in ("draw_all", "build_report"):
-        monkeypatch.setattr(pipeline, ending, lambda *_: None)  # The tests of these call them themselves.
     settings = {"source": "sample", "limit": 600} | settings
     recipe = recipe or load_recipe("quick").changed(epochs=6, folds=3, members=2)
     more = {} if data_dir is None else {"data_dir": data_dir}
@@ -101,5 +99,6 @@ def make_run(monkeypatch, submissions, name="made", *, seed=0, recipe=None, data
         command=f"python src/train.py --run {name}",
         run_name=name,
         submissions=submissions,
+        report=False,  # The tests of the figures and the page make them themselves.
         **more,
     )

@@ -2,6 +2,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -14,51 +15,75 @@ from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
 
 @pytest.fixture(scope="module")
 def notebook():
-    return build_kernel.notebook()
+    return build_kernel.notebook(build_kernel.training_cells())
 
 
 def sources(notebook, kind):
     return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == kind]
 
 
-def test_the_notebook_in_the_repository_is_the_one_that_src_makes():
+def modules_of(text):
+    """Return the files that a folded cell writes, by path."""
+    parts = text.partition("\n")[2].removeprefix("# ==> ").split("\n# ==> ")
+    return {path: content.rstrip("\n") + "\n" for path, _, content in (part.partition("\n") for part in parts)}
+
+
+def test_the_notebooks_in_the_repository_are_those_that_src_makes():
     for name, text in build_kernel.texts().items():
         committed = (ROOT / "kernels" / name).read_text(encoding="utf-8")
         assert committed == text, f"kernels/{name} is not of this src/: run python scripts/build_kernel.py"
 
 
-def test_it_is_a_valid_notebook_without_outputs(notebook):
+def test_they_are_valid_notebooks_without_outputs(notebook):
     nbformat = pytest.importorskip("nbformat")
-    nbformat.validate(nbformat.from_dict(notebook))
-    assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
-    assert all(not cell.get("outputs") for cell in notebook["cells"])
+    for book in (notebook, build_kernel.notebook(build_kernel.prediction_cells())):
+        nbformat.validate(nbformat.from_dict(book))
+        assert len({cell["id"] for cell in book["cells"]}) == len(book["cells"])
+        assert all(not cell.get("outputs") for cell in book["cells"])
 
 
-def test_each_file_is_written_verbatim_and_after_those_that_it_imports(notebook):
-    written = []
-    for text in sources(notebook, "code"):
-        magic = re.match(r"%%writefile (\S+)\n", text)
-        if not magic:
-            continue
-        path = ROOT / magic[1]
-        assert text[magic.end() :] + "\n" == path.read_text(encoding="utf-8")
-        if path.suffix == ".py":
-            assert {file.relative_to(ROOT).as_posix() for file in build_kernel.imports_of(path)} <= set(written)
-        written.append(magic[1])
-    assert written[-1] == "src/train.py"
-    assert "src/digits/model/networks.py" in written
+def test_each_file_is_written_verbatim_in_a_folded_cell_and_all_that_it_imports_is_there():
+    for cells in (build_kernel.training_cells(), build_kernel.prediction_cells()):
+        written = {}
+        for kind, text in cells:
+            if text.startswith("%%write_modules"):
+                assert kind == "folded"
+                written |= modules_of(text)
+        for name, content in written.items():
+            assert content == (ROOT / name).read_text(encoding="utf-8").rstrip("\n") + "\n", name
+            if name.endswith(".py"):
+                needed = {file.relative_to(ROOT).as_posix() for file in build_kernel.imports_of(ROOT / name)}
+                assert needed <= written.keys(), name
+        assert "src/digits/model/networks.py" in written
+        assert not any("/kaggle/" in name for name in written)
+
+
+def test_the_check_says_what_was_edited(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(build_kernel, "KERNELS", tmp_path)
+    monkeypatch.setattr("sys.argv", ["build_kernel.py"])
+    assert build_kernel.main() == 0
+    monkeypatch.setattr("sys.argv", ["build_kernel.py", "--check"])
+    assert build_kernel.main() == 0
+    (tmp_path / "kernel-metadata.json").write_text("{}")
+    assert build_kernel.main() == 1
+    assert "Note: kernels/kernel-metadata.json edited" in capsys.readouterr().out
+    assert (tmp_path / "kernel-metadata.json").read_text() == "{}"
 
 
 def test_it_reads_as_an_article(notebook):
     prose = "\n".join(sources(notebook, "markdown"))
     assert prose.startswith("# ")
-    for words in ("**What.**", "**How.**", "## Training", "## Results", "## The submission", "build_kernel.py"):
-        assert words in prose
+    shown = [cell for cell in notebook["cells"] if not cell["metadata"]]
+    assert 18 <= len(shown) <= 26
+    contents = re.findall(r"\]\(#([^)]+)\)", prose)
+    headings = {heading.replace(" ", "-") for heading in re.findall(r"^## (.+)$", prose, re.M)}
+    assert len(contents) == 9
+    assert set(contents) <= headings
 
 
 def test_it_installs_nothing_and_hides_no_failure(notebook):
     for text in sources(notebook, "code"):
-        lines = [] if text.startswith("%%writefile") else text.splitlines()
+        lines = [] if text.startswith("%%write_modules") else text.splitlines()
         assert not any(line.lstrip().startswith(("!", "%")) for line in lines), "a failing !command fails nothing"
         assert not any("pip install" in line for line in lines)
         if lines:
@@ -87,7 +112,7 @@ def write_csv(path, header, rows, random):
     np.savetxt(path, table, fmt="%d", delimiter=",", header=",".join(header), comments="")
 
 
-def run_notebook(notebook, folder, arguments):
+def run_notebook(notebook, folder, arguments=()):
     """Execute the notebook as Kaggle would, with its /kaggle in `folder`."""
     import nbformat
     from nbclient import NotebookClient
@@ -95,7 +120,7 @@ def run_notebook(notebook, folder, arguments):
     text = json.dumps(notebook).replace("/kaggle/input", str(folder / "input"))
     text = text.replace(json.dumps('"--recipe", "standard"')[1:-1], json.dumps(json.dumps(arguments)[1:-1])[1:-1])
     working = folder / "working"
-    working.mkdir(parents=True)
+    working.mkdir(parents=True, exist_ok=True)
     book = nbformat.reads(text, as_version=4)
     NotebookClient(book, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(working)}}).execute()
     return book, working
@@ -114,28 +139,44 @@ def kernel_of_this_python(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if "site-packages" in path))
 
 
+def write_data(folder):
+    """Write a little competition into a folder that may only be read."""
+    folder.mkdir(parents=True)
+    write_csv(folder / "train.csv", TRAIN_COLUMNS, 400, np.random.default_rng(0))
+    write_csv(folder / "test.csv", PIXEL_COLUMNS, 60, np.random.default_rng(1))
+    folder.chmod(0o555)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mount", ["digit-recognizer", "competitions/digit-recognizer"])
-def test_the_whole_notebook_runs_in_a_kaggle_like_folder(notebook, kernel_of_this_python, tmp_path, mount):
-    data = tmp_path / "input" / mount
-    data.mkdir(parents=True)
-    write_csv(data / "train.csv", TRAIN_COLUMNS, 400, np.random.default_rng(0))
-    write_csv(data / "test.csv", PIXEL_COLUMNS, 60, np.random.default_rng(1))
-    data.chmod(0o555)
+def test_the_whole_notebook_runs_in_a_kaggle_like_folder_and_its_networks_predict_in_the_other(
+    notebook, kernel_of_this_python, tmp_path, mount
+):
+    data = write_data(tmp_path / "input" / mount)
     arguments = ["--recipe", "quick", "--folds", "2", "--epochs", "3"]
     book, working = run_notebook(notebook, tmp_path, arguments)
     outputs = json.dumps([cell.get("outputs", []) for cell in book.cells])
     assert len((working / "submission.csv").read_text().splitlines()) == 61
-    assert "out of fold" in outputs
-    assert "submission.csv: 60 rows, checked" in outputs
-    assert outputs.count('"image/png"') == len(list((working / "submissions" / "notebook").glob("*.png")))
+    for words in ("out-of-fold", "submission.csv: 60 rows, checked", "Expected score", "fold 2/2"):
+        assert words in outputs
+    assert outputs.count('"image/png"') == 8
     assert sorted(path.name for path in data.iterdir()) == ["test.csv", "train.csv"] or os.geteuid() == 0
+    shutil.copytree(working / "submissions" / "notebook", tmp_path / "input" / "digits-notebook")
+    (working / "submission.csv").rename(tmp_path / "first.csv")
+    run_notebook(build_kernel.notebook(build_kernel.prediction_cells()), tmp_path)
+    first, second = (
+        (folder / name).read_text().split() for folder, name in ((tmp_path, "first.csv"), (working, "submission.csv"))
+    )
+    assert len(first) == len(second) == 61
+    assert sum(one != other for one, other in zip(first, second, strict=True)) <= 2
 
 
 @pytest.mark.slow
 def test_a_notebook_without_data_fails(notebook, kernel_of_this_python, tmp_path):
     from nbclient.exceptions import CellExecutionError
 
+    (tmp_path / "input").mkdir()
     with pytest.raises(CellExecutionError, match=r"no train\.csv"):
         run_notebook(notebook, tmp_path, ["--recipe", "quick"])
 
@@ -144,9 +185,6 @@ def test_a_notebook_without_data_fails(notebook, kernel_of_this_python, tmp_path
 def test_a_notebook_whose_training_fails_fails(notebook, kernel_of_this_python, tmp_path):
     from nbclient.exceptions import CellExecutionError
 
-    data = tmp_path / "input" / "digit-recognizer"
-    data.mkdir(parents=True)
-    for name in ("train.csv", "test.csv"):
-        (data / name).write_text("not,what,it,should,be\n")
+    write_data(tmp_path / "input" / "digit-recognizer")
     with pytest.raises(CellExecutionError, match="training ended with exit code 2"):
-        run_notebook(notebook, tmp_path, ["--recipe", "quick"])
+        run_notebook(notebook, tmp_path, ["--recipe", "quick", "--jobs", "0"])

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import publish
 import push_kernel
 from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.competition import write_submission
@@ -278,6 +279,20 @@ def test_what_cannot_be_published_is_refused(memory, tmp_path, monkeypatch):
         model.unlink()
     with pytest.raises(BadInput, match="no saved models"):
         publish_run(memory.kaggle(), run)
+
+
+def test_the_publish_command_uploads_predicts_and_names_the_command_that_submits(memory, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(client, "Kaggle", lambda **how: memory.kaggle(tell_on_stderr, **how))
+    make_run(tmp_path)
+    write_submission(tmp_path / "s.csv", np.arange(1, 28_001), np.arange(28_000) % 10)
+    memory.files["1/submission.csv"] = (tmp_path / "s.csv").read_bytes()
+    assert publish.main(["my-run", "--submissions-dir", str(tmp_path), "--competition", "kannada-mnist"]) == 0
+    (sent,) = memory.sent
+    assert sent["dataset_sources"] == [f"{USER}/digits-my-run"]
+    assert sent["competition_sources"] == ["kannada-mnist"]
+    assert (sent["enable_internet"], sent["enable_gpu"]) == (False, False)
+    command = f"scripts/submit.sh --competition kannada-mnist --notebook {USER}/predict-my-run/1"
+    assert command in capsys.readouterr().out
 
 
 def test_publishing_through_the_client_uploads_each_file_and_checks_what_kaggle_lists(server, tmp_path, told):

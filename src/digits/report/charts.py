@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -16,12 +17,14 @@ from digits.config import Augmentation
 from digits.data import dataset
 from digits.data.competition import CLASSES, ROWS
 from digits.files import atomic_write
-from digits.kaggle.ledger import Entry
 from digits.model.augment import apply_transforms, draw_transforms, ink_margins
 from digits.report import analysis
 from digits.report.analysis import Bin
 from digits.runs import ensemble, metrics
 from digits.runs.store import FoldResult, Run
+
+if TYPE_CHECKING:
+    from digits.kaggle.ledger import Entry
 
 INK, MUTED, GRID, PAPER = "#1f2430", "#5d6675", "#dfe3ea", "#ffffff"
 BLUE, ORANGE = "#2266b0", "#c2570c"
@@ -223,7 +226,7 @@ def _bin_name(part: Bin) -> str:
     return f"{100 * part.low:g}–{100 * part.high:g}\n({rows})"
 
 
-def draw_public_scores(axes: Axes, entries: Sequence[Entry], this_run: str) -> None:
+def draw_public_scores(axes: Axes, entries: "Sequence[Entry]", this_run: str) -> None:
     """Draw the ledger's scored submissions: out-of-fold accuracy against public score, with both standard errors."""
     for own, colour, label in ((False, BLUE, "submissions"), (True, ORANGE, "this run")):
         shown = [entry for entry in entries if (entry.run == this_run) == own]

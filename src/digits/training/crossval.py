@@ -12,7 +12,6 @@ from digits.console import BadInput, KitError, say
 from digits.data.dataset import LabelledSplit, Split
 from digits.files import BrokenFileError, atomic_write
 from digits.runs.store import FoldResult, Run, load_fold_result, save_fold_result
-from digits.training import cluster
 from digits.training.fold import Arrays, FoldTask, fit_fresh, fit_mapped
 from digits.training.workers import Slots, StoppedError
 
@@ -101,6 +100,8 @@ def _outcomes(
         return stopping.is_set() or time.monotonic() > deadline
 
     if address is not None:
+        from digits.training import cluster
+
         where, at_once = cluster.connected(address, arrays, stopped), len(jobs)
     else:
         where, at_once = _here(run, arrays, places, stopped), places.at_a_time

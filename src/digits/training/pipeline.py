@@ -19,9 +19,6 @@ from digits.data.dataset import split_folds
 from digits.files import SUBMISSIONS, atomic_write
 from digits.model import check, custom
 from digits.model.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process
-from digits.report.charts import draw_all
-from digits.report.html import build_report
-from digits.report.tensorboard import require_tensorboard, write_tensorboard
 from digits.runs import ensemble, metrics
 from digits.runs.metrics import Check
 from digits.runs.record import FoldScore, Record, identity_of
@@ -70,6 +67,7 @@ def train(
     cluster: str | None = None,
     minutes: int | None = None,
     tensorboard: bool = False,
+    report: bool = True,
 ) -> Run:
     """Train as `settings` say, and return the finished run.
 
@@ -83,6 +81,7 @@ def train(
         cluster: the address of a Dask scheduler, whose workers do the training.
         minutes: after which no more is trained; the run is finished with the networks that there are.
         tensorboard: whether to write the finished run for TensorBoard too.
+        report: whether to draw its figures and build its page.
 
     Raises:
         BadInput: if the data or the settings cannot be used.
@@ -91,6 +90,8 @@ def train(
     started = time.perf_counter()
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     if tensorboard:
+        from digits.report.tensorboard import require_tensorboard, write_tensorboard
+
         require_tensorboard()
     source = dataset.load(
         settings.source,
@@ -145,8 +146,12 @@ def train(
             peak_memory_bytes=max([peak_memory_bytes(), *(part.peak_memory_bytes for part in parts)]),
         )
         run.write_record(record)
-        draw_all(run, source, parts)
-        build_report(run, source)
+        if report:
+            from digits.report.charts import draw_all
+            from digits.report.html import build_report
+
+            draw_all(run, source, parts)
+            build_report(run, source)
         if tensorboard:
             write_tensorboard(run, source)
     return run
