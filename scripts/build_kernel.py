@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src"
@@ -26,7 +27,7 @@ PACKAGES = {
 """The appendix: a cell for each of these, in the order in which they import each other."""
 FOLDED = {"_kg_hide-input": True, "jupyter": {"source_hidden": True}}
 """The metadata by which Kaggle and Jupyter show a cell folded in."""
-METADATA = {
+METADATA: dict[str, Any] = {
     "id": "INSERT_USER_NAME/digit-recognizer-kit",
     "title": "Digit Recognizer Kit",
     "code_file": "digit-recognizer.ipynb",
@@ -117,7 +118,7 @@ if data_dir is None and INPUTS[0].parent.exists():
 WHERE = ["--source", "kaggle", "--data-dir", str(data_dir)] if data_dir else ["--source", "sample"]
 settings = command.settings_of(command.parse([*WHERE, *ARGUMENTS]))
 recipe = settings.recipe
-data = dataset.load(settings.source, data_dir or Path("data"), limit=settings.limit, folds=recipe.folds)
+data = dataset.load(settings.source, data_dir, limit=settings.limit, folds=recipe.folds)
 print(data.facts["description"])"""
 
 SHOW_DATA = """\
@@ -170,10 +171,10 @@ FOLDS = """\
 ## Folds
 The training images are split into stratified folds: each has the same share of each class. For each fold a network
 trains on all others and then predicts it. So each image is predicted exactly once by a network that has not seen it,
-and that *out-of-fold accuracy* is an honest estimate. Identical images would leak from fold to fold; there are none."""
+and that *out-of-fold accuracy* is an honest estimate. Copies of an image would be kept in one fold; there are none."""
 
 SHOW_FOLDS = """\
-splits = dataset.split_folds(data.train.labels, recipe.folds, settings.fold_seed)
+splits = dataset.split_folds(data.train.labels, recipe.folds, settings.fold_seed, data.groups)
 held_out = {f"fold {n}": np.bincount(data.train.labels[rows]) for n, (_, rows) in enumerate(splits, start=1)}
 pd.DataFrame(held_out).rename_axis("held-out images of class")"""
 
@@ -319,20 +320,20 @@ load_keras()
 import numpy as np
 
 from digits.data import dataset
-from digits.data.competition import TEST, read_submission, write_submission
+from digits.data.competition import write_submission
 from digits.model.predict import load_network, predict_probabilities
 from digits.runs.record import Record
 
 record = Record.read(records[0])
-test, _ = dataset.read_file(tests[0].parent, TEST)
+data = dataset.load("kaggle", tests[0].parent, folds=1)
+test = data.test
 models = sorted(records[0].parent.glob("fold-*.keras"))
 print(f"run {record.run}: {len(models)} networks, {len(test.images):,} images")
 tta = record.recipe.tta
 probabilities = np.mean([predict_probabilities(load_network(model), test.images, tta) for model in models], axis=0)
 answers = probabilities.argmax(axis=1)
-write_submission(Path("submission.csv"), test.ids, answers)
-read_submission(Path("submission.csv"), rows=len(answers))
-print("submission.csv written and checked; answers of each class:", *np.bincount(answers, minlength=10))"""
+write_submission(Path("submission.csv"), test.ids, answers, header=data.header, classes=data.classes)
+print(f"submission.csv: {len(answers):,} rows, read back; answers of each class:", *np.bincount(answers))"""
 
 
 def module_path(name: str) -> Path | None:

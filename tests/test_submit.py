@@ -9,7 +9,8 @@ import pytest
 
 import submit
 from digits.data.competition import content_hash, write_submission
-from digits.kaggle import client
+from digits.kaggle import client, kernel
+from digits.kaggle import submit as submitting
 from digits.kaggle.client import tell_on_stderr
 from digits.kaggle.ledger import Entry, locked, read_ledger, record
 from digits.kaggle.submit import TRAINING_COUNTS
@@ -19,11 +20,15 @@ from digits.runs.store import Run
 from made_run import made_record
 from memory_kaggle import FAST, MemoryKaggle
 
+ROWS = 2800
+"""Of the tests' submissions."""
+
 
 @functools.cache
-def answers(seed=0, rows=28_000):
-    shares = np.array(TRAINING_COUNTS) / sum(TRAINING_COUNTS)
-    return np.random.default_rng(seed).choice(10, rows, p=shares).astype(np.uint8)
+def answers(seed=0, rows=ROWS):
+    """Return labels with the training labels' shares, in random order."""
+    counts = np.array(TRAINING_COUNTS) * rows // sum(TRAINING_COUNTS) + 1
+    return np.random.default_rng(seed).permutation(np.repeat(np.arange(10), counts)[:rows]).astype(np.uint8)
 
 
 def changed(labels, rows):
@@ -39,7 +44,7 @@ def make_run(folder, name="a-run", labels=None, test_form="exact", **changes):
     write_submission(run.folder / "submission.csv", np.arange(1, len(labels) + 1), labels)
     (folder / "submission.csv").write_bytes((run.folder / "submission.csv").read_bytes())
     submission = SubmissionFile("submission.csv", "submissions/submission.csv", len(labels), content_hash(labels))
-    files = [DataFile("test.csv", 28_000, "0" * 64, test_form)]
+    files = [DataFile("test.csv", ROWS, "0" * 64, test_form)]
     data = DataSummary(files, list(TRAINING_COUNTS), "the competition's files")
     run.write_record(made_record(**{"run": name, "data": data, "submission": submission} | changes))
     return submission.sha256
@@ -81,6 +86,8 @@ def set_policy(monkeypatch, kaggle, **seconds):
 def user(monkeypatch, tmp_path, capfd):
     kaggle = MemoryKaggle()
     set_policy(monkeypatch, kaggle)
+    monkeypatch.setattr(submitting, "ROWS", ROWS)
+    monkeypatch.setattr(kernel, "fetch", functools.partial(kernel.fetch, rows=ROWS))
     return User(kaggle, tmp_path / "submissions", capfd)
 
 
@@ -96,7 +103,7 @@ def test_a_submission_is_sent_once_scored_and_recorded(user):
     assert (entry.run, entry.recipe, entry.folds, entry.out_of_fold) == ("a-run", "standard", 5, 0.9964)
     assert user.kaggle.submissions[0]["description"] == f"first try [digits:{sha256[:12]}]"
     assert user.kaggle.sent == [{"file": (user.folder / "submission.csv").read_bytes()}]
-    for words in ("28,000 rows, run a-run", "left today: 5", "Public score: 0.99671, +0.7"):
+    for words in ("2,800 rows, run a-run", "left today: 5", "Public score: 0.99671, +0.7"):
         assert words in user.out
     assert "Credentials: KAGGLE_API_TOKEN" in user.err
 
@@ -128,7 +135,7 @@ def test_a_dry_run_does_all_but_the_upload_and_without_credentials_all_that_need
     assert "nothing was uploaded" in user.out
     user.kaggle.credentials = None
     assert user("--dry-run") == 0
-    assert "28,000 rows, run a-run" in user.out
+    assert "2,800 rows, run a-run" in user.out
     assert "3 empty images" in user.err
     assert "Nothing can be sent: no Kaggle credentials" in user.out
     assert (user.used, user.ledger) == (0, [])
@@ -199,9 +206,9 @@ def test_a_file_that_is_no_honest_answer_is_refused(user):
     for number, (changes, rows, words) in enumerate(
         [
             ({"source": "sample"}, 1000, ("'sample'", "scripts/download.sh")),
-            ({"source": "keras"}, 28_000, ("'keras'", "scripts/download.sh")),
-            ({"leaked": True}, 28_000, ("saw test images", "never sent")),
-            ({}, 27_999, ("expected 28,000 rows", "found 27,999")),
+            ({"source": "keras"}, ROWS, ("'keras'", "scripts/download.sh")),
+            ({"leaked": True}, ROWS, ("saw test images", "never sent")),
+            ({}, 2799, ("expected 2,800 rows", "found 2,799")),
         ]
     ):
         make_run(user.folder, f"run-{number}", answers(number, rows), **changes)
@@ -233,7 +240,7 @@ def test_a_doubt_is_asked_about_and_without_a_terminal_refused(user, monkeypatch
 
 
 def test_strange_shares_are_one_doubt(user):
-    make_run(user.folder, labels=np.concatenate([np.full(9000, 7, np.uint8), answers()[9000:]]))
+    make_run(user.folder, labels=np.concatenate([np.full(900, 7, np.uint8), answers()[900:]]))
     assert refused(user, 2, "are 7 (expected 10.5%)", "more classes are off")
     assert user.err.count("warning: ") == 1
 
@@ -244,7 +251,7 @@ def test_the_run_of_another_test_file_than_the_competition_s_is_doubted(user):
 
 
 def test_answers_unlike_all_earlier_ones_are_doubted(user):
-    make_run(user.folder / "reference", "standard", changed(answers(), 200))
+    make_run(user.folder / "reference", "standard", changed(answers(), 20))
     (user.folder / "reference" / "submission.csv").unlink()
     for number, labels in enumerate((np.roll(answers(), 1), answers(5))):
         make_run(user.folder, f"other-{number}", labels)
@@ -253,11 +260,11 @@ def test_answers_unlike_all_earlier_ones_are_doubted(user):
     assert user() == 0
     make_run(user.folder, "better", changed(answers(), 37))
     assert user("--dry-run") == 0
-    assert "differs in 37 of 28,000 rows from the last submission (run good, public score 0.99671)" in user.out
+    assert "differs in 37 of 2,800 rows from the last submission (run good, public score 0.99671)" in user.out
 
 
 def test_a_file_of_no_known_run_is_sent_and_said_to_be_so(user, tmp_path):
-    write_submission(tmp_path / "mine.csv", np.arange(1, 28_001), answers(3))
+    write_submission(tmp_path / "mine.csv", np.arange(1, ROWS + 1), answers(3))
     assert user(tmp_path / "mine.csv") == 0
     assert "No run in" in user.out
     assert user.states == ["complete"]
@@ -459,7 +466,7 @@ def test_a_ledger_that_is_broken_stops_the_submission(user):
 
 
 def test_a_notebook_s_version_is_fetched_checked_and_submitted_in_the_place_of_a_file(user):
-    write_submission(user.folder.parent / "s.csv", np.arange(1, 28_001), answers())
+    write_submission(user.folder.parent / "s.csv", np.arange(1, ROWS + 1), answers())
     user.kaggle.files = {"3/submission.csv": (user.folder.parent / "s.csv").read_bytes()}
     assert user("--notebook", "someone/predict-a-run/3", "--competition", "kannada-mnist") == 0
     assert user.kaggle.sent == [

@@ -89,7 +89,7 @@ def examine(file: Path, submissions: Path, ledger: list[Entry]) -> Candidate:
     for made_it in runs:
         _refuse_unfit(file, made_it)
     if len(labels) != ROWS:
-        read_submission(file)
+        read_submission(file, ROWS)
     run = runs[0] if runs else None
     notes = [f"{display_path(file)}: {len(labels):,} rows{f', {title_of(run)}' if run else ''}"]
     doubts = _shifted_shares(labels, run)
