@@ -289,7 +289,7 @@ def leaks(folder: Path, said: str) -> list[str]:
     return [place for place, content in places.items() if any(secret.encode() in content for secret in secrets)]
 
 
-def wait_until(true: Callable[[], object], seconds: float = 10) -> None:
+def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
     """Wait for a condition that another process or thread brings about."""
     until = time.monotonic() + seconds
     while not true() and time.monotonic() < until:
