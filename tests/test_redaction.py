@@ -87,8 +87,7 @@ def run(place, secret, kind, command, folder, monkeypatch, capfd):
     environment = {"HOME": str(folder / "home"), "KAGGLE_API_ENVIRONMENT": "LOCALHOST", "PATH": os.environ["PATH"]}
     put(place, secret, folder, environment)
     (folder / "submissions").mkdir()
-    labels = np.arange(28_000) % 10
-    write_submission(folder / "submissions" / "submission.csv", np.arange(1, 28_001), labels)
+    write_submission(folder / "submissions" / "submission.csv", np.arange(1, 101), np.arange(100) % 10)
     laid_down = {path for path in folder.rglob("*") if path.is_file()}
     with monkeypatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("KAGGLE_")]:
@@ -96,6 +95,7 @@ def run(place, secret, kind, command, folder, monkeypatch, capfd):
         for name, value in environment.items():
             patch.setenv(name, value)
         patch.setattr(requests.Session, "send", lambda self, request, **_: answer(kind, request))
+        patch.setattr("digits.kaggle.submit.ROWS", 100)
         patch.setattr(client, "Kaggle", functools.partial(client.Kaggle, replace(FAST, attempts=1), call=in_process))
         code = command(folder)
     out, err = capfd.readouterr()
