@@ -1,19 +1,23 @@
-"""Make a submission from finished runs, without training: `python src/predict.py RUN [RUN …]`."""
+"""Predict with finished runs: a submission, or images of your own: `python src/predict.py RUN [--images FILE …]`."""
 
 import argparse
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from digits.console import entry_point
+from digits.console import BadInput, entry_point
+
+if TYPE_CHECKING:
+    from digits.runs.store import Run
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
     parser = argparse.ArgumentParser(
         prog="predict.py",
-        description="Write a submission from one finished run, or from many blended.",
+        description="Write a submission from one finished run, or from many blended; or predict your own images.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -26,14 +30,57 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--mean", choices=("arithmetic", "logarithmic"), default="arithmetic", help="of the probabilities")
     add("--from-models", action="store_true", help="predict again with a single run's saved models, and compare")
     add(
+        "--images",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="predict image files, folders of them, or .csv, .npy and .npz files; writes predictions.csv and a contact "
+        "sheet into the run's folder",
+    )
+    add(
+        "--prepare",
+        action=argparse.BooleanOptionalAction,
+        help="bring images into MNIST's form first (default: image files yes, .csv, .npy and .npz no)",
+    )
+    add(
         "--data-dir",
         type=Path,
         metavar="DIR",
         help="where the competition's files are (default: where the runs found them)",
     )
-    add("--out", type=Path, metavar="FILE", help="copy the submission here (default: submissions/submission.csv)")
+    add("--out", type=Path, metavar="FILE", help="copy the submission, or write predictions.csv, here")
     add("--run", metavar="NAME", help="name the blend")
     return parser.parse_args(argv)
+
+
+def predict_own(flags: argparse.Namespace, runs: Sequence["Run"]) -> None:
+    """Predict the user's own images.
+
+    Raises:
+        BadInput: for flags of something else, and at the end for images that could not be used.
+    """
+    if len(runs) > 1 or flags.from_models or flags.weights != "equal" or flags.run or flags.data_dir:
+        raise BadInput(
+            "--images takes one RUN, and of the other flags --prepare, --no-prepare and --out. Blend several runs "
+            "first: python src/predict.py RUN RUN --run NAME"
+        )
+    from digits.files import display_path
+    from digits.report.predictions import draw_contact_sheet, predict_images, summarize, write_predictions
+    from digits.runs.saved import Predictor
+
+    is_prepared = None if flags.prepare is None else not flags.prepare
+    predictions = predict_images(Predictor(runs[0]), flags.images, is_prepared=is_prepared)
+    table = flags.out or runs[0].folder / "predictions.csv"
+    write_predictions(table, predictions)
+    sheet = table.with_suffix(".png")
+    shown = draw_contact_sheet(sheet, predictions)
+    for line in summarize(predictions):
+        print(line)
+    print(f"Written: {display_path(table)}, and {shown:,} images with their answers: {display_path(sheet)}")
+    if problems := [f"{each.name}: {each.problem}" for each in predictions if each.problem]:
+        for line in problems[:-1]:
+            print(f"error: {line}", file=sys.stderr)
+        raise BadInput(problems[-1])
 
 
 @entry_point
@@ -45,6 +92,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from digits.runs.store import find_run
 
     runs = [find_run(name) for name in flags.runs]
+    if flags.images:
+        predict_own(flags, runs)
+        return
     if flags.from_models:
         for line in ensemble.predict_again(runs, flags.data_dir, flags.out):
             print(line)

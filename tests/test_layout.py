@@ -18,7 +18,7 @@ MODULES = {
     if path.stem != "__init__"
 }
 ENTRY_POINTS = {path.stem: path for path in sorted(SRC.glob("*.py"))}
-KERAS_MODULES = {f"digits.model.{name}" for name in ("networks", "trainer", "predict")}
+KERAS_MODULES = {f"digits.model.{name}" for name in ("networks", "trainer", "predict", "serving")}
 """They need Keras at module level, and are themselves imported inside functions."""
 
 

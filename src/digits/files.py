@@ -12,6 +12,8 @@ from digits.console import KitError
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data"
+OWN = DATA / "own"
+"""Images of the user's own, by class: OWN/7/….png."""
 SUBMISSIONS = ROOT / "submissions"
 SUBMISSION = SUBMISSIONS / "submission.csv"
 REFERENCE = SUBMISSIONS / "reference"

@@ -77,8 +77,8 @@ def percent(value: float, decimals: int = 2) -> str:
     return f"{text if value >= 1 or float(text) < 100 else '>' + str(100 - 10**-decimals)} %"
 
 
-def write_page(template: str, path: Path, **values: object) -> Path:
-    """Fill a template in and write it to `path`."""
+def render(template: str, **values: object) -> str:
+    """Fill a template in."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -88,7 +88,12 @@ def write_page(template: str, path: Path, **values: object) -> Path:
     )
     environment.filters["percent"] = percent
     environment.filters["thousands"] = lambda number: f"{number:,}"
-    text = environment.get_template(template).render(**values)
+    return environment.get_template(template).render(**values)
+
+
+def write_page(template: str, path: Path, **values: object) -> Path:
+    """Fill a template in and write it to `path`."""
+    text = render(template, **values)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path

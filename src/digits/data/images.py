@@ -1,0 +1,350 @@
+"""Image files of any kind, and their preparation the way MNIST's digits were prepared."""
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from scipy import ndimage
+
+from digits.console import BadInput, KitError
+from digits.data.csv_reader import parse, read_bytes
+from digits.files import display_path
+
+SIDE, BOX = 28, 20
+"""MNIST's digits were scaled into a box of 20×20 pixels, then placed in 28×28 by their centre of mass (LeCun 1998)."""
+FINE = 5
+"""A digit is drawn at this many times its final size while its strokes are measured and corrected."""
+STROKE_WIDTHS = (2.2, 4.0)
+"""Strokes of a digit of 20 pixels are brought into this range, in pixels; MNIST's are mostly 2 to 4 wide."""
+MAX_PIXELS = 100_000_000
+WORKING_SIDE, FINDING_SIDE = 1024, 160
+"""The longest side, in pixels, at which an image is kept, and at which the digit is looked for."""
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+ARRAY_SUFFIXES = {".csv", ".npy", ".npz"}
+IMAGE_NAMES, LABEL_NAMES = ("x", "images", "x_test", "arr_0"), ("y", "labels", "y_test")
+"""The arrays that are read of an .npz; without one of these names the first."""
+
+
+class NotADigitImage(KitError):  # noqa: N818 an answer about an input, like BadInput
+    """This one image cannot be used; the message is a phrase that says why."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A digit as MNIST has it, uint8 (28, 28), 0 paper to 255 ink, and what was noticed on the way."""
+
+    image: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
+def read_image(source: Path | bytes) -> np.ndarray:
+    """Return an image file's pixels uint8 (height, width, 1 or 3), upright, less than 2,048 on its long side.
+
+    Transparent pixels become the page: its own colour where most of the image is opaque, otherwise (a drawing on
+    nothing) black or white, whichever differs more from what is drawn.
+
+    Raises:
+        NotADigitImage: if the file is not one image, or is damaged, too large or an animation.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata; both are checked here.
+            image: Image.Image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+            if image.width * image.height > MAX_PIXELS:
+                raise NotADigitImage(f"{image.width:,}×{image.height:,} pixels; expected at most {MAX_PIXELS:,} in all")
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                raise NotADigitImage("an animation or a stack of images; expected one")
+            image.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # A large JPEG is decoded at a fraction of its size.
+            image = ImageOps.exif_transpose(image)
+            return _pixels(image)
+    except NotADigitImage:
+        raise
+    except UnidentifiedImageError:
+        raise NotADigitImage("not an image that Pillow can read") from None
+    except Image.DecompressionBombError:
+        raise NotADigitImage(f"too many pixels; expected at most {MAX_PIXELS:,}") from None
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise NotADigitImage((error.strerror or str(error)).lower()) from None
+    except Exception as error:  # Pillow's decoders raise a dozen kinds for damaged files.
+        raise NotADigitImage(f"damaged or cut short ({str(error) or type(error).__name__})") from None
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I") or image.mode == "F":  # 16 or 32 bits become 8.
+        deep = np.asarray(image, np.float32)
+        low, high = (0, 65535) if deep.min() >= 0 and 255 < deep.max() <= 65535 else (deep.min(), deep.max())
+        image = Image.fromarray(((deep - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8))
+    if factor := max(0, max(image.size) // WORKING_SIDE - 1):
+        image = (image.convert("RGBA") if image.mode in ("P", "PA", "LA") else image).reduce(factor + 1)
+    if "A" in image.mode or "transparency" in image.info:
+        values = np.asarray(image.convert("RGBA"), np.float32)
+        colours, alpha = values[..., :3], values[..., 3:] / 255
+        opaque = alpha[..., 0] > 0.5
+        if not opaque.any():
+            raise NotADigitImage("empty: wholly transparent")
+        page = np.median(colours[opaque], axis=0)
+        if opaque.mean() < 0.5:
+            page = np.full(3, 0 if page.mean() > 127 else 255)
+        return (page + alpha * (colours - page)).round().astype(np.uint8)
+    gray = image.mode in ("1", "L")
+    pixels = np.asarray(image.convert("L" if gray else "RGB"))
+    return pixels[..., np.newaxis] if gray else pixels
+
+
+def find_images(path: Path) -> tuple[list[Path], list[Path], str | None]:
+    """Return the image files and the array files (.csv, .npy, .npz) that a path stands for, or why there are none.
+
+    A folder stands for the images in it and below it; a file for itself, whatever its name.
+    """
+    if not path.exists():
+        return [], [], "there is no such file"
+    if not path.is_dir():
+        return ([], [path], None) if path.suffix.lower() in ARRAY_SUFFIXES else ([path], [], None)
+    files = [
+        file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+    ]
+    if not files:
+        return [], [], f"a folder without images ({', '.join(sorted(SUFFIXES))})"
+    return files, [], None
+
+
+def label_of(path: Path, classes: Sequence[str]) -> str | None:
+    """Return the class that a file's folder (7/a.png) or the end of its name (a_7.png) tells, or None."""
+    ending = re.fullmatch(r".*[_-]([^_-]+)", path.stem)
+    named = [path.parent.name, *(ending.groups() if ending else ())]
+    return next((name for name in named if name in classes), None)
+
+
+def read_array_file(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return images uint8 (n, height, width) and labels (n,), None where there are none, of a .csv, .npy or .npz file.
+
+    Raises:
+        BadInput: if the file is damaged or holds something else.
+    """
+    shown = display_path(path)
+    if path.suffix.lower() == ".csv":
+        table = parse(read_bytes(path), shown)
+        side = math.isqrt(table.pixels.shape[1])
+        labels = None if table.labels is None else np.array(table.classes)[table.labels]
+        return table.pixels.reshape(-1, side, side), labels
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+    except Exception as error:  # A damaged file makes NumPy raise a dozen kinds.
+        raise BadInput(f"{shown}: damaged, or not a NumPy file ({str(error).splitlines()[0]})") from None
+    images = next((arrays[name] for name in IMAGE_NAMES if name in arrays), next(iter(arrays.values()), np.array([])))
+    labels = next((arrays[name] for name in LABEL_NAMES if name in arrays), None)
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if images.ndim == 2 and math.isqrt(images.shape[1]) ** 2 == images.shape[1] >= 64:
+        images = images.reshape(len(images), math.isqrt(images.shape[1]), -1)
+    images = images[np.newaxis] if images.ndim == 2 else images
+    if images.ndim != 3 or not images.size or images.dtype.kind not in "buif":
+        raise BadInput(f"{shown}: expected images (n, height, width), found {images.dtype} {images.shape}")
+    if images.dtype != np.uint8:
+        low, high = float(images.min()), float(images.max())
+        if not (low >= 0 and high <= 255):
+            raise BadInput(f"{shown}: expected values of 0 to 255, or 0 to 1, found {low:g} to {high:g}")
+        images = (images * (255 if high <= 1 else 1)).round().astype(np.uint8)
+    if labels is not None and labels.shape != images.shape[:1]:
+        raise BadInput(f"{shown}: expected a label for each of {len(images)} images, found {labels.shape}")
+    return images, labels
+
+
+def squeeze(pixels: np.ndarray) -> np.ndarray:
+    """Return pixels (h, w, channels) only made grey, inverted where the page is light, and resized, uint8 (28, 28).
+
+    What people do who skip the preparation; `prepare` does better on all that is not MNIST already.
+    """
+    gray = pixels.mean(axis=2)
+    edge = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
+    gray = 255 - gray if np.median(edge) > 127 else gray
+    return _resize(gray, (SIDE, SIDE)).clip(0, 255).round().astype(np.uint8)
+
+
+def prepare(pixels: np.ndarray) -> Prepared:
+    """Find the digit in pixels uint8 (h, w, 1 or 3) and give it MNIST's size, place and stroke.
+
+    The page's own brightness is divided out, so that shadows and uneven light vanish; ink darker or lighter than the
+    page becomes white on black; specks and page edges go; the ink's box is scaled to 20×20 pixels, strokes too thin or
+    too thick for that size are corrected, and the centre of mass comes to the middle of 28×28.
+
+    Raises:
+        NotADigitImage: if there is nothing on the page.
+    """
+    if is_ready(pixels):
+        return Prepared(pixels[..., 0].copy())
+    small = _shrunk(pixels, FINDING_SIDE)
+    if np.ptp(small, axis=0).max() < 8:  # No colours: one channel says all.
+        small, pixels = small[:1], pixels[..., :1]
+    light = _ink_is_light(small.mean(axis=0))
+    small = 255 - small if light else small
+    page = _page(small)
+    ink = _ink(small, page)
+    level = _ink_level(ink)
+    mask, notes = _digit_mask(ink, level)
+    top, bottom, left, right = _box(mask)
+    scale = len(pixels) / len(ink)
+    if scale > 1:  # Take what was found from the image itself, in all its detail.
+        top, left = max(0, top - 1), max(0, left - 1)
+        bottom, right = bottom + 1, right + 1
+        mask, page = mask[top:bottom, left:right], page[:, top:bottom, left:right]
+        first_row, last_row, first_column, last_column = (round(end * scale) for end in (top, bottom, left, right))
+        own = _shrunk(pixels[first_row:last_row, first_column:last_column], FINDING_SIDE)
+        size = own.shape[1:]
+        ink = _ink(255 - own if light else own, _resize(page, size))
+        mask = _resize(mask.astype(np.float32), size) > 0.1
+        if not (mask & (ink > 0.35 * level)).any():
+            raise NotADigitImage("empty: nothing stands out from the page")
+        top, bottom, left, right = _box(mask & (ink > 0.35 * level))
+    strokes = ((ink / level - 0.2) / 0.5).clip(0, 1) * mask
+    return Prepared(_centred(_scaled(strokes[top:bottom, left:right])), notes)
+
+
+def is_ready(pixels: np.ndarray) -> bool:
+    """Return whether pixels (h, w, channels) are a digit as MNIST has it: 28×28, light on black, in place and size."""
+    if pixels.shape != (SIDE, SIDE, 1) or not pixels.any():
+        return False
+    image = pixels[..., 0]
+    top, bottom, left, right = _box(image > 0)
+    centre = np.array(ndimage.center_of_mass(image))
+    return max(bottom - top, right - left) == BOX and bool(np.abs(centre - SIDE / 2).max() <= 0.75)
+
+
+def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Return the first row, the row after the last, the first column and the column after the last of a mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+
+
+def _resize(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Return values (h, w) or (channels, h, w) resized to (height, width), antialiased, float32."""
+    planes = values.reshape(-1, *values.shape[-2:]).astype(np.float32)
+    resized = [Image.fromarray(plane).resize((size[1], size[0]), Image.Resampling.BILINEAR) for plane in planes]
+    return np.stack([np.asarray(plane) for plane in resized]).reshape(*values.shape[:-2], *size)
+
+
+def _shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Return pixels uint8 (h, w, channels) as float32 (channels, h, w), the long side at most `side`."""
+    factor = max(1.0, max(pixels.shape[:2]) / side)
+    width, height = (max(1, round(length / factor)) for length in pixels.shape[1::-1])
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    planes = image.resize((width, height), Image.Resampling.BOX).split()
+    return np.stack([np.asarray(plane, np.float32) for plane in planes])
+
+
+def _ink(pixels: np.ndarray, page: np.ndarray) -> np.ndarray:
+    """Return how much darker than the page each pixel is, as a share of the page: float32 (h, w) in 0-1."""
+    if min(pixels.shape[1:]) > 100:  # Against noise: strokes of a digit of this size are several pixels wide.
+        pixels = ndimage.uniform_filter(pixels, (0, 3, 3), mode="nearest")
+    return ((page - pixels) / np.maximum(page, 32)).max(axis=0).clip(0, 1)
+
+
+def _ink_is_light(gray: np.ndarray) -> bool:
+    """Return whether the largest difference from a smooth page is towards light.
+
+    The page is the quadratic surface nearest to most pixels (least absolute differences, by reweighting).
+    """
+    gray = _resize(gray, (32, 32))
+    y, x = np.mgrid[-1:1:32j, -1:1:32j]
+    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1).reshape(-1, 6)
+    values = gray.reshape(-1)
+    difference = values - np.median(values)
+    for _ in range(8):
+        weighted = terms / (abs(difference) + 2)[:, np.newaxis]
+        difference = values - terms @ np.linalg.solve(weighted.T @ terms, weighted.T @ values)
+    return bool(difference.max() > -difference.min())
+
+
+def _page(pixels: np.ndarray) -> np.ndarray:
+    """Return the brightness float32 (channels, h, w) of the page under dark ink: a closing wider than any stroke."""
+    size = [max(1, round(length * min(1, 128 / max(pixels.shape)))) for length in pixels.shape[1:]]
+    reach = max(3, round(0.35 * min(size)))
+    # Without the margin the dark side of a gradient would be brightened along the border.
+    wide = np.pad(_resize(pixels, size), ((0, 0), (reach, reach), (reach, reach)), "edge")
+    closed = ndimage.grey_closing(wide, (1, reach, reach))[:, reach:-reach, reach:-reach]
+    return _resize(ndimage.gaussian_filter(closed, (0, 1, 1), mode="nearest"), pixels.shape[1:])
+
+
+def _ink_level(ink: np.ndarray) -> float:
+    """Return how strong the ink is, 0-1.
+
+    Raises:
+        NotADigitImage: if nothing stands out from the page.
+    """
+    smooth = ndimage.uniform_filter(ink, 3) if min(ink.shape) >= 16 else ink
+    peak = float(smooth.max())
+    noise = 1.5 * float(np.median(abs(smooth - np.median(smooth))))
+    if peak < max(0.1, 6 * noise):
+        raise NotADigitImage("empty: nothing stands out from the page")
+    return float(np.median(smooth[smooth >= 0.5 * peak]))
+
+
+def _digit_mask(ink: np.ndarray, level: float) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return where the digit is, bool (h, w), without specks and page edges, and notes on what else is there."""
+    labelled, count = ndimage.label(ink > 0.35 * level, np.ones((3, 3)))
+    boxes = ndimage.find_objects(labelled)
+    weights = ndimage.sum_labels(ink, labelled, np.arange(1, count + 1))
+    height, width = ink.shape
+
+    def edge(box) -> bool:
+        """Return whether a component lies along a whole side of the image, as the table under a page does."""
+        rows, columns = box
+        wide, tall = columns.stop - columns.start > 0.9 * width, rows.stop - rows.start > 0.9 * height
+        return (wide and (rows.start == 0) != (rows.stop == height) and rows.stop - rows.start < 0.3 * height) or (
+            tall and (columns.start == 0) != (columns.stop == width) and columns.stop - columns.start < 0.3 * width
+        )
+
+    inner = [index for index in range(count) if not edge(boxes[index])] or list(range(count))
+    heaviest = max(weights[index] for index in inner)
+    kept = [index for index in inner if weights[index] >= 0.04 * heaviest]
+    main = boxes[max(kept, key=lambda index: weights[index])]
+    tall = max(main[0].stop - main[0].start, main[1].stop - main[1].start)
+    notes = []
+    for index in kept:
+        rows, columns = boxes[index]
+        beside = columns.start >= main[1].stop or columns.stop <= main[1].start
+        if beside and weights[index] >= 0.2 * heaviest and rows.stop - rows.start > 0.5 * tall:
+            notes.append("more than one digit?")
+            break
+    mask = np.isin(labelled, np.array(kept) + 1)
+    if mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any():
+        notes.append("touches the edge")
+    if tall < 12:
+        notes.append("very small")
+    return ndimage.binary_dilation(mask, np.ones((3, 3))) if min(ink.shape) > 40 else mask, tuple(notes)
+
+
+def _scaled(strokes: np.ndarray) -> np.ndarray:
+    """Return strokes float32 (h, w) in 0-1 scaled so that the long side is 20 pixels, their width corrected."""
+    fine = _resize_to(strokes, BOX * FINE)
+    solid = np.pad(fine > 0.5, BOX)
+    inside = ndimage.distance_transform_edt(solid)
+    # In a bar w pixels wide the distances to the outside are 1, 2 … 2, 1: their mean is about (w + 2) / 4.
+    width = (4 * inside[solid].mean() - 2) / FINE if solid.any() else 0.0
+    missing = np.clip(width, *STROKE_WIDTHS) - width
+    if abs(missing) > 0.2 and solid.any():
+        grown = (0.5 + missing * FINE / 2 + inside - ndimage.distance_transform_edt(~solid)).clip(0, 1)
+        if grown.any():
+            top, bottom, left, right = _box(grown > 0)
+            fine = grown[top:bottom, left:right]
+    return _resize_to(fine, BOX)
+
+
+def _resize_to(values: np.ndarray, side: int) -> np.ndarray:
+    return _resize(values, [max(1, round(length * side / max(values.shape))) for length in values.shape])
+
+
+def _centred(strokes: np.ndarray) -> np.ndarray:
+    """Return strokes float32 (≤ 20, ≤ 20) in 0-1 as uint8 (28, 28), their centre of mass in the middle."""
+    centre = np.array(ndimage.center_of_mass(strokes))
+    start = np.round(SIDE / 2 - centre).astype(int).clip(0, SIDE - np.array(strokes.shape))
+    image = np.zeros((SIDE, SIDE), np.uint8)
+    image[start[0] : start[0] + strokes.shape[0], start[1] : start[1] + strokes.shape[1]] = np.round(255 * strokes)
+    return image

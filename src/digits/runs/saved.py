@@ -1,0 +1,113 @@
+"""A run's saved networks, loaded once and ready to predict new images."""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from digits.config import Tta
+from digits.console import BadInput
+from digits.files import SUBMISSIONS, display_path
+from digits.model.backend import cpu_count, load_keras, prepare_process
+from digits.runs.ensemble import mean
+from digits.runs.record import FinishedRecord
+from digits.runs.store import Run, all_runs, find_run
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class SavedMember:
+    """Saved networks that are averaged, with their test-time augmentation and their weight among the members."""
+
+    models: list[Path]
+    tta: Tta
+    record: FinishedRecord
+    """Of the run that trained them."""
+    weight: float = 1.0
+
+
+def newest_run(submissions: Path = SUBMISSIONS) -> Run:
+    """Return the newest finished run whose models are there.
+
+    Raises:
+        BadInput: if there is none.
+    """
+    for run in reversed(all_runs(submissions)):
+        with contextlib.suppress(BadInput):
+            saved_members(run)
+            return run
+    raise BadInput("There is no finished run yet. Train one in about a minute: python src/train.py --recipe quick")
+
+
+def saved_members(run: Run) -> list[SavedMember]:
+    """Return the members of a run or a blend: of a run all its networks at once, of a blend those of its runs.
+
+    Raises:
+        BadInput: if the run is not finished, or a model is missing.
+    """
+    record = run.finished_record()
+    if record.blend is None:
+        if not run.models():
+            raise BadInput(
+                f"{display_path(run.folder)} has no saved model (fold-K.keras). Train it again: {record.command}"
+            )
+        return [SavedMember(run.models(), record.recipe.tta if record.recipe else Tta(), record)]
+    members = []
+    for member in record.blend.members:
+        name, _, network = member.name.partition("/")
+        own = find_run(name, run.folder.parent)
+        blend = own.finished_record().blend
+        if blend and blend.mean == "logarithmic" and len(record.blend.members) > 1:
+            raise BadInput(f"Run {run.name} averages the logarithmic blend {name}; only such blends alone can be used.")
+        for found in saved_members(own):
+            models = found.models
+            if network:  # RUN/NETWORK-MEMBER
+                number = int(network.rpartition("-")[2])
+                models = [path for path in models if path == own.model_path(int(path.stem.split("-")[1]), number)]
+            members.append(SavedMember(models, found.tta, found.record, found.weight * member.weight))
+    return members
+
+
+class Predictor:
+    """A run's saved networks as one function from images to probabilities."""
+
+    def __init__(self, run: Run, *, tta: bool = True):
+        """Load the saved networks; without `tta` each image is seen once, as it is.
+
+        Raises:
+            BadInput: if the run is not finished, or has no models that Keras loads safely.
+        """
+        self.run, self.record, self.members = run, run.finished_record(), saved_members(run)
+        prepare_process(cpu_count(), deterministic=False)
+        load_keras()
+        from digits.model.predict import load_network
+        from digits.model.serving import EnsembleMember, serving_model
+
+        loaded = [
+            EnsembleMember([load_network(path) for path in member.models], member.tta if tta else Tta(), member.weight)
+            for member in self.members
+        ]
+        self.loaded = loaded
+        self.logarithmic = self.record.blend is not None and self.record.blend.mean == "logarithmic"
+        self.model = serving_model(loaded, logarithmic=self.logarithmic)
+        self.classes = tuple(self.record.data.names)
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Return the mean probabilities float32 (n, classes) of images uint8 (n, side, side)."""
+        size = min(BATCH, len(images))  # All batches have one size, so that the model is compiled once.
+        filled = np.concatenate([images, np.zeros((-len(images) % size, *images.shape[1:]), np.uint8)])
+        batches = [self.model.predict_on_batch(filled[start : start + size]) for start in range(0, len(filled), size)]
+        return np.concatenate(batches)[: len(images)]
+
+    def separately(self, images: np.ndarray) -> np.ndarray:
+        """Return what `probabilities` does, each network asked on its own, as after training but in float32."""
+        from digits.model.predict import predict_probabilities
+        from digits.model.serving import in_float32
+
+        means = [
+            mean([predict_probabilities(in_float32(network), images, member.tta) for network in member.networks])
+            for member in self.loaded
+        ]
+        return mean(means, [member.weight for member in self.loaded], logarithmic=self.logarithmic)

@@ -1,0 +1,261 @@
+import contextlib
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+from sklearn.neighbors import KNeighborsClassifier
+
+import handwriting
+import predict
+from digits.data import dataset
+from digits.data.images import NotADigitImage, is_ready, label_of, prepare, read_array_file, read_image, squeeze
+from digits.runs import saved
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return dataset.load("sample")
+
+
+@pytest.fixture(scope="module")
+def neighbours(sample):
+    """A classifier that knows MNIST's form alone: one nearest neighbour by pixels."""
+    return KNeighborsClassifier(1).fit(sample.train.images.reshape(-1, 784), sample.train.labels)
+
+
+def file_of(image, kind="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def prepared(image, kind="PNG", **options):
+    return prepare(read_image(file_of(image, kind, **options)))
+
+
+def likeness(first, second):
+    return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
+
+
+def test_mnists_own_digits_are_left_as_they_are(sample):
+    for image in sample.test.images[:200]:
+        assert np.array_equal(prepared(Image.fromarray(image)).image, image)
+
+
+def test_each_style_becomes_a_digit_of_mnists_size_and_place():
+    for style in handwriting.STYLES:
+        for digit in (1, 4, 7):
+            image = prepared(handwriting.drawn(style, digit, seed=3)).image
+            rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
+            assert 19 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 20, (style, digit)
+            assert np.abs(np.array(ndimage.center_of_mass(image)) - 14).max() < 1, (style, digit)
+            assert image.max() > 200, (style, digit)
+
+
+def test_preparation_brings_handwriting_near_to_mnist(neighbours):
+    pixels, labels = [], []
+    for number, style in enumerate(handwriting.STYLES):
+        for digit in ((number + step) % 10 for step in range(4)):  # Each digit four times, to spare time.
+            pixels.append(read_image(file_of(handwriting.drawn(style, digit, seed=3))))
+            labels.append(digit)
+    with_it = np.stack([prepare(each).image for each in pixels]).reshape(-1, 784)
+    without = np.stack([squeeze(each) for each in pixels]).reshape(-1, 784)
+    assert neighbours.score(with_it, labels) >= 0.88
+    assert neighbours.score(without, labels) <= 0.6
+
+
+def test_the_digit_is_the_same_whatever_the_file_and_its_mode():
+    ink = handwriting.stroked(5, np.random.default_rng(0), size=(280, 280), height=180, width=14)
+    gray = Image.fromarray((255 * (1 - ink)).astype(np.uint8))
+    wanted = prepared(gray).image
+    alpha = Image.fromarray((255 * ink).astype(np.uint8))
+    transparent = Image.new("RGBA", gray.size, (0, 0, 0))
+    transparent.putalpha(alpha)
+    white = Image.new("LA", gray.size, 255)
+    white.putalpha(alpha)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # Shown turned by 90° clockwise.
+    cases = {
+        "inverted": prepared(Image.eval(gray, lambda value: 255 - value)),
+        "1 bit": prepared(gray.convert("1", dither=Image.Dither.NONE)),
+        "palette": prepared(gray.convert("P"), "GIF"),
+        "RGBA": prepared(transparent),
+        "LA": prepared(white),
+        "CMYK": prepared(gray.convert("CMYK"), "JPEG"),
+        "16 bits": prepared(Image.fromarray((65535 * (1 - ink)).astype(np.uint16))),
+        "32 bits": prepared(Image.fromarray(1 - ink), "TIFF"),
+        "WebP": prepared(gray.convert("RGB"), "WEBP"),
+        "BMP": prepared(gray, "BMP"),
+        "EXIF": prepared(gray.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=turned),
+        "faint": prepared(Image.fromarray((220 - 30 * ink).astype(np.uint8))),
+    }
+    for name, case in cases.items():
+        assert likeness(case.image, wanted) > 0.97, name
+
+
+def test_what_was_noticed_is_noted():
+    two = Image.new("L", (400, 200), 255)
+    for x, digit in ((10, 1), (210, 7)):
+        two.paste(handwriting.drawn("pen", digit).convert("L").resize((180, 180)), (x, 10))
+    assert "more than one digit?" in prepared(two).notes
+    assert "touches the edge" in prepared(handwriting.drawn("huge", 5, seed=1)).notes
+    tiny = Image.new("L", (60, 60), 255)
+    tiny.paste(0, (30, 30, 33, 38))
+    assert "very small" in prepared(tiny).notes
+    assert prepared(handwriting.drawn("pen", 5)).notes == ()
+
+
+def bomb() -> bytes:
+    """Return a PNG whose header says 20,000 × 20,000 pixels."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def bad_files():
+    """Return the bytes of files that cannot be used, and what is said of each."""
+    digit = handwriting.drawn("photo", 3)
+    frames = [Image.new("L", (20, 20), shade) for shade in (0, 255)]
+    page = Image.fromarray(np.random.default_rng(0).normal(230, 3, (200, 200)).clip(0, 255).astype(np.uint8))
+    return {
+        "text.png": (b"Not an image, whatever its name says.", "not an image that Pillow can read"),
+        "bomb.png": (bomb(), "too many pixels"),
+        "cut.jpg": (file_of(digit, "JPEG")[:2000], "damaged or cut short"),
+        "moves.gif": (file_of(frames[0], "GIF", save_all=True, append_images=frames[1:]), "an animation"),
+        "page.png": (file_of(page), "empty: nothing stands out from the page"),
+        "white.png": (file_of(Image.new("RGB", (50, 80), "white")), "empty: nothing stands out from the page"),
+        "glass.png": (file_of(Image.new("RGBA", (50, 80), (0, 0, 0, 0))), "empty: wholly transparent"),
+        "nothing.png": (b"", "not an image that Pillow can read"),
+    }
+
+
+def test_an_image_that_cannot_be_used_says_why():
+    for name, (content, reason) in bad_files().items():
+        with pytest.raises(NotADigitImage, match=reason):
+            print(name, prepare(read_image(content)))
+
+
+def test_odd_shapes_neither_fail_nor_take_long():
+    random = np.random.default_rng(0)
+    for size in ((1, 1), (1, 300), (3000, 2), (28, 28), (17, 5), (5000, 300)):
+        for pixels in (np.zeros((*size, 1)), np.full((*size, 3), 255), random.integers(0, 256, (*size, 3))):
+            with contextlib.suppress(NotADigitImage):  # Empty ones.
+                assert prepare(pixels.astype(np.uint8)).image.shape == (28, 28)
+
+
+def test_labels_come_from_the_folder_or_the_end_of_the_name(tmp_path):
+    classes = tuple("0123456789")
+    for name, label in {"7/a.png": "7", "x_7.png": "7", "x-7.png": "7", "7.png": None, "IMG_0007.png": None}.items():
+        assert label_of(tmp_path / name, classes) == label, name
+
+
+def test_arrays_are_read_in_their_usual_forms(tmp_path, sample):
+    images, labels = sample.test.images[:20], sample.test.labels[:20]
+    forms = {
+        "a.npy": images, "b.npy": images[..., np.newaxis], "c.npy": images.reshape(20, 784),
+        "d.npy": images / 255, "e.npy": images.astype(np.int64),
+    }  # fmt: skip
+    for name, array in forms.items():
+        np.save(tmp_path / name, array)
+        assert np.array_equal(read_array_file(tmp_path / name)[0], images), name
+    np.savez(tmp_path / "f.npz", x=images, y=labels)
+    read, found = read_array_file(tmp_path / "f.npz")
+    assert np.array_equal(read, images)
+    assert np.array_equal(found, labels)
+    assert is_ready(images[0][..., np.newaxis])
+
+
+class Neighbours:
+    """A predictor that needs no network."""
+
+    classes = tuple("0123456789")
+
+    def __init__(self, neighbours):
+        self.neighbours = neighbours
+
+    def __call__(self, run):
+        return self
+
+    def probabilities(self, images):
+        return self.neighbours.predict_proba(images.reshape(len(images), -1)) * 0.9 + 0.01
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, neighbours, capsys):
+    """Run predict.py on a run whose networks are nearest neighbours; returns code, output and errors."""
+    from digits.runs.store import Run
+
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("digits.runs.store.find_run", lambda name: Run(tmp_path / name))
+    monkeypatch.setattr(saved, "Predictor", Neighbours(neighbours))
+
+    def run(*words):
+        code = predict.main(["run", *words])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_images_are_predicted_and_scored_and_shown(command, tmp_path):
+    for style in ("pen", "photo"):
+        for digit in (0, 1, 4):
+            (tmp_path / "own" / str(digit)).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "own" / str(digit) / f"{style}.png").write_bytes(file_of(handwriting.drawn(style, digit)))
+    code, out, err = command("--images", "own")
+    assert (code, err) == (0, "")
+    assert "6 images predicted. Accuracy on the 6 whose label" in out
+    lines = (tmp_path / "run" / "predictions.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "file,answer,probability,runner_up,runner_up_probability,notes,label"
+    assert lines[1].startswith("own/0/pen.png,0,0.9100,")
+    assert lines[1].endswith(",,0")
+    with Image.open(tmp_path / "run" / "predictions.png") as sheet:
+        assert sheet.width > 1000
+
+
+def test_bad_images_are_one_line_each_and_the_others_are_predicted(command, tmp_path):
+    bad = bad_files()
+    for name, (content, _) in bad.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "good_4.png").write_bytes(file_of(handwriting.drawn("pen", 4)))
+    (tmp_path / "empty").mkdir()
+    code, out, err = command("--images", *bad, "good_4.png", "empty", "missing.png", "--out", "out.csv")
+    assert code == 2
+    assert "1 image predicted. Accuracy on the 1" in out
+    lines = err.splitlines()
+    assert len(lines) == len(bad) + 2
+    for line, (name, (_, reason)) in zip(lines, bad.items(), strict=False):
+        assert line.startswith(f"error: {name}: ")
+        assert reason in line
+    assert "error: empty: a folder without images" in lines[-2]
+    assert lines[-1] == "error: missing.png: there is no such file"
+    table = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
+    assert table[1] == "text.png,,,,,not an image that Pillow can read,"
+    assert len(table) == len(bad) + 4
+
+
+def test_a_csv_of_new_images_is_predicted_row_by_row(command, tmp_path, sample):
+    rows = [f"{label},{','.join(map(str, image.ravel()))}" for image, label in zip(*sample_rows(sample), strict=True)]
+    header = ",".join(["label", *(f"pixel{index}" for index in range(784))])
+    (tmp_path / "new.csv").write_text("\n".join([header, *rows]) + "\n", encoding="ascii")
+    code, out, err = command("--images", "new.csv")
+    assert (code, err) == (0, "")
+    assert "8 images predicted. Accuracy on the 8" in out
+    assert (tmp_path / "run" / "predictions.csv").read_text(encoding="utf-8").splitlines()[8].startswith("new.csv:8,")
+
+
+def sample_rows(sample):
+    return sample.test.images[:8], sample.test.labels[:8]
+
+
+def test_flags_of_a_blend_do_not_go_with_images(command):
+    code, _, err = command("--images", "x.png", "--weights", "greedy")
+    assert code == 2
+    assert "--images takes one RUN" in err
