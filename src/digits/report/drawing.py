@@ -1,0 +1,210 @@
+"""The page on which one draws a digit and sees what a run's networks make of it, served on this machine alone."""
+
+import base64
+import contextlib
+import datetime
+import io
+import json
+import threading
+import urllib.parse
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from digits.console import BadInput, KitError
+from digits.data.images import NotADigitImage, prepare, read_image
+from digits.files import OWN, atomic_write, display_path
+from digits.report.html import render
+from digits.report.predictions import UNSURE
+from digits.runs.saved import Predictor
+
+MAX_BYTES = 50_000_000
+"""Of an image that is sent."""
+PORTS = range(8000, 8020)
+"""Tried in turn where none is asked for."""
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+class TrainingImages:
+    """A run's training images, to find those most like another image."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray):
+        """Take images uint8 (n, side, side) and labels int (n,)."""
+        self.images, self.labels = images, labels
+        self.vectors = self._vectors(images)
+
+    @staticmethod
+    def _vectors(images: np.ndarray) -> np.ndarray:
+        """Return unit vectors float32 (n, side²/4): images at half their size, so that a small shift counts less."""
+        half = images.shape[1] // 2
+        blocks = images[:, : 2 * half, : 2 * half].reshape(len(images), half, 2, half, 2)
+        vectors = blocks.mean(axis=(2, 4), dtype=np.float32).reshape(len(images), -1)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+
+    def most_similar(self, image: np.ndarray, label: int, count: int = 3) -> np.ndarray:
+        """Return the images uint8 (count, side, side) of a class with the greatest cosine similarity to `image`."""
+        rows = np.flatnonzero(self.labels == label)
+        similarity = self.vectors[rows] @ self._vectors(image[np.newaxis])[0]
+        return self.images[rows[np.argsort(-similarity)[:count]]]
+
+
+def training_images(predictor: Predictor) -> TrainingImages | None:
+    """Return the training images of a run, or None where they are not on this machine."""
+    with contextlib.suppress(KitError, OSError):
+        train = predictor.record.load_data().train
+        return TrainingImages(train.images, train.labels)
+    return None
+
+
+def _png(image: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+class DrawingServer(ThreadingHTTPServer):
+    """Serves the page, predicts what is drawn, and keeps corrected images."""
+
+    daemon_threads = True
+
+    def __init__(self, predictor: Predictor, alike: TrainingImages | None, host: str, port: int, own: Path = OWN):
+        """Bind to host and port.
+
+        Args:
+            predictor: of the run.
+            alike: the run's training images, where there are any.
+            host: 127.0.0.1, unless other machines may use the page.
+            port: 0 for any free one.
+            own: where corrected images go, as LABEL/TIME.png.
+        """
+        self.predictor, self.own, self.lock = predictor, own, threading.Lock()
+        self.alike = alike
+        self.is_local = host in LOCAL
+        record = predictor.record
+        count = sum(len(member.models) for member in predictor.members)
+        self.page = render(
+            "draw.html.jinja",
+            run=record.run,
+            networks=f"{count} network{'s' * (count != 1)}",
+            accuracy=f"{record.out_of_fold.accuracy:.2%} {'held out' if record.held_out else 'cross-validated'}",
+            classes=list(predictor.classes),
+            alike=self.alike is not None,
+            own=f"{display_path(own)}/",
+        )
+        super().__init__((host, port), _Handler)
+
+    def predict(self, content: bytes) -> dict[str, Any]:
+        """Return what the page shows of an image file: the answer, or the problem with it."""
+        try:
+            prepared = prepare(read_image(content))
+        except NotADigitImage as error:
+            return {"problem": str(error)}
+        with self.lock:
+            probabilities = self.predictor.probabilities(prepared.image[np.newaxis])[0]
+        second, first = np.argsort(probabilities, kind="stable")[-2:]
+        classes = self.predictor.classes
+        similar = []
+        for index in (first, second) if self.alike else ():
+            images = self.alike.most_similar(prepared.image, index)
+            similar.append({"name": classes[index], "images": [_png(image) for image in images]})
+        return {
+            "answer": classes[first],
+            "probabilities": [round(float(share), 4) for share in probabilities],
+            "seen": _png(prepared.image),
+            "notes": [*prepared.notes, *["unsure"] * bool(probabilities[first] < UNSURE)],
+            "similar": similar,
+        }
+
+    def keep(self, content: bytes, label: str) -> Path:
+        """Write an image file, upright, as OWN/LABEL/TIME.png, and return its path.
+
+        Raises:
+            BadInput: if there is no such class, or it is not an image.
+        """
+        if label not in self.predictor.classes:
+            raise BadInput(f"expected one of {', '.join(self.predictor.classes)}, found {label[:20]!r}")
+        try:
+            pixels = read_image(content)
+        except NotADigitImage as error:
+            raise BadInput(str(error)) from None
+        folder = self.own / label
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}.png"
+        with atomic_write(path) as temporary:
+            Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(temporary, "PNG")
+        return path
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One request; other pages in the same browser get nothing, whatever name they have for this machine."""
+
+    server: DrawingServer
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+
+    def log_message(self, *_):
+        """Say nothing of requests."""
+
+    def _is_foreign(self) -> bool:
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
+        name = urllib.parse.urlsplit(f"//{host}").hostname
+        return (self.server.is_local and name not in LOCAL) or origin not in (None, f"http://{host}")
+
+    def _answer(self, content: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        self.close_connection = True
+        self._answer(reason.encode(), "text/plain", status)
+
+    def do_GET(self):
+        """Send the page."""
+        if self._is_foreign():
+            self._refuse(HTTPStatus.FORBIDDEN, "not from here")
+        elif self.path == "/":
+            self._answer(self.server.page.encode(), "text/html")
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, "there is only /")
+
+    def do_POST(self):
+        """Predict the image that is sent, or keep it."""
+        size = self.headers.get("Content-Length", "")
+        url = urllib.parse.urlsplit(self.path)
+        if self._is_foreign():
+            return self._refuse(HTTPStatus.FORBIDDEN, "not from here")
+        if not size.isascii() or not size.isdigit() or int(size) > MAX_BYTES:
+            return self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {MAX_BYTES:,} bytes")
+        content = self.rfile.read(int(size))
+        try:
+            if url.path == "/predict":
+                return self._answer(json.dumps(self.server.predict(content)).encode(), "application/json")
+            if url.path == "/save":
+                label = urllib.parse.parse_qs(url.query).get("label", [""])[0]
+                kept = {"file": display_path(self.server.keep(content, label))}
+                return self._answer(json.dumps(kept).encode(), "application/json")
+        except (KitError, OSError) as error:
+            return self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+        return self._refuse(HTTPStatus.NOT_FOUND, "there are only /predict and /save")
+
+
+def open_server(predictor: Predictor, host: str, port: int | None) -> DrawingServer:
+    """Return the server, bound to the port, or to the first free one of PORTS where none is asked for.
+
+    Raises:
+        BadInput: if no port can be had.
+    """
+    alike = training_images(predictor)
+    for candidate in PORTS if port is None else (port,):
+        with contextlib.suppress(OSError):
+            return DrawingServer(predictor, alike, host, candidate)
+    tried = f"ports {PORTS.start} to {PORTS.stop - 1} are" if port is None else f"--port {port} is"
+    raise BadInput(f"On {host} {tried} taken or not allowed. Choose another: --port 9000")

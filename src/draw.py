@@ -1,0 +1,52 @@
+"""Draw a digit in the browser and see what a run's networks make of it: `python src/draw.py [RUN]`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from digits.console import entry_point
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the flags."""
+    parser = argparse.ArgumentParser(
+        prog="draw.py",
+        description="Serve a page on which one draws a digit or drops a photograph, and sees the networks' answer.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad input.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("run", nargs="?", metavar="RUN", help="a run's name or folder (default: the newest)")
+    add("--port", type=int, metavar="N", help="of the page (default: the first free one from 8000 on)")
+    add(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="where to listen (default: 127.0.0.1, this machine alone; 0.0.0.0: also for a phone in the same network)",
+    )
+    return parser.parse_args(argv)
+
+
+@entry_point
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve the page until Ctrl-C."""
+    flags = parse(argv)
+    from digits.report.drawing import open_server
+    from digits.runs.saved import Predictor, newest_run
+    from digits.runs.store import find_run
+
+    predictor = Predictor(find_run(flags.run) if flags.run else newest_run())
+    with open_server(predictor, flags.host, flags.port) as server:
+        host = "127.0.0.1" if flags.host == "0.0.0.0" else flags.host
+        print(
+            f"Draw a digit for run {predictor.run.name}: http://{host}:{server.server_port}/  (Ctrl-C ends it)",
+            flush=True,
+        )
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print("\nDone.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
