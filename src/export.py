@@ -1,0 +1,62 @@
+"""Export a run as one file for other runtimes: `python src/export.py RUN --format onnx`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from digits.console import entry_point
+
+FORMATS = ("onnx", "litert", "saved-model", "keras")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the flags."""
+    parser = argparse.ArgumentParser(
+        prog="export.py",
+        description="Write all networks of a run as one file, from uint8 images to probabilities, and check it in its "
+        "own runtime.",
+        epilog="onnx and litert need: pip install -r requirements-export.txt. "
+        "Exit codes: 0 done, 1 failed, 2 wrong use or bad input.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a run's or a blend's name or folder")
+    add(
+        "--format", choices=FORMATS, required=True, help="onnx (browsers, C++, C#), litert (phones), saved-model, keras"
+    )
+    add("--tta", action=argparse.BooleanOptionalAction, default=False, help="with the recipe's test-time augmentation")
+    add("--out", type=Path, metavar="FOLDER", help="where to write (default: export/ in the run's folder)")
+    return parser.parse_args(argv)
+
+
+@entry_point
+def main(argv: Sequence[str] | None = None) -> None:
+    """Export, and say what came of it."""
+    flags = parse(argv)
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # Of which the converters know; saved networks are the same on all.
+    from digits.files import display_path
+    from digits.runs.export import export, require_packages
+    from digits.runs.saved import Predictor
+    from digits.runs.store import find_run
+
+    require_packages(flags.format)
+    made = export(Predictor(find_run(flags.run), tta=flags.tta), flags.format, flags.out)
+    print(f"{display_path(made.path)}  {made.size_bytes / 1e6:.1f} MB")
+    print(
+        f"Checked on {made.images:,} images in its own runtime: no answer differs from the run's networks, no "
+        f"probability by more than {made.worst_difference:.0e}."
+    )
+    if made.differs_from_submission is not None:
+        without = "" if flags.tta else " Those average augmented images, too, as the file does with --tta."
+        print(f"Answers that differ from the run's own: {made.differs_from_submission:,} of {made.images:,}.{without}")
+    print(
+        f"{made.images_per_second:,.0f} images/s in its own runtime, {made.keras_images_per_second:,.0f} in Keras, on "
+        "this machine."
+    )
+    print(f"How to use it: {display_path(made.readme)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

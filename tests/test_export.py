@@ -1,0 +1,109 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from digits.config import Tta, load_recipe, override
+from digits.console import BadInput, KitError
+from digits.data import dataset
+from digits.runs import export as exporting
+from digits.runs.export import SUFFIXES, export, require_packages
+from digits.runs.saved import Predictor
+from made_run import make_run
+
+
+@pytest.fixture(autouse=True)
+def _few_images(monkeypatch):
+    """Check exports on fewer images than a user's, to spare time."""
+    monkeypatch.setattr(exporting, "CHECKED", 100)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return dataset.load("sample").test.images[:40]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of two folds whose saved networks, one of them of mixed precision, have random weights."""
+    from digits.model.backend import load_keras
+
+    load_keras()
+    from digits.model.networks import build_network, plain
+
+    recipe = override(load_recipe("quick"), {"folds": 2, "epochs": 1, "tta.shift_pixels": 1, "tta.rotation_degrees": 8})
+    with pytest.MonkeyPatch.context() as patch:
+        run = make_run(patch, tmp_path_factory.mktemp("runs"), "small", recipe=recipe)
+    for fold, precision in ((1, "float32"), (2, "mixed_bfloat16")):
+        plain(build_network("seed", precision)).save(run.model_path(fold, 1))
+    return run
+
+
+def test_one_model_predicts_what_the_networks_do_one_by_one(run, images):
+    predictor = Predictor(run)
+    assert predictor.members[0].tta == Tta(shift_pixels=1, rotation_degrees=8)
+    together, separately = predictor.probabilities(images), predictor.separately(images)
+    assert together.shape == (40, 10)
+    assert np.abs(together - separately).max() < 1e-5
+    assert np.abs(predictor.probabilities(images[:1]) - separately[:1]).max() < 1e-5
+
+
+def test_a_blend_is_one_model_too(run, images):
+    from digits.runs.ensemble import blend
+
+    submissions = run.folder.parent
+    second = blend([run, run], weights="2,1", logarithmic=True, name="both", submissions=submissions)
+    predictor = Predictor(second)
+    assert len(predictor.members) == 2
+    assert np.abs(predictor.probabilities(images) - predictor.separately(images)).max() < 1e-5
+
+
+def test_an_exported_keras_file_loads_without_the_kit(run, images, tmp_path):
+    made = export(Predictor(run), "keras", tmp_path)
+    assert made.path == tmp_path / "small.keras"
+    assert made.worst_difference < 1e-5
+    code = (
+        "import sys, json, numpy as np, keras\n"
+        f"model = keras.models.load_model({str(made.path)!r})\n"
+        "assert model.input.name == 'images_0_to_255' and model.input.dtype == 'uint8'\n"
+        "assert 'digits' not in sys.modules\n"
+        "print(json.dumps(model.predict(np.full((2, 28, 28), 9, np.uint8), verbose=0).tolist()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    found = np.array(json.loads(done.stdout.splitlines()[-1]))
+    assert np.abs(found - Predictor(run).separately(np.full((2, 28, 28), 9, np.uint8))).max() < 1e-5
+    readme = made.readme.read_text(encoding="utf-8")
+    assert "do not divide by 255" in readme
+    assert "## small.keras" in readme
+    assert "small.onnx" not in readme
+
+
+@pytest.mark.slow  # It needs requirements-export.txt.
+@pytest.mark.parametrize("form", ["onnx", "litert", "saved-model"])
+def test_every_format_agrees_with_the_run_in_its_own_runtime(run, tmp_path, form):
+    made = export(Predictor(run), form, tmp_path)
+    assert made.worst_difference < 1e-4
+    assert made.path.name == f"small{SUFFIXES[form]}"
+    if form == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(made.path)
+        assert session.get_inputs()[0].shape == ["n", 28, 28]
+        assert session.get_outputs()[0].name == "probabilities"
+        assert "do not divide" in session.get_modelmeta().description
+        assert json.loads(session.get_modelmeta().custom_metadata_map["classes"])[9] == "9"
+
+
+def test_a_file_that_does_not_agree_with_the_run_is_not_kept(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "_open", lambda form, path: lambda images: np.full((len(images), 10), 0.1))
+    with pytest.raises(KitError, match="does not agree with run small"):
+        export(Predictor(run), "keras", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"needs onnx, onnxruntime, tf2onnx, not installed\. Install: pip"):
+        require_packages("onnx")
