@@ -1,6 +1,7 @@
 """The notebook's round trip, and publishing models for one, with a Kaggle in memory and once through the client."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,6 +128,19 @@ def test_a_failed_run_shows_the_end_of_its_log(memory, go):
         go()
 
 
+def test_a_log_that_is_no_json_and_answers_that_are_not_kaggle_s_are_no_traceback(memory, go):
+    memory.files["1/submission.csv"] = SUBMISSION
+    memory.log = "plain words"
+    assert go().exists()
+    memory.fault("push_kernel", kind="unreadable", text="Expecting value: line 1")
+    with pytest.raises(KitError, match="a login page"):
+        go()
+    memory.fault("push_kernel", kind="connection")
+    with pytest.raises(KitError, match="connection to Kaggle failed"):
+        go()
+    assert memory.calls["push_kernel"] == 3
+
+
 def test_a_broken_submission_is_named_by_line(memory, go, tmp_path):
     memory.files["1/submission.csv"] = b"ImageId,Label\n1,7\n2,x\n3,9\n"
     with pytest.raises(BadInput, match="line 3"):
@@ -232,6 +246,23 @@ def test_the_round_trip_through_the_client_counts_only_the_pushed_version(server
     assert leaks(tmp_path, "\n".join(told)) == []
 
 
+def test_an_output_that_stalls_or_leads_elsewhere_leaves_nothing(server, tmp_path, told):
+    kernels, version = FakeKernels(server), Push(f"{USER}/digits-kit", 1, "u")
+    server.archive = SUBMISSION
+    kernels.leaves(1, ["submission.csv"])
+    server.fault("1.zip", stall=60)
+    with pytest.raises(KitError, match="No answer from Kaggle in 2 s"):
+        kernel.fetch(Kaggle(replace(FAST, stall_seconds=2, attempts=1), told.append), version, tmp_path, told.append)
+    kernels.output[1]["files"][0]["fileName"] = "submissions/../run.json"
+    with pytest.raises(KitError, match=r"left no submission\.csv"):
+        kernel.fetch(Kaggle(FAST, told.append), version, tmp_path, told.append)
+    kernels.output[1]["files"][0]["fileName"] = "submissions/../../run.json"
+    with pytest.raises(KitError, match=r"left no submission\.csv"):
+        kernel.fetch(Kaggle(FAST, told.append), version, tmp_path, told.append)
+    assert not list(tmp_path.rglob("run.json"))
+    assert not list(tmp_path.rglob("*.csv"))
+
+
 # Publishing.
 
 
@@ -274,7 +305,15 @@ def test_what_cannot_be_published_is_refused(memory, tmp_path, monkeypatch):
     memory.fault("publish", kind="connection")
     with pytest.raises(KitError, match="connection to Kaggle failed"):
         publish_run(memory.kaggle(), run)
-    assert memory.calls["publish"] == 3
+    assert memory.calls["publish"] == 3  # A lost answer is not asked for again: the version may be there.
+    monkeypatch.setattr(memory, "_publish", publisher)
+    memory.dataset |= {"status": "failed", "current_version_number": 9}
+    monkeypatch.setattr(memory, "_dataset", lambda name: memory.dataset | {"status": "failed"})
+    with pytest.raises(KitError, match="could not process the dataset"):
+        publish_run(memory.kaggle(), run)
+    monkeypatch.setattr(memory, "_dataset", lambda name: memory.dataset | {"status": "blobs_received"})
+    with pytest.raises(KitError, match="not ready yet"):
+        publish_run(memory.kaggle(), run)
     for model in run.folder.glob("*.keras"):
         model.unlink()
     with pytest.raises(BadInput, match="no saved models"):

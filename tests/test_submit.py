@@ -410,6 +410,43 @@ def test_an_interrupt_says_what_is_not_known(user, monkeypatch):
     assert (user.states, user.used) == (["complete"], 1)
 
 
+def test_a_long_message_in_any_script_does_not_cost_the_tag(user):
+    sha256 = make_run(user.folder)
+    user.kaggle.polls_until_scored = 1
+    assert user("-m", "Zahlen – 数字 " * 1000) == 0
+    assert user.kaggle.submissions[0]["description"].endswith(f" [digits:{sha256[:12]}]")
+    assert len(user.kaggle.submissions[0]["description"]) < 250
+
+
+def test_a_list_in_which_others_stand_too_is_searched_by_the_tag(user):
+    make_run(user.folder)
+    for number in range(150):
+        user.kaggle.record(f"someone else's {number}", status="complete", public_score="0.99")
+    user.kaggle.allowed_a_day = 500
+    user.kaggle.fault("submit", kind="connection", after=True)
+    assert user("--wait", "5") == 0
+    assert (user.ledger[-1].run, user.ledger[-1].public_score) == ("a-run", 0.99671)
+
+
+def test_a_score_that_is_no_number_is_none(user):
+    make_run(user.folder)
+    user.kaggle.outcome = {"status": "complete", "public_score": "None"}
+    assert user() == 0
+    assert "Public score: -" in user.out
+
+
+def test_a_ledger_that_cannot_be_written_stops_before_the_upload(user, monkeypatch):
+    make_run(user.folder)
+
+    def full(path, entry):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(submitting, "record", full)
+    assert user() == 1
+    assert "No space left on device" in user.err
+    assert user.kaggle.sent == []
+
+
 # A process that died, or is not alone.
 
 

@@ -36,6 +36,8 @@ LARGEST_SHIFT = 0.015
 """Of a class's share, between answers and training labels: six standard errors at 28,000 rows."""
 LEAST_AGREEMENT = 0.95
 """Share of rows in which answers agree with earlier ones at least: two good models agree in about 99 of a hundred."""
+LONGEST_MESSAGE = 200
+"""Characters; Kaggle cuts long descriptions, and the tag comes last."""
 LATER = "Look later: scripts/submit.sh --status"
 
 
@@ -185,7 +187,8 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options, say:
         if entry is None:
             say(_left_today(limits, kaggle.page))
             tag = _free_tag(candidate, read_ledger(ledger))
-            text = f"{options.message or (title_of(candidate.run) if candidate.run else file.name)} [{tag}]"
+            message = options.message or (title_of(candidate.run) if candidate.run else file.name)
+            text = f"{message[:LONGEST_MESSAGE]} [{tag}]"
             if options.dry_run:
                 say(f"Dry run: nothing was uploaded. The message would be: {text}")
                 return
