@@ -22,7 +22,7 @@ ACCELERATORS = {"none": None, "gpu": None, "t4x2": "NvidiaTeslaT4", "tpu": "TpuV
 """What the user types, and Kaggle's name of the machine; None leaves it to `enable_gpu`."""
 FAILED = ("error", "cancel_requested", "cancel_acknowledged")
 RUN_FILES = (RUN_JSON, "out_of_fold.npy", "test_probabilities.npy", "history.csv", "report.html")
-WANTED = rf"^(submission\.csv|submissions/[^/]+/({'|'.join(map(re.escape, RUN_FILES))}))$"
+WANTED = rf"^(submission\.csv|submissions/\w[\w.-]*/({'|'.join(map(re.escape, RUN_FILES))}))$"
 NONE_WANTED = "^$"
 LOG_LINES = 15
 

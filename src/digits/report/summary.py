@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from digits.files import ROOT, display_path
+from digits.files import ROOT, SUBMISSIONS, display_path
 from digits.runs.metrics import Score
 from digits.runs.record import FinishedRecord
 from digits.runs.store import Run
@@ -12,7 +12,7 @@ def of_run(run: Run) -> str:
     """Return the closing words on a finished run: tables, accuracy, files."""
     record = run.finished_record()
     scores = _folds(record), _members(record), _accuracy(record)
-    sections = [*scores, _warnings(record), _files(run.folder, record), _next(record)]
+    sections = [*scores, _warnings(record), _files(run.folder, record), _next(run, record)]
     return "\n\n".join(section for section in sections if section)
 
 
@@ -82,7 +82,7 @@ def _files(folder: Path, record: FinishedRecord) -> str:
     return "\n".join(rows)
 
 
-def _next(record: FinishedRecord) -> str:
+def _next(run: Run, record: FinishedRecord) -> str:
     copy = display_path(ROOT / record.submission.copy)
     if record.leaked:
         return ""
@@ -93,10 +93,11 @@ def _next(record: FinishedRecord) -> str:
         )
     if record.source == "keras":
         return "Trained on MNIST itself, whose digits are the competition's answers: not for Kaggle."
+    name = run.name if run.folder.parent == SUBMISSIONS else display_path(run.folder)
     # With this tag `submit.py --status` knows the run of a submission made by hand.
     kind = "held out" if record.held_out else "out of fold"
     message = f"{record.run} {record.out_of_fold.accuracy:.5f} {kind}, digits:{record.submission.sha256[:12]}"
     return (
-        "Submit it, checked, waited for and recorded:  scripts/submit.sh\n"
+        f"Submit it, checked, waited for and recorded:  scripts/submit.sh {name}\n"
         f'or by hand:  kaggle competitions submit -c digit-recognizer -f {copy} -m "{message}"'
     )
