@@ -192,24 +192,24 @@ def missing_fits(recipes: dict[str, Recipe], seeds: int, cells: dict, state: str
 
 
 def fit_missing(
-    recipes: dict[str, Recipe], seeds: int, cells: dict, common: dict, places: Slots, keep: Callable[[], None]
+    recipes: dict[str, Recipe], seeds: int, cells: dict, common: dict, slots: Slots, keep: Callable[[], None]
 ) -> None:
-    """Fit what `cells` does not hold yet, each in a fresh process and as many at a time as there are `places`.
+    """Fit what `cells` does not hold yet, each in a fresh process and as many at a time as there are `slots`.
 
     Each is put into `cells` when it is done, and `keep` is called.
 
     Raises:
         KitError: if a fit failed.
     """
-    place = places.in_turns()
+    acquire = slots.acquirer()
 
     def fit(thing: Thing, seed: int) -> dict:
-        with place() as environment:
-            settings = {"seed": seed, "split": FIRST_SPLIT + seed, "threads": places.threads}
+        with acquire() as environment:
+            settings = {"seed": seed, "split": FIRST_SPLIT + seed, "threads": slots.threads[0]}
             return run_thing(thing, {**common, **settings, "environment": environment})
 
     missing = missing_fits(recipes, seeds, cells, common["state"])
-    with ThreadPoolExecutor(places.at_a_time) as pool:
+    with ThreadPoolExecutor(slots.at_a_time) as pool:
         fits = {pool.submit(fit, *work): (key, *work) for key, work in missing.items()}
         try:
             for done in as_completed(fits):
@@ -302,8 +302,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         data = prepare_data(Path(folder), flags.data_dir, flags.small)
         state = f"{data} {state_of_code()}{' few' * flags.few}"
         common = {"folder": folder, "state": state, "few": flags.few}
-        places = share_machine(len(recipes) * flags.seeds, flags.jobs)
-        fit_missing(recipes, flags.seeds, kept["cells"], common, places, keep)
+        slots = share_machine(len(recipes) * flags.seeds, flags.jobs)
+        fit_missing(recipes, flags.seeds, kept["cells"], common, slots, keep)
     rows = effects(recipes, flags.seeds, kept["cells"], state)
     keep(rows)
     split = "one fifth trains and two are scored" if flags.few else "a 90/10 split"

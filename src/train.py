@@ -17,6 +17,9 @@ WHAT = (
 )
 """The flags that say what to train, which a run's record says too."""
 
+HOW = ("from_run", "out", "jobs", "cluster", "minutes", "tensorboard", "no_report", "export")
+"""The flags that a run's record does not say, so that the command that resumes it must."""
+
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
@@ -68,6 +71,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def words_of(name: str, value: object) -> list[str]:
+    """Return the words by which a command line gives a flag its value; none for the default."""
+    if value in (None, False):
+        return []
+    return [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+
+
 def settings_of(flags: argparse.Namespace) -> Settings:
     """Return what the flags ask for.
 
@@ -114,10 +124,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         data_dir=flags.data_dir or (again[1] if again else None),
         run_name=flags.run,
         out=flags.out,
-        cluster=flags.cluster,
+        cluster_address=flags.cluster,
         minutes=flags.minutes,
         tensorboard=flags.tensorboard,
         report=not flags.no_report,
+        resume_flags=[word for name in HOW for word in words_of(name, getattr(flags, name))],
     )
     if flags.export:
         pipeline.export_h5(run)

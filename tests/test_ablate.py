@@ -117,7 +117,7 @@ def test_the_ablation_pairs_its_seeds_and_fits_nothing_twice(monkeypatch):
 
     monkeypatch.setattr(ablate, "run_thing", run)
     for _ in range(2):
-        ablate.fit_missing({"the recipe": base} | variants, 2, cells, {"state": ""}, Slots(1, ({},)), lambda: None)
+        ablate.fit_missing({"the recipe": base} | variants, 2, cells, {"state": ""}, Slots((1,), ({},)), lambda: None)
     assert fitted == [(name, seed) for seed in (0, 1) for name in ("the recipe", "no weight averaging")]
     recipe, unaveraged, no_tta = ablate.effects({"the recipe": base} | variants, 2, cells, "")
     assert unaveraged["log_loss"]["values"] == [1, 2]
@@ -138,7 +138,7 @@ def test_the_ablation_fits_as_many_at_a_time_as_there_are_places_and_each_has_on
     monkeypatch.setattr(ablate, "run_thing", run)
     base, cells = load_recipe("quick"), {}
     recipes_by_name = {"the recipe": base, "no weight averaging": base.changed(ema=0.0)}
-    places = Slots(3, ({"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}))
+    places = Slots((3,), ({"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}))
     ablate.fit_missing(recipes_by_name, 1, cells, {"state": ""}, places, lambda: None)
     assert sorted(used) == [(3, "0"), (3, "1")]
     assert len(cells) == 2
@@ -158,7 +158,7 @@ def test_a_fit_that_fails_ends_the_ablation_and_what_was_done_is_kept(monkeypatc
             3,
             cells,
             {"state": ""},
-            Slots(1, ({},)),
+            Slots((1,), ({},)),
             lambda: kept.append(len(cells)),
         )
     assert kept == [1]

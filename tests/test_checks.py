@@ -67,11 +67,14 @@ def test_rows_in_another_order_than_the_models_say_fail(monkeypatch):
     images = CHANCE.integers(0, 256, (300, 28, 28), np.uint8)
     probabilities = sure_of(CHANCE.integers(0, 10, 300))
     known = {image.tobytes(): row for image, row in zip(images, probabilities, strict=True)}
-    monkeypatch.setattr(
-        pipeline,
-        "run_fresh",
-        lambda _, models, asked, tta, **how: np.array([known[image.tobytes()] for image in asked]),
-    )
+
+    class StubWorker:
+        def __init__(self, *_, **__): ...
+
+        def run(self, function, models, asked, tta):
+            return np.array([known[image.tobytes()] for image in asked])
+
+    monkeypatch.setattr(pipeline, "Worker", StubWorker)
     assert pipeline.check_rows_in_order([], images, probabilities, None).passed
     assert not pipeline.check_rows_in_order([], images, np.roll(probabilities, 1, axis=0), None).passed
 

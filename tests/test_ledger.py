@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from digits import files
 from digits.console import BadInput, KitError
-from digits.kaggle import ledger
-from digits.kaggle.ledger import COLUMNS, Entry, locked, opened, read_ledger, record
+from digits.files import file_lock
+from digits.kaggle.ledger import COLUMNS, Entry, opened, read_ledger, record
 from fake_kaggle import wait_until
 
 FULL = Entry(
@@ -120,8 +121,8 @@ def test_rows_of_processes_that_write_at_once_are_all_kept(path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from digits.kaggle.ledger import locked
-with locked(Path(sys.argv[1]), 0):
+from digits.files import file_lock
+with file_lock(Path(sys.argv[1]), 0):
     Path(sys.argv[1] + ".held").touch()
     time.sleep(60)
 """
@@ -133,17 +134,17 @@ def test_a_held_lock_is_waited_for_and_ends_with_its_process(tmp_path):
     try:
         wait_until((tmp_path / "lock.held").exists)
         started = time.monotonic()
-        with pytest.raises(KitError, match="Another process holds"), locked(path, 0.2):
+        with pytest.raises(KitError, match="Another process holds"), file_lock(path, 0.2):
             pass
         assert time.monotonic() - started < 5
     finally:
         process.kill()
         process.wait()
-    with locked(path, 5):
+    with file_lock(path, 5):
         pass
 
 
 def test_without_fcntl_there_is_no_lock_and_all_else_works(path, monkeypatch):
-    monkeypatch.setattr(ledger, "fcntl", None)
+    monkeypatch.setattr(files, "fcntl", None)
     record(path, FULL)
     assert read_ledger(path) == [FULL]

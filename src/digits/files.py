@@ -1,29 +1,44 @@
-"""Where the kit's files are, and how a file is written whole or not at all."""
+"""Where the kit's files are, how a file is written whole or not at all, and one lock between processes."""
 
 import contextlib
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from digits.console import KitError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes on the same files are then for the user to avoid.
+    fcntl = None  # type: ignore[assignment]
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data"
 OWN = DATA / "own"
 """Images of the user's own, by class: OWN/7/….png."""
 SUBMISSIONS = ROOT / "submissions"
-SUBMISSION = SUBMISSIONS / "submission.csv"
 REFERENCE = SUBMISSIONS / "reference"
+
+
+class BrokenFileError(KitError):
+    """The file is damaged, or not what it should be."""
+
+
+class LockedError(KitError):
+    """Another process holds the lock."""
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends well it replaces `path`, else it is removed.
+    """Yield a temporary path beside `path` that replaces `path` when the block succeeds, and is removed when it fails.
 
-    Readers, a crash and a loss of power at any moment see the old file or the new one, never a part.
+    Readers see the old file or the new one, never a part, whatever happens: a crash and a loss of power included.
 
     Raises:
         OSError: naming `path`, where it cannot be written.
@@ -35,7 +50,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        with contextlib.suppress(OSError):  # Some file systems cannot sync a folder, which holds the new name.
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     except OSError as error:
         if error.filename in (None, str(temporary)):
             error.filename, error.filename2 = str(path), None
@@ -50,40 +70,52 @@ def remove_temporaries(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Put the new name itself on the disk, so that files appear in the order in which they were written."""
-    with contextlib.suppress(OSError):  # Some file systems have no such thing for folders.
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+@contextlib.contextmanager
+def file_lock(path: Path, timeout_seconds: float = 0.0) -> Iterator[None]:
+    """Hold the lock file `path` exclusively among all processes; the lock ends with the block or the process.
+
+    Raises:
+        LockedError: if another process still holds it after `timeout_seconds`.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    with path.open("a") as file:
+        while fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise LockedError(
+                        f"Another process holds {display_path(path)}. Let it finish and try again."
+                    ) from None
+                time.sleep(0.02)
+        yield
 
 
 def display_path(path: Path) -> str:
-    """Return `path` as a person would type it: relative to the working folder where it lies below it."""
+    """Return `path` as a user would type it: relative to the working folder where it lies below it."""
     path = Path(path).absolute()
     with contextlib.suppress(ValueError):
         return str(path.relative_to(Path.cwd()))
     return str(path)
 
 
-class BrokenFileError(KitError):
-    """The file is damaged, or not what it should be."""
-
-
 def write_npz(path: Path, values: dict) -> None:
-    """Write arrays, numbers and strings by their names."""
+    """Write arrays, numbers and strings under their names."""
+    import numpy as np
+
     with atomic_write(path) as temporary:
         np.savez(temporary, **values)
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Read all that `write_npz` wrote; the zip's own checksums tell when a bit has changed.
+def read_npz(path: Path) -> dict[str, "np.ndarray"]:
+    """Read what `write_npz` wrote; the zip's checksums detect a changed bit.
 
     Raises:
         BrokenFileError: if the file is damaged or cannot be read.
     """
+    import numpy as np
+
     try:
         with np.load(path, allow_pickle=False) as values:
             return {name: values[name] for name in values.files}

@@ -5,23 +5,17 @@ import csv
 import io
 import math
 import re
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from digits.console import BadInput, KitError
+from digits.console import BadInput
 from digits.data.competition import ROWS
-from digits.files import atomic_write, display_path
+from digits.files import atomic_write, display_path, file_lock
 from digits.kaggle.client import Kaggle, Submission
 from digits.runs.store import Run, find_runs
-
-try:
-    import fcntl
-except ImportError:  # Windows: two processes at once are then the user's to avoid
-    fcntl = None
 
 LOCK_SECONDS = 10
 
@@ -121,7 +115,7 @@ def opened(path: Path) -> Iterator[list[Entry]]:
     """Yield the ledger's rows for changing, alone among all processes; what is in the list at the end is written."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_name(f".{path.name}.lock"), LOCK_SECONDS):
+    with file_lock(path.with_name(f".{path.name}.lock"), LOCK_SECONDS):
         entries = read_ledger(path)
         before = list(entries)
         yield entries
@@ -146,22 +140,6 @@ def place(entries: list[Entry], entry: Entry) -> None:
             entries[index] = entry
             return
     entries.append(entry)
-
-
-@contextlib.contextmanager
-def locked(path: Path, seconds: float) -> Iterator[None]:
-    """Hold a file's lock, which ends with the process; KitError when another process holds it for so many seconds."""
-    with path.open("a") as file:
-        until = time.monotonic() + seconds
-        while fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    raise KitError(f"Another process holds {display_path(path)}. Let it end and try again.") from None
-                time.sleep(0.02)
-        yield
 
 
 def _entry(row: dict[str, str]) -> Entry:

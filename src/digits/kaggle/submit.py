@@ -11,7 +11,7 @@ import numpy as np
 
 from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.competition import ROWS, content_hash, read_submission
-from digits.files import display_path
+from digits.files import display_path, file_lock
 from digits.kaggle.client import Kaggle, Limits, NoCredentials, Push, Submission, UnreachableError
 from digits.kaggle.ledger import (
     TAG_DIGITS,
@@ -22,7 +22,6 @@ from digits.kaggle.ledger import (
     entry_of,
     figure,
     is_same,
-    locked,
     read_ledger,
     reconcile,
     record,
@@ -175,7 +174,7 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options, say:
     for doubt in candidate.doubts:
         kaggle.tell(f"warning: {doubt}")
     submissions.mkdir(parents=True, exist_ok=True)
-    with locked(submissions / ".submit.lock", seconds=0):
+    with file_lock(submissions / ".submit.lock"):
         try:
             limits, listed = kaggle.standing()
         except NoCredentials as error:

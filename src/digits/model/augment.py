@@ -1,4 +1,4 @@
-"""Random affine transforms of digits, drawn and applied in NumPy."""
+"""Random affine transforms of images, drawn and applied in NumPy."""
 
 import base64
 import io
@@ -20,33 +20,33 @@ def affine_transforms(
     shift_x: np.ndarray,
     shift_y: np.ndarray,
 ) -> np.ndarray:
-    """Return the warps float32 (n, 8) that turn, zoom, shear and shift an image about its centre, in that order.
+    """Return the affine transforms float32 (n, 8) that rotate, zoom, shear and shift images about their centre.
 
     Args:
         rotation_degrees: counter-clockwise angle (n,).
-        zoom: scale of width and height (n, 2); 1 keeps the size, 1.1 makes the digit larger.
-        shear_degrees: slant to the right (n,).
+        zoom: scale of width and height (n, 2); 1 keeps the size, 1.1 enlarges.
+        shear_degrees: slant of the top to the right (n,).
         shift_x: pixels to the right (n,).
         shift_y: pixels down (n,).
 
     Each row holds a0 a1 a2 b0 b1 b2 c0 c1 of `keras.ops.image.affine_transform`: the output pixel (x, y) is read at
-    (a0·x + a1·y + a2, b0·x + b1·y + b2) of the input, so it is the inverse of the movement seen.
+    (a0·x + a1·y + a2, b0·x + b1·y + b2) of the input: the inverse of the visible movement.
     """
     angle, slant = np.deg2rad(rotation_degrees), np.tan(np.deg2rad(shear_degrees))
     cosine, sine = np.cos(angle), np.sin(angle)
-    # Inverse of shift ∘ shear ∘ zoom ∘ rotate: undo them from the last to the first.
+    # The inverse of shift ∘ shear ∘ zoom ∘ rotate, in that order.
     unzoom_x, unzoom_y = 1 / zoom[:, 0], 1 / zoom[:, 1]
     a0, a1 = cosine * unzoom_x, cosine * unzoom_x * slant - sine * unzoom_y
     b0, b1 = sine * unzoom_x, sine * unzoom_x * slant + cosine * unzoom_y
     origin_x, origin_y = _CENTER + shift_x, _CENTER + shift_y
     a2 = _CENTER - a0 * origin_x - a1 * origin_y
     b2 = _CENTER - b0 * origin_x - b1 * origin_y
-    nothing = np.zeros_like(a0)
-    return np.stack([a0, a1, a2, b0, b1, b2, nothing, nothing], axis=1).astype(np.float32)
+    zeros = np.zeros_like(a0)
+    return np.stack([a0, a1, a2, b0, b1, b2, zeros, zeros], axis=1).astype(np.float32)
 
 
 def identity_transforms(count: int) -> np.ndarray:
-    """Return `count` warps float32 (count, 8) that change nothing."""
+    """Return `count` identity transforms float32 (count, 8)."""
     zeros = np.zeros(count)
     return affine_transforms(zeros, np.ones((count, 2)), zeros, zeros, zeros)
 
@@ -58,10 +58,10 @@ def ink_margins(images: np.ndarray) -> np.ndarray:
 
 
 def draw_transforms(random: np.random.Generator, margins: np.ndarray, augmentation: Augmentation) -> np.ndarray:
-    """Draw one warp float32 (n, 8) for each image, uniformly within the ranges of `augmentation`.
+    """Draw an affine transform float32 (n, 8) for each image, uniformly within the ranges of `augmentation`.
 
     Args:
-        random: the source of chance; the same state gives the same warps on every backend and machine.
+        random: the generator; the same state gives the same transforms on every backend and machine.
         margins: the images' `ink_margins` int (n, 4), which bound the shifts where `augmentation.keep_ink` is set.
     """
     count = len(margins)
@@ -82,14 +82,14 @@ def draw_transforms(random: np.random.Generator, margins: np.ndarray, augmentati
     )
 
 
-def apply_transforms(images: np.ndarray, warps: np.ndarray) -> np.ndarray:
-    """Return images uint8 (n, 28, 28) under transforms float32 (n, 8), as `networks.AffineTransform` does.
+def apply_transforms(images: np.ndarray, transforms: np.ndarray) -> np.ndarray:
+    """Return images uint8 (n, side, side) transformed by float32 (n, 8), as the layer `networks.AffineTransform` does.
 
-    "grid-constant" is what Keras's "constant" means: beyond the edge there is paper, and it is interpolated with.
+    SciPy's "grid-constant" is Keras's "constant": pixels beyond the edge are 0, and are interpolated with.
     """
     views = np.empty_like(images)
-    for view, image, (a0, a1, a2, b0, b1, b2, *_) in zip(views, images, warps, strict=True):
-        # SciPy counts (row, column) where the warps count (x, y).
+    for view, image, (a0, a1, a2, b0, b1, b2, *_) in zip(views, images, transforms, strict=True):
+        # SciPy uses (row, column) where the transforms use (x, y).
         moved = ndimage.affine_transform(
             image.astype(np.float32), [[b1, b0], [a1, a0]], [b2, a2], order=1, mode="grid-constant"
         )

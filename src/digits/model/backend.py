@@ -1,6 +1,7 @@
-"""Keras's backend: which one, how many threads, how exact, and loaded without its start-up noise."""
+"""The Keras backend: which one, with how many threads, in which precision, and loaded without its start-up messages."""
 
 import contextlib
+import importlib.util
 import logging
 import os
 import platform
@@ -13,17 +14,28 @@ from pathlib import Path
 from digits.console import BadInput
 
 BACKENDS = ("tensorflow", "jax", "torch")
+_KERAS_DEFAULTS = {
+    "image_data_format": "channels_last",
+    "floatx": "float32",
+    "dtype_policy": "float32",
+    "epsilon": 1e-7,
+    "max_epochs": None,
+    "max_steps_per_epoch": None,
+}
+"""Set by the kit itself, since ~/.keras/keras.json may hold others, which would change results."""
 
 
 def backend_name() -> str:
     """Return the backend that Keras will use, without loading it: KERAS_BACKEND, else tensorflow.
 
     Raises:
-        BadInput: for a name that Keras does not know.
+        BadInput: for a name that is not a backend, or a backend that is not installed.
     """
     name = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if name not in BACKENDS:
         raise BadInput(f"KERAS_BACKEND is {name!r}; expected one of {', '.join(BACKENDS)}.")
+    if importlib.util.find_spec(name) is None:
+        raise BadInput(f"The Keras backend {name!r} is not installed. Install it: pip install {name}")
     return name
 
 
@@ -33,7 +45,7 @@ def cpu_count() -> int:
 
 
 def multiplies_bfloat16() -> bool:
-    """Return whether the processor multiplies bfloat16 matrices in hardware (Intel's AMX), by what Linux says of it."""
+    """Return whether the processor multiplies bfloat16 matrices in hardware (Intel AMX), according to Linux."""
     with contextlib.suppress(OSError):
         return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     return False
@@ -65,7 +77,7 @@ def resolve_precision(asked: str) -> str:
 
 
 def prepare_process(threads: int, deterministic: bool) -> None:
-    """Set what must stand in the environment before a process first imports Keras."""
+    """Set the environment variables that must stand before a process first imports Keras."""
     os.environ["KERAS_BACKEND"] = backend_name()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
@@ -76,41 +88,42 @@ def prepare_process(threads: int, deterministic: bool) -> None:
 
 
 @contextlib.contextmanager
-def _silenced(stream: int) -> Iterator[None]:
-    """Send what C++ writes to a file descriptor to nowhere."""
+def _silenced(descriptor: int) -> Iterator[None]:
+    """Discard what C++ code writes to a file descriptor."""
     sys.stderr.flush()
-    saved, nowhere = os.dup(stream), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream)
+    saved, null = os.dup(descriptor), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
     try:
         yield
     finally:
-        os.dup2(saved, stream)
+        os.dup2(saved, descriptor)
         os.close(saved)
-        os.close(nowhere)
+        os.close(null)
 
 
 def load_keras(deterministic: bool = False) -> None:
-    """Import Keras and its backend without the lines they print at start-up.
+    """Import Keras and its backend without their start-up messages, and with Keras's own defaults.
 
     Raises:
-        BadInput: if the backend's package is not installed.
+        BadInput: if the backend's package cannot be loaded.
     """
-    name = backend_name()
+    os.environ["KERAS_BACKEND"] = name = backend_name()
     try:
         with _silenced(2):
             import keras
 
+            for setting, value in _KERAS_DEFAULTS.items():
+                if change := getattr(keras.config, f"set_{setting}", None):  # Older versions lack some.
+                    change(value)
             keras.ops.zeros(1)
-            if name != "tensorflow":
-                # Keras loads it later all the same, where it is installed, and then its lines would be seen.
+            if name != "tensorflow":  # Where installed, Keras loads it later anyway, and its messages would be seen.
                 with contextlib.suppress(ImportError):
-                    import tensorflow  # noqa: F401
+                    import tensorflow as tf
     except ImportError as error:
-        package = "tensorflow" if name == "tensorflow" else name
         raise BadInput(
-            f"The Keras backend {name!r} cannot be loaded ({error}). Install it: pip install {package}"
+            f"The Keras backend {name!r} cannot be loaded ({error}). Reinstall it: pip install {name}"
         ) from None
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # It counts retraced functions, which are meant.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # It counts retraced functions, which are intended.
     if deterministic and name == "tensorflow":
         import tensorflow as tf
 

@@ -1,6 +1,5 @@
 """The layer that warps digits, one fused op which the warps of `warps` go through, before any network."""
 
-import math
 from collections.abc import Callable, Mapping
 
 import keras
@@ -267,16 +266,6 @@ def build_network(
         if isinstance(layer, layers.Dropout):
             layer.rate *= dropout
     return network
-
-
-def multiply_adds(network: keras.Model) -> int:
-    """Return how many multiply-adds one image costs, forward, in the convolutions and dense layers."""
-    total = 0
-    for layer in network.layers:
-        if isinstance(layer, layers.Conv2D | layers.Dense):
-            kernel = math.prod(layer.kernel.shape[:-1])
-            total += kernel * math.prod(layer.output.shape[1:])
-    return total
 
 
 @keras.saving.register_keras_serializable("digits")

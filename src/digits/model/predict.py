@@ -1,5 +1,6 @@
-"""Let a trained network say what images are, each in one view or in several."""
+"""Predict the class probabilities of images with a trained network, with or without test-time augmentation."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -7,21 +8,27 @@ import numpy as np
 
 from digits.config import Tta
 from digits.console import BadInput
-from digits.files import display_path
+from digits.files import atomic_write, display_path
 from digits.model import custom
 from digits.model.augment import affine_transforms
-from digits.model.networks import CLASSES, INPUT_SHAPE, augmented_model
+from digits.model.networks import CLASSES, INPUT_SHAPE, augmented_model, plain
 
-PREDICT_BATCH = 512
+BATCH_SIZE = 512
+
+
+def save_network(network: keras.Model, path: Path) -> None:
+    """Write a network as a .keras file of Keras's own layers, which loads without this kit."""
+    with atomic_write(path) as temporary:
+        plain(network).save(temporary)
 
 
 def load_network(path: Path) -> keras.Model:
-    """Read a network from a .keras file, in Keras's safe mode, which runs no code that the file brings.
+    """Read a network from a .keras file in Keras's safe mode, which runs no code that the file brings.
 
     In the folder of a run with networks from a user's own files, their copies are run first: they may define layers.
 
     Raises:
-        BadInput: if it is no such file, or not one of ours by its shapes.
+        BadInput: if it is not such a file, or its shapes are not those of the kit's networks.
     """
     for source in sorted((path.parent / custom.FOLDER).glob("*.py")):
         custom.load_module(source.name, source.read_text(encoding="utf-8"))
@@ -39,30 +46,45 @@ def load_network(path: Path) -> keras.Model:
 
 
 def tta_transforms(tta: Tta) -> np.ndarray:
-    """Return the warps float32 (v, 8) of the views that `tta` averages; the first changes nothing."""
-    far, turned = tta.shift_pixels, tta.rotation_degrees
+    """Return the affine transforms float32 (v, 8) of the views that `tta` averages; the first is the identity."""
+    shift, angle = tta.shift_pixels, tta.rotation_degrees
     views: list[tuple[float, float, float]] = [(0, 0, 0)]
-    views += [(0, far, 0), (0, -far, 0), (0, 0, far), (0, 0, -far)] if far else []
-    views += [(turned, 0, 0), (-turned, 0, 0)] if turned else []
+    views += [(0, shift, 0), (0, -shift, 0), (0, 0, shift), (0, 0, -shift)] if shift else []
+    views += [(angle, 0, 0), (-angle, 0, 0)] if angle else []
     rotation, shift_x, shift_y = np.array(views, float).T
-    nothing = np.zeros(len(views))
-    return affine_transforms(rotation, np.ones((len(views), 2)), nothing, shift_x, shift_y)
+    zeros = np.zeros(len(views))
+    return affine_transforms(rotation, np.ones((len(views), 2)), zeros, shift_x, shift_y)
 
 
 def predict_probabilities(network: keras.Model, images: np.ndarray, tta: Tta = Tta()) -> np.ndarray:  # noqa: B008 frozen
-    """Return the mean probabilities float32 (n, 10) of images uint8 (n, 28, 28) over the views of `tta`."""
-    warped = augmented_model(network)
-    views = tta_transforms(tta)
-    probabilities = np.empty((len(images), CLASSES), np.float32)
-    for start in range(0, len(images), PREDICT_BATCH):
-        batch = images[start : start + PREDICT_BATCH, ..., np.newaxis]
-        count = len(batch)
-        # The last batch is filled up, so that every batch has one shape and nothing is compiled twice.
-        batch = np.concatenate([batch, np.zeros((PREDICT_BATCH - count, *INPUT_SHAPE), np.uint8)])
-        total = network.predict_on_batch(batch)
-        for view in views[1:]:
-            total = total + tta.weight * warped.predict_on_batch(
-                [batch, np.repeat(view[np.newaxis], PREDICT_BATCH, axis=0)]
-            )
-        probabilities[start : start + count] = total[:count] / (1 + tta.weight * (len(views) - 1))
-    return probabilities
+    """Return the mean probabilities float32 (n, classes) of images uint8 (n, side, side) over the views of `tta`."""
+    return predict_views(network, [images], tta)[0][0]
+
+
+def predict_views(
+    network: keras.Model, image_sets: Sequence[np.ndarray], tta: Tta
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Predict several arrays of images uint8 (n, side, side), and trace the network once for all of them.
+
+    Returns:
+        For each array the mean probabilities float32 (n, classes) over the views of `tta`, and those of the images
+        as they are.
+    """
+    augmented, views = augmented_model(network), tta_transforms(tta)
+    predictions = []
+    for images in image_sets:
+        mean, alone = np.empty((2, len(images), network.output_shape[-1]), np.float32)
+        for start in range(0, len(images), BATCH_SIZE):
+            batch = images[start : start + BATCH_SIZE, ..., np.newaxis]
+            count = len(batch)
+            # The last batch is padded, so that every batch has one shape and nothing is traced twice.
+            batch = np.concatenate([batch, np.zeros((BATCH_SIZE - count, *batch.shape[1:]), np.uint8)])
+            first = total = network.predict_on_batch(batch)
+            for view in views[1:]:
+                total = total + tta.weight * augmented.predict_on_batch(
+                    [batch, np.repeat(view[np.newaxis], BATCH_SIZE, axis=0)]
+                )
+            alone[start : start + count] = first[:count]
+            mean[start : start + count] = total[:count] / (1 + tta.weight * (len(views) - 1))
+        predictions.append((mean, alone))
+    return predictions

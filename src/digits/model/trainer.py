@@ -1,4 +1,4 @@
-"""Train one network on one part of the data, epoch by epoch, with its optimizer and schedule."""
+"""Train one network epoch by epoch: optimizer, learning-rate schedule, weight averaging, checkpoints."""
 
 import dataclasses
 import json
@@ -19,16 +19,16 @@ from digits.model.networks import CLASSES, all_layers, augmented_model, build_ne
 
 
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
-    """Rise linearly to the peak for `warm_up` of the steps, then fall along half a cosine to 0 (Smith 2018).
+    """Linear warm-up to `peak` during the share `warm_up` of the steps, then cosine decay to 0 (Smith 2018).
 
-    Keras's `CosineDecay` with its warm-up gives the same rates but for float32's last bit, and so other results.
+    Keras's `CosineDecay` with its warm-up differs in float32's last bit, which would change results.
     """
 
     def __init__(self, peak: float, steps: int, warm_up: float):
         self.peak, self.steps, self.warm_up = peak, steps, warm_up
 
     def __call__(self, step):
-        """Return the rate at `step`, counted from 0."""
+        """Return the learning rate at `step`, counted from 0."""
         done = (keras.ops.cast(step, "float32") + 1) / (self.steps + 1)
         rising = done / self.warm_up
         fallen = keras.ops.clip((done - self.warm_up) / (1 - self.warm_up), 0, 1)
@@ -43,7 +43,7 @@ def learning_rates(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.sch
     """Return the learning rate of `recipe`, or its schedule over steps.
 
     Raises:
-        ValueError: for a schedule that is none of ours.
+        ValueError: for an unknown schedule.
     """
     schedules = keras.optimizers.schedules
     match recipe.schedule:
@@ -57,10 +57,10 @@ def learning_rates(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.sch
 
 
 def build_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Return the optimizer of `recipe`; where it averages weights, `put_averages(variables)` puts them in place.
+    """Return the optimizer of `recipe`; where it averages weights, `put_averages(variables)` assigns the averages.
 
     Raises:
-        ValueError: for an optimizer that is none of ours.
+        ValueError: for an unknown optimizer.
     """
     classes = {
         "adam": keras.optimizers.Adam,
@@ -84,22 +84,22 @@ def build_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Op
 
 def _averaging(optimizer_class: type[keras.optimizers.Optimizer]) -> type[keras.optimizers.Optimizer]:
     class Averaging(optimizer_class):
-        """Keras's moving average of the weights, warmed up, and put in place when asked for.
+        """Keras's moving average of the weights, with warm-up, assigned to the weights on request only.
 
-        Keras itself has no warm-up, and puts the average in place at the end of every `fit`, which here is every epoch.
+        Keras itself has no warm-up, and assigns the averages at the end of every `fit`, which here is every epoch.
         """
 
         @property
         def ema_momentum(self):
             step = keras.ops.cast(self.iterations, "float32")
-            return keras.ops.minimum(self._most_momentum, (1 + step) / (10 + step))
+            return keras.ops.minimum(self._final_momentum, (1 + step) / (10 + step))
 
         @ema_momentum.setter
         def ema_momentum(self, momentum):
-            self._most_momentum = momentum
+            self._final_momentum = momentum
 
         def finalize_variable_values(self, var_list):
-            """Leave the weights as they are."""
+            """Leave the weights as they are at the end of `fit`."""
 
         def put_averages(self, variables):
             """Replace the weights by their averages."""
@@ -108,19 +108,19 @@ def _averaging(optimizer_class: type[keras.optimizers.Optimizer]) -> type[keras.
     return Averaging
 
 
-SETTLE_BATCHES = 20
-STEPS_AT_ONCE = 8
-"""How many batches TensorFlow trains on before it comes back to Python, which is worth 3 to 7 % on two cores."""
+RECALIBRATION_BATCHES = 20
+STEPS_PER_EXECUTION = 8
+"""Batches that TensorFlow trains on before it returns to Python: 3 to 7 % faster on two cores."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Epoch:
-    """What one epoch of training came to."""
+    """The figures of one epoch of training."""
 
     epoch: int
     """From 1."""
     accuracy: float
-    """On the training images as they were drawn, augmented, while the weights moved."""
+    """On the augmented training images, while the weights change."""
     loss: float
     learning_rate: float
     seconds: float
@@ -129,10 +129,10 @@ class Epoch:
 
 
 class Trainer:
-    """A network in training, and all of its state to disk and back.
+    """A network in training, whose whole state can be saved and loaded.
 
-    Every epoch draws its order and its warps anew from (seed, epoch), so a fit that was cut off and taken up again
-    sees what it would have seen.
+    Every epoch draws its order and its affine transforms from (seed, epoch), so a resumed training sees the batches of
+    an uninterrupted one.
     """
 
     def __init__(
@@ -150,8 +150,8 @@ class Trainer:
             recipe: how to train.
             network: its name in `networks.NETWORKS`.
             images: uint8 (n, 28, 28).
-            labels: digits uint8 (n,), or probabilities float32 (n, 10).
-            seed: non-negative integers that, together, decide every random choice.
+            labels: classes uint8 (n,), or probabilities float32 (n, classes).
+            seed: non-negative integers that together determine every random choice.
             precision: float32 or mixed_bfloat16.
         """
         self.recipe, self.seed, self.epochs_done = recipe, seed, 0
@@ -170,34 +170,34 @@ class Trainer:
             self._optimizer,
             keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
             metrics=["accuracy"],
-            steps_per_execution=STEPS_AT_ONCE if backend_name() == "tensorflow" else 1,
+            steps_per_execution=STEPS_PER_EXECUTION if backend_name() == "tensorflow" else 1,
             jit_compile=backend_name() == "jax",  # XLA slows TensorFlow four times on a CPU; JAX is nothing without it.
         )
 
     @property
-    def images_an_epoch(self) -> int:
-        """How many images an epoch has: whole batches of them."""
+    def images_per_epoch(self) -> int:
+        """How many images an epoch has, in whole batches."""
         return len(self._margins) // self._batch_size * self._batch_size
 
     def run_epoch(self, on_batch: Callable[[int], None] = lambda images: None) -> Epoch:
         """Train for one epoch, calling `on_batch` with the number of images every few batches.
 
         Raises:
-            TrainingFailedError: if the loss is no longer a number.
+            TrainingFailedError: if the loss is no longer a finite number.
         """
         started = time.perf_counter()
         random = np.random.default_rng((*self.seed, self.epochs_done))
-        order = random.permutation(len(self._margins))[: self.images_an_epoch]
+        order = random.permutation(len(self._margins))[: self.images_per_epoch]
         reported = 0
 
         def report(batch, logs):
             nonlocal reported
-            done = min((batch + 1) * self._batch_size, self.images_an_epoch)
+            done = min((batch + 1) * self._batch_size, self.images_per_epoch)
             on_batch(done - reported)
             reported = done
 
         logs = self._model.fit(
-            self._feed(order, self._draw_warps(random, order)),
+            self._feed(order, self._draw_transforms(random, order)),
             shuffle=False,
             initial_epoch=self.epochs_done,
             epochs=self.epochs_done + 1,
@@ -214,29 +214,29 @@ class Trainer:
         rate = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
         return Epoch(self.epochs_done, logs["accuracy"][-1], loss, rate, seconds, len(order) / seconds)
 
-    def _draw_warps(self, random: np.random.Generator, order: np.ndarray) -> np.ndarray:
+    def _draw_transforms(self, random: np.random.Generator, order: np.ndarray) -> np.ndarray:
         clean = self.epochs_done >= self.recipe.epochs - self.recipe.clean_epochs
         if clean or not self.recipe.augmentation.any:
             return identity_transforms(len(order))
         return draw_transforms(random, self._margins[order], self.recipe.augmentation)
 
     def finish(self) -> keras.Model:
-        """Return the trained network, with the averaged weights in place where the recipe averages."""
+        """Return the trained network, with its averaged weights where the recipe averages."""
         if self.recipe.ema:
             self._optimizer.put_averages(self._model.trainable_variables)
-            self._settle_batch_norm()
+            self._recalibrate_batch_norm()
         return self.network
 
-    def _settle_batch_norm(self) -> None:
-        """Give batch normalisation the moments that averaged weights make, on clean images (Izmailov et al. 2018)."""
+    def _recalibrate_batch_norm(self) -> None:
+        """Set batch norm's moments to those of the averaged weights, on clean images (Izmailov et al. 2018)."""
         norms = [layer for layer in all_layers(self.network) if isinstance(layer, keras.layers.BatchNormalization)]
         momenta = [layer.momentum for layer in norms]
         random = np.random.default_rng((*self.seed, self.recipe.epochs))
         order = random.permutation(len(self._margins))
-        order = order[: min(SETTLE_BATCHES, len(order) // self._batch_size) * self._batch_size]
+        order = order[: min(RECALIBRATION_BATCHES, len(order) // self._batch_size) * self._batch_size]
         for seen, (inputs, _) in enumerate(self._feed(order, identity_transforms(len(order)))):
             for layer in norms:
-                layer.momentum = seen / (seen + 1)  # The moving average becomes the plain mean of the batches so far.
+                layer.momentum = seen / (seen + 1)  # So the moving average is the mean of all batches so far.
             self._model(inputs, training=True)
         for layer, momentum in zip(norms, momenta, strict=True):
             layer.momentum = momentum
@@ -248,10 +248,10 @@ class Trainer:
         write_npz(path, values | {"epochs_done": self.epochs_done, "history": history})
 
     def load(self, path: Path) -> None:
-        """Take up the state that `save` wrote.
+        """Restore the state that `save` wrote.
 
         Raises:
-            BrokenFileError: if the file is damaged or another network's; nothing is taken up then.
+            BrokenFileError: if the file is damaged or of another network; the state is unchanged then.
         """
         state, variables = read_npz(path), self._variables()
         try:
@@ -271,9 +271,9 @@ class Trainer:
 
 
 def _feed(images: np.ndarray, targets: np.ndarray, batch_size: int) -> Callable:
-    """Return a function of (order int (m,), warps float32 (m, 8)) that gives one epoch's batches, gathered by index."""
+    """Return a function of (order int (m,), transforms float32 (m, 8)) that gives the batches of one epoch."""
     if backend_name() != "tensorflow":
-        return lambda order, warps: _IndexedBatches(images, targets, order, warps, batch_size)
+        return lambda order, transforms: _IndexedBatches(images, targets, order, transforms, batch_size)
     import tensorflow as tf
 
     images, targets = tf.constant(images), tf.constant(targets)
@@ -281,22 +281,22 @@ def _feed(images: np.ndarray, targets: np.ndarray, batch_size: int) -> Callable:
     # Its thread sleeps for up to as long as the epoch took before it lets go of the dataset (TensorFlow 2.21).
     options.autotune.enabled = False
 
-    def gather(chosen, warps):
-        return (tf.gather(images, chosen), warps), tf.gather(targets, chosen)
+    def gather(chosen, transforms):
+        return (tf.gather(images, chosen), transforms), tf.gather(targets, chosen)
 
-    def feed(order, warps):
-        batches = order.reshape(-1, batch_size), warps.reshape(-1, batch_size, 8)
+    def feed(order, transforms):
+        batches = order.reshape(-1, batch_size), transforms.reshape(-1, batch_size, 8)
         return tf.data.Dataset.from_tensor_slices(batches).map(gather).prefetch(2).with_options(options)
 
     return feed
 
 
 class _IndexedBatches(keras.utils.PyDataset):
-    """Batches for the backends that take NumPy arrays."""
+    """Batches for the backends that take NumPy arrays: JAX and torch."""
 
-    def __init__(self, images, targets, order, warps, batch_size):
+    def __init__(self, images, targets, order, transforms, batch_size):
         super().__init__()
-        self._arrays, self._order, self._warps, self._batch_size = (images, targets), order, warps, batch_size
+        self._arrays, self._order, self._transforms, self._batch_size = (images, targets), order, transforms, batch_size
 
     def __len__(self):
         return len(self._order) // self._batch_size
@@ -304,4 +304,4 @@ class _IndexedBatches(keras.utils.PyDataset):
     def __getitem__(self, index):
         rows = slice(index * self._batch_size, (index + 1) * self._batch_size)
         images, targets = (array[self._order[rows]] for array in self._arrays)
-        return (images, self._warps[rows]), targets
+        return (images, self._transforms[rows]), targets

@@ -289,7 +289,7 @@ def predict_again(runs: list[Run], data_dir: Path | None = None, out: Path | Non
 
 
 def predict_saved(
-    models: Sequence[Path], images: np.ndarray, tta: Tta, say: Callable[[str], None] = print
+    models: Sequence[Path], images: np.ndarray, tta: Tta, log: Callable[[str], None] = print
 ) -> np.ndarray:
     """Return the mean probabilities float32 (n, classes) of saved models for images uint8 (n, side, side).
 

@@ -77,6 +77,8 @@ class Machine:
     processors: int
     networks_at_a_time: int | None = None
     threads_a_network: int | None = None
+    threads_in_last_round: int | None = None
+    """The networks of an incomplete last round share the processors that would be idle."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,7 @@ class Record:
         data_dir: Path | None = None,
         networks_at_a_time: int | None = None,
         threads_a_network: int | None = None,
+        threads_in_last_round: int | None = None,
         pseudo_labels: PseudoLabelsUsed | None = None,
     ) -> "Record":
         """Return the record of a run that begins now on this machine."""
@@ -228,7 +231,10 @@ class Record:
             backend=backend_name(),
             versions=versions(),
             machine=dataclasses.replace(
-                machine(), networks_at_a_time=networks_at_a_time, threads_a_network=threads_a_network
+                machine(),
+                networks_at_a_time=networks_at_a_time,
+                threads_a_network=threads_a_network,
+                threads_in_last_round=threads_in_last_round,
             ),
             git=git_commit(),
             pseudo_labels=pseudo_labels,

@@ -21,19 +21,16 @@ from digits.data.dataset import Dataset
 from digits.files import (
     SUBMISSIONS,
     BrokenFileError,
+    LockedError,
     atomic_write,
     display_path,
+    file_lock,
     read_npz,
     remove_temporaries,
     write_npz,
 )
 from digits.runs import metrics
 from digits.runs.record import FinishedRecord, Record, SubmissionFile, TestPredictions
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 RUN_JSON = "run.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -238,24 +235,22 @@ class Run:
         Raises:
             KitError: if another process holds it.
         """
-        with (self.folder / ".lock").open("w", encoding="ascii") as file:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise KitError(
-                        f"Run {self.name} is being worked on by another process. Wait for it, or start one under "
-                        f"another name: --run NAME"
-                    ) from None
-            for folder in (self.folder, self.results_folder):
-                remove_temporaries(folder)
-            yield
+        try:
+            with file_lock(self.folder / ".lock"):
+                for folder in (self.folder, self.results_folder):
+                    remove_temporaries(folder)
+                yield
+        except LockedError:
+            raise KitError(
+                f"Run {self.name} is being worked on by another process. Wait for it, or start one under another name: "
+                "--run NAME"
+            ) from None
 
 
 @contextlib.contextmanager
-def resumable(run: Run) -> Iterator[None]:
-    """Tell, with whatever ends the work on `run` early, how to go on with it."""
-    remedy = f"What is finished is kept. Go on with: python src/train.py --run {run.name}"
+def resumable(command: str) -> Iterator[None]:
+    """Add to whatever ends the work early the `command` that resumes it."""
+    remedy = f"What is finished is kept. Resume with: {command}"
     try:
         yield
     except KeyboardInterrupt:

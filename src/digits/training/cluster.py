@@ -1,4 +1,4 @@
-"""The same jobs on a Dask cluster: code and data travel to its workers, progress and results come back."""
+"""Train on a Dask cluster: code and data travel to its workers, progress and results come back."""
 
 import contextlib
 import dataclasses
@@ -9,70 +9,39 @@ import urllib.parse
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from digits.console import BadInput, KitError, say
+from digits.console import BadInput, KitError
 from digits.model.backend import backend_name, cpu_count
 from digits.runs.store import FoldResult
-from digits.training.fold import Arrays, FoldTask, fit_fresh, fit_job
+from digits.training.fold import Arrays, FoldTask, Log, train_in_worker
+from digits.training.progress import Progress
 from digits.training.workers import StoppedError
 
 _TOPIC = "digits"
-_PATIENCE_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 CONNECT_SECONDS = 10
 
 
-@contextlib.contextmanager
-def connected(
-    address: str, arrays: Arrays, stopped: Callable[[], bool]
-) -> Iterator[Callable[[FoldTask], tuple[FoldResult, bytes]]]:
-    """Yield a function that fits a job on the cluster whose scheduler is at `address`, such as tcp://10.0.0.1:8786.
+def require_scheduler(address: str) -> None:
+    """Check that dask.distributed is installed and that something listens at `address`, such as tcp://10.0.0.1:8786.
 
-    No shared file system is needed, and nothing of the kit on the workers: it travels with the data, once to each. A
-    worker that dies has its job done again by another, from the first epoch.
+    Dask's own client takes long to report that nothing does.
 
     Raises:
-        BadInput: if dask.distributed is not installed, or no scheduler answers.
+        BadInput: otherwise.
     """
-    with _client(address) as client:
-        client.subscribe_topic(_TOPIC, lambda event: say(event[1]))
-        _send_code(client)
-        if not client.scheduler_info()["workers"]:
-            say(f"The cluster has no worker yet; waiting for one: dask worker {address}")
-        # A task's result, not scattered: the scheduler can make it again when all workers that had it are dead.
-        shared = client.submit(Arrays, **vars(arrays), pure=False)
-        client.replicate(shared)
-        yield lambda job: _fit(client, job, shared, stopped)
-
-
-@contextlib.contextmanager
-def _client(address: str) -> Iterator:
     try:
-        import dask
-        import distributed
+        import distributed  # noqa: F401
     except ImportError:
         raise BadInput(
             "--cluster needs dask.distributed, which is not installed: pip install -r requirements-cluster.txt"
         ) from None
-    _knock(address)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # What matters of it is said by us, in words.
-    with (
-        dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}),
-        distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False) as client,
-    ):
-        yield client
-
-
-def _knock(address: str) -> None:
-    """Ask whether anyone listens at `address`, which Dask's client takes long to say.
-
-    Raises:
-        BadInput: if nobody does.
-    """
-    place = urllib.parse.urlsplit(address)
+    url = urllib.parse.urlsplit(address)
     try:
-        if place.scheme not in ("tcp", "tls") or not place.hostname or not place.port:
+        if url.scheme not in ("tcp", "tls") or not url.hostname or not url.port:
             raise ValueError("expected tcp://HOST:PORT")
-        socket.create_connection((place.hostname, place.port), CONNECT_SECONDS).close()
+        socket.create_connection((url.hostname, url.port), CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:
         raise BadInput(
             f"--cluster {address}: no Dask scheduler answers there ({error}). "
@@ -80,8 +49,43 @@ def _knock(address: str) -> None:
         ) from None
 
 
+@contextlib.contextmanager
+def connected(
+    address: str, arrays: Arrays, log: Log, stopped: Callable[[], bool]
+) -> Iterator[Callable[[FoldTask], tuple[FoldResult, bytes]]]:
+    """Yield a function that trains a task on the cluster whose scheduler is at `address`.
+
+    No shared file system is needed, and the workers need nothing of the kit: it is sent with the data, once to each.
+    The task of a worker that dies is done again by another, from the first epoch.
+
+    Raises:
+        BadInput: if dask.distributed is not installed, or no scheduler answers.
+    """
+    require_scheduler(address)
+    import dask
+    import distributed
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # The kit reports what matters of it.
+    with (
+        dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}),
+        distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False) as client,
+    ):
+        client.subscribe_topic(_TOPIC, lambda event: log(_decoded(event[1])))
+        _send_code(client)
+        if not client.scheduler_info()["workers"]:
+            log(f"The cluster has no worker yet; waiting for one: dask worker {address}")
+        # The result of a task rather than scattered: the scheduler can compute it again when its workers are dead.
+        shared = client.submit(Arrays, **vars(arrays), pure=False)
+        client.replicate(shared)
+        yield lambda task: _train(client, task, shared, stopped)
+
+
+def _decoded(message: str | dict[str, Any]) -> str | Progress:
+    return message if isinstance(message, str) else Progress(**message)
+
+
 def _send_code(client) -> None:
-    """Give this package to all workers, those that come later too, in place of one that they may have had before."""
+    """Send this package to all workers, later ones too, in place of a version that they had before."""
 
     def forget():
         import sys
@@ -99,34 +103,38 @@ def _send_code(client) -> None:
         client.upload_file(str(path))
 
 
-def _fit(client, job: FoldTask, shared, stopped: Callable[[], bool]) -> tuple[FoldResult, bytes]:
-    """Have one job done, and wait for it."""
-    job = dataclasses.replace(job, checkpoint=None, live=False)
-    future = client.submit(_fit_on_worker, job, shared, backend_name(), pure=False)
+def _train(client, task: FoldTask, shared, stopped: Callable[[], bool]) -> tuple[FoldResult, bytes]:
+    """Have one task done, and wait for it."""
+    future = client.submit(
+        _train_on_worker, dataclasses.replace(task, checkpoint=None), shared, backend_name(), pure=False
+    )
     try:
         while not stopped():
             with contextlib.suppress(TimeoutError):
-                return future.result(_PATIENCE_SECONDS)
+                return future.result(_POLL_SECONDS)
         raise StoppedError("stopped")
     except KitError:
         raise
     except Exception as error:  # Of many kinds: its worker died three times, the scheduler is gone, …
-        raise KitError(f"the cluster gave it up ({type(error).__name__}: {error})") from None
+        raise KitError(f"the cluster gave up on it ({type(error).__name__}: {error})") from None
     finally:
         future.cancel()
 
 
-def _fit_on_worker(job: FoldTask, arrays: Arrays, backend: str) -> tuple[FoldResult, bytes]:
+def _train_on_worker(task: FoldTask, arrays: Arrays, backend: str) -> tuple[FoldResult, bytes]:
     import distributed
 
     worker = distributed.get_worker()
-    task = worker.state.tasks[worker.get_current_task()]
-    return fit_fresh(
-        fit_job,
-        job,
+    dask_task = worker.state.tasks[worker.get_current_task()]
+    threads = 1 if task.deterministic else max(1, cpu_count() // worker.state.nthreads)
+
+    def log(message: str | Progress) -> None:
+        worker.log_event(_TOPIC, message if isinstance(message, str) else dataclasses.asdict(message))
+
+    return train_in_worker(
+        dataclasses.replace(task, threads=threads),
         arrays,
-        threads=max(1, cpu_count() // worker.state.nthreads),
-        say=lambda line: worker.log_event(_TOPIC, line),
-        stopped=lambda: task.state == "cancelled",
+        log=log,
+        stopped=lambda: dask_task.state == "cancelled",
         environment={"KERAS_BACKEND": backend},
     )

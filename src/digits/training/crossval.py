@@ -1,4 +1,4 @@
-"""Folds × members: each network is fitted in a process of its own, and what is finished stays finished."""
+"""Cross-validation: one network for each fold and member, trained in processes; what is finished is kept."""
 
 import concurrent.futures
 import contextlib
@@ -8,107 +8,120 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 
-from digits.console import BadInput, KitError, say
+from digits.console import BadInput, KitError
 from digits.data.dataset import LabelledSplit, Split
 from digits.files import BrokenFileError, atomic_write
 from digits.runs.store import FoldResult, Run, load_fold_result, save_fold_result
-from digits.training.fold import Arrays, FoldTask, fit_fresh, fit_mapped
+from digits.training.fold import Arrays, FoldTask, train_in_worker
+from digits.training.progress import ProgressDisplay
 from digits.training.workers import Slots, StoppedError
 
-Trainer = Callable[[FoldTask], tuple[FoldResult, bytes]]
+TrainFold = Callable[[FoldTask], tuple[FoldResult, bytes]]
 
 
 def cross_validate(
     run: Run,
-    jobs: list[FoldTask],
+    tasks: list[FoldTask],
     train: LabelledSplit,
     test: Split,
-    places: Slots,
-    address: str | None = None,
+    slots: Slots,
+    display: ProgressDisplay,
+    cluster_address: str | None = None,
     deadline: float = math.inf,
 ) -> tuple[list[FoldResult], dict[str, str]]:
-    """Fit all jobs that are not finished yet; return the parts there are, in the jobs' order, and why others are not.
+    """Train the networks that are not finished; return the results in the tasks' order, and why others are missing.
 
-    Each finished part is on disk before the next one counts, so whatever ends this process costs the epochs in
-    progress at most; and those go on from their checkpoints. A network that fails takes no other with it.
+    Each result is on disk before the next one counts, so an interruption costs at most the epochs in progress, and
+    those resume from their checkpoints. A network that fails affects no other.
 
     Args:
-        run: where parts, models and checkpoints are.
-        jobs: what to fit.
-        train: the digits to train on and to validate with.
-        test: the digits to predict.
-        places: where they are fitted here.
-        address: of a Dask scheduler, whose workers then do the work instead.
-        deadline: in seconds of `time.monotonic`: what is not fitted then is left, with the epochs that it has.
+        run: where results, models and checkpoints are.
+        tasks: what to train.
+        train: the images to train on and to validate with.
+        test: the images to predict.
+        slots: where the networks are trained on this machine.
+        display: shows the progress.
+        cluster_address: of a Dask scheduler, whose workers train instead.
+        deadline: in seconds of `time.monotonic`, after which nothing more is trained; checkpoints stay.
 
     Raises:
-        BadInput: if no job can be done as asked.
-        KitError: if not one part could be finished.
+        BadInput: if a task cannot be done as asked.
+        KitError: if not one network could be trained.
     """
-    parts, failures = _finished(run, jobs), {}
-    waiting = [job for job in jobs if job.label not in parts]
-    arrays = Arrays.of(train, test)
-    with contextlib.closing(_outcomes(waiting, arrays, run, places, address, deadline)) as outcomes:
-        for job, outcome in outcomes:
+    results = _finished(run, tasks, display)
+    failures: dict[str, str] = {}
+    waiting = [task for task in tasks if task.label not in results]
+    arrays = Arrays(train.images, train.labels, test.images)
+    with contextlib.closing(_outcomes(waiting, arrays, run, slots, display, cluster_address, deadline)) as outcomes:
+        for task, outcome in outcomes:
             if isinstance(outcome, StoppedError):
-                failures[job.label] = "it was not done when the time was up"
+                failures[task.label] = "it was not finished when the time was up"
             elif isinstance(outcome, KitError):
-                failures[job.label] = str(outcome)
-                say(f"{job.label}: FAILED: {outcome}")
+                failures[task.label] = str(outcome)
+                display.finish(task.label, f"FAILED: {outcome}")
             else:
-                parts[job.label] = _keep(run, job, *outcome)
-    labels = [job.label for job in jobs]
+                result, model = outcome
+                # In this order, whatever is on disk is complete at any moment.
+                with atomic_write(run.model_path(task.fold, task.member)) as temporary:
+                    temporary.write_bytes(model)
+                save_fold_result(run.result_path(task.fold, task.member), result)
+                run.checkpoint_path(task.fold, task.member).unlink(missing_ok=True)
+                results[task.label] = result
+                answers = result.validation_probabilities.argmax(axis=1)
+                accuracy = float((answers == train.labels[result.validation_rows]).mean())
+                display.finish(
+                    task.label, f"{accuracy:.2%} of {len(answers):,} held-out images, {result.seconds:.0f} s"
+                )
+    labels = [task.label for task in tasks]
     failures = {label: failures[label] for label in labels if label in failures}
-    if not parts:
-        raise KitError("\n".join(["no network could be trained:", *(f"{who}: {why}" for who, why in failures.items())]))
-    return [parts[label] for label in labels if label in parts], failures
+    if not results:
+        reasons = (f"{label}: {reason}" for label, reason in failures.items())
+        raise KitError("\n".join(["no network could be trained:", *reasons]))
+    return [results[label] for label in labels if label in results], failures
 
 
-def _finished(run: Run, jobs: list[FoldTask]) -> dict[str, FoldResult]:
-    parts = {}
-    for job in jobs:
-        path = run.result_path(job.fold, job.member)
+def _finished(run: Run, tasks: list[FoldTask], display: ProgressDisplay) -> dict[str, FoldResult]:
+    results = {}
+    for task in tasks:
+        path = run.result_path(task.fold, task.member)
         if not path.exists():
             continue
         try:
-            parts[job.label] = load_fold_result(path)
-            say(f"{job.label}: done before")
+            results[task.label] = load_fold_result(path)
+            display.finish(task.label, "finished before")
         except BrokenFileError as error:
             path.unlink()
-            say(f"{job.label}: {error} It is trained again.")
-    return parts
-
-
-def _keep(run: Run, job: FoldTask, part: FoldResult, model: bytes) -> FoldResult:
-    """Put a finished part on disk, in an order in which what is there is whole at any moment."""
-    with atomic_write(run.model_path(job.fold, job.member)) as temporary:
-        temporary.write_bytes(model)
-    save_fold_result(run.result_path(job.fold, job.member), part)
-    run.checkpoint_path(job.fold, job.member).unlink(missing_ok=True)
-    return part
+            display.log(f"{task.label}: {error} It is trained again.")
+    return results
 
 
 def _outcomes(
-    jobs: list[FoldTask], arrays: Arrays, run: Run, places: Slots, address: str | None, deadline: float
+    tasks: list[FoldTask],
+    arrays: Arrays,
+    run: Run,
+    slots: Slots,
+    display: ProgressDisplay,
+    cluster_address: str | None,
+    deadline: float,
 ) -> Generator[tuple[FoldTask, tuple[FoldResult, bytes] | KitError], None, None]:
-    """Yield each job as it ends, with what came of it; whoever leaves early ends the others."""
-    if not jobs:
+    """Yield each task with its outcome as it ends; closing the iterator ends the others."""
+    if not tasks:
         return
     stopping = threading.Event()
 
     def stopped() -> bool:
         return stopping.is_set() or time.monotonic() > deadline
 
-    if address is not None:
+    if cluster_address is not None:
         from digits.training import cluster
 
-        where, at_once = cluster.connected(address, arrays, stopped), len(jobs)
+        trainers, at_a_time = cluster.connected(cluster_address, arrays, display.log, stopped), len(tasks)
     else:
-        where, at_once = _here(run, arrays, places, stopped), places.at_a_time
-    with where as fit:
-        executor = concurrent.futures.ThreadPoolExecutor(at_once)  # Each thread does nothing but wait for one process.
+        trainers, at_a_time = _local(run, arrays, slots, display, stopped), slots.at_a_time
+    with trainers as train:
+        executor = concurrent.futures.ThreadPoolExecutor(at_a_time)  # Each thread only waits for one process.
         try:
-            futures = {executor.submit(fit, job): job for job in jobs}
+            futures = {executor.submit(train, task): task for task in tasks}
             for future in concurrent.futures.as_completed(futures):
                 try:
                     yield futures[future], future.result()
@@ -122,18 +135,20 @@ def _outcomes(
 
 
 @contextlib.contextmanager
-def _here(run: Run, arrays: Arrays, places: Slots, stopped: Callable[[], bool]) -> Iterator[Trainer]:
-    """Fit each job in a process of this machine's, all fed from one copy of the arrays."""
-    folder, place = run.results_folder / "arrays", places.in_turns()
+def _local(
+    run: Run, arrays: Arrays, slots: Slots, display: ProgressDisplay, stopped: Callable[[], bool]
+) -> Iterator[TrainFold]:
+    """Yield a function that trains in a process of this machine; all processes share one copy of the arrays."""
+    folder, acquire = run.results_folder / "arrays", slots.acquirer()
 
-    def fit(job: FoldTask) -> tuple[FoldResult, bytes]:
-        with place() as environment:
+    def train(task: FoldTask) -> tuple[FoldResult, bytes]:
+        with acquire() as environment:
             if stopped():
                 raise StoppedError("stopped")
-            return fit_fresh(fit_mapped, job, folder, threads=places.threads, stopped=stopped, environment=environment)
+            return train_in_worker(task, folder, log=display.log, stopped=stopped, environment=environment)
 
     try:
         arrays.save(folder)
-        yield fit
+        yield train
     finally:
         shutil.rmtree(folder, ignore_errors=True)

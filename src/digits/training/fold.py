@@ -1,4 +1,4 @@
-"""One network to fit: what it takes, and the fitting itself, taken up again where it was cut off."""
+"""Train one network of a run in a process of its own, and resume it where it was interrupted."""
 
 import dataclasses
 import tempfile
@@ -10,32 +10,35 @@ import numpy as np
 
 from digits.config import Recipe
 from digits.console import KitError
-from digits.console import say as print_line
-from digits.data.dataset import LabelledSplit, Split
-from digits.model.backend import load_keras, peak_memory_bytes
+from digits.model.backend import peak_memory_bytes
 from digits.runs.store import FoldResult
-from digits.training.workers import ProcessDiedError, run_fresh
+from digits.training.progress import Progress
+from digits.training.workers import ProcessDiedError, Worker
+
+_REPORT_SECONDS = 0.5
+Log = Callable[[str | Progress], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class FoldTask:
-    """One network to fit."""
+    """One network to train."""
 
     recipe: Recipe
     fold: int
+    """From 1."""
     member: int
+    """From 1."""
     folds: int
     seed: int
     precision: str
     train_rows: np.ndarray
     validation_rows: np.ndarray
     checkpoint: Path | None
-    """Where to keep the state after each epoch; None keeps none."""
+    """Where the state is saved after each epoch; None: nowhere."""
+    threads: int = 1
     deterministic: bool = False
-    live: bool = True
-    """Whether a progress bar may be drawn."""
     pseudo_labels: tuple[np.ndarray, np.ndarray] | None = None
-    """Rows of test images that join training, and as what digits."""
+    """Rows of test images that join training, and their labels."""
 
     @property
     def network(self) -> str:
@@ -44,23 +47,25 @@ class FoldTask:
 
     @property
     def label(self) -> str:
-        """What a person sees of it."""
+        """How messages name it."""
         member = f", member {self.member}/{self.recipe.members}" if self.recipe.members > 1 else ""
         return f"fold {self.fold}/{self.folds}{member}"
+
+    @property
+    def training_images(self) -> int:
+        """How many images it trains on in all epochs together."""
+        rows = len(self.train_rows) + (0 if self.pseudo_labels is None else len(self.pseudo_labels[0]))
+        batch_size = min(self.recipe.batch_size, rows)
+        return self.recipe.epochs * (rows // batch_size) * batch_size
 
 
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-    """The data of all jobs: images and test images uint8 (n, 28, 28), labels uint8 (n,)."""
+    """The data of all tasks: images and test images uint8 (n, side, side), labels uint8 (n,)."""
 
     images: np.ndarray
     labels: np.ndarray
     test_images: np.ndarray
-
-    @classmethod
-    def of(cls, train: LabelledSplit, test: Split) -> "Arrays":
-        """Return what jobs need of the digits."""
-        return cls(train.images, train.labels, test.images)
 
     def save(self, folder: Path) -> None:
         """Write them as .npy files into `folder`."""
@@ -75,117 +80,111 @@ class Arrays:
         return cls(*(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names))
 
 
-def fit_fresh(
-    function: Callable,
-    job: FoldTask,
+def train_in_worker(
+    task: FoldTask,
     data: Arrays | Path,
     *,
-    threads: int,
-    say: Callable[[str], None] = print_line,
+    log: Log,
     stopped: Callable[[], bool] = lambda: False,
     environment: Mapping[str, str] | None = None,
 ) -> tuple[FoldResult, bytes]:
-    """Return function(job, data), one of the two below, from a process of its own; one that is killed gets another try.
+    """Return train_fold(task, data) from a process of its own; one that is killed is tried once more.
 
     Raises:
-        KitError: if the loss stops being a number, or the second process was killed too.
+        KitError: if the loss is no longer finite, or the second process was killed too.
     """
 
-    def fit():
-        return run_fresh(
-            function,
-            job,
-            data,
-            threads=1 if job.deterministic else threads,
-            deterministic=job.deterministic,
-            say=say,
-            stopped=stopped,
-            environment=environment,
-        )
+    def attempt() -> tuple[FoldResult, bytes]:
+        worker = Worker(task.threads, deterministic=task.deterministic, environment=environment)
+        return worker.run(train_fold, task, data, log=log, stopped=stopped)
 
     try:
-        return fit()
+        return attempt()
     except ProcessDiedError as error:
-        say(f"{job.label}: {error}. It is tried once more, from the last whole epoch that was kept.")
-        return fit()
+        log(f"{task.label}: {error}. It is started once more, from its last checkpoint.")
+        return attempt()
 
 
-def fit_mapped(job: FoldTask, folder: Path, say: Callable[[str], None] = print_line) -> tuple[FoldResult, bytes]:
-    """Do as `fit_job`, with the arrays that `Arrays.save` wrote into `folder`."""
-    return fit_job(job, Arrays.mapped(folder), say)
+def train_fold(task: FoldTask, data: Arrays | Path, log: Log) -> tuple[FoldResult, bytes]:
+    """Train the task's network; return its predictions of images it never saw, and the model as a .keras file's bytes.
 
-
-def fit_job(job: FoldTask, arrays: Arrays, say: Callable[[str], None] = print_line) -> tuple[FoldResult, bytes]:
-    """Fit the job's network; return what it says of unseen images, and the model as the bytes of a .keras file.
+    Args:
+        task: what to train.
+        data: the arrays, or the folder into which `Arrays.save` wrote them.
+        log: takes messages and progress.
 
     Raises:
-        KitError: if the loss stops being a number.
+        TrainingFailedError: if the loss is no longer finite.
     """
-    load_keras(job.deterministic)
-    from digits.console import Progress
-    from digits.model.predict import predict_probabilities
-
-    started = time.perf_counter()
-    recipe = job.recipe
-    fit = _fit_or_go_on(job, arrays, say)
-    seconds_before = sum(epoch.seconds for epoch in fit.history)
-    images, labels = arrays.images[job.validation_rows], arrays.labels[job.validation_rows]
-    progress = Progress(job.label, recipe.epochs, fit.images_an_epoch, live=job.live, done=fit.epochs_done, say=say)
-    while fit.epochs_done < recipe.epochs:
-        epoch = fit.run_epoch(progress.batch)
-        if recipe.evaluate_every and epoch.epoch % recipe.evaluate_every == 0:
-            said = predict_probabilities(fit.network, images).argmax(axis=1)
-            epoch = dataclasses.replace(epoch, held_out_accuracy=float((said == labels).mean()))
-        fit.history.append(epoch)
-        progress.epoch(epoch)
-        if job.checkpoint is not None:
-            fit.save(job.checkpoint)
-    network = fit.finish()
-    part = FoldResult(
-        job.fold,
-        job.member,
-        job.network,
-        job.validation_rows,
-        predict_probabilities(network, images, recipe.tta),
-        predict_probabilities(network, arrays.test_images, recipe.tta),
-        [dataclasses.asdict(epoch) for epoch in fit.history],
-        seconds_before + time.perf_counter() - started,
-        peak_memory_bytes(),
-        int((predict_probabilities(network, images).argmax(axis=1) != labels).sum()) if recipe.tta.any else None,
-    )
-    right = part.validation_probabilities.argmax(axis=1) == labels
-    progress.done(f"{right.mean():.2%} of {len(right):,} held-out digits right, {part.seconds:.0f} s")
-    return part, _model_bytes(network)
-
-
-def _fit_or_go_on(job: FoldTask, arrays: Arrays, say: Callable[[str], None]):
-    """Return a Fit in the state of the job's checkpoint, or a new one where there is none that can be used."""
+    from digits.model.predict import predict_probabilities, predict_views, save_network
     from digits.model.trainer import Trainer
 
-    images, labels = arrays.images[job.train_rows], arrays.labels[job.train_rows]
-    if job.pseudo_labels is not None:
-        rows, digits = job.pseudo_labels
-        images, labels = np.concatenate([images, arrays.test_images[rows]]), np.concatenate([labels, digits])
-    fit = Trainer(
-        job.recipe,
-        job.network,
-        images,
-        labels,
-        (job.seed, job.fold, job.member),
-        job.precision,
-    )
-    if job.checkpoint is not None and job.checkpoint.exists():
+    started = time.perf_counter()
+    recipe = task.recipe
+    arrays = Arrays.mapped(data) if isinstance(data, Path) else data
+    images, labels = arrays.images[task.train_rows], arrays.labels[task.train_rows]
+    if task.pseudo_labels is not None:
+        rows, classes = task.pseudo_labels
+        images, labels = np.concatenate([images, arrays.test_images[rows]]), np.concatenate([labels, classes])
+    held_out, held_out_labels = arrays.images[task.validation_rows], arrays.labels[task.validation_rows]
+    trainer = Trainer(recipe, task.network, images, labels, (task.seed, task.fold, task.member), task.precision)
+    if task.checkpoint is not None and task.checkpoint.exists():
         try:
-            fit.load(job.checkpoint)
+            trainer.load(task.checkpoint)
+            log(f"{task.label}: resumed after epoch {trainer.epochs_done} of {recipe.epochs}")
         except KitError as error:
-            say(f"{job.label}: {error} It starts again from its first epoch.")
-    return fit
+            log(f"{task.label}: {error} It starts again from its first epoch.")
+    seconds_before = sum(epoch.seconds for epoch in trainer.history)
+    images_done, reported = trainer.epochs_done * trainer.images_per_epoch, 0.0
 
+    def report(state: str = "training") -> None:
+        nonlocal reported
+        reported = time.monotonic()
+        last = trainer.history[-1] if trainer.history else None
+        scores = [epoch.held_out_accuracy for epoch in trainer.history if epoch.held_out_accuracy is not None]
+        log(
+            Progress(
+                task.label,
+                state,
+                trainer.epochs_done,
+                images_done,
+                None if last is None else last.loss,
+                scores[-1] if scores else None,
+            )
+        )
 
-def _model_bytes(network) -> bytes:
-    from digits.model.networks import plain
+    def count(images: int) -> None:
+        nonlocal images_done
+        images_done += images
+        if time.monotonic() - reported > _REPORT_SECONDS:
+            report()
 
+    while trainer.epochs_done < recipe.epochs:
+        epoch = trainer.run_epoch(count)
+        if recipe.evaluate_every and epoch.epoch % recipe.evaluate_every == 0:
+            answers = predict_probabilities(trainer.network, held_out).argmax(axis=1)
+            epoch = dataclasses.replace(epoch, held_out_accuracy=float((answers == held_out_labels).mean()))
+        trainer.history.append(epoch)
+        report()
+        if task.checkpoint is not None:
+            trainer.save(task.checkpoint)
+    report("predicting")
+    network = trainer.finish()
+    (validation, alone), (test, _) = predict_views(network, [held_out, arrays.test_images], recipe.tta)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
-        plain(network).save(path)
-        return path.read_bytes()
+        save_network(network, path)
+        model = path.read_bytes()
+    result = FoldResult(
+        task.fold,
+        task.member,
+        task.network,
+        task.validation_rows,
+        validation,
+        test,
+        [dataclasses.asdict(epoch) for epoch in trainer.history],
+        seconds_before + time.perf_counter() - started,
+        peak_memory_bytes(),
+        int((alone.argmax(axis=1) != held_out_labels).sum()) if recipe.tta.any else None,
+    )
+    return result, model

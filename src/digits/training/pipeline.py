@@ -1,9 +1,10 @@
 """One training command, from the data to a checked submission and the record of its run."""
 
 import contextlib
-import datetime
 import logging
 import math
+import shlex
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from digits.config import Settings, Tta, describe_differences
-from digits.console import KitError
+from digits.console import BadInput, KitError
 from digits.data import dataset
 from digits.data.competition import CLASSES, SIDE
 from digits.data.dataset import split_folds
@@ -25,7 +26,8 @@ from digits.runs.record import FoldScore, Record, identity_of
 from digits.runs.store import FoldResult, Run, find_run, open_run, resumable
 from digits.training.crossval import cross_validate
 from digits.training.fold import FoldTask
-from digits.training.workers import Slots, run_fresh, share_machine
+from digits.training.progress import ProgressDisplay
+from digits.training.workers import Slots, Worker, share_machine
 
 ROWS_PREDICTED_AGAIN = 100
 
@@ -33,27 +35,26 @@ ROWS_PREDICTED_AGAIN = 100
 def check_rows_in_order(
     models: Sequence[Path], images: np.ndarray, probabilities: np.ndarray, tta: Tta, *, deterministic: bool = False
 ) -> Check:
-    """Ask whether the saved models, in a fresh process, say of some test images what is written for their rows.
+    """Check that the saved models, loaded in a fresh process, predict what is written for some of the test rows.
 
     Args:
-        models: the .keras files whose mean was taken.
-        images: the test images uint8 (n, 28, 28).
-        probabilities: what was written of them, float32 (n, 10).
-        tta: the views whose mean was taken.
+        models: the .keras files whose predictions were averaged.
+        images: the test images uint8 (n, side, side).
+        probabilities: what was written of them, float32 (n, classes).
+        tta: the views that were averaged.
         deterministic: whether to compute the same bits each time.
     """
-    name = "the saved models say the same of each row"
+    name = "the saved models predict the same of each row"
     rows = np.unique(np.linspace(0, len(images) - 1, ROWS_PREDICTED_AGAIN).astype(int))
     try:
-        again = run_fresh(
-            ensemble.predict_saved, list(models), images[rows], tta, threads=cpu_count(), deterministic=deterministic
-        )
+        worker = Worker(cpu_count(), deterministic=deterministic)
+        again = worker.run(ensemble.predict_saved, list(models), images[rows], tta)
     except KitError as error:
-        return Check(name, False, f"it could not be asked: {error}")
-    worst = np.abs(again - probabilities[rows]).max(axis=1)
-    wrong = int((worst > 0.02).sum())  # bfloat16 on another number of threads moves them by some thousandths.
-    detail = f"{len(rows)} rows predicted again, {wrong} of them otherwise; {worst.max():.0e} off at most"
-    return Check(name, wrong == 0, detail)
+        return Check(name, False, f"could not be checked: {error}")
+    largest = np.abs(again - probabilities[rows]).max(axis=1)
+    different = int((largest > 0.02).sum())  # bfloat16 with another number of threads changes some thousandths.
+    detail = f"{len(rows)} rows predicted again, {different} different; largest difference {largest.max():.0e}"
+    return Check(name, different == 0, detail)
 
 
 def train(
@@ -64,10 +65,11 @@ def train(
     run_name: str | None = None,
     out: Path | None = None,
     submissions: Path = SUBMISSIONS,
-    cluster: str | None = None,
+    cluster_address: str | None = None,
     minutes: int | None = None,
     tensorboard: bool = False,
     report: bool = True,
+    resume_flags: Sequence[str] = (),
 ) -> Run:
     """Train as `settings` say, and return the finished run.
 
@@ -75,16 +77,17 @@ def train(
         settings: the whole command.
         command: as it was typed, for the record.
         data_dir: where train.csv and test.csv are; None: the competition's default folder.
-        run_name: the run's name; a run of that name that was cut off goes on.
+        run_name: the run's name; an unfinished run of that name is resumed.
         out: where to copy the submission; None: submission.csv beside the runs, if it is the competition's.
         submissions: the folder of all runs.
-        cluster: the address of a Dask scheduler, whose workers do the training.
-        minutes: after which no more is trained; the run is finished with the networks that there are.
+        cluster_address: of a Dask scheduler, whose workers do the training.
+        minutes: after which nothing more is trained; the run is finished with the networks that there are.
         tensorboard: whether to write the finished run for TensorBoard too.
         report: whether to draw its figures and build its page.
+        resume_flags: what the command that resumes the run needs beside --run.
 
     Raises:
-        BadInput: if the data or the settings cannot be used.
+        BadInput: if the data or the settings cannot be used; a new run leaves no folder then.
         KitError: if networks failed.
     """
     started = time.perf_counter()
@@ -93,6 +96,10 @@ def train(
         from digits.report.tensorboard import require_tensorboard, write_tensorboard
 
         require_tensorboard()
+    if cluster_address is not None:
+        from digits.training.cluster import require_scheduler
+
+        require_scheduler(cluster_address)
     source = dataset.load(
         settings.source,
         data_dir,
@@ -106,25 +113,25 @@ def train(
     if source.leaked:
         print("LEAKED: test images are among the training images. No score of this run means anything.")
     identity = identity_of(settings, source)
-    submissions.mkdir(parents=True, exist_ok=True)
-    if source.leaked and run_name is None:
-        run_name = f"leaked-{settings.recipe.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     pseudo_labels = (
         ensemble.pseudo_labels_of(find_run(settings.pseudo_labels, submissions), identity)
         if settings.pseudo_labels
         else None
     )
-    slots = _slots(settings)
+    slots = share_machine(
+        settings.recipe.folds * settings.recipe.members, settings.jobs, deterministic=settings.deterministic
+    )
     if settings.recipe.sources:
         shape = identity["precision"], (SIDE, SIDE, 1), CLASSES
-        run_fresh(check.check_networks, settings.recipe, *shape, threads=cpu_count())
-    run, again = open_run(identity, run_name, submissions)
-    with run.locked(), resumable(run):
+        Worker(cpu_count()).run(check.check_networks, settings.recipe, *shape)
+    run, resumed = open_run(identity, run_name, submissions)
+    resume_command = shlex.join(["python", "src/train.py", "--run", run.name, *resume_flags])
+    with run.locked(), resumable(resume_command), _removed_if_unusable(run, resumed):
         if changes := describe_differences(settings.recipe):
             print(f"Recipe: {changes}.")
-        print(f"Run: {run.name}{' (resumed)' if again else ''}: {_plan(settings, identity)}")
-        if again:
-            started -= run.record().seconds  # Those of the pieces before count too.
+        print(f"Run: {run.name}{' (resumed)' if resumed else ''}: {_plan(settings, identity, slots)}")
+        if resumed:
+            started -= run.record().seconds  # Those before the interruption count too.
         record = Record.begin(
             run.name,
             settings,
@@ -133,28 +140,45 @@ def train(
             command=command,
             data_dir=data_dir,
             networks_at_a_time=slots.at_a_time,
-            threads_a_network=slots.threads,
+            threads_a_network=slots.threads[0],
+            threads_in_last_round=slots.threads[-1],
             pseudo_labels=pseudo_labels.used() if pseudo_labels else None,
         )
-        tasks = _tasks(run, settings, source, identity["precision"], pseudo_labels, live=slots.at_a_time == 1)
+        tasks = _tasks(run, settings, source, identity["precision"], slots, pseudo_labels)
         custom.write_sources(settings.recipe, run.folder)
-        with _seconds_kept(run, record, started):
-            parts, failures = cross_validate(run, tasks, source.train, source.test, slots, cluster, deadline)
-        record = record.finish(
-            **_results(run, settings, source, parts, failures, out),
-            seconds=_seconds_since(started),
-            peak_memory_bytes=max([peak_memory_bytes(), *(part.peak_memory_bytes for part in parts)]),
-        )
-        run.write_record(record)
-        if report:
-            from digits.report.charts import draw_all
-            from digits.report.html import build_report
+        with ProgressDisplay(tasks, len(source.test.images), slots.at_a_time) as display:
+            with _seconds_kept(run, record, started):
+                results, failures = cross_validate(
+                    run, tasks, source.train, source.test, slots, display, cluster_address, deadline
+                )
+            display.stage("checking the saved models")
+            record = record.finish(
+                **_results(run, settings, source, results, failures, out),
+                seconds=_seconds_since(started),
+                peak_memory_bytes=max([peak_memory_bytes(), *(result.peak_memory_bytes for result in results)]),
+            )
+            run.write_record(record)
+            if report:
+                display.stage("drawing the figures")
+                from digits.report.charts import draw_all
+                from digits.report.html import build_report
 
-            draw_all(run, source, parts)
-            build_report(run, source)
+                draw_all(run, source, results)
+                build_report(run, source)
         if tensorboard:
             write_tensorboard(run, source)
     return run
+
+
+@contextlib.contextmanager
+def _removed_if_unusable(run: Run, resumed: bool) -> Iterator[None]:
+    """Remove a new run's folder where the input turns out to be bad before anything was trained."""
+    try:
+        yield
+    except BadInput:
+        if not resumed and not any(run.results_folder.iterdir()):
+            shutil.rmtree(run.folder)
+        raise
 
 
 def _seconds_since(started: float) -> float:
@@ -173,25 +197,18 @@ def _seconds_kept(run: Run, record: Record, started: float) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with contextlib.suppress(OSError):  # What ended the work is what is to be said.
+        with contextlib.suppress(OSError):  # The user is to read about what ended the work.
             write()
         raise
 
 
-def _plan(settings: Settings, identity: dict) -> str:
+def _plan(settings: Settings, identity: dict, slots: Slots) -> str:
     recipe = settings.recipe
-    networks = f"{settings.recipe.folds} fold{'s' * (settings.recipe.folds > 1)}" + (
-        f" × {recipe.members} members" if recipe.members > 1 else ""
-    )
-    return f"recipe {recipe.name}, {networks}, {recipe.epochs} epochs, {identity['backend']}, {identity['precision']}"
-
-
-def _slots(settings: Settings) -> Slots:
-    return share_machine(
-        settings.recipe.folds * settings.recipe.members,
-        settings.jobs,
-        deterministic=settings.deterministic,
-    )
+    folds = f"{recipe.folds} fold{'s' * (recipe.folds > 1)}"
+    members = f" × {recipe.members} members" if recipe.members > 1 else ""
+    epochs = f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)}"
+    together = f", {slots.at_a_time} networks at a time" if slots.at_a_time > 1 else ""
+    return f"recipe {recipe.name}, {folds}{members}, {epochs}, {identity['backend']}, {identity['precision']}{together}"
 
 
 def _tasks(
@@ -199,28 +216,27 @@ def _tasks(
     settings: Settings,
     source: dataset.Dataset,
     precision: str,
-    sure: ensemble.PseudoLabels | None,
-    *,
-    live: bool,
+    slots: Slots,
+    pseudo_labels: ensemble.PseudoLabels | None,
 ) -> list[FoldTask]:
     splits = split_folds(source.train.labels, settings.recipe.folds, settings.fold_seed, source.groups)
+    networks = [(fold, member) for fold in range(len(splits)) for member in range(settings.recipe.members)]
     return [
         FoldTask(
             recipe=settings.recipe,
-            fold=fold,
-            member=member,
+            fold=fold + 1,
+            member=member + 1,
             folds=settings.recipe.folds,
             seed=settings.seed,
             precision=precision,
-            train_rows=train_rows,
-            validation_rows=validation_rows,
-            checkpoint=run.checkpoint_path(fold, member),
+            train_rows=splits[fold][0],
+            validation_rows=splits[fold][1],
+            checkpoint=run.checkpoint_path(fold + 1, member + 1),
+            threads=threads,
             deterministic=settings.deterministic,
-            live=live,
-            pseudo_labels=sure.by_fold[fold] if sure else None,
+            pseudo_labels=pseudo_labels.by_fold[fold + 1] if pseudo_labels else None,
         )
-        for fold, (train_rows, validation_rows) in enumerate(splits, start=1)
-        for member in range(1, settings.recipe.members + 1)
+        for (fold, member), threads in zip(networks, slots.threads, strict=True)
     ]
 
 
@@ -228,25 +244,36 @@ def _results(
     run: Run,
     settings: Settings,
     source: dataset.Dataset,
-    parts: list[FoldResult],
+    results: list[FoldResult],
     failures: dict[str, str],
     out: Path | None,
 ) -> dict[str, Any]:
-    """Put the fold results together on disk, and return the fields of `FinishedRecord` that tell of them."""
+    """Write the run's probabilities, submission and history, and return the fields of `FinishedRecord` about them."""
     labels = source.train.labels
-    known, test = ensemble.out_of_fold(parts, len(labels)), ensemble.test_mean(parts)
-    _write_history(run, parts)
-    rows = [_fold_score(part, labels) for part in parts]
+    out_of_fold, test = ensemble.out_of_fold(results, len(labels)), ensemble.test_mean(results)
+    _write_history(run, results)
+    scores = [
+        FoldScore(
+            fold=result.fold,
+            member=result.member,
+            network=result.network,
+            epochs=len(result.history),
+            seconds=round(result.seconds, 1),
+            wrong_without_tta=result.wrong_without_tta,
+            **vars(metrics.score(result.validation_probabilities, labels[result.validation_rows])),
+        )
+        for result in results
+    ]
     answers = test.argmax(axis=1)
-    verdicts = [
+    checks = [
         metrics.check_probabilities(test),
         metrics.check_not_constant(answers),
         metrics.check_class_shares(answers, np.bincount(labels, minlength=CLASSES)),
-        metrics.check_confidence(known[~np.isnan(known[:, 0])], test),
-        metrics.check_all_trained(len(parts), failures),
-        metrics.check_learned({part.label: row.accuracy for part, row in zip(parts, rows, strict=True)}),
+        metrics.check_confidence(out_of_fold[~np.isnan(out_of_fold[:, 0])], test),
+        metrics.check_all_trained(len(results), failures),
+        metrics.check_learned({result.label: score.accuracy for result, score in zip(results, scores, strict=True)}),
         check_rows_in_order(
-            [run.model_path(part.fold, part.member) for part in parts],
+            [run.model_path(result.fold, result.member) for result in results],
             source.test.images,
             test,
             settings.recipe.tta,
@@ -255,43 +282,31 @@ def _results(
     ]
     if source.name == "kaggle" and source.facts["expected_competition"]:
         detail = "; ".join(f"{file['name']}: {file['form']}" for file in source.facts["files"])
-        verdicts.append(Check("the test images are the competition's", source.competition is not None, detail))
+        checks.append(Check("the test images are the competition's", source.competition is not None, detail))
     return {
-        "folds": rows,
-        "checks": verdicts,
-        "averaging_gain": ensemble.averaging_gain(parts),
-        **run.write_results(source, known, test, out, leaked=source.leaked),
+        "folds": scores,
+        "checks": checks,
+        "averaging_gain": ensemble.averaging_gain(results),
+        **run.write_results(source, out_of_fold, test, out, leaked=source.leaked),
     }
 
 
-def _fold_score(part: FoldResult, labels: np.ndarray) -> FoldScore:
-    return FoldScore(
-        fold=part.fold,
-        member=part.member,
-        network=part.network,
-        epochs=len(part.history),
-        seconds=round(part.seconds, 1),
-        wrong_without_tta=part.wrong_without_tta,
-        **vars(metrics.score(part.validation_probabilities, labels[part.validation_rows])),
-    )
-
-
-def _write_history(run: Run, parts: list[FoldResult]) -> None:
+def _write_history(run: Run, results: list[FoldResult]) -> None:
     import pandas as pd
 
-    rows = [{"fold": part.fold, "member": part.member, **epoch} for part in parts for epoch in part.history]
+    rows = [{"fold": result.fold, "member": result.member, **epoch} for result in results for epoch in result.history]
     with atomic_write(run.folder / "history.csv") as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)
 
 
 def export_h5(run: Run) -> Path:
-    """Save the run's first network also as mnistModel2.h5, the form and name of the README that this kit grew from."""
+    """Save the run's first network also as mnistModel2.h5, in the HDF5 format of the README that this kit grew from."""
     prepare_process(cpu_count(), deterministic=False)
     load_keras()
     from digits.model.predict import load_network
 
     path = run.folder / "mnistModel2.h5"
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Keras advises to use .keras, which is there too.
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Keras recommends .keras, which is there too.
     with atomic_write(path) as temporary:
         load_network(run.model_path(1, 1)).save(temporary)
     return path

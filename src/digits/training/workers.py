@@ -1,4 +1,4 @@
-"""Processes that train: how many, where, started fresh and never left behind."""
+"""Worker processes: how a machine is shared among networks, and a function computed in a fresh process."""
 
 import contextlib
 import os
@@ -14,201 +14,222 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
-from digits.console import KitError, explain, robust_streams
-from digits.console import say as print_line
-from digits.model.backend import cpu_count, prepare_process
+from digits.console import KitError, explain, print_line, robust_streams
+from digits.model.backend import cpu_count, load_keras, prepare_process
 
-MEMORY_A_NETWORK = 2 << 30
-"""Bytes: what a process that fits a network holds at most (1.1 GB measured), and as much again for all else."""
+MEMORY_PER_NETWORK_BYTES = 2 << 30
+"""What a process that trains a network holds at most (1.1 GB measured), and as much again for everything else."""
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Slots:
-    """Where networks are fitted."""
+    """How many networks are trained at a time, where, and with how many threads each."""
 
-    threads: int
-    """How many each network may use."""
+    threads: tuple[int, ...]
+    """For each network of the run, in order."""
     environments: tuple[dict[str, str], ...]
-    """For each network that is fitted at a time, the variables that its process finds set."""
+    """For each slot, the environment variables of its process."""
 
     @property
     def at_a_time(self) -> int:
-        """How many networks."""
+        """How many networks are trained at a time."""
         return len(self.environments)
 
-    def in_turns(self) -> Callable[[], contextlib.AbstractContextManager[dict[str, str]]]:
-        """Return what threads enter to have a place to themselves: it waits for one and gives its environment."""
+    def acquirer(self) -> Callable[[], contextlib.AbstractContextManager[dict[str, str]]]:
+        """Return a function whose context waits for a free slot, holds it, and gives its environment."""
         free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         for environment in self.environments:
             free.put(environment)
 
         @contextlib.contextmanager
-        def place() -> Iterator[dict[str, str]]:
+        def acquire() -> Iterator[dict[str, str]]:
             environment = free.get()
             try:
                 yield environment
             finally:
                 free.put(environment)
 
-        return place
+        return acquire
 
 
-def share_machine(networks: int, asked: int | None = None, *, deterministic: bool = False) -> Slots:
+def share_machine(networks: int, jobs: int | None = None, *, deterministic: bool = False) -> Slots:
     """Divide this machine among the networks of a run.
 
-    Without a GPU, as many networks at a time as there are processors, and the processors' threads divided among them:
-    on two cores, two networks with a thread each train 1.27 times the images of one with both. The threads follow from
-    the machine and the number of networks alone: another number of threads sums in another order, training magnifies
-    that, and how many are fitted at a time should change no result.
+    Each GPU trains one network at a time. Without a GPU, as many networks as there are processors are trained side by
+    side: on two cores, two networks with a thread each train 1.27 times the images of one with both. The networks of an
+    incomplete last round share the processors that would be idle. The threads follow from the machine and the number of
+    networks alone: another number of threads sums in another order, training amplifies that, and `jobs` must not change
+    results.
 
     Args:
-        networks: of the whole run, whether they are fitted already or not.
-        asked: how many at a time, where the user says it; otherwise each GPU has one, or as the processors and the
-            memory allow.
+        networks: how many the whole run has, finished ones included.
+        jobs: how many to train at a time; None: one for each GPU, or as the processors and the memory allow.
         deterministic: one thread each.
     """
     processors, gpus = cpu_count(), visible_gpus()
-    side_by_side = len(gpus) or processors
-    threads = 1 if deterministic else max(1, processors // min(networks, side_by_side))
-    at_a_time = min(networks, asked or min(side_by_side, max(1, _memory() // MEMORY_A_NETWORK)))
-    return Slots(threads, tuple(_environment(gpus, place, at_a_time) for place in range(at_a_time)))
+    side_by_side = min(networks, len(gpus) or processors)
+    threads = [processors // side_by_side or 1] * networks
+    last_round = networks % side_by_side
+    if last_round and not gpus:
+        threads[-last_round:] = [processors // last_round] * last_round
+    if deterministic:
+        threads = [1] * networks
+    at_a_time = min(networks, jobs or min(side_by_side, max(1, _memory_bytes() // MEMORY_PER_NETWORK_BYTES)))
+    return Slots(tuple(threads), tuple(_environment(gpus, slot, at_a_time) for slot in range(at_a_time)))
 
 
 def visible_gpus() -> list[str]:
     """Return the NVIDIA GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
-    here = sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return here if chosen is None or not here else [name for name in chosen.split(",") if name not in ("", "-1")]
+    installed = sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None or not installed:
+        return installed
+    return [name for name in visible.split(",") if name not in ("", "-1")]
 
 
-def _environment(gpus: list[str], place: int, at_a_time: int) -> dict[str, str]:
+def _environment(gpus: list[str], slot: int, at_a_time: int) -> dict[str, str]:
     if not gpus:
         return {}
-    alone = {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]}
-    # JAX and TensorFlow take most of a GPU's memory for themselves unless they are told that they share it.
-    shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-    return alone | (shared if at_a_time > len(gpus) else {})
+    environment = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]}
+    if at_a_time > len(gpus):  # Unless told otherwise, JAX and TensorFlow each allocate most of a GPU's memory.
+        environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    return environment
 
 
-def _memory() -> int:
+def _memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-_PATIENCE_SECONDS = 0.2
-
-
 class ProcessDiedError(KitError):
-    """The process ended without an answer: killed, or out of memory."""
+    """The process ended without a result: killed, or out of memory."""
 
 
 class StoppedError(KitError):
-    """The process was told to stop before it had an answer."""
+    """The process was stopped before it had a result."""
 
 
-def run_fresh(
-    function: Callable,
-    *arguments: Any,
-    threads: int,
-    deterministic: bool = False,
-    say: Callable[[str], None] = print_line,
-    stopped: Callable[[], bool] = lambda: False,
-    environment: Mapping[str, str] | None = None,
-) -> Any:
-    """Return function(*arguments, say=…), computed in a process of its own.
+class Worker:
+    """A fresh process that loads Keras at once and then computes one function.
 
-    Keras leaks memory over many fits, which ends with the process; and one that crashes takes nothing with it. The
-    process ends when this one does, however that ends.
-
-    Args:
-        function: importable by its module's name; it gets `say`, which takes a line of text.
-        arguments: what can be pickled.
-        threads: how many the backend may use.
-        deterministic: whether the backend must compute the same bits each time.
-        say: called here with each line that the function says there.
-        stopped: asked a few times a second; when true, the process is ended.
-        environment: variables to set beside this process's own.
-
-    Raises:
-        KitError: what the function raised, an OSError put into words, or one of this module's two.
+    Keras leaks memory over many fits, which ends with the process, and a crash affects no other network. The process
+    ends when this one does, however that ends.
     """
-    ours, theirs = Pipe()
-    with ours:
+
+    def __init__(self, threads: int, *, deterministic: bool = False, environment: Mapping[str, str] | None = None):
+        """Start the process.
+
+        Args:
+            threads: how many the backend may use.
+            deterministic: whether the backend must compute the same bits each time.
+            environment: variables to set beside this process's own.
+        """
+        variables = os.environ | (environment or {})
+        package_parent = str(Path(__file__).parents[2])
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [package_parent, variables.get("PYTHONPATH")]))
+        self._connection, theirs = Pipe()
         with theirs:
-            process = _start(theirs.fileno(), environment or {})
-        try:
-            ours.send((function, arguments, threads, deterministic))
-            return _answer(ours, say, stopped)
-        except (EOFError, ConnectionError):
-            raise _cause_of_death(process.wait()) from None
-        finally:
-            process.kill()
-            process.wait()
+            command = [sys.executable, "-m", "digits.training.workers", str(theirs.fileno())]
+            # A process group of its own: Ctrl-C reaches this process alone, which reports it and ends the worker.
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=variables, process_group=0)
+        self._connection.send((threads, deterministic))
+
+    def run(
+        self,
+        function: Callable,
+        *arguments: Any,
+        log: Callable[[Any], None] = print_line,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Any:
+        """Return function(*arguments, log=…) as computed by the process, which ends with it.
+
+        Args:
+            function: importable by its module's name; its `log` takes a line of text, or another object for `log` here.
+            arguments: picklable.
+            log: called with what the function logs.
+            stopped: asked a few times a second; when true, the process is ended.
+
+        Raises:
+            KitError: what the function raised, an OSError as a message, ProcessDiedError or StoppedError.
+        """
+        with self:
+            try:
+                self._connection.send((function, arguments))
+                while True:
+                    while not self._connection.poll(_POLL_SECONDS):
+                        if stopped():
+                            raise StoppedError("stopped")
+                    kind, value = self._connection.recv()
+                    if kind == "log":
+                        log(value)
+                    elif kind == "error":
+                        raise value
+                    else:
+                        return value
+            except (EOFError, ConnectionError):
+                raise _cause_of_death(self._process.wait()) from None
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
 
-def _start(channel: int, environment: Mapping[str, str]) -> subprocess.Popen:
-    package_at = str(Path(__file__).parents[2])
-    variables = os.environ | environment
-    variables["PYTHONPATH"] = os.pathsep.join(filter(None, [package_at, variables.get("PYTHONPATH")]))
-    # A process group of its own: Ctrl-C reaches this process alone, which says what is to be said and ends the other.
-    command = [sys.executable, "-m", "digits.training.workers", str(channel)]
-    return subprocess.Popen(command, pass_fds=[channel], env=variables, process_group=0)
+def _cause_of_death(exit_code: int) -> KitError:
+    if exit_code >= 0:
+        return KitError(f"its process failed with exit code {exit_code}; the traceback is above")
+    if exit_code == -signal.SIGKILL:
+        return ProcessDiedError("its process was killed (by the system, out of memory?)")
+    return ProcessDiedError(f"its process ended by signal {-exit_code}")
 
 
-def _answer(channel: Connection, say: Callable[[str], None], stopped: Callable[[], bool]) -> Any:
-    while True:
-        while not channel.poll(_PATIENCE_SECONDS):
-            if stopped():
-                raise StoppedError("stopped")
-        kind, value = channel.recv()
-        if kind == "line":
-            say(value)
-        elif kind == "error":
-            raise value
-        else:
-            return value
-
-
-def _cause_of_death(code: int) -> KitError:
-    if code >= 0:
-        return KitError(f"its process failed with exit code {code}; what it said of that is above")
-    if code == -signal.SIGKILL:
-        return ProcessDiedError("its process was killed (by the system, for want of memory?)")
-    return ProcessDiedError(f"its process ended by signal {-code}")
-
-
-def _serve(channel: Connection) -> None:
-    """Answer the process that started this one."""
-    function, arguments, threads, deterministic = channel.recv()
-    threading.Thread(target=_leave_with_parent, args=(channel,), daemon=True).start()
+def _serve(connection: Connection) -> None:
+    """Compute what the parent process asks for."""
+    threads, deterministic = connection.recv()
     prepare_process(threads, deterministic)
+    failure = None
     try:
-        answer = ("value", function(*arguments, say=lambda line: channel.send(("line", line))))
+        load_keras(deterministic)
+    except KitError as error:
+        failure = error
+    function, arguments = connection.recv()
+    threading.Thread(target=_exit_with_parent, args=(connection,), daemon=True).start()
+    try:
+        if failure:
+            raise failure
+        answer = ("value", function(*arguments, log=lambda message: connection.send(("log", message))))
     except KitError as error:
         answer = ("error", error)
     except OSError as error:
         answer = ("error", KitError(explain(error)))
     except MemoryError:
-        answer = ("error", KitError("the memory did not suffice"))
-    channel.send(answer)
+        answer = ("error", KitError("out of memory"))
+    connection.send(answer)
 
 
-def _leave_with_parent(channel: Connection) -> None:
-    # Nothing more is ever sent this way: what ends the wait is the other end's death or its farewell.
-    try:
-        channel.recv()
-    except (EOFError, OSError):
-        os._exit(1)
+def _exit_with_parent(connection: Connection) -> None:
+    # Nothing more is sent this way: the wait ends when the parent closes the connection or dies.
+    with contextlib.suppress(EOFError, OSError):
+        connection.recv()
+    os._exit(1)
 
 
 if __name__ == "__main__":
     robust_streams()
-    code = 1
+    exit_code = 1
     try:
         _serve(Connection(int(sys.argv[1])))
-        code = 0
+        exit_code = 0
     except (EOFError, ConnectionError):
-        pass  # The parent is gone, and nobody is left to tell.
+        pass  # The parent process is gone.
     except Exception:
         traceback.print_exc()
     sys.stdout.flush()
-    os._exit(code)  # At once: what libraries do at exit takes time and serves nobody.
+    os._exit(exit_code)  # At once: what libraries do at exit takes time and is of no use here.
