@@ -12,15 +12,28 @@ def pytest_configure():
             signal.signal(number, signal.default_int_handler)
 
 
-@pytest.fixture(scope="session")
-def whole_run(tmp_path_factory):
-    """The folder of a deterministic run of two folds, one at a time, that nothing disturbed."""
-    from train_process import EXACT, finish
+def _finished_run(submissions, *flags, **how):
+    from train_process import finish
 
-    submissions = tmp_path_factory.mktemp("whole")
-    code, out, err = finish(submissions, *EXACT, "--run", "whole")
+    code, out, err = finish(submissions, *flags, "--run", "whole", **how)
     assert code == 0, out + err
     return submissions / "whole"
+
+
+@pytest.fixture(scope="session")
+def stub_run(tmp_path_factory):
+    """The folder of a run of two folds by the stub trainer, one at a time, that nothing disturbed."""
+    from train_process import EXACT
+
+    return _finished_run(tmp_path_factory.mktemp("stub"), *EXACT, "--jobs", "1")
+
+
+@pytest.fixture(scope="session")
+def real_run(tmp_path_factory):
+    """The folder of the smallest deterministic run with Keras, that nothing disturbed."""
+    from train_process import REAL
+
+    return _finished_run(tmp_path_factory.mktemp("real"), *REAL, real=True)
 
 
 @pytest.fixture

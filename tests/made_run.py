@@ -53,11 +53,11 @@ def say(random, labels, seed, wrong_share=0.03):
     return (sure * np.eye(CLASSES)[said] + (1 - sure) * rest).astype(np.float32)
 
 
-def cross_validate(run, jobs, train, test, *_):
+def cross_validate(run, tasks, train, test, *_):
     """Stand in for `crossval.cross_validate`: parts whose networks guess from the labels."""
     parts = []
-    for job in jobs:
-        random = np.random.default_rng((job.seed, job.fold, job.member))
+    for task in tasks:
+        random = np.random.default_rng((task.seed, task.fold, task.member))
         history = [
             {
                 "epoch": epoch,
@@ -66,22 +66,22 @@ def cross_validate(run, jobs, train, test, *_):
                 "learning_rate": 0.01,
                 "seconds": 1.0,
                 "images_per_second": 3000.0,
-                "held_out_accuracy": 1 - 0.2 / epoch**1.5 - 0.002 * job.fold if epoch % 2 == 0 else None,
+                "held_out_accuracy": 1 - 0.2 / epoch**1.5 - 0.002 * task.fold if epoch % 2 == 0 else None,
             }
-            for epoch in range(1, job.recipe.epochs + 1)
+            for epoch in range(1, task.recipe.epochs + 1)
         ]
         part = FoldResult(
-            job.fold,
-            job.member,
-            job.network,
-            job.validation_rows,
-            say(random, train.labels[job.validation_rows], job.seed),
-            say(random, np.arange(len(test.images)) % CLASSES if test.labels is None else test.labels, job.seed),
+            task.fold,
+            task.member,
+            task.network,
+            task.validation_rows,
+            say(random, train.labels[task.validation_rows], task.seed),
+            say(random, np.arange(len(test.images)) % CLASSES if test.labels is None else test.labels, task.seed),
             history,
             12.3,
             500_000_000,
         )
-        save_fold_result(run.result_path(job.fold, job.member), part)
+        save_fold_result(run.result_path(task.fold, task.member), part)
         parts.append(part)
     return parts, {}
 

@@ -1,7 +1,8 @@
-"""What may happen while a run runs: each fault is met by words, an exit code and whole files, never by a traceback."""
+"""Faults while a command runs: each gives a message, an exit code and whole files, never a traceback."""
 
 import dataclasses
 import os
+import re
 import resource
 import shutil
 import signal
@@ -17,8 +18,9 @@ import psutil
 import pytest
 
 from digits.config import Settings, load_recipe
-from digits.console import KitError, TrainingFailedError
+from digits.console import BadInput, KitError, TrainingFailedError
 from digits.files import ROOT
+from digits.runs.metrics import Check
 from digits.runs.store import FoldResult, Run
 from digits.training import crossval, pipeline
 from digits.training.fold import Arrays
@@ -27,8 +29,8 @@ from train_process import FLAGS, finish, start, wait_for, workers
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src")}
 
 
-def door(body: str, **how) -> subprocess.Popen:
-    """Start a front door whose main does `body`."""
+def command(body: str, **how) -> subprocess.Popen:
+    """Start an entry point whose main does `body`."""
     code = (
         "import os, sys, time\nfrom digits.console import entry_point\n"
         f"@entry_point\ndef main(argv):\n{textwrap.indent(textwrap.dedent(body), '    ')}\n"
@@ -39,7 +41,7 @@ def door(body: str, **how) -> subprocess.Popen:
 
 
 def test_work_goes_on_when_nobody_reads_what_it_says(tmp_path):
-    process = door(
+    process = command(
         f"print('first', flush=True); sys.stdin.read()\nfor line in range(9999): print('line', line, flush=True)\n"
         f"open({str(tmp_path / 'done')!r}, 'w')",
         stdin=subprocess.PIPE,
@@ -53,23 +55,23 @@ def test_work_goes_on_when_nobody_reads_what_it_says(tmp_path):
 
 def test_closed_streams_are_no_fault_and_no_file_gets_their_numbers(tmp_path):
     body = f"file = open({str(tmp_path / 'done')!r}, 'w'); assert file.fileno() > 2; print('into the void')"
-    process = door(body, stdout=None, stderr=None, preexec_fn=lambda: os.closerange(0, 3))
+    process = command(body, stdout=None, stderr=None, preexec_fn=lambda: os.closerange(0, 3))
     assert process.wait(60) == 0
     assert (tmp_path / "done").read_text() == ""
 
 
-@pytest.mark.parametrize("variable", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}])
-def test_a_locale_without_the_letters_is_no_fault(variable):
-    process = door("print('99.1 % ± 0.2 %, 2 × 3, Übung')", env=ENVIRONMENT | variable)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, "")
-    assert out.startswith("99.1 %")
+def test_a_locale_without_the_letters_is_no_fault():
+    for variable in ({"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}):
+        process = command("print('99.1 % ± 0.2 %, 2 × 3, Übung')", env=ENVIRONMENT | variable)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
+        assert out.startswith("99.1 %")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_interrupts_and_the_second_ends_at_once(number):
     body = "try: print('ready', flush=True); time.sleep(60)\nfinally: print('cleaning', flush=True); time.sleep(60)"
-    process = door(body)
+    process = command(body)
     for word in ("ready\n", "cleaning\n"):
         assert process.stdout.readline() == word
         time.sleep(0.2)  # Let it come back from printing.
@@ -79,7 +81,7 @@ def test_the_first_signal_interrupts_and_the_second_ends_at_once(number):
 
 
 def test_a_hang_up_that_is_ignored_stays_ignored():
-    process = door(
+    process = command(
         "print('ready', flush=True); time.sleep(1); print('done')",
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
     )
@@ -89,34 +91,40 @@ def test_a_hang_up_that_is_ignored_stays_ignored():
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_an_interrupted_run_says_how_to_go_on_and_leaves_nobody_behind(tmp_path, number):
-    process = start(tmp_path, *FLAGS, "--run", "mine")
+def test_an_interrupted_run_names_the_command_that_resumes_it_and_leaves_no_process(tmp_path):
+    flags = ["--run", "mine", "--out", str(tmp_path / "o.csv"), "--jobs", "2"]
+    process = start(tmp_path, *FLAGS, *flags, environment={"STUB_EPOCH_SECONDS": "9"})
     wait_for(lambda: workers(process), process)
     children = workers(process)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert err.strip() == ("Interrupted. What is finished is kept. Go on with: python src/train.py --run mine")
+    message, _, resume = err.strip().partition(" Resume with: ")
+    assert message == "Interrupted. What is finished is kept."
+    assert resume == f"python src/train.py --run mine --out {tmp_path / 'o.csv'} --jobs 2"
     assert not psutil.wait_procs(children, timeout=10)[1]
     assert not (tmp_path / "mine" / "parts" / "arrays").exists()
+    code, _, err = finish(tmp_path, *resume.split()[2:])
+    assert (code, err) == (0, "")
+    assert (tmp_path / "o.csv").read_bytes() == (tmp_path / "mine" / "submission.csv").read_bytes()
 
 
-def test_a_full_disk_stops_the_run_in_words_and_leaves_no_half_files(tmp_path):
+def test_a_full_disk_stops_the_run_with_a_message_and_leaves_no_half_files(tmp_path):
     """A limit on the size of files, below that of a checkpoint, stands for the full disk."""
 
     def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (240_000, 240_000))
 
     code, out, err = finish(tmp_path, *FLAGS, "--folds", "1", "--run", "mine", preexec_fn=limit)
-    checkpoint = tmp_path / "mine" / "parts" / "fold-1.checkpoint.npz"
     assert code == 1
-    assert err.strip() == (
-        f"error: no network could be trained:\nfold 1/1: File too large: {checkpoint}\n"
-        "What is finished is kept. Go on with: python src/train.py --run mine"
+    assert re.fullmatch(
+        r"error: .*(File too large|No space left on device).*\n"
+        r"What is finished is kept\. Resume with: python src/train\.py --run mine",
+        err.strip(),
+        re.DOTALL,
     )
     assert list((tmp_path / "mine" / "parts").iterdir()) == []
-    assert "Traceback" not in out
+    assert "Traceback" not in out + err
 
 
 HOSTILE = """
@@ -188,68 +196,82 @@ def as_nobody(place: Path) -> dict:
 
 
 @pytest.fixture
-def fake_fits(monkeypatch):
-    """Put in the place of training what each network shall come to: an error, or the share of digits it gets right."""
-    outcomes = {}
+def trained(monkeypatch, tmp_path):
+    """Return a function that trains with given outcomes of (fold, member): an error, or the accuracy of the network."""
 
-    def fit_fresh(function, job, folder, **how):
-        outcome = outcomes.get((job.fold, job.member), 0.99)
-        if isinstance(outcome, BaseException):
-            raise outcome
-        arrays, random = Arrays.mapped(folder), np.random.default_rng(job.fold)
-        labels = arrays.labels[job.validation_rows]
-        answers = np.where(random.random(len(labels)) < outcome, labels, (labels + 1) % 10)
-        said = np.full((len(labels), 10), 0.001, np.float32) + 0.99 * np.eye(10, dtype=np.float32)[answers]
-        test = said[np.arange(len(arrays.test_images)) % len(said)]
-        history = [{"epoch": 1, "loss": 0.1, "accuracy": 0.9, "learning_rate": 0.1, "seconds": 1.0}]
-        return FoldResult(job.fold, job.member, job.network, job.validation_rows, said, test, history, 1.0, 1), b"model"
+    def train(outcomes, members=1):
+        def train_in_worker(task, folder, **how):
+            outcome = outcomes.get((task.fold, task.member), 0.99)
+            if isinstance(outcome, BaseException):
+                raise outcome
+            arrays, random = Arrays.mapped(folder), np.random.default_rng(task.fold)
+            labels = arrays.labels[task.validation_rows]
+            answers = np.where(random.random(len(labels)) < outcome, labels, (labels + 1) % 10)
+            validation = np.full((len(labels), 10), 0.001, np.float32) + 0.99 * np.eye(10, dtype=np.float32)[answers]
+            test = validation[np.arange(len(arrays.test_images)) % len(validation)]
+            history = [{"epoch": 1, "loss": 0.1, "accuracy": 0.9, "learning_rate": 0.1, "seconds": 1.0}]
+            rows = task.validation_rows
+            return FoldResult(task.fold, task.member, task.network, rows, validation, test, history, 1.0, 1), b"model"
 
-    monkeypatch.setattr(crossval, "fit_fresh", fit_fresh)
-    monkeypatch.setattr(pipeline, "run_fresh", lambda *_, **__: (_ for _ in ()).throw(KitError("there is no model")))
-    return outcomes
+        monkeypatch.setattr(crossval, "train_in_worker", train_in_worker)
+        for name in ("draw_all", "build_report"):
+            monkeypatch.setattr(pipeline, name, lambda *_: None)
+        monkeypatch.setattr(pipeline, "check_rows_in_order", lambda *_, **__: Check("saved models", True, ""))
+        recipe = dataclasses.replace(load_recipe("quick"), folds=2, members=members)
+        settings = Settings(recipe=recipe, source="sample", limit=600)
+        return pipeline.train(settings, command="test", submissions=tmp_path, run_name="mine").finished_record()
 
-
-def trained(submissions, folds=2, members=2):
-    recipe = dataclasses.replace(load_recipe("quick"), folds=folds, members=members)
-    settings = Settings(recipe=recipe, source="sample", limit=600)
-    return pipeline.train(settings, command="test", submissions=submissions, run_name="mine").finished_record()
+    return train
 
 
 def failed_checks(record):
     return {check.name: check.detail for check in record.failed_checks}
 
 
-def test_a_member_whose_loss_is_no_number_is_left_out_and_recorded(tmp_path, fake_fits):
-    fake_fits[2, 1] = TrainingFailedError("the loss was nan in epoch 1: the learning rate may be too high")
-    record = trained(tmp_path)
+def test_a_member_whose_loss_is_not_finite_is_left_out_and_recorded(trained):
+    error = TrainingFailedError("the loss was nan in epoch 1: the learning rate may be too high")
+    record = trained({(2, 1): error}, members=2)
     assert len(record.folds) == 3
     assert failed_checks(record)["every network was trained"].startswith("fold 2/2, member 1/2: the loss was nan")
     assert record.out_of_fold.rows == 600
 
 
-def test_a_fold_that_does_not_learn_is_said_and_recorded(tmp_path, fake_fits):
-    fake_fits[2, 1] = 0.1
-    record = trained(tmp_path, members=1)
-    assert failed_checks(record)["every network learned"] == "did not: fold-2"
+def test_a_fold_that_does_not_learn_is_reported_and_recorded(trained):
+    assert failed_checks(trained({(2, 1): 0.1}))["every network learned"] == "did not: fold-2"
 
 
-def test_no_network_that_trains_is_an_error_and_the_same_command_tries_again(tmp_path, fake_fits):
-    fake_fits[1, 1] = fake_fits[2, 1] = TrainingFailedError("the loss was nan")
+def test_no_network_that_trains_is_an_error_and_the_same_command_tries_again(trained):
+    error = TrainingFailedError("the loss was nan")
     with pytest.raises(KitError, match=r"no network could be trained.*\n.*\n.*\nWhat is finished is kept"):
-        trained(tmp_path, members=1)
-    fake_fits.clear()
-    assert len(trained(tmp_path, members=1).folds) == 2
+        trained({(1, 1): error, (2, 1): error})
+    assert len(trained({}).folds) == 2
 
 
-def test_a_record_cut_off_by_a_full_disk_is_the_old_one(tmp_path, fake_fits, monkeypatch):
+def test_a_full_disk_at_the_end_names_the_command_that_resumes_the_run(trained, monkeypatch):
     monkeypatch.setattr(Run, "write_results", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(KitError, match=r"No space left\nWhat is finished is kept"):
-        trained(tmp_path)
-    monkeypatch.undo()
+        trained({})
+
+
+def test_a_run_whose_input_is_bad_leaves_no_folder(trained, tmp_path):
+    """Found by a worker as here, or before."""
+    with pytest.raises(BadInput, match="no such backend"):
+        trained({(1, 1): BadInput("no such backend")})
+    assert not (tmp_path / "mine").exists()
+
+
+def test_what_is_missing_is_reported_before_a_run_begins(tmp_path):
+    for flags, text in (
+        (["--cluster", "tcp://127.0.0.1:1"], "no Dask scheduler answers there"),
+        (["--pseudo-labels", "none"], "There is no run 'none'"),
+    ):
+        code, out, err = finish(tmp_path, *FLAGS, *flags)
+        assert (code, text in err) == (2, True), out + err
+        assert not tmp_path.exists() or not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
-def test_a_rate_that_is_far_too_high_is_told_by_the_loss(tmp_path):
+def test_a_loss_that_is_not_finite_names_the_fold_and_the_epoch(tmp_path):
     recipe = load_recipe("quick").changed(epochs=2, learning_rate=1e30)
     settings = Settings(recipe=recipe, source="sample", limit=600)
     with pytest.raises(KitError, match=r"fold 1/1: the loss was nan in epoch \d: the learning rate may be too high"):

@@ -1,4 +1,4 @@
-"""The front doors train.py and predict.py, from flags to files, on the smallest data that will do."""
+"""The entry points train.py and predict.py, from flags to files, on the smallest data that will do."""
 
 import gzip
 import json
@@ -15,39 +15,20 @@ import pytest
 
 import predict
 import train
+from train_process import finish
 
 ROOT = Path(__file__).parents[1]
-FAST = ["--recipe", "quick", "--epochs", "1", "--limit", "300", "--no-tta"]
+FAST = ["--source", "sample", "--recipe", "quick", "--epochs", "1", "--limit", "300", "--no-tta", "--folds", "2"]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder in which one run of two folds on the sample has finished."""
+    """A folder in which two runs of the stub trainer on the same folds, from two seeds, have finished."""
     folder = tmp_path_factory.mktemp("home")
-    outcome = command(folder, "train", *FAST, "--folds", "2", "--seed", "7", "--source", "sample", "--run", "first")
-    assert outcome.returncode == 0, outcome.stderr
-    return folder, outcome
-
-
-@pytest.fixture(scope="module")
-def other(home):
-    """Another run of the same folds, from another seed."""
-    outcome = command(home[0], "train", *FAST, "--folds", "2", "--seed", "8", "--source", "sample", "--run", "other")
-    assert outcome.returncode == 0, outcome.stderr
-    return home[0] / "submissions" / "other"
-
-
-def command(folder, door, *flags):
-    """Run a front door in a process of its own, with `folder` for submissions."""
-    code = (
-        "import sys; from pathlib import Path; from digits import files\n"
-        f"files.SUBMISSIONS = Path({str(folder / 'submissions')!r})\n"
-        f"import {door}; sys.exit({door}.main())"
-    )
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "utf-8"}
-    return subprocess.run(
-        [sys.executable, "-c", code, *flags], env=environment, cwd=folder, capture_output=True, text=True, check=False
-    )
+    for name, seed in (("first", "7"), ("other", "8")):
+        code, out, err = finish(folder, *FAST, "--seed", seed, "--run", name)
+        assert code == 0, out + err
+    return folder
 
 
 def test_help_answers_without_loading_keras_numpy_or_pandas():
@@ -60,18 +41,18 @@ def test_help_answers_without_loading_keras_numpy_or_pandas():
     assert not {"keras", "tensorflow", "numpy", "pandas"} & set(run.stderr.split())
 
 
-@pytest.mark.parametrize("flag", ["--fold", "--recipes", "--epoch=3"])
-def test_a_mistyped_flag_is_refused(flag, capsys):
-    with pytest.raises(SystemExit) as refusal:
-        train.main([flag, "3"])
-    assert refusal.value.code == 2
-    assert "unrecognized arguments" in capsys.readouterr().err
+def test_a_mistyped_flag_is_refused(capsys):
+    for flag in ("--fold", "--recipes", "--epoch=3"):
+        with pytest.raises(SystemExit) as refusal:
+            train.main([flag, "3"])
+        assert refusal.value.code == 2
+        assert "unrecognized arguments" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag", ["--folds", "--members", "--epochs", "--limit", "--jobs", "--minutes"])
-def test_a_number_out_of_range_is_refused_by_name(flag, capsys):
-    assert train.main([flag, "0"]) == 2
-    assert f"error: {flag} 0: expected a whole number from 1 " in capsys.readouterr().err
+def test_a_number_out_of_range_is_refused_by_name(capsys):
+    for flag in ("--folds", "--members", "--epochs", "--limit", "--jobs", "--minutes"):
+        assert train.main([flag, "0"]) == 2
+        assert f"error: {flag} 0: expected a whole number from 1 " in capsys.readouterr().err
 
 
 def test_a_backend_that_keras_does_not_know_is_refused_before_anything_trains(monkeypatch, capsys):
@@ -100,57 +81,48 @@ def test_a_broken_csv_is_refused_with_its_place_and_leaves_nothing_behind(tmp_pa
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_run_leaves_its_files_and_says_what_it_came_to(home):
-    folder, outcome = home
-    run = folder / "submissions" / "first"
-    assert {path.name for path in run.iterdir()} >= {
+def test_a_run_leaves_its_files_and_reports_its_accuracy(real_run, capfd):
+    assert {path.name for path in real_run.iterdir()} >= {
         "run.json", "submission.csv", "out_of_fold.npy", "test_probabilities.npy", "history.csv",
-        "fold-1.keras", "fold-2.keras",
+        "fold-1.keras", "report.html", "confusion-matrix.png",
     }  # fmt: skip
-    facts = json.loads((run / "run.json").read_text())
+    facts = json.loads((real_run / "run.json").read_text())
     assert facts["status"] == "finished"
-    assert facts["out_of_fold"]["rows"] == 300
-    assert "Out-of-fold accuracy" in outcome.stdout
-    assert "Test accuracy" in outcome.stdout
-    known, test = (np.load(run / f"{name}.npy") for name in ("out_of_fold", "test_probabilities"))
-    assert known.shape == (300, 10)
-    assert not np.isnan(known).any()
+    assert facts["out_of_fold"]["rows"] == 30
+    assert all(check["passed"] for check in facts["checks"] if "saved models" in check["name"])
+    out_of_fold, test = (np.load(real_run / f"{name}.npy") for name in ("out_of_fold", "test_probabilities"))
+    assert out_of_fold.shape == (300, 10)
+    assert np.isnan(out_of_fold[:, 0]).sum() == 270
     assert np.allclose(test.sum(axis=1), 1, atol=1e-3)
-    submission = pd.read_csv(folder / "submissions" / "submission.csv")
+    submission = pd.read_csv(real_run.parent / "submission.csv")
     assert submission["ImageId"].tolist() == list(range(1, 1001))
     assert (submission["Label"] == test.argmax(axis=1)).all()
 
 
-def test_no_start_up_noise_reaches_the_terminal(home):
-    _, outcome = home
-    assert outcome.stderr == ""
-    assert "WARNING" not in outcome.stdout
+def test_predict_by_the_saved_models_gives_the_runs_own_answers_and_prints_no_start_up_messages(real_run):
+    code, out, err = finish(real_run.parent, "whole", "--from-models", command="predict", real=True)
+    assert (code, err) == (0, "")
+    assert "WARNING" not in out
+    assert "differ from the runs' own in 0 of 1,000 rows" in out
 
 
-def test_the_same_seed_gives_the_same_submission_and_another_a_different_one(home, other):
-    folder, _ = home
-    outcome = command(folder, "train", *FAST, "--folds", "2", "--seed", "7", "--source", "sample", "--run", "again")
-    assert outcome.returncode == 0, outcome.stderr
-    first, again = ((folder / "submissions" / name / "submission.csv").read_bytes() for name in ("first", "again"))
+def test_the_same_seed_gives_the_same_submission_and_another_a_different_one(home):
+    code, out, err = finish(home, *FAST, "--seed", "7", "--run", "again")
+    assert (code, err) == (0, "")
+    assert "Out-of-fold accuracy" in out
+    assert "Test accuracy" in out
+    first, again, other = ((home / name / "submission.csv").read_bytes() for name in ("first", "again", "other"))
     assert again == first
-    assert (other / "submission.csv").read_bytes() != first
+    assert other != first
 
 
-def test_predict_blends_runs_into_one_with_its_own_record(home, other):
-    folder, _ = home
-    outcome = command(folder, "predict", "first", "other", "--weights", "greedy", "--run", "both")
-    assert outcome.returncode == 0, outcome.stderr
-    facts = json.loads((folder / "submissions" / "both" / "run.json").read_text())
+def test_predict_blends_runs_into_one_with_its_own_record(home):
+    code, out, err = finish(home, "first", "other", "--weights", "greedy", "--run", "both", command="predict")
+    assert code == 0, err
+    facts = json.loads((home / "both" / "run.json").read_text())
     assert facts["blend"]["out_of_fold_by"] == "nested folds"
     assert sum(facts["blend"]["weights"].values()) == pytest.approx(1, abs=1e-3)
-    assert "nested folds" in outcome.stdout
-
-
-def test_predict_by_the_saved_models_gives_the_runs_own_answers(home):
-    folder, _ = home
-    outcome = command(folder, "predict", "first", "--from-models")
-    assert outcome.returncode == 0, outcome.stderr
-    assert "differ from the runs' own in 0 of 1,000 rows" in outcome.stdout
+    assert "nested folds" in out
 
 
 def test_predict_names_the_runs_there_are_when_asked_for_another(capsys):
@@ -172,39 +144,42 @@ def mnist_npz(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_seed_recipe_does_what_the_first_readme_did_with_kerass_mnist(mnist_npz):
     flags = ["--recipe", "seed", "--source", "keras", "--data-dir", str(mnist_npz), "--epochs", "1", "--export", "h5"]
-    outcome = command(mnist_npz, "train", *flags, "--run", "seed")
-    assert outcome.returncode == 0, outcome.stderr
-    assert "Test accuracy" in outcome.stdout
-    assert "not for Kaggle" in outcome.stdout
-    assert (mnist_npz / "submissions" / "seed" / "mnistModel2.h5").stat().st_size > 1_000_000
+    code, out, err = finish(mnist_npz, *flags, "--run", "seed", real=True)
+    assert code == 0, err
+    assert "Test accuracy" in out
+    assert "not for Kaggle" in out
+    assert (mnist_npz / "seed" / "mnistModel2.h5").stat().st_size > 1_000_000
 
 
 @pytest.mark.slow
 def test_the_real_data_train_to_a_submission_of_28000_rows(tmp_path):
-    where = os.environ.get("DIGITS_DATA")
-    if not where:
-        pytest.skip("DIGITS_DATA names no folder with digit-recognizer.zip")
-    outcome = command(tmp_path, "train", "--recipe", "quick", "--epochs", "2", "--data-dir", where, "--run", "real")
-    assert outcome.returncode == 0, outcome.stderr
-    facts = json.loads((tmp_path / "submissions" / "real" / "run.json").read_text())
+    flags = ["--recipe", "quick", "--epochs", "2", "--data-dir", real_data(), "--run", "real"]
+    code, _, err = finish(tmp_path, *flags, real=True)
+    assert code == 0, err
+    facts = json.loads((tmp_path / "real" / "run.json").read_text())
     assert facts["out_of_fold"]["accuracy"] > 0.985
     assert facts["submission"]["rows"] == 28_000
 
 
-def test_a_cut_of_the_real_data_trains_end_to_end(tmp_path):
-    where = os.environ.get("DIGITS_DATA")
-    if not where:
+def real_data() -> str:
+    folder = os.environ.get("DIGITS_DATA")
+    if not folder:
         pytest.skip("DIGITS_DATA names no folder with digit-recognizer.zip")
-    archive = Path(where) / "digit-recognizer.zip"
-    with zipfile.ZipFile(archive) as file:
+    return folder
+
+
+def test_a_cut_of_the_real_data_trains_end_to_end(tmp_path):
+    with zipfile.ZipFile(Path(real_data()) / "digit-recognizer.zip") as file:
         for name, rows in (("train.csv", 1501), ("test.csv", 201)):
             with file.open(name) as member, gzip.open(tmp_path / f"{name}.gz", "wb") as cut:
                 cut.writelines(line for _, line in zip(range(rows), member, strict=False))
+    flags = ["--recipe", "quick", "--epochs", "1", "--folds", "2", "--data-dir", str(tmp_path), "--run", "cut"]
     started = time.time()
-    outcome = command(tmp_path, "train", *FAST[:4], "--folds", "2", "--data-dir", str(tmp_path), "--run", "cut")
-    assert outcome.returncode == 0, outcome.stderr
+    code, _, err = finish(tmp_path / "submissions", *flags)
+    assert code == 0, err
     facts = json.loads((tmp_path / "submissions" / "cut" / "run.json").read_text())
     assert facts["source"] == "kaggle"
     assert facts["submission"]["rows"] == 200

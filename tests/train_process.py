@@ -1,4 +1,4 @@
-"""Training as users start it, in a process of its own with a folder of its own for the runs."""
+"""The commands as users start them, in a process of their own with a folder of its own for the runs."""
 
 import contextlib
 import os
@@ -11,25 +11,39 @@ import psutil
 
 from digits.files import ROOT
 
-FLAGS = ["--source", "sample", "--recipe", "quick", "--folds", "2", "--epochs", "6", "--limit", "600", "--no-tta"]
+FLAGS = ["--source", "sample", "--recipe", "quick", "--folds", "2", "--epochs", "6", "--limit", "300", "--no-tta"]
 EXACT = [*FLAGS, "--deterministic"]
+REAL = ["--source", "sample", "--recipe", "quick", "--epochs", "2", "--limit", "300", "--no-tta", "--deterministic"]
+"""The smallest run with Keras."""
 RESULTS = ("out_of_fold.npy", "test_probabilities.npy", "submission.csv")
 
 
-def start(submissions: Path, *flags: str, source: Path = ROOT / "src", environment: dict | None = None, **how):
-    """Start train.py with `flags` and return its process; stdout and stderr are pipes."""
+def start(
+    submissions: Path, *flags: str, command: str = "train", real: bool = False, environment: dict | None = None, **how
+) -> subprocess.Popen:
+    """Start a command with `flags` and return its process, whose stdout and stderr are pipes.
+
+    Args:
+        submissions: the folder of runs.
+        flags: of the command.
+        command: the entry point's name.
+        real: whether Keras trains; else it is replaced by `stub_trainer`, which takes milliseconds.
+        environment: more variables.
+        how: more of Popen's arguments.
+    """
     code = (
         "import sys; from pathlib import Path; from digits import files\n"
         f"files.SUBMISSIONS = Path({str(submissions)!r})\n"
-        "import train; sys.exit(train.main())"
+        f"import {command}; sys.exit({command}.main())"
     )
-    variables = os.environ | {"PYTHONPATH": str(source), "PYTHONIOENCODING": "utf-8"} | (environment or {})
+    paths = [ROOT / "src"] if real else [ROOT / "tests" / "stub", ROOT / "src"]
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "PYTHONIOENCODING": "utf-8"}
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | how
-    return subprocess.Popen([sys.executable, "-c", code, *flags], env=variables, **how)
+    return subprocess.Popen([sys.executable, "-c", code, *flags], env=variables | (environment or {}), **how)
 
 
-def finish(submissions: Path, *flags: str, **how):
-    """Run train.py to its end and return (exit code, stdout, stderr)."""
+def finish(submissions: Path, *flags: str, **how) -> tuple[int, str, str]:
+    """Run a command to its end and return (exit code, stdout, stderr)."""
     process = start(submissions, *flags, **how)
     out, err = process.communicate(timeout=600)
     return process.returncode, out, err

@@ -30,7 +30,7 @@ from digits.model.networks import AffineTransform
 
 
 def tiny():
-    """Build a network with all that can go wrong in a fit, norm and dropout, and next to no work."""
+    """Build a network with norm and dropout and next to no work."""
     images, x = networks._images()
     x = networks._block(layers.MaxPooling2D(2)(x), 8, 5, pool=True)
     x = layers.Dropout(0.1)(layers.Flatten()(x))
@@ -78,7 +78,7 @@ def test_an_epoch_reports_each_of_its_images_once_and_takes_one_step_a_batch():
     fit = trainer.Trainer(TINY, "tiny", *made_digits(350), (0, 1, 1))
     reported = []
     fit.run_epoch(reported.append)
-    assert sum(reported) == fit.images_an_epoch == 320
+    assert sum(reported) == fit.images_per_epoch == 320
     assert min(reported) > 0
     assert int(fit._optimizer.iterations) == 10
 
@@ -99,9 +99,9 @@ def test_the_same_seed_gives_the_same_network_and_another_seed_another(whole):
     assert not np.allclose(first, other, atol=1e-3)
 
 
-def test_a_fit_taken_up_again_ends_where_an_uninterrupted_one_does(whole, tmp_path):
-    cut_off = fitted(epochs=3)
-    cut_off.save(tmp_path / "state.npz")
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(whole, tmp_path):
+    interrupted = fitted(epochs=3)
+    interrupted.save(tmp_path / "state.npz")
     again = trainer.Trainer(TINY, "tiny", *made_digits(320), (0, 1, 1))
     again.load(tmp_path / "state.npz")
     again.history.append(again.run_epoch())
@@ -111,7 +111,7 @@ def test_a_fit_taken_up_again_ends_where_an_uninterrupted_one_does(whole, tmp_pa
     assert np.allclose(*said, atol=1e-5)
 
 
-def test_a_loss_that_is_no_number_stops_the_fit_and_says_when():
+def test_a_loss_that_is_no_number_stops_training_and_says_when():
     wild = TINY.changed(learning_rate=1e30, schedule="constant", optimizer="sgd", ema=0.0)
     with pytest.raises(trainer.TrainingFailedError, match="the loss was nan in epoch"):
         fitted(wild)
@@ -129,9 +129,9 @@ def test_averaged_weights_differ_from_the_last_ones_and_answer_well():
 def test_clean_epochs_see_the_images_as_they_are():
     fit = trainer.Trainer(TINY.changed(clean_epochs=1), "tiny", *made_digits(64), (0,))
     order = np.arange(64)
-    assert not np.array_equal(fit._draw_warps(np.random.default_rng(0), order), identity_transforms(64))
+    assert not np.array_equal(fit._draw_transforms(np.random.default_rng(0), order), identity_transforms(64))
     fit.epochs_done = 3
-    assert np.array_equal(fit._draw_warps(np.random.default_rng(0), order), identity_transforms(64))
+    assert np.array_equal(fit._draw_transforms(np.random.default_rng(0), order), identity_transforms(64))
 
 
 def test_tta_averages_its_views():
@@ -203,22 +203,22 @@ ON_ANOTHER_BACKEND = """
 import json, sys
 from digits.model.backend import load_keras
 load_keras()
-import test_fitting as own, numpy as np
+import test_trainer as own, numpy as np
 from digits.model import predict
 from digits.model.augment import AffineTransform
 from digits.model.augment import draw_transforms, ink_margins
 images, labels = own.made_digits(320)
-warps = draw_transforms(np.random.default_rng(3), ink_margins(images[:4]), own.TINY.augmentation)
-warped = np.asarray(AffineTransform()(images[:4, ..., None], warps))
+transforms = draw_transforms(np.random.default_rng(3), ink_margins(images[:4]), own.TINY.augmentation)
+transformed = np.asarray(AffineTransform()(images[:4, ..., None], transforms))
 fit = own.fitted()
 said = predict.predict_probabilities(fit.finish(), own.made_digits(100, seed=1)[0])
 right = float((said.argmax(axis=1) == own.made_digits(100, seed=1)[1]).mean())
-json.dump({"warped": warped.tolist(), "right": right}, sys.stdout)
+json.dump({"transformed": transformed.tolist(), "right": right}, sys.stdout)
 """
 
 
 @pytest.mark.parametrize("backend", ["jax"])
-def test_another_backend_warps_the_same_pixels_and_learns_as_well(backend):
+def test_another_backend_transforms_to_the_same_pixels_and_learns_as_well(backend):
     pytest.importorskip(backend)
     paths = os.pathsep.join(str(Path(__file__).parents[1] / name) for name in ("src", "tests"))
     environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": paths}
@@ -228,9 +228,9 @@ def test_another_backend_warps_the_same_pixels_and_learns_as_well(backend):
     assert run.returncode == 0, run.stderr[-2000:]
     said = json.loads(run.stdout)
     images, _ = made_digits(320)
-    warps = draw_transforms(np.random.default_rng(3), ink_margins(images[:4]), TINY.augmentation)
-    own = np.asarray(AffineTransform()(images[:4, ..., np.newaxis], warps))
-    assert np.allclose(own, np.array(said["warped"]), atol=0.05)
+    transforms = draw_transforms(np.random.default_rng(3), ink_margins(images[:4]), TINY.augmentation)
+    own = np.asarray(AffineTransform()(images[:4, ..., np.newaxis], transforms))
+    assert np.allclose(own, np.array(said["transformed"]), atol=0.05)
     assert said["right"] > 0.9
 
 

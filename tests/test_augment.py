@@ -14,37 +14,37 @@ def bar():
     return image
 
 
-def apply_transforms(images, **moves):
+def transformed(images, **moves):
     import keras
 
     count = len(images)
     zero = np.zeros(count)
-    warps = affine_transforms(
+    transforms = affine_transforms(
         moves.get("rotation", zero),
         moves.get("zoom", np.ones((count, 2))),
         moves.get("shear", zero),
         moves.get("x", zero),
         moves.get("y", zero),
     )
-    return keras.ops.convert_to_numpy(AffineTransform()(images[..., np.newaxis], warps))[..., 0]
+    return keras.ops.convert_to_numpy(AffineTransform()(images[..., np.newaxis], transforms))[..., 0]
 
 
-def test_a_still_warp_leaves_every_pixel_as_it_is(bar):
-    assert np.allclose(apply_transforms(bar), bar, atol=1e-3)
+def test_an_identity_transform_leaves_every_pixel_as_it_is(bar):
+    assert np.allclose(transformed(bar), bar, atol=1e-3)
 
 
 def test_a_shift_moves_ink_right_and_down(bar):
-    moved = apply_transforms(bar, x=np.array([2.0]), y=np.array([3.0]))
+    moved = transformed(bar, x=np.array([2.0]), y=np.array([3.0]))
     assert np.allclose(moved[0, 7:27, 14:18], 255, atol=1e-2)
     assert moved.sum() == pytest.approx(bar.sum())
 
 
 def test_a_zoom_above_one_makes_the_digit_larger(bar):
-    assert apply_transforms(bar, zoom=np.array([[1.2, 1.2]])).sum() == pytest.approx(1.44 * bar.sum(), rel=0.02)
+    assert transformed(bar, zoom=np.array([[1.2, 1.2]])).sum() == pytest.approx(1.44 * bar.sum(), rel=0.02)
 
 
 def test_a_quarter_turn_lays_the_bar_down(bar):
-    turned = apply_transforms(bar, rotation=np.array([90.0]))[0]
+    turned = transformed(bar, rotation=np.array([90.0]))[0]
     assert np.allclose(turned[12:16, 4:24], 255, atol=0.1)
     assert turned.sum() == pytest.approx(bar.sum(), rel=1e-3)
 
@@ -52,12 +52,12 @@ def test_a_quarter_turn_lays_the_bar_down(bar):
 def test_a_positive_turn_is_counter_clockwise():
     image = np.zeros((1, 28, 28), np.uint8)
     image[0, 13:15, 20:24] = 255  # Ink on the right, level with the middle.
-    turned = apply_transforms(image, rotation=np.array([90.0]))[0]
+    turned = transformed(image, rotation=np.array([90.0]))[0]
     assert turned[4:8, 13:15].sum() == pytest.approx(image.sum(), rel=1e-3)
 
 
 def test_a_positive_shear_slants_the_top_to_the_right(bar):
-    slanted = apply_transforms(bar, shear=np.array([15.0]))[0]
+    slanted = transformed(bar, shear=np.array([15.0]))[0]
     columns = np.arange(28)
     top, bottom = (float((row * columns).sum() / row.sum()) for row in (slanted[6], slanted[21]))
     assert top - bottom == pytest.approx(15 * np.tan(np.deg2rad(15)), abs=0.2)
@@ -82,14 +82,14 @@ def test_shifts_that_keep_ink_lose_none(bar):
 
 def test_draws_stay_within_their_ranges():
     images = np.full((2000, 28, 28), 255, np.uint8)
-    warps = draw_transforms(np.random.default_rng(1), ink_margins(images), Augmentation(rotation_degrees=10))
-    angles = np.rad2deg(np.arctan2(warps[:, 3], warps[:, 0]))
+    transforms = draw_transforms(np.random.default_rng(1), ink_margins(images), Augmentation(rotation_degrees=10))
+    angles = np.rad2deg(np.arctan2(transforms[:, 3], transforms[:, 0]))
     assert np.abs(angles).max() <= 10
     assert np.abs(angles).max() > 9.5
     assert abs(angles.mean()) < 0.5
 
 
-def test_the_same_seed_draws_the_same_warps():
+def test_the_same_seed_draws_the_same_transforms():
     margins = np.zeros((5, 4), int)
     augmentation = Augmentation(rotation_degrees=5, shift_pixels=2, zoom=0.1, shear_degrees=5)
     first, second = (draw_transforms(np.random.default_rng(7), margins, augmentation) for _ in range(2))

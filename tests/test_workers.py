@@ -1,0 +1,178 @@
+"""Worker processes: how the machine is shared, and a function's result, messages, errors and end in a process."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from digits.console import BadInput, KitError
+from digits.files import ROOT
+from digits.training import workers
+from digits.training.workers import ProcessDiedError, StoppedError, Worker, share_machine, visible_gpus
+
+PATHS = os.pathsep.join(str(ROOT / "tests" / name) for name in ("stub", "."))
+"""Where the process finds this file and a stub of Keras."""
+
+
+def run(function, *arguments, environment=(), **how):
+    worker = Worker(1, environment={"PYTHONPATH": PATHS, **dict(environment)})
+    return worker.run(function, *arguments, **how)
+
+
+def add(one, other, log):
+    log(f"{one} and {other}")
+    return one + other, os.getpid(), os.environ["OMP_NUM_THREADS"], os.environ["KERAS_BACKEND"]
+
+
+def fail(error, log):
+    raise error
+
+
+def end(how, log):
+    os.kill(os.getpid(), how)
+    time.sleep(60)
+
+
+def sleep(log):
+    log(str(os.getpid()))
+    time.sleep(60)
+
+
+def test_the_result_comes_from_another_process_with_its_messages_and_environment():
+    messages = []
+    pytest.importorskip("jax")
+    total, pid, threads, backend = run(add, 2, 3, log=messages.append, environment={"KERAS_BACKEND": "jax"})
+    assert (total, threads, backend, messages) == (5, "1", "jax", ["2 and 3"])
+    assert pid != os.getpid()
+
+
+def test_an_error_arrives_as_a_message():
+    for error, kind, text in (
+        (BadInput("no such thing"), BadInput, "no such thing"),
+        (OSError(28, "No space left on device", "x.npz"), KitError, "No space left on device: x.npz"),
+        (MemoryError(), KitError, "out of memory"),
+    ):
+        with pytest.raises(kind, match=text):
+            run(fail, error)
+
+
+def test_a_programming_error_shows_its_traceback_and_is_not_retried(capfd):
+    with pytest.raises(KitError, match="its process failed with exit code 1; the traceback is above") as error:
+        run(fail, ZeroDivisionError("ours"))
+    assert not isinstance(error.value, ProcessDiedError)
+    assert "ZeroDivisionError: ours" in capfd.readouterr().err
+
+
+def test_a_process_that_dies_is_reported_as_killed_or_with_its_signal():
+    for how, text in ((signal.SIGKILL, "was killed"), (signal.SIGSEGV, "ended by signal 11")):
+        with pytest.raises(ProcessDiedError, match=text):
+            run(end, how)
+
+
+def test_a_process_is_ended_when_asked_to_stop():
+    pids = []
+    with pytest.raises(StoppedError):
+        run(sleep, log=pids.append, stopped=lambda: bool(pids))
+    assert not psutil.pid_exists(int(pids[0]))
+
+
+def test_a_process_ends_with_the_one_that_started_it():
+    code = "import test_workers as t; t.run(t.sleep)"
+    path = os.pathsep.join([str(ROOT / "src"), PATHS])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True
+    )
+    child = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.communicate()
+    child.wait(timeout=10)
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """Simulate a machine of 8 processors, 64 GB and no GPU; return a function that changes it."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def change(processors=8, gigabytes=64, gpus=()):
+        monkeypatch.setattr(workers, "cpu_count", lambda: processors)
+        monkeypatch.setattr(workers, "_memory_bytes", lambda: gigabytes << 30)
+        monkeypatch.setattr(Path, "glob", lambda self, pattern: [Path("/dev") / f"nvidia{gpu}" for gpu in gpus])
+
+    change()
+    return change
+
+
+def test_networks_share_the_processors_and_the_last_round_leaves_none_idle(machine):
+    for networks, processors, threads, at_a_time in (
+        (1, 8, (8,), 1),
+        (4, 8, (2,) * 4, 4),
+        (5, 8, (1,) * 5, 5),
+        (20, 8, (1,) * 16 + (2,) * 4, 8),
+        (5, 2, (1, 1, 1, 1, 2), 2),
+        (4, 2, (1,) * 4, 2),
+        (3, 1, (1,) * 3, 1),
+    ):
+        machine(processors)
+        slots = share_machine(networks)
+        assert (slots.threads, slots.at_a_time) == (threads, at_a_time), (networks, processors)
+
+
+def test_jobs_change_how_many_are_trained_at_a_time_but_no_threads():
+    """Another number of threads would give other probabilities."""
+    assert {share_machine(20, jobs).threads for jobs in (None, 1, 2, 3, 4, 99)} == {(1,) * 16 + (2,) * 4}
+    assert [share_machine(4, jobs).at_a_time for jobs in (None, 1, 2, 9)] == [4, 1, 2, 4]
+
+
+def test_memory_bounds_how_many_are_trained_at_a_time_except_the_first_and_what_was_asked(machine):
+    machine(gigabytes=4)
+    assert (share_machine(5).at_a_time, share_machine(5, 4).at_a_time, share_machine(5).threads) == (2, 4, (1,) * 5)
+    machine(gigabytes=1)
+    assert share_machine(5).at_a_time == 1
+
+
+def test_deterministic_is_one_thread_each():
+    assert share_machine(1, deterministic=True).threads == (1,)
+
+
+def test_each_gpu_has_one_network_at_a_time(machine):
+    machine(gpus=(0, 1))
+    assert share_machine(5).environments == ({"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"})
+    assert share_machine(5).threads == (4,) * 5
+    assert share_machine(1).environments == ({"CUDA_VISIBLE_DEVICES": "0"},)
+
+
+def test_networks_that_share_a_gpu_do_not_allocate_its_whole_memory(machine):
+    machine(gpus=(0,))
+    (one, other) = share_machine(5, 2).environments
+    assert one == other
+    assert (one["CUDA_VISIBLE_DEVICES"], one["XLA_PYTHON_CLIENT_PREALLOCATE"]) == ("0", "false")
+    assert "XLA_PYTHON_CLIENT_PREALLOCATE" not in share_machine(5).environments[0]
+
+
+def test_cuda_visible_devices_chooses_among_gpus_and_makes_none(machine, monkeypatch):
+    machine(gpus=(0, 1, 2, 3))
+    for value, gpus in (("1,3", ["1", "3"]), ("GPU-8a1b", ["GPU-8a1b"]), ("", []), ("-1", [])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert visible_gpus() == gpus
+    machine()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert visible_gpus() == []
+
+
+def test_slots_are_acquired_in_turn_and_released_after_an_error(machine):
+    machine(gpus=(0, 1))
+    acquire = share_machine(5).acquirer()
+    with acquire() as one:
+        with acquire() as other:
+            assert {one["CUDA_VISIBLE_DEVICES"], other["CUDA_VISIBLE_DEVICES"]} == {"0", "1"}
+        with contextlib.suppress(RuntimeError), acquire() as again:
+            raise RuntimeError("a slot is released all the same")
+        assert again == other
+        with acquire() as once_more:
+            assert once_more == other
