@@ -14,8 +14,7 @@ from typing import Any
 from digits.console import BadInput, KitError
 from digits.model.backend import backend_name, cpu_count
 from digits.runs.store import FoldResult
-from digits.training.fold import Arrays, FoldTask, Log, train_in_worker
-from digits.training.progress import Progress
+from digits.training.fold import Arrays, FoldTask, Log, Progress, train_in_worker
 from digits.training.workers import StoppedError
 
 _TOPIC = "digits"

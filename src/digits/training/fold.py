@@ -12,11 +12,30 @@ from digits.config import Recipe
 from digits.console import KitError
 from digits.model.backend import peak_memory_bytes
 from digits.runs.store import FoldResult
-from digits.training.progress import Progress
 from digits.training.workers import ProcessDiedError, Worker
 
 _REPORT_SECONDS = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far the training of one network is."""
+
+    label: str
+    state: str
+    """training or predicting."""
+    epoch: int
+    """How many epochs are finished."""
+    images: int
+    """How many images it was trained on, in all epochs together."""
+    loss: float | None
+    """Of the last finished epoch."""
+    held_out_accuracy: float | None
+    """When it was last evaluated."""
+
+
 Log = Callable[[str | Progress], None]
+"""Takes a message for the user, or progress."""
 
 
 @dataclasses.dataclass(frozen=True)

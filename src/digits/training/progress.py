@@ -6,15 +6,13 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from digits.console import print_line
+from digits.training.fold import FoldTask, Progress
 
 if TYPE_CHECKING:
     from rich.live import Live
-
-    from digits.training.fold import FoldTask
 
 THREAD_EXPONENT = 0.65
 """A network with n threads trains about n**0.65 times as fast as with one (two: 1.57, measured on two cores)."""
@@ -26,27 +24,10 @@ _MEASURED_SECONDS = 3.0
 """How long a network's speed is measured before it is used for an estimate."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far the training of one network is."""
-
-    label: str
-    state: str
-    """training or predicting."""
-    epoch: int
-    """How many epochs are finished."""
-    images: int
-    """How many images it was trained on, in all epochs together."""
-    loss: float | None
-    """Of the last finished epoch."""
-    held_out_accuracy: float | None
-    """When it was last evaluated."""
-
-
 class _Network:
     """What the display knows of one network."""
 
-    def __init__(self, task: "FoldTask", test_images: int):
+    def __init__(self, task: FoldTask, test_images: int):
         recipe, held_out = task.recipe, len(task.validation_rows)
         views = 1 + 4 * bool(recipe.tta.shift_pixels) + 2 * bool(recipe.tta.rotation_degrees)
         self.label, self.epochs, self.threads = task.label, recipe.epochs, task.threads
@@ -101,7 +82,7 @@ def duration(seconds: float) -> str:
 class ProgressDisplay:
     """Shows all networks of a run at once: bars in a terminal, lines in a log; a context."""
 
-    def __init__(self, tasks: Sequence["FoldTask"] = (), test_images: int = 0, slots: int = 1):
+    def __init__(self, tasks: Sequence[FoldTask] = (), test_images: int = 0, slots: int = 1):
         """Prepare; nothing is shown before the context is entered.
 
         Args:
