@@ -12,7 +12,7 @@ from digits.model.custom import line_of, write_sources
 
 
 def check_networks(
-    recipe: Recipe, precision: str, input_shape: tuple[int, int, int], classes: int, say: Callable
+    recipe: Recipe, precision: str, input_shape: tuple[int, int, int], classes: int, log: Callable
 ) -> None:
     """Build each network of the recipe's own files, and see whether it does what training asks of it.
 
@@ -21,7 +21,7 @@ def check_networks(
         precision: in which they compute, float32 or mixed_bfloat16.
         input_shape: height, width and channels of an image.
         classes: how many probabilities there are.
-        say: takes a line; not used.
+        log: takes a line; not used.
 
     Raises:
         BadInput: naming the function, what is wrong with it and what was expected.
