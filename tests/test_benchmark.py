@@ -1,5 +1,6 @@
 """The benchmark: what it compares, how it counts, what it prints. Its real measurements are slow tests."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import benchmark
-from bench import figure, measuring, parts, reading, tables
+from bench import figure, kit, measuring, parts, reading, tables
 from bench.measuring import Thing, first_reached, paired_effect, spread
 from digits.console import BadInput, KitError
 from digits.files import ROOT
@@ -24,6 +25,8 @@ def side_by_side(*medians, unit="seconds"):
 def measured(thing, common):
     """Stand in for a measurement in a fresh process: the same figures for all, but no contestant that is not there."""
     measuring.find(thing.peer)
+    if recipe := thing.options.get("recipe"):
+        assert dataclasses.asdict(kit.recipe_of(json.loads(json.dumps(thing.options)))) == recipe
     accuracy = {"kit.fit": 0.991, "plain.original": 0.98, "plain.deotte": 0.99}.get(thing.peer, 0)
     trace = [[2.0, accuracy / 2], [4.0, accuracy]]
     return {"seconds": 4.0, "images_per_second": 1000.0, "bytes": 2e9, "trace": trace}

@@ -10,8 +10,9 @@ import numpy as np
 
 from bench import trial_networks
 from bench.reading import arrays, held_out_split
-from digits.config import Recipe, Settings, Tta, from_dict
+from digits.config import Recipe, Settings, Tta
 from digits.model.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process, resolve_precision
+from digits.runs.record import read_dataclass
 
 
 class FirstBatchError(Exception):
@@ -20,9 +21,7 @@ class FirstBatchError(Exception):
 
 def recipe_of(options: dict) -> Recipe:
     """Return the recipe that stands in the options as `dataclasses.asdict` gave it."""
-    plain = dict(options["recipe"])
-    networks = tuple(plain.pop("networks"))  # Those on trial are none of the kit's.
-    return from_dict(plain, "the options").changed(networks=networks)
+    return read_dataclass(Recipe, options["recipe"], "the options")
 
 
 def _start(recipe: Recipe, options: dict) -> str:
