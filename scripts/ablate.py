@@ -109,7 +109,7 @@ VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
     "batch 512": _set(batch_size=512),
     "float32": _set(precision="float32"),
     "bfloat16": _set(precision="mixed_bfloat16"),
-    **{f"the network {name}": _set(networks=(name,)) for name in ("vgg", "pooled5", "pooled7", "resnet", "deotte")},
+    **{f"the network {name}": _set(networks=(name,)) for name in ("vgg", "deotte", "late48", "late64")},
     **{f"the network {name}": _set(networks=(name,)) for name in trial_networks.NAMES},
 }
 """What is tried, in the order of the table: each changes the one thing that its name says, and leaves the rest."""

@@ -101,25 +101,25 @@ def test_a_setting_that_cannot_be_is_refused_with_what_was_expected(assignment, 
 
 def test_settings_of_the_command_line_have_their_fields_types_and_new_networks_a_member_each():
     assignments = (
-        "epochs=20 learning_rate=1 augmentation.keep_ink=False networks=vgg,m5 tta.weight=.5 schedule=constant"
+        "epochs=20 learning_rate=1 augmentation.keep_ink=False networks=vgg,late48 tta.weight=.5 schedule=constant"
     )
     recipe = config.set_values(config.load_recipe("quick"), assignments.split())
     values = config.flat(recipe)
     assert (values["epochs"], values["learning_rate"], values["augmentation.keep_ink"]) == (20, 1.0, False)
-    assert (recipe.networks, recipe.members, recipe.tta.weight) == (("vgg", "m5"), 2, 0.5)
+    assert (recipe.networks, recipe.members, recipe.tta.weight) == (("vgg", "late48"), 2, 0.5)
     assert config.set_values(recipe, ["members=4", "networks=vgg"]).members == 4
 
 
 def test_a_saved_recipe_is_the_recipe_and_tells_what_differs(tmp_path):
-    recipe = config.set_values(config.load_recipe("quick"), ["epochs=20", "tta.weight=.5", "networks=vgg,m5"])
+    recipe = config.set_values(config.load_recipe("quick"), ["epochs=20", "tta.weight=.5", "networks=vgg,late48"])
     config.save_recipe(recipe, tmp_path / "mine.toml", "the command")
     assert (tmp_path / "mine.toml").read_text() == (
-        '# the command\n\nbase = "quick"\nnetworks = ["vgg", "m5"]\nepochs = 20\ntta.weight = 0.5\nmembers = 2\n'
+        '# the command\n\nbase = "quick"\nnetworks = ["vgg", "late48"]\nepochs = 20\ntta.weight = 0.5\nmembers = 2\n'
     )
     again = config.load_recipe(str(tmp_path / "mine.toml"))
     assert again == recipe.changed(name="mine")
     assert config.describe_differences(again) == (
-        'differs from quick in networks = ["vgg", "m5"] (["compact"]), epochs = 20 (10), tta.weight = 0.5 (1), '
+        'differs from quick in networks = ["vgg", "late48"] (["compact"]), epochs = 20 (10), tta.weight = 0.5 (1), '
         "members = 2 (1)"
     )
     assert config.describe_differences(config.load_recipe("quick")) == ""

@@ -312,9 +312,21 @@ def test_flags_beside_a_record_are_refused_and_a_run_is_resumed_by_its_name_alon
     assert store.repeated(None, "new", [], tmp_path) is None
 
 
-def test_a_blend_cannot_be_trained_again():
+def test_a_blend_and_a_network_that_is_gone_cannot_be_trained_again():
     with pytest.raises(BadInput, match="is a blend and cannot be trained again"):
         made_record(recipe=None).asked()
+    recipe = load_recipe("standard").changed(networks=("compact", "resnet"))
+    with pytest.raises(BadInput, match="Run made has the network resnet, which is not among seed, compact"):
+        made_record(recipe=recipe).asked()
+
+
+def test_a_reference_runs_rounded_probabilities_give_its_answers_and_its_score():
+    run = Run(REFERENCE / "best-gpu")
+    out_of_fold, test = run.probabilities()
+    assert (out_of_fold.shape, test.shape, test.dtype) == ((42_000, 10), (28_000, 10), np.float32)
+    assert np.abs(out_of_fold.sum(axis=1) - 1).max() < 1e-5
+    assert (test.argmax(axis=1) == run.answers()).all()
+    assert sum(path.stat().st_size for path in run.folder.iterdir()) < 500_000
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -324,7 +336,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path, finished):
     assert Run(tmp_path).record() == record
 
 
-@pytest.mark.parametrize("name", ["seed", "quick", "standard", "best-cpu"])
+@pytest.mark.parametrize("name", ["seed", "quick", "standard", "best-gpu"])
 def test_the_records_of_the_first_version_are_read(name):
     record = Run(REFERENCE / name).finished_record()
     assert record.recipe_name == name

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_origin
 from digits.console import BadInput
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-NETWORKS = ("seed", "compact", "vgg", "pooled5", "pooled7", "deotte", "m3", "m5", "m7", "committee", "resnet")
+NETWORKS = ("seed", "compact", "vgg", "deotte", "late48", "late64")
 """Names of the networks in `model/networks.py`, which is not imported here because it loads Keras."""
 OPTIMIZERS = ("adam", "adamw", "sgd", "muon")
 SCHEDULES = ("constant", "one-cycle", "exponential")
@@ -79,7 +79,7 @@ class Recipe:
     decay: float = _setting(0.95, "exponential: factor on the learning rate after each epoch", 0.01, 1)
     weight_decay: float = _setting(0.0, "decoupled weight decay, times the learning rate at each step", 0, 1)
     label_smoothing: float = _setting(0.0, "share of each label spread evenly over all classes", 0, 0.99)
-    dropout: float = _setting(1.0, "factor on the network's own dropout rates; 0: no dropout", 0, 1.9)
+    dropout: float = _setting(1.0, "factor on the network's own dropout rates; 0: no dropout", 0, 1.6)
     augmentation: Augmentation = Augmentation()
     clean_epochs: int = _setting(0, "last epochs without augmentation (Matuzas 2020)", 0, 10_000)
     ema: float = _setting(0.0, "momentum of the moving average of the weights, warmed up; 0: none", 0, 0.99999)

@@ -1,6 +1,6 @@
 """The layer that warps digits, one fused op which the warps of `warps` go through, before any network."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 from keras import layers
@@ -55,10 +55,10 @@ def plain(network: keras.Model) -> keras.Model:
     return twin
 
 
-def _images(low: float = 0.0, high: float = 1.0):
-    """Return the input and the same scaled from 0-255 to low-high."""
+def _images():
+    """Return the input and the same scaled from 0-255 to 0-1."""
     images = keras.Input(INPUT_SHAPE, name="images")
-    return images, layers.Rescaling((high - low) / 255, low, name="scale")(images)
+    return images, layers.Rescaling(1 / 255, name="scale")(images)
 
 
 def _classifier(name: str, images, logits) -> keras.Model:
@@ -118,31 +118,6 @@ def vgg() -> keras.Model:
     return _classifier("vgg", images, layers.Dense(CLASSES)(x))
 
 
-def _pooled(name: str, kernel: int) -> keras.Model:
-    images, x = _images()
-    x = layers.Dropout(0.2)(_block(x, 32, kernel, pool=True))
-    x = _block(x, 64, kernel, padding="same")
-    x = layers.Dropout(0.2)(_block(x, 96, kernel))
-    x = layers.Dropout(0.4)(layers.Flatten()(_block(x, 128, 5)))
-    return _classifier(name, images, layers.Dense(CLASSES)(x))
-
-
-def pooled5() -> keras.Model:
-    """Build four 5×5 convolutions, pooled after the first: 534,570 weights, 22.6 M multiply-adds an image.
-
-    The kernels of An et al.'s M5, at a sixth of its work.
-    """
-    return _pooled("pooled5", 5)
-
-
-def pooled7() -> keras.Model:
-    """Build three 7×7 convolutions and one of 5×5, pooled after the first: 712,746 weights, 20.7 M multiply-adds.
-
-    The kernels of An et al.'s M7, at a seventh of its work.
-    """
-    return _pooled("pooled7", 7)
-
-
 def deotte() -> keras.Model:
     """Build the CNN of Chris Deotte's "25 Million Images!" (Kaggle 2018): 327,242 weights, 15.2 M multiply-adds.
 
@@ -160,73 +135,36 @@ def deotte() -> keras.Model:
     return _classifier("deotte", images, layers.Dense(CLASSES)(x))
 
 
-def _unpooled(name: str, kernel: int, widths: range | tuple[int, ...]) -> keras.Model:
-    images, x = _images(-1, 1)
-    for filters in widths:
-        x = _block(x, filters, kernel)
-    logits = layers.Dense(CLASSES, use_bias=False)(layers.Flatten()(x))
-    return _classifier(name, images, layers.BatchNormalization()(logits))
+def _late(name: str, widths: Sequence[int]) -> keras.Model:
+    """Build pairs of 3×3 convolutions (Simonyan & Zisserman 2014), each pooled only after its second.
 
-
-def m3() -> keras.Model:
-    """Build M3 of An et al. 2020 (arXiv 2008.10400): 1,126,280 weights, 173.4 M multiply-adds.
-
-    Ten 3×3 convolutions without padding, no pooling, and a norm on the logits.
-    """
-    return _unpooled("m3", 3, range(32, 177, 16))
-
-
-def m5() -> keras.Model:
-    """Build M5 of An et al. 2020, five 5×5 convolutions: 1,129,160 weights, 137.4 M multiply-adds."""
-    return _unpooled("m5", 5, (32, 64, 96, 128, 160))
-
-
-def m7() -> keras.Model:
-    """Build M7 of An et al. 2020, four 7×7 convolutions: 2,292,952 weights, 148.4 M multiply-adds."""
-    return _unpooled("m7", 7, (48, 96, 144, 192))
-
-
-def committee() -> keras.Model:
-    """Build the squeeze-excite network of Matuzas's committee (2020): 1,192,588 weights, 665.6 M multiply-adds.
-
-    Nine wide convolutions, for a GPU.
+    Every convolution is normalised; the dense layer sees the maximum and the mean of the last maps, as in Matuzas 2020.
     """
     images, x = _images()
-    for stage in range(3):
-        for _ in range(3):
-            x = layers.Conv2D(128, 3, padding="same", activation="relu")(x)
-            x = FusedBatchNormalization(momentum=MOMENTUM)(x)
-        squeezed = layers.Dense(4, activation="relu")(layers.GlobalAveragePooling2D(keepdims=True)(x))
-        x = layers.Multiply()([x, layers.Dense(128, activation="sigmoid")(squeezed)])
-        if stage > 0:
-            x = layers.AveragePooling2D(2)(x)
+    for filters in widths[:-1]:
+        x = _block(x, filters, 3, padding="same")
+        x = layers.Dropout(0.2)(_block(x, filters, 3, padding="same", pool=True))
+    for _ in range(2):
+        x = _block(x, widths[-1], 3, padding="same")
     x = layers.Concatenate()([layers.GlobalMaxPooling2D()(x), layers.GlobalAveragePooling2D()(x)])
-    sparse = keras.regularizers.L1(2.5e-4)
-    return _classifier("committee", images, layers.Dense(CLASSES, use_bias=False, kernel_regularizer=sparse)(x))
+    return _classifier(name, images, layers.Dense(CLASSES)(layers.Dropout(0.6)(x)))
 
 
-def resnet() -> keras.Model:
-    """Build a small pre-activation ResNet (He et al. 2016): 661,930 weights, 52.0 M multiply-adds an image.
+def late48() -> keras.Model:
+    """Build a VGG that is pooled late: 649,786 weights, 65.4 M multiply-adds an image.
 
-    A pooled stem, then two blocks of 64 and two of 128.
+    48 filters on 28×28 pixels, 96 on 14×14, 192 on 7×7.
     """
-    images, x = _images()
-    x = layers.MaxPooling2D(2)(layers.Conv2D(32, 5, padding="same", use_bias=False)(x))
-    for filters in (64, 128):
-        for block in range(2):
-            ready = layers.ReLU()(FusedBatchNormalization(momentum=MOMENTUM)(x))
-            shortcut = layers.Conv2D(filters, 1, use_bias=False)(ready) if block == 0 else x
-            x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(ready)
-            x = layers.ReLU()(FusedBatchNormalization(momentum=MOMENTUM)(x))
-            x = layers.Add()([layers.Conv2D(filters, 3, padding="same", use_bias=False)(x), shortcut])
-        x = layers.MaxPooling2D(2)(x) if filters == 64 else x
-    x = layers.ReLU()(FusedBatchNormalization(momentum=MOMENTUM)(x))
-    x = layers.Concatenate()([layers.GlobalMaxPooling2D()(x), layers.GlobalAveragePooling2D()(x)])
-    return _classifier("resnet", images, layers.Dense(CLASSES)(layers.Dropout(0.3)(x)))
+    return _late("late48", (48, 96, 192))
+
+
+def late64() -> keras.Model:
+    """Build `late48` with 64, 128 and 256 filters: 1,152,074 weights, 116.1 M multiply-adds an image."""
+    return _late("late64", (64, 128, 256))
 
 
 NETWORKS: dict[str, Callable[[], keras.Model]] = {
-    build.__name__: build for build in (seed, compact, vgg, pooled5, pooled7, deotte, m3, m5, m7, committee, resnet)
+    build.__name__: build for build in (seed, compact, vgg, deotte, late48, late64)
 }
 
 

@@ -258,10 +258,14 @@ class Record:
         """Return the settings of the command and the folder of its data.
 
         Raises:
-            BadInput: for a blend, which has none.
+            BadInput: for a blend, which has none, and for a network that the kit no longer has.
         """
         if self.recipe is None:
             raise BadInput(f"Run {self.run} is a blend and cannot be trained again; its command: {self.command}")
+        gone = [name for name in self.recipe.networks if name not in config.NETWORKS and ":" not in name]
+        if gone:
+            known = ", ".join(config.NETWORKS)
+            raise BadInput(f"Run {self.run} has the network {gone[0]}, which is not among {known}.")
         names = {each.name for each in dataclasses.fields(Settings)} & set(vars(self.settings))
         settings = Settings(self.recipe, **{name: getattr(self.settings, name) for name in names})
         return settings, self.data_dir

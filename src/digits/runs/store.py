@@ -153,17 +153,25 @@ class Run:
     def probabilities(self) -> tuple[np.ndarray, np.ndarray]:
         """Read the probabilities float32 of the training rows (n, classes), NaN where never held out, and of the test.
 
+        A reference run has them rounded, in one small file.
+
         Raises:
             BadInput: if they are missing or damaged.
         """
-        files = self.folder / "out_of_fold.npy", self.folder / "test_probabilities.npy"
+        names = "out_of_fold", "test_probabilities"
+        packed = self.folder / "probabilities.npz"
         try:
-            out_of_fold, test = (np.load(file, allow_pickle=False) for file in files)
+            if packed.is_file():
+                rounded = read_npz(packed)
+                arrays = [rounded[name].astype(np.float32) for name in names]
+                out_of_fold, test = (array / array.sum(axis=1, keepdims=True) for array in arrays)
+            else:
+                out_of_fold, test = (np.load(self.folder / f"{name}.npy", allow_pickle=False) for name in names)
         except FileNotFoundError as error:
             raise BadInput(
                 f"Run {self.name} has no {Path(error.filename).name}: only its record and its submission are there."
             ) from None
-        except (OSError, ValueError, EOFError) as error:
+        except (BrokenFileError, OSError, ValueError, EOFError, KeyError) as error:
             raise BadInput(
                 f"Run {self.name}: its probabilities cannot be read ({error}). Train it again: --run {self.name}"
             ) from None
