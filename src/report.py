@@ -1,4 +1,4 @@
-"""Look at a finished run, or compare two: `python src/report.py RUN [RUN]`."""
+"""Look at runs: `python src/report.py` lists all, with RUN writes its report, with RUN RUN … compares them."""
 
 import argparse
 import sys
@@ -13,33 +13,42 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
     parser = argparse.ArgumentParser(
         prog="report.py",
-        description="Write report.html of a run again, or a page that compares two (which rows changed, McNemar).",
-        epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad input.",
+        description="List all runs, the best first, in the terminal and as index.html; or write a run's report.html "
+        "again; or compare runs (paired differences, McNemar's test, the images on which they disagree).",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad input, 130 interrupted.",
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("run", metavar="RUN", help="a run's name or folder")
-    add("other", metavar="RUN", nargs="?", help="the run to compare it with")
-    add("--data-dir", type=Path, metavar="DIR", help="where the competition's files are, if not where they were")
+    add("runs", metavar="RUN", nargs="*", help="a run's name or folder; none: list all runs")
+    add("--data-dir", type=Path, metavar="DIR", help="where the data are, if not where the run found them")
     add("--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="where the runs are")
     return parser.parse_args(argv)
 
 
 @entry_point
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the page, and say where it is."""
+    """Write the page, and print what it is about and where it is."""
     flags = parse(argv)
-    from digits.report import html
+    import shutil
+
+    from digits.report import analysis, html, summary
     from digits.runs.store import find_run
 
-    run = find_run(flags.run, flags.submissions_dir)
-    if flags.other is None:
-        print(display_path(html.build_report(run, data_dir=flags.data_dir)))
-        return
-    compared = html.compare(run, find_run(flags.other, flags.submissions_dir), flags.data_dir)
-    print(compared.sentence)
-    print(compared.answers)
-    print(display_path(html.build_comparison(compared)))
+    runs = [find_run(name, flags.submissions_dir) for name in flags.runs]
+    if not runs:
+        standings, unfinished = analysis.leaderboard(flags.submissions_dir)
+        print(summary.of_leaderboard(standings, shutil.get_terminal_size((120, 24)).columns))
+        if unfinished:
+            print(f"Not finished, or not readable: {', '.join(unfinished)}.")
+        if standings:
+            print(display_path(html.build_leaderboard(flags.submissions_dir)))
+    elif len(runs) == 1:
+        print(display_path(html.build_report(runs[0], data_dir=flags.data_dir)))
+    else:
+        compared = analysis.compare(runs, flags.data_dir)
+        for pair in compared.pairs:
+            print(f"{pair.first.name} and {pair.second.name}: {pair.verdict} {pair.answers}")
+        print(display_path(html.build_comparison(compared)))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 from digits.console import BadInput
 from digits.data import dataset
 from digits.files import REFERENCE
-from digits.report import html, summary
+from digits.report import analysis, html, summary
 from digits.runs import ensemble
 from digits.runs.store import Run, find_runs
 from made_run import make_run
@@ -61,8 +61,8 @@ def test_a_blend_has_a_report_a_summary_a_comparison_and_is_found_by_its_answers
     text = summary.of_run(both)
     assert "one/compact-1" in text
     assert "Out-of-fold accuracy" in text
-    compared = html.compare(runs[0], both)
-    assert compared.verdict.rows == 600
+    compared = analysis.compare([runs[0], both])
+    assert compared.pairs[0].held_out.rows == 600
     assert html.build_comparison(compared).exists()
     assert find_runs(both.folder.parent, both.finished_record().submission.sha256)[0] == both
 

@@ -1,3 +1,4 @@
+import base64
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -7,11 +8,12 @@ from PIL import Image
 
 from digits.config import Augmentation
 from digits.data import dataset
-from digits.kaggle.ledger import Entry
 from digits.model.augment import apply_transforms, data_uri
 from digits.report import charts
 from digits.report.analysis import Bin, calibration
 from made_run import make_run
+
+DIGITS = [str(digit) for digit in range(10)]
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +23,8 @@ def patch():
 
 
 @pytest.fixture(scope="module")
-def run(patch, tmp_path_factory):
+def run(patch, sample, tmp_path_factory):
+    patch.setattr(dataset, "load", lambda *_, **__: sample)
     return make_run(patch, tmp_path_factory.mktemp("submissions"))
 
 
@@ -39,6 +42,7 @@ def test_all_figures_are_drawn_into_the_run_s_folder(run, sample):
         "calibration",
         "mistakes",
         "augmentation",
+        "overview",
     }
     for path in paths:
         assert path.parent == run.folder
@@ -51,15 +55,15 @@ def test_all_figures_are_drawn_into_the_run_s_folder(run, sample):
 
 def test_no_mistake_is_no_fault(sample):
     labels = sample.train.labels[:50]
-    figure = charts.mistakes_gallery(sample.train.images[:50], labels, np.eye(10, dtype=np.float32)[labels])
-    assert "No mistake" in figure.texts[0].get_text()
+    figure = charts.mistakes_gallery(sample.train.images[:50], labels, np.eye(10, dtype=np.float32)[labels], DIGITS)
+    assert "No errors" in figure.texts[0].get_text()
 
 
 def test_a_gallery_tells_how_many_mistakes_it_leaves_out(sample):
     labels = sample.train.labels[:200]
     wrong = np.eye(10, dtype=np.float32)[(labels + 1) % 10]
-    figure = charts.mistakes_gallery(sample.train.images[:200], labels, wrong)
-    assert "The 50 most confident of 200" in figure.texts[0].get_text()
+    figure = charts.mistakes_gallery(sample.train.images[:200], labels, wrong, DIGITS)
+    assert "The 30 most confident of 200" in figure.texts[0].get_text()
 
 
 def test_scipy_warps_digits_as_the_training_layer_does(sample):
@@ -74,35 +78,33 @@ def test_scipy_warps_digits_as_the_training_layer_does(sample):
     assert np.abs(apply_transforms(images, warps).astype(float) - trained_on).max() <= 0.51
 
 
-def test_an_svg_brings_its_own_ids_and_the_page_s_colours(run):
-    ends = [0.99] * len(run.fold_results())
-    text = charts.svg(charts.draw_errors, run.fold_results(), ends, name="errors")
+def test_a_chart_for_a_page_is_the_same_each_time_and_has_colours_for_dark_mode():
+    uri = charts.svg(charts.draw_class_shares, [10] * 10, [10] * 10, DIGITS)
+    assert uri == charts.svg(charts.draw_class_shares, [10] * 10, [10] * 10, DIGITS)
+    text = base64.b64decode(uri.removeprefix("data:image/svg+xml;base64,")).decode()
     ElementTree.fromstring(text)
-    assert text == charts.svg(charts.draw_errors, run.fold_results(), ends, name="errors")
-    assert all(found.startswith("errors-") for found in re.findall(r'\bid="([^"]+)"', text))
-    referred = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', text))
-    assert referred
-    assert {one or other for one, other in referred} <= set(re.findall(r'\bid="([^"]+)"', text))
-    assert "var(--blue)" in text
-    assert not any(colour in text for colour in charts.CSS)
-    assert not re.search(r"<svg[^>]* (width|height)=", text)
-    assert "epoch</text>" in text
+    assert "prefers-color-scheme:dark" in text
+    for light in (charts.BLUE, charts.MUTED, charts.GRID):
+        assert f"{light}" in text.split("</style>", 1)[1], "drawn in a colour that dark mode knows"
+    drawn = set(re.findall(r"#[0-9a-f]{6}", text.split("</style>", 1)[1]))
+    assert drawn <= set(charts.DARK), "nothing is drawn in a colour that dark mode does not know"
 
 
-def test_the_public_scores_are_drawn_with_and_without_this_run():
-    entries = [
-        Entry(run="a", out_of_fold=0.9964, standard_error=0.0003, public_score=0.9966),
-        Entry(run="b", out_of_fold=0.9971, public_score=0.9970),
-    ]
-    assert "this run" in charts.svg(charts.draw_public_scores, entries, "a", name="public")
-    assert "this run" not in charts.svg(charts.draw_public_scores, entries, "c", name="public")
+def test_public_scores_are_labelled_and_this_run_stands_out():
+    text = charts.svg(
+        charts.draw_public_scores, [("a", 0.9964, 0.0003, 0.9966), ("b", 0.9971, 0.0, 0.997)], 28_000, "a"
+    )
+    text = base64.b64decode(text.partition(",")[2]).decode()
+    assert ">a</text>" in text
+    assert ">b</text>" in text
+    assert charts.ORANGE in text.split("</style>", 1)[1]
 
 
 def test_calibration_counts_every_digit_once_and_knows_a_sure_liar():
     labels = np.arange(1000) % 10
     sure = np.eye(10, dtype=np.float32)[labels] * 0.9 + 0.01
     bins, error = calibration(sure, labels)
-    assert [(part.rows, part.right) for part in bins] == [(1000, 1.0)]
+    assert [(one.rows, one.accuracy) for one in bins] == [(1000, 1.0)]
     assert error == pytest.approx(0.09, abs=1e-5)
     bins, error = calibration(sure, (labels + 1) % 10)
     assert error == pytest.approx(0.91, abs=1e-5)

@@ -27,25 +27,26 @@ FLAGS = (
 PROBE = """
 <script>
 const found = {};
-const visible = () => [...document.querySelectorAll("#mistakes .card")].filter((card) => card.getClientRects().length);
-const count = () => document.getElementById("filter-count").textContent;
+const visible = () => [...document.querySelectorAll("#errors .card")].filter((card) => card.getClientRects().length);
+const count = () => document.querySelector("#errors [role=status]").textContent;
 const choose = (name, value) => {
-  const select = document.getElementById("filter-" + name);
+  const select = document.querySelector("#errors select[name=" + name + "]");
   select.value = value;
   select.dispatchEvent(new Event("change"));
 };
 found.all = visible().length;
 const button = document.querySelector(".confusion button");
 button.click();
-found.wanted = [Number(button.textContent), button.dataset.given, button.dataset.said];
-found.chosen = [visible().length, ...new Set(visible().flatMap((card) => [card.dataset.given, card.dataset.said]))];
+found.wanted = [Number(button.textContent), button.dataset.true, button.dataset.predicted];
+found.chosen = [visible().length, ...new Set(visible().flatMap((card) => [card.dataset.true, card.dataset.predicted]))];
 found.pressed = [...document.querySelectorAll('.confusion [aria-pressed="true"]')].length;
 found.countOfChosen = count();
 button.click();
 found.again = visible().length;
-choose("said", "3");
-found.said = visible().every((card) => card.dataset.said === "3") && count().startsWith(visible().length + " of");
-document.getElementById("filter-all").click();
+choose("predicted", "3");
+found.predicted = visible().every((card) => card.dataset.predicted === "3");
+found.predicted &&= count().startsWith(visible().length + " of");
+document.querySelector("#errors .all").click();
 found.reset = visible().length;
 found.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
 found.pictures = [...document.images].every((image) => image.complete && image.naturalWidth > 0);
@@ -80,12 +81,12 @@ def look(page, probe, tmp_path, width=500):
 def test_the_filters_show_the_digits_of_a_pair_and_all_again(page, tmp_path):
     found, console = look(page, PROBE, tmp_path)
     assert console == []
-    number, given, said = found["wanted"]
-    assert found["chosen"] == [number, given, said]
+    number, true, predicted = found["wanted"]
+    assert found["chosen"] == [number, true, predicted]
     assert found["pressed"] == 1
     assert found["countOfChosen"] == f"{number} of {found['all']} shown"
     assert found["all"] == found["again"] == found["reset"] > number
-    assert found["said"]
+    assert found["predicted"]
 
 
 @pytest.mark.parametrize("width", [500, 1400])

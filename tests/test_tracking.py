@@ -25,7 +25,7 @@ def read(folder):
     return events
 
 
-def test_curves_mistakes_and_settings_can_be_read_back(run, sample):
+def test_curves_errors_and_settings_can_be_read_back(run, sample):
     pytest.importorskip("tensorboard")
     folder = write_tensorboard(run, sample)
     part = run.fold_results()[0]
@@ -37,7 +37,7 @@ def test_curves_mistakes_and_settings_can_be_read_back(run, sample):
     assert whole.Scalars("accuracy/out of fold")[0].value == pytest.approx(run.finished_record().out_of_fold.accuracy)
     pictures = whole.Tags()["images"]
     assert len(pictures) == min(60, run.finished_record().out_of_fold.wrong)
-    assert "taken for" in pictures[0]
+    assert "predicted as" in pictures[0]
     assert any("hparams" in name for name in whole.summary_metadata)
 
 

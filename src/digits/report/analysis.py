@@ -1,111 +1,120 @@
-"""What a finished run's probabilities tell: what is mistaken for what, how sure it was, and which labels look wrong."""
+"""What the probabilities of finished runs tell: mistakes, calibration, label errors, differences between runs."""
 
+import io
+import json
+import re
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from digits.console import KitError
+from digits.config import describe_differences
+from digits.console import BadInput, KitError
 from digits.data import dataset
-from digits.data.competition import CLASSES
-from digits.runs import ensemble
+from digits.files import REFERENCE
+from digits.kaggle.ledger import Entry, read_ledger
+from digits.runs import ensemble, metrics
 from digits.runs.record import FinishedRecord, data_hash, data_summary
-from digits.runs.store import FoldResult, Run
+from digits.runs.store import FoldResult, Run, all_runs
 
 CONFIDENCE_EDGES = (0.0, 0.5, 0.7, 0.9, 0.95, 0.98, 0.99, 1.0)
 
 
 @dataclass(frozen=True)
 class RunData:
-    """A finished run, and as much of its data as can still be had."""
+    """A finished run, and as much of its data as there is."""
 
     run: Run
     record: FinishedRecord
-    parts: list[FoldResult]
-    """The networks' own probabilities; none for a blend."""
-    out_of_fold: np.ndarray
-    """float32 (n, 10), NaN where a row was never held out."""
-    test: np.ndarray
-    """float32 (t, 10)."""
-    train_digits: dataset.Split | None
-    test_digits: dataset.Split | None
+    results: list[FoldResult]
+    """Of the single networks; none for a blend."""
+    out_of_fold: np.ndarray | None
+    """float32 (n, classes), NaN where a row was never held out; None for a reference run, which has only answers."""
+    test: np.ndarray | None
+    """float32 (t, classes); None for a reference run."""
+    answers: np.ndarray
+    """The submitted labels uint8 (t,)."""
+    train: dataset.LabelledSplit | None
+    test_images: dataset.Split | None
     missing: str = ""
-    """Why digits are missing; empty where none is."""
+    """Why images are missing; empty where none is."""
+
+    @property
+    def name(self) -> str:
+        """The run's name; that of a reference run says so."""
+        return f"reference/{self.run.name}" if self.is_reference else self.run.name
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is one of the committed runs."""
+        return self.run.folder.parent.name == REFERENCE.name
 
     @property
     def scored(self) -> np.ndarray:
-        """The numbers int (m,) of the rows that were held out."""
-        return np.flatnonzero(~np.isnan(self.out_of_fold[:, 0]))
+        """The numbers int (m,) of the training rows that were held out."""
+        return np.array([], int) if self.out_of_fold is None else np.flatnonzero(~np.isnan(self.out_of_fold[:, 0]))
 
     @property
     def probabilities(self) -> np.ndarray:
-        """What was said of the held-out rows, float32 (m, 10)."""
-        return self.out_of_fold[self.scored]
-
-    @property
-    def labels(self) -> np.ndarray:
-        """The given digits uint8 (m,) of the held-out rows."""
-        return self.train_digits.labels[self.scored]
+        """Of the held-out rows, float32 (m, classes)."""
+        return np.empty((0, len(self.record.data.names))) if self.out_of_fold is None else self.out_of_fold[self.scored]
 
 
 def gather(run: Run, source: dataset.Dataset | None = None, data_dir: Path | None = None) -> RunData:
-    """Read a finished run, and its data from `source` or as its own settings say; `data_dir` is where they are now.
+    """Read a finished run, and its data from `source` or where its record says; `data_dir` is where they are now.
 
     Raises:
-        BadInput: if the run is not finished.
-        KitError: if its probabilities are missing or broken.
+        BadInput: if the run is not finished, or its probabilities are damaged.
     """
     record = run.finished_record()
-    arrays = run.probabilities()
-    train, test, missing = _digits(record, source, data_dir, len(arrays[0]))
-    return RunData(run, record, run.fold_results(), *arrays, train, test, missing)
+    out_of_fold = test = None
+    if any((run.folder / name).exists() for name in ("out_of_fold.npy", "test_probabilities.npy")):
+        out_of_fold, test = run.probabilities()
+    answers = run.answers() if test is None else test.argmax(axis=1).astype(np.uint8)
+    train, test_images, missing = _images(record, source, data_dir)
+    return RunData(run, record, run.fold_results(), out_of_fold, test, answers, train, test_images, missing)
 
 
-def _digits(
-    record: FinishedRecord, source: dataset.Dataset | None, data_dir: Path | None, rows: int
-) -> tuple[dataset.Split | None, dataset.Split | None, str]:
+def _images(
+    record: FinishedRecord, source: dataset.Dataset | None, data_dir: Path | None
+) -> tuple[dataset.LabelledSplit | None, dataset.Split | None, str]:
     if source is None:
         try:
             source = record.load_data(data_dir)
         except (KitError, OSError, ImportError) as error:
-            return None, None, f"The digits cannot be read again: {error}"
+            return None, None, f"The images cannot be read: {error}"
     if data_hash(source) == record.identity.get("data"):
         return source.train, source.test, ""
     data = data_summary(source)
-    same_file = data.files[0].sha256 == record.data.files[0].sha256
-    if same_file and len(source.train.images) == rows and data.class_counts == record.data.class_counts:
+    if data.files[0].sha256 == record.data.files[0].sha256 and data.class_counts == record.data.class_counts:
         return source.train, None, "The test images are not those that this run predicted, so none are shown."
-    return None, None, "The data there are not those that this run was trained on, so no digits are shown."
+    return None, None, "The data are not those that this run was trained on, so no images are shown."
 
 
-def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return how often each digit (row) was taken for each (column), int (10, 10)."""
-    counts = np.zeros((CLASSES, CLASSES), int)
-    np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
-    return counts
+def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return how often each class (row) was predicted as each (column), int (classes, classes)."""
+    return np.bincount(labels.astype(int) * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the places int (k,) of the wrong answers among the rows, the most confident first."""
+    """Return the positions int (k,) of the wrong predictions among the rows, the most confident first."""
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]
 
 
 def suspicious_labels(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the places int (k,) of rows whose given label looks wrong, the most suspicious first.
+    """Return the positions int (k,) of rows whose given label may be wrong, the most suspicious first.
 
-    Confident learning (Northcutt, Jiang & Chuang 2021): a row counts as another digit where it is given at least the
-    probability that rows labelled so have on average. Networks err too: this is suspicion, and changes nothing.
+    Confident learning (Northcutt, Jiang & Chuang 2021): a row counts as another class where it is given at least the
+    probability that rows labelled so have on average. Networks err too: this changes nothing.
     """
-    thresholds = np.array(
-        [
-            probabilities[labels == digit, digit].mean() if (labels == digit).any() else np.inf
-            for digit in range(CLASSES)
-        ]
-    )
-    confident = np.where(probabilities >= thresholds, probabilities, 0)
+    classes = range(probabilities.shape[1])
+    thresholds = [probabilities[labels == c, c].mean() if (labels == c).any() else np.inf for c in classes]
+    confident = np.where(probabilities >= np.array(thresholds), probabilities, 0)
     other = confident.argmax(axis=1)
     suspects = np.flatnonzero(confident.any(axis=1) & (other != labels))
     margin = probabilities[suspects, other[suspects]] - probabilities[suspects, labels[suspects]]
@@ -114,99 +123,294 @@ def suspicious_labels(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarr
 
 @dataclass(frozen=True)
 class Bin:
-    """The rows whose answers were about equally sure."""
+    """The rows whose predictions were about equally confident."""
 
     low: float
     high: float
     rows: int
     confidence: float
     """Their mean, 0-1."""
-    right: float
-    """The share of right answers, 0-1."""
+    accuracy: float
+    """0-1."""
     interval: tuple[float, float]
-    """Wilson's 95 % interval of that share."""
+    """Wilson's 95 % interval of the accuracy."""
+
+    @property
+    def name(self) -> str:
+        """The range of confidence, in percent."""
+        return f"{100 * self.low:g}–{100 * self.high:g}" if self.high < 1 else f"≥ {100 * self.low:g}"
 
 
 def calibration(probabilities: np.ndarray, labels: np.ndarray) -> tuple[list[Bin], float]:
     """Return the non-empty bins of confidence, and the expected calibration error over them, 0-1."""
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
-    places = np.clip(np.searchsorted(CONFIDENCE_EDGES, confidence, side="right") - 1, 0, len(CONFIDENCE_EDGES) - 2)
+    numbers = np.clip(np.searchsorted(CONFIDENCE_EDGES, confidence, side="right") - 1, 0, len(CONFIDENCE_EDGES) - 2)
     bins = []
-    for place in np.unique(places):
-        here = places == place
+    for number in np.unique(numbers):
+        here = numbers == number
         rows, hits = int(here.sum()), int(right[here].sum())
         interval = stats.binomtest(hits, rows).proportion_ci(method="wilson")
-        low, high = CONFIDENCE_EDGES[place : place + 2]
+        low, high = CONFIDENCE_EDGES[number : number + 2]
         bins.append(Bin(low, high, rows, float(confidence[here].mean()), hits / rows, (interval.low, interval.high)))
-    error = sum(part.rows * abs(part.right - part.confidence) for part in bins) / len(labels)
-    return bins, error
+    return bins, sum(one.rows * abs(one.accuracy - one.confidence) for one in bins) / len(labels)
 
 
 @dataclass(frozen=True)
-class Member:
-    """One member over all its folds, or one fold's network, against the average."""
+class MemberScore:
+    """One member over all its folds, or one fold's network, beside the others."""
 
     name: str
     wrong: int | None
     rows: int
-    others: tuple[int, ...]
-    """In how many rows its answer differs from each voice's."""
+    differs: tuple[int, ...]
+    """In how many rows its prediction differs from each member's."""
+    weight: float | None = None
 
 
-def members(evidence: RunData) -> tuple[list[Member], str]:
-    """Return what each member said by itself and what rows they are compared on; folds' networks where one member is.
+def members(data: RunData) -> list[MemberScore]:
+    """Return the members of a run or a blend, compared on the out-of-fold rows where they share them, else on test.
 
-    A fold's networks share no held-out rows, so these are compared on the test images.
+    The networks of different folds share no held-out row; they are compared on the test images, without a score.
     """
-    blend = evidence.record.blend
-    if blend:
-        pairs = zip(blend.members, blend.disagreement, strict=True)
-        return [Member(own.name, own.wrong, own.rows, tuple(row)) for own, row in pairs], "out-of-fold"
-    members = sorted({part.member for part in evidence.parts})
-    own = [[part for part in evidence.parts if part.member == member] for member in members]
-    names = [f"member {parts[0].member}: {parts[0].network}" for parts in own]
-    if len(members) > 1 and evidence.train_digits is not None:
-        said = [ensemble.out_of_fold(parts, len(evidence.out_of_fold))[evidence.scored] for parts in own]
-        return _voices(names, [one.argmax(axis=1) for one in said], evidence.labels), "out-of-fold"
-    if len(members) > 1:
-        return _voices(names, [ensemble.test_mean(parts).argmax(axis=1) for parts in own], None), "test"
-    names = [part.label.replace("-", " ") for part in evidence.parts]
-    return _voices(names, [part.test_probabilities.argmax(axis=1) for part in evidence.parts], None), "test"
+    if data.record.blend:
+        pairs = zip(data.record.blend.members, data.record.blend.disagreement, strict=True)
+        return [MemberScore(one.name, one.wrong, one.rows, tuple(row), one.weight) for one, row in pairs]
+    numbers = sorted({result.member for result in data.results})
+    labels = None
+    if len(numbers) < 2:
+        names = [result.label.replace("-", " ") for result in data.results]
+        predicted = [result.test_probabilities.argmax(axis=1) for result in data.results]
+    else:
+        by_member = [[result for result in data.results if result.member == number] for number in numbers]
+        names = [f"member {own[0].member}: {own[0].network}" for own in by_member]
+        if data.train is None or data.out_of_fold is None:
+            predicted = [ensemble.test_mean(own).argmax(axis=1) for own in by_member]
+        else:
+            rows, labels = len(data.out_of_fold), data.train.labels[data.scored]
+            predicted = [ensemble.out_of_fold(own, rows)[data.scored].argmax(axis=1) for own in by_member]
+    differs = ensemble.disagreement(predicted).tolist()
+    return [
+        MemberScore(name, None if labels is None else int((own != labels).sum()), len(own), tuple(row))
+        for name, own, row in zip(names, predicted, differs, strict=True)
+    ]
 
 
-def _voices(names: Sequence[str], answers: Sequence[np.ndarray], labels: np.ndarray | None) -> list[Member]:
-    wrong = [None if labels is None else int((own != labels).sum()) for own in answers]
-    rows = ensemble.disagreement(answers).tolist()
-    return [Member(*values) for values in zip(names, wrong, map(len, answers), map(tuple, rows), strict=True)]
+def network_layers(model: Path) -> list[tuple[str, str, int]]:
+    """Return the layers of a .keras file without loading Keras: kind, input shape, and number of parameters."""
+    import h5py
+
+    with zipfile.ZipFile(model) as archive:
+        config = json.loads(archive.read("config.json"))["config"]
+        weights = h5py.File(io.BytesIO(archive.read("model.weights.h5")))
+    sizes: dict[str, int] = {}
+
+    def add(path: str, weight: Any) -> None:
+        if isinstance(weight, h5py.Dataset) and path.startswith("layers/"):
+            layer = path.split("/")[1]
+            sizes[layer] = sizes.get(layer, 0) + weight.size
+
+    weights.visititems(add)
+    counts: dict[str, int] = {}
+    layers = []
+    for layer in config["layers"]:
+        kind = layer["class_name"]
+        # Keras names the weights of a layer after its class, and numbers them.
+        snake = re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", kind)).lower()
+        number = counts[snake] = counts.get(snake, -1) + 1
+        shape = (layer.get("build_config") or {}).get("input_shape") or layer["config"].get("batch_shape") or []
+        text = " × ".join(str(size) for size in shape[1:]) if all(isinstance(size, int) for size in shape[1:]) else ""
+        layers.append((kind, text, sizes.get(f"{snake}_{number}" if number else snake, 0)))
+    return layers
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """In how many rows two submissions for the same test images say the same."""
+    """In how many test rows two runs have the same answer."""
 
     name: str
     same: int
     rows: int
-    accuracy: float | None
-    """The other's out-of-fold accuracy."""
+    accuracy: float
+    """The other's, out of fold."""
 
 
-def agreement(evidence: RunData, other: Run) -> Agreement | None:
+def agreement(data: RunData, other: Run) -> Agreement | None:
     """Compare the answers with another run's; None where those are of other images, or it is not finished."""
     try:
         record = other.finished_record()
-        if test_images_of(record) != test_images_of(evidence.record):
+        if test_images_of(record) != test_images_of(data.record):
             return None
-        own, others = evidence.test.argmax(axis=1), other.answers()
+        answers = other.answers()
     except (KitError, OSError):
         return None
-    name = f"reference/{other.name}" if other.folder.parent.name == "reference" else other.name
-    return Agreement(name, int((own == others).sum()), len(own), record.out_of_fold.accuracy)
+    name = f"reference/{other.name}" if other.folder.parent.name == REFERENCE.name else other.name
+    return Agreement(name, int((data.answers == answers).sum()), len(answers), record.out_of_fold.accuracy)
 
 
 def test_images_of(record: FinishedRecord) -> tuple:
-    """Return what names the images that a run predicted: its source and its last file's name and hash."""
+    """Return what names the images that a run predicted: its source, and its last file's name and hash."""
     file = record.data.files[-1]
-    known = file.form in ("exact", "same data", "line ends changed")
+    known = file.form != "different data"
     return record.source, file.name, "known" if known else file.sha256, record.test.rows
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs on the rows that both held out, and on the test images."""
+
+    first: RunData
+    second: RunData
+    held_out: metrics.Comparison | None
+    """None where they share no held-out row."""
+    changed: int | None
+    """Test answers that differ; None where the test images are not the same."""
+
+    @property
+    def verdict(self) -> str:
+        """Which is better, in a sentence."""
+        names, counts = (self.first.name, self.second.name), self.held_out
+        if counts is None:
+            return "They share no held-out rows, so which is better cannot be tested."
+        better = names[counts.only_second_right > counts.only_first_right]
+        p = f"p = {counts.p_value:.2g}" if counts.p_value >= 0.0001 else "p < 0.0001"
+        told = (
+            f"Of {counts.rows:,} rows that both held out, only {names[0]} is right in {counts.only_first_right:,}, "
+            f"only {names[1]} in {counts.only_second_right:,}, both are wrong in {counts.both_wrong:,}"
+        )
+        if counts.p_value < 0.05:
+            return f"{told}: {better} is better (McNemar, {p})."
+        return f"{told}: not significant (McNemar, {p})."
+
+    @property
+    def answers(self) -> str:
+        """How many test answers differ, in a sentence, and whether it means anything."""
+        leaked = [one.name for one in (self.first, self.second) if one.record.leaked]
+        if leaked:
+            return f"LEAKED: {' and '.join(leaked)} trained on test images, so their answers prove nothing."
+        if self.changed is None:
+            return "They predict different test images."
+        return f"Their submissions differ in {self.changed:,} of {len(self.first.answers):,} rows."
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Runs side by side."""
+
+    runs: list[RunData]
+    pairs: list[Pair]
+    rows: np.ndarray
+    """Training rows int (k,) that all held out and on which they disagree, the most confident disagreement first."""
+    test_rows: np.ndarray
+    """Test rows int (k,) on which they disagree, likewise."""
+
+
+def compare(runs: Sequence[Run], data_dir: Path | None = None) -> Compared:
+    """Compare finished runs on the rows that they held out, and on the test images.
+
+    Raises:
+        BadInput: if a run is not finished, or two have neither training nor test images in common.
+    """
+    gathered = [gather(run, data_dir=data_dir) for run in runs]
+    pairs = [_pair(one, other) for number, one in enumerate(gathered) for other in gathered[number + 1 :]]
+    rows = test_rows = np.array([], int)
+    if all(pair.held_out for pair in pairs):
+        common = set.intersection(*(set(one.scored.tolist()) for one in gathered))
+        rows = np.array(sorted(common), int)
+        rows = _by_confidence(rows, [_at(one.out_of_fold, rows) for one in gathered])
+    if all(pair.changed is not None for pair in pairs):
+        test = [np.eye(256, dtype=np.float32)[one.answers] if one.test is None else one.test for one in gathered]
+        test_rows = _by_confidence(np.arange(len(test[0])), test)
+    return Compared(gathered, pairs, rows, test_rows)
+
+
+def _at(probabilities: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
+    assert probabilities is not None  # A run without any shares no held-out row.
+    return probabilities[rows]
+
+
+def _by_confidence(rows: np.ndarray, probabilities: list[np.ndarray]) -> np.ndarray:
+    """Return the rows on which not all predict the same: first where two that differ are both confident."""
+    predicted = np.stack([one.argmax(axis=1) for one in probabilities])
+    confidence = np.stack([one.max(axis=1) for one in probabilities])
+    surest = np.zeros(len(rows))
+    for number in range(len(predicted)):
+        for other in range(number):
+            both = np.minimum(confidence[number], confidence[other])
+            surest = np.maximum(surest, np.where(predicted[number] != predicted[other], both, 0))
+    differing = np.flatnonzero(surest)
+    return rows[differing[np.argsort(-surest[differing], kind="stable")]]
+
+
+def _pair(first: RunData, second: RunData) -> Pair:
+    changed = verdict = None
+    if test_images_of(first.record) == test_images_of(second.record):
+        changed = int((first.answers != second.answers).sum())
+    train = first.train if first.train is not None else second.train
+    if first.record.identity.get("data") == second.record.identity.get("data") and train is not None:
+        rows = np.intersect1d(first.scored, second.scored)
+        if len(rows):
+            predicted = [_at(one.out_of_fold, rows).argmax(axis=1) for one in (first, second)]
+            verdict = metrics.mcnemar(*predicted, train.labels[rows])
+    if verdict is None and changed is None:
+        raise BadInput(
+            f"Runs {first.name} and {second.name} have nothing in common to compare. {first.missing}".rstrip()
+        )
+    return Pair(first, second, verdict, changed)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A line of the leaderboard of one's own runs."""
+
+    run: Run
+    record: FinishedRecord
+    name: str
+    recipe: str
+    """Its name, and what differs from it."""
+    public_score: float | None
+    data: str
+    """Its source, and how many training images it has."""
+    page: str
+    """The report's path from the folder of all runs; empty where there is none."""
+
+
+def leaderboard(submissions: Path, reference: Path = REFERENCE) -> tuple[list[Standing], list[str]]:
+    """Return all finished runs, the best first, the reference runs among them, and the names of the others.
+
+    Raises:
+        KitError: if the ledger cannot be read.
+    """
+    scores = {entry.sha256: entry.public_score for entry in scored_entries(submissions)}
+    standings, others = [], []
+    kept = [Run(path.parent) for path in sorted(reference.glob("*/run.json"))]
+    for run in [*all_runs(submissions), *kept]:
+        try:
+            record = run.finished_record()
+        except BadInput:
+            others.append(run.name)
+            continue
+        differences = describe_differences(record.recipe) if record.recipe else ""
+        if record.blend:
+            differences = " + ".join(f"{member.weight:.2g} {member.name}" for member in record.blend.members)
+        name = f"reference/{run.name}" if run in kept else run.name
+        page = run.folder / "report.html"
+        standings.append(
+            Standing(
+                run,
+                record,
+                name,
+                f"{record.recipe_name}: {differences.partition(' in ')[2] or differences}" if differences else
+                record.recipe_name,
+                scores.get(record.submission.sha256),
+                f"{record.data.competition or record.source}, {sum(record.data.class_counts):,}",
+                f"{name}/report.html" if page.exists() and page.resolve().is_relative_to(submissions.resolve()) else "",
+            )
+        )  # fmt: skip
+    standings.sort(key=lambda one: (one.record.leaked, -one.record.out_of_fold.accuracy))
+    return standings, others
+
+
+def scored_entries(submissions: Path) -> list[Entry]:
+    """Return the ledger's rows that have a public score."""
+    return [entry for entry in read_ledger(submissions / "ledger.csv") if entry.public_score is not None]

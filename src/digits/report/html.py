@@ -1,80 +1,113 @@
-"""The pages: the report of a run, and the comparison of two."""
+"""The pages: the report of a run, the comparison of several, and the leaderboard of all."""
 
-import dataclasses
-from collections.abc import Iterable
+import contextlib
+import datetime
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
-from markupsafe import Markup
 
-from digits.config import describe_differences
-from digits.console import BadInput, KitError
-from digits.data.competition import ROWS
+from digits import config
+from digits.console import KitError
 from digits.data.dataset import Dataset, Split
 from digits.files import REFERENCE, atomic_write
-from digits.kaggle.ledger import Entry, read_ledger
 from digits.model.augment import data_uri, png_uri
 from digits.report import analysis, charts
-from digits.report.analysis import RunData
+from digits.report.analysis import Compared, RunData
 from digits.report.charts import svg
-from digits.runs import metrics
+from digits.report.summary import duration
 from digits.runs.record import FinishedRecord
 from digits.runs.store import Run, all_runs
+
+REPORT, INDEX = "report.html", "index.html"
+MOST_MISTAKES, MOST_SUSPECTS, MOST_RUNS, MOST_COMPARED, MOST_UNSURE, SAMPLES = 240, 60, 8, 120, 24, 8
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run predicts of an image."""
+
+    run: str
+    label: int
+    name: str
+    """The class's."""
+    confidence: float | None
+    """0-1; None for a reference run, which has only answers."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """One digit in a gallery."""
+    """One image in a gallery."""
 
     picture: str
     """A data URI."""
-    given: int | None
-    said: int
-    sure: float
-    """Of `said`, 0-1."""
+    true: int | None
+    true_name: str
+    answers: list[Answer]
     place: str
     """Which row of which file it is."""
-    bars: list[tuple[int, float]]
-    """Each digit and its probability in percent."""
-    note: str = ""
-
-    @property
-    def in_words(self) -> str:
-        """The bars for those who cannot see them."""
-        likely = sorted(self.bars, key=lambda bar: -bar[1])[:3]
-        return "Probabilities: " + ", ".join(f"{digit}: {share:.0f} %" for digit, share in likely if share >= 0.5)
+    bars: list[float]
+    """The first run's probability of each class, in percent."""
+    axis: str
+    """The classes' names under the bars, where each is one letter."""
+    title: str
+    """The bars in words."""
 
 
 def cards(
-    digits: Split, rows: Iterable[int], probabilities: np.ndarray, file: str, notes: Iterable[str] | None = None
+    images: Split, rows: Iterable[int], by_run: Sequence[tuple[RunData, np.ndarray | None]], file: str
 ) -> list[Card]:
-    """Return the cards of rows of `digits`, with each row's probabilities float32 (k, 10).
+    """Return the cards of rows of `images`.
 
     Args:
-        digits: where the images are.
-        rows: their numbers (k,), from 0.
-        probabilities: what was said of them, row by row.
+        images: where the images are.
+        rows: their numbers, from 0.
+        by_run: each run with its probabilities float32 (n, classes) of all images; None: it has only answers.
         file: what to call the place they come from.
-        notes: a line for each.
     """
-    rows = list(rows)
-    notes = [""] * len(rows) if notes is None else list(notes)
+    names = by_run[0][0].record.data.names
+    axis = "".join(names) if len(names) <= 10 and all(len(name) == 1 for name in names) else ""
     made = []
-    for row, said, note in zip(rows, probabilities, notes, strict=True):
-        answer = int(said.argmax())
-        given = None if digits.labels is None else int(digits.labels[row])
-        bars = [(digit, 100 * float(share)) for digit, share in enumerate(said)]
-        place = f"{file} {digits.ids[row]:,}"
-        made.append(Card(data_uri(digits.images[row]), given, answer, float(said[answer]), place, bars, note))
+    for row in rows:
+        answers = []
+        for data, probabilities in by_run:
+            label = int(data.answers[row] if probabilities is None else probabilities[row].argmax())
+            confidence = None if probabilities is None else float(probabilities[row, label])
+            answers.append(Answer(data.name, label, names[label], confidence))
+        first = by_run[0][1]
+        bars = [] if first is None else [100 * float(share) for share in first[row]]
+        likely = sorted(zip(bars, names, strict=False), reverse=True)[:3]
+        true = None if images.labels is None else int(images.labels[row])
+        made.append(
+            Card(
+                data_uri(images.images[row]),
+                true,
+                "" if true is None else names[true],
+                answers,
+                f"{file} {images.ids[row]}",
+                bars,
+                axis,
+                ", ".join(f"{name}: {share:.0f}%" for share, name in likely if share >= 0.5),
+            )
+        )
     return made
 
 
 def percent(value: float, decimals: int = 2) -> str:
-    """Return 0.99644 as "99.64 %", and never 100 % for what is less."""
+    """Return 0.99644 as "99.64%", and never 100% for what is less."""
     text = f"{100 * value:.{decimals}f}"
-    return f"{text if value >= 1 or float(text) < 100 else '>' + str(100 - 10**-decimals)} %"
+    return f"{text if value >= 1 or float(text) < 100 else '>' + str(100 - 10**-decimals)}%"
+
+
+def date(created: str) -> str:
+    """Return an ISO 8601 time as "2026-11-23 04:11 UTC"."""
+    try:
+        return f"{datetime.datetime.fromisoformat(created).astimezone(datetime.UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return created
 
 
 def render(template: str, **values: object) -> str:
@@ -86,7 +119,7 @@ def render(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
+    environment.filters |= {"percent": percent, "duration": duration, "date": date}
     environment.filters["thousands"] = lambda number: f"{number:,}"
     return environment.get_template(template).render(**values)
 
@@ -99,10 +132,6 @@ def write_page(template: str, path: Path, **values: object) -> Path:
     return path
 
 
-REPORT = "report.html"
-MOST_MISTAKES, MOST_SUSPECTS, MOST_RUNS = 240, 60, 8
-
-
 def build_report(
     run: Run, source: Dataset | None = None, data_dir: Path | None = None, reference: Path = REFERENCE
 ) -> Path:
@@ -110,270 +139,235 @@ def build_report(
 
     Args:
         run: its folder's neighbours are the runs, and the ledger, that it is compared with.
-        source: its digits, if they are at hand; else they are loaded as the run's settings say, and where they are
-            gone the page says so and does without.
-        data_dir: where the competition's files are now, if not where they were.
+        source: its data, if they are at hand; else they are loaded as its record says, and where they are gone the
+            page says so and does without.
+        data_dir: where the data are now, if not where they were.
         reference: the folder of the committed runs.
 
     Raises:
         BadInput: if the run is not finished.
     """
-    evidence = analysis.gather(run, source, data_dir)
-    record = evidence.record
-    voices, compared_on = analysis.members(evidence)
-    return write_page(
+    data = analysis.gather(run, source, data_dir)
+    record = data.record
+    submissions = run.folder.parents[1] if data.is_reference else run.folder.parent
+    augmentation = run.folder / "augmentation.png"
+    path = write_page(
         "report.html.jinja",
         run.folder / REPORT,
+        data=data,
         record=record,
-        kind="Out-of-fold" if len({part.fold for part in evidence.parts}) != 1 else "Held-out",
-        failed=record.failed_checks,
+        names=record.data.names,
+        kind="Held-out" if record.held_out else "Out-of-fold",
+        decimals=3 if record.out_of_fold.rows >= 10_000 else 2,
         passed=[check for check in record.checks if check.passed],
-        missing=evidence.missing,
-        rows=ROWS,
-        voices=voices,
+        members=analysis.members(data),
         tta=_tta(record),
-        compared_on=compared_on,
-        curves=_curves(evidence),
-        shares=_shares(record),
-        augmentation=_augmentation(run),
-        agreements=_agreements(evidence, reference),
-        ledger=_ledger(run),
-        provenance=_provenance(record),
-        differences=describe_differences(record.recipe) if record.recipe else "",
-        **(_digits(evidence) if evidence.train_digits is not None else {"confusion": None}),
+        curves=_curves(data),
+        shares=svg(charts.draw_class_shares, record.data.class_counts, record.test.class_counts, record.data.names),
+        augmentation=png_uri(augmentation.read_bytes()) if augmentation.exists() else "",
+        agreements=_agreements(data, submissions, reference),
+        settings=_settings(record),
+        networks=_networks(data),
+        details=_details(record),
+        index="../" * (1 + data.is_reference) + INDEX,
+        **_submitted(data, submissions),
+        **_errors(data),
+        **_test(data),
     )
+    if not data.is_reference:
+        with contextlib.suppress(KitError):  # A broken ledger is named in the report.
+            build_leaderboard(submissions, reference)
+    return path
 
 
-def _svg(draw, *arguments, name: str, **options) -> Markup:
-    return Markup(svg(draw, *arguments, name=name, **options))
-
-
-def _curves(evidence: RunData) -> list[tuple[str, Markup]]:
-    if not evidence.parts:
+def _curves(data: RunData) -> list[tuple[str, str]]:
+    if not data.results:
         return []
-    ends = [fold.accuracy for fold in evidence.record.folds]
     return [
-        ("Wrong digits by epoch", _svg(charts.draw_errors, evidence.parts, ends, name="errors")),
-        ("Training loss by epoch", _svg(charts.draw_losses, evidence.parts, name="losses")),
+        ("Error rate by epoch", svg(charts.draw_errors, data.results, data.record.folds)),
+        ("Training loss by epoch", svg(charts.draw_losses, data.results)),
     ]
 
 
-def _tta(record: FinishedRecord) -> dict:
-    """How many held-out digits the networks had wrong with and without test-time augmentation, where it was used."""
+def _tta(record: FinishedRecord) -> tuple[int, int] | None:
+    """Held-out errors without and with test-time augmentation, where it was used."""
     folds = [fold for fold in record.folds if fold.wrong_without_tta is not None]
-    if not folds:
-        return {}
-    return {"without": sum(fold.wrong_without_tta or 0 for fold in folds), "with": sum(fold.wrong for fold in folds)}
+    return (sum(fold.wrong_without_tta or 0 for fold in folds), sum(fold.wrong for fold in folds)) if folds else None
 
 
-def _shares(record: FinishedRecord) -> Markup:
-    counts = record.data.class_counts, record.test.class_counts
-    return _svg(charts.draw_class_shares, *counts, name="shares", size=(5.2, 3.5))
-
-
-def _augmentation(run: Run) -> str:
-    file = run.folder / "augmentation.png"
-    return png_uri(file.read_bytes()) if file.exists() else ""
-
-
-def _digits(evidence: RunData) -> dict:
-    """What can be said only with the labels and the images."""
-    probabilities, labels, scored = evidence.probabilities, evidence.labels, evidence.scored
-    wrong = analysis.mistakes(probabilities, labels)
-    suspects = analysis.suspicious_labels(probabilities, labels)
+def _errors(data: RunData) -> dict[str, Any]:
+    """Confusion, errors, label errors and calibration, which need the labels and the images."""
+    if data.train is None or not len(data.scored):
+        return {"confusion": None}
+    probabilities, scored = data.probabilities, data.scored
+    labels, predicted = data.train.labels[scored], probabilities.argmax(axis=1)
+    wrong, suspects = analysis.mistakes(probabilities, labels), analysis.suspicious_labels(probabilities, labels)
     bins, error = analysis.calibration(probabilities, labels)
-    counts = analysis.confusion(probabilities, labels)
-    file = f"{'train.csv' if evidence.record.source == 'kaggle' else 'training'} image"
+    counts = analysis.confusion(predicted, labels, len(data.record.data.names))
 
     def gallery(places: np.ndarray) -> list[Card]:
-        return cards(evidence.train_digits, scored[places], probabilities[places], file)
+        file = data.record.data.files[0].name if data.record.source == "kaggle" else "training image"
+        return cards(data.train, scored[places], [(data, data.out_of_fold)], file) if data.train else []
 
     return {
         "confusion": counts.tolist(),
+        "recall": (np.diag(counts) / np.maximum(counts.sum(axis=1), 1)).tolist(),
+        "precision": (np.diag(counts) / np.maximum(counts.sum(axis=0), 1)).tolist(),
         "most_confused": int((counts - np.diag(np.diag(counts))).max()),
         "mistakes": gallery(wrong[:MOST_MISTAKES]),
-        "mistakes_in_all": len(wrong),
+        "errors": len(wrong),
         "suspects": gallery(suspects[:MOST_SUSPECTS]),
         "suspects_in_all": len(suspects),
-        "calibration": _svg(charts.draw_calibration, bins, name="calibration", size=(5.2, 3.5)),
+        "calibration": svg(charts.draw_calibration, bins),
+        "bins": bins,
         "calibration_error": error,
-        "surer": sum(part.rows * (part.confidence - part.right) for part in bins) > 0,
+        "overconfident": sum(one.rows * (one.confidence - one.accuracy) for one in bins) > 0,
     }
 
 
-def _agreements(evidence: RunData, reference: Path) -> list[analysis.Agreement]:
-    others = [other for other in reversed(all_runs(evidence.run.folder.parent)) if other.name != evidence.run.name]
-    found = [analysis.agreement(evidence, other) for other in others[: 4 * MOST_RUNS]]
-    kept = sorted(reference.glob("*/run.json")) if reference.is_dir() else []
-    references = [analysis.agreement(evidence, Run(file.parent)) for file in kept]
+def _test(data: RunData) -> dict[str, Any]:
+    """The least certain test images, and samples of each class's answers."""
+    if data.test_images is None:
+        return {"unsure": [], "samples": []}
+    unsure: list[Card] = []
+    if data.test is not None:
+        rows = np.argsort(data.test.max(axis=1), kind="stable")[:MOST_UNSURE]
+        unsure = cards(data.test_images, rows.tolist(), [(data, data.test)], "test image")
+    random, samples = np.random.default_rng(0), []
+    for label, name in enumerate(data.record.data.names):
+        rows = np.flatnonzero(data.answers == label)
+        rows = np.sort(random.choice(rows, min(SAMPLES, len(rows)), replace=False))
+        if len(rows):
+            samples.append((name, data_uri(np.hstack(data.test_images.images[rows]))))
+    return {"unsure": unsure, "samples": samples}
+
+
+def _agreements(data: RunData, submissions: Path, reference: Path) -> list[analysis.Agreement]:
+    others = [other for other in reversed(all_runs(submissions)) if other.folder != data.run.folder]
+    kept = [Run(file.parent) for file in sorted(reference.glob("*/run.json"))]
+    references = [analysis.agreement(data, other) for other in kept if other.folder != data.run.folder]
+    found = [analysis.agreement(data, other) for other in others[: 4 * MOST_RUNS]]
     return [one for one in references if one] + [one for one in found if one][:MOST_RUNS]
 
 
-def _ledger(run: Run) -> dict:
-    """The ledger's scored rows, this run's among them, and their figure."""
+def _submitted(data: RunData, submissions: Path) -> dict[str, Any]:
+    """This run's rows of the ledger, and the chart of all scored submissions."""
     try:
-        entries = read_ledger(run.folder.parent / "ledger.csv")
+        entries = analysis.scored_entries(submissions)
     except KitError as error:
-        return {"entries": [], "figure": "", "fault": str(error)}
-    scored = [entry for entry in entries if entry.public_score is not None]
-    drawn: list[Entry] = [entry for entry in scored if entry.out_of_fold is not None]
-    figure = _svg(charts.draw_public_scores, drawn, run.name, name="public", size=(4.8, 4.2)) if drawn else ""
-    return {"entries": [entry for entry in scored if entry.run == run.name], "figure": figure, "fault": ""}
+        return {"entries": [], "public_scores": "", "ledger_error": str(error)}
+    points = [
+        (entry.run or entry.time[:10], entry.out_of_fold, entry.standard_error or 0.0, entry.public_score)
+        for entry in entries
+        if entry.out_of_fold is not None
+    ]
+    chart = svg(charts.draw_public_scores, points, data.record.test.rows, data.run.name) if points else ""
+    own = [entry for entry in entries if entry.sha256 == data.record.submission.sha256]
+    return {"entries": own, "public_scores": chart, "ledger_error": ""}
 
 
-def _provenance(record: FinishedRecord) -> list[tuple[str, str]]:
-    """Where the run came from, as pairs of a name and a text."""
-    recipe = dataclasses.asdict(record.recipe) if record.recipe else {}
-    recipe = {
-        name: value
-        for name, value in recipe.items()
-        if name not in ("name", "sources") and value not in (0, None, False)
-    }
-    files = record.data.files
-    machine = vars(record.machine) if record.machine else {}
-    told = {
-        "command": record.command,
-        "recipe": f"{record.recipe_name}: {_plain(recipe)}" if recipe else record.recipe_name,
-        "settings": _plain(vars(record.settings)),
-        "began": record.created,
-        "took": f"{record.seconds:,.0f} s" + _memory(record.peak_memory_bytes),
-        "machine": ", ".join(str(value) for value in machine.values() if value is not None),
-        "backend": f"{record.backend or ''} {record.identity.get('precision', '')}".strip(),
-        "versions": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
-        "commit": record.git or "",
-        "data": "; ".join(f"{file.name}: {file.rows:,} rows, {file.form}" for file in files),
-        "sha256 of the data": "; ".join(f"{file.name} {file.sha256}" for file in files),
-        "sha256 of the answers": record.submission.sha256,
-    }
-    return [(name, value) for name, value in told.items() if value]
+def _settings(record: FinishedRecord) -> list[tuple[str, str, str]]:
+    """The settings as name, value, and the recipe's own value where it differs."""
+    rows = []
+    if record.recipe:
+        base = config.reference(record.recipe)
+        changed = config.differences(record.recipe, base) if base else {}
+        for key, value in config.flat(record.recipe).items():
+            rows.append((key, _text(value), _text(changed[key][0]) if key in changed else ""))
+    defaults = {"seed": 0, "fold_seed": 0, "source": "auto", "deterministic": False, "allow_leak": False}
+    for key, value in vars(record.settings).items():
+        if key not in ("folds", "members") and value is not None and value != defaults.get(key):
+            rows.append((key, _text(value), ""))
+    return rows
 
 
-def _memory(peak: int | None) -> str:
-    return f", {peak / 1e9:.2f} GB at most in one process" if peak else ""
-
-
-def _plain(values: dict) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {_value(value)}" for name, value in values.items() if value is not None)
-
-
-def _value(value: object) -> str:
-    if isinstance(value, dict):
-        return f"({_plain({name: inner for name, inner in value.items() if inner})})"
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return " ".join(map(str, value))
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-MOST_CARDS = 120
+def _networks(data: RunData) -> list[tuple[str, list[tuple[str, str, int]]]]:
+    """The layers of each different network of the run, where a model is saved."""
+    networks = {}
+    for fold in data.record.folds:
+        model = data.run.model_path(fold.fold, fold.member)
+        if fold.network not in networks and model.is_file():
+            try:
+                networks[fold.network] = analysis.network_layers(model)
+            except (OSError, ValueError, KeyError, IndexError, TypeError):
+                continue  # Another version of Keras may lay its files out otherwise: the page does without.
+    return list(networks.items())
 
 
-@dataclass(frozen=True)
-class Compared:
-    """What two runs say of the same digits."""
-
-    first: RunData
-    second: RunData
-    rows: np.ndarray
-    """The numbers int (m,) of the training rows that both held out; none where the runs share no data."""
-    verdict: metrics.Comparison | None
-    changed: np.ndarray | None
-    """The numbers int (k,) of the test rows with other answers; None where the test images are not the same."""
-
-    @property
-    def sentence(self) -> str:
-        """The verdict in words."""
-        if self.verdict is None:
-            return "They share no held-out digits, so it cannot be tested which is better."
-        verdict = self.verdict
-        names = self.first.run.name, self.second.run.name
-        better = names[0] if verdict.only_first_right >= verdict.only_second_right else names[1]
-        counts = (
-            f"Of {verdict.rows:,} digits that both held out, {verdict.only_first_right:,} only {names[0]} has right, "
-            f"{verdict.only_second_right:,} only {names[1]}, and {verdict.both_wrong:,} neither."
-        )
-        if verdict.p_value < 0.05:
-            return f"{counts} {better} is better: chance gives that much in {_chance(verdict.p_value)} (McNemar)."
-        return (
-            f"{counts} That is no difference to rely on: chance gives as much in {_chance(verdict.p_value)} (McNemar)."
-        )
-
-    @property
-    def answers(self) -> str:
-        """What became of the submission, in words, and whether it means anything."""
-        leaked = [one.run.name for one in (self.first, self.second) if one.record.leaked]
-        if leaked:
-            return f"LEAKED: {' and '.join(leaked)} trained on test images, so their answers prove nothing."
-        if self.changed is None:
-            return "They predict different test images."
-        return f"Their submissions differ in {len(self.changed):,} of {len(self.first.test):,} rows."
-
-
-def _chance(p_value: float) -> str:
-    return f"{p_value:.0%} of cases" if p_value >= 0.01 else f"less than {max(p_value, 1e-6):.1g} of cases"
-
-
-def compare(first: Run, second: Run, data_dir: Path | None = None) -> Compared:
-    """Compare two finished runs on the rows that both held out, and on the test images.
-
-    Raises:
-        BadInput: if a run is not finished, or they have neither training nor test images in common.
-    """
-    runs = [analysis.gather(run, data_dir=data_dir) for run in (first, second)]
-    changed = None
-    if analysis.test_images_of(runs[0].record) == analysis.test_images_of(runs[1].record):
-        changed = np.flatnonzero(runs[0].test.argmax(axis=1) != runs[1].test.argmax(axis=1))
-    rows, verdict = np.array([], int), None
-    if runs[0].record.identity["data"] == runs[1].record.identity["data"] and runs[0].train_digits is not None:
-        rows = np.intersect1d(runs[0].scored, runs[1].scored)
-    if len(rows):
-        answers = [run.out_of_fold[rows].argmax(axis=1) for run in runs]
-        verdict = metrics.mcnemar(*answers, runs[0].train_digits.labels[rows])
-    if verdict is None and changed is None:
-        raise BadInput(
-            f"Runs {first.name} and {second.name} have nothing in common to compare. {runs[0].missing}".rstrip()
-        )
-    return Compared(*runs, rows, verdict, changed)
+def _details(record: FinishedRecord) -> list[tuple[str, str]]:
+    """How and where the run was made, as names and texts."""
+    machine, peak, files = record.machine, record.peak_memory_bytes, record.data.files
+    named = {
+        "Command": record.command,
+        "Began": date(record.created),
+        "Duration": duration(record.seconds),
+        "Peak memory": f"{peak / 1e9:.2f} GB in one process" if peak else "",
+        "Processor": f"{machine.processor}, {machine.processors} available" if machine else "",
+        "System": machine.system if machine else "",
+        "Networks at a time": _text(machine.networks_at_a_time) if machine and machine.networks_at_a_time else "",
+        "Backend": record.backend or "",
+        "Precision": record.identity.get("precision", ""),
+        "Versions": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
+        "Commit": record.git or "",
+        "Data": "; ".join(f"{file.name}: {file.rows:,} rows, {file.form}" for file in files),
+        "SHA-256 of the data": "; ".join(f"{file.name} {file.sha256}" for file in files),
+        "SHA-256 of the answers": record.submission.sha256,
+    }
+    return [(name, value) for name, value in named.items() if value]
 
 
 def build_comparison(compared: Compared) -> Path:
-    """Write the page about two runs into the first one's folder and return where it is."""
-    first, second = compared.first, compared.second
-    only_first, only_second, changed = _galleries(compared)
+    """Write the page about several runs into the folder of all runs and return where it is."""
+    first = compared.runs[0]
+    submissions = first.run.folder.parents[1] if first.is_reference else first.run.folder.parent
+    train = next((one.train for one in compared.runs if one.train is not None), None)
+    test = next((one.test_images for one in compared.runs if one.test_images is not None), None)
+    galleries = []
+    if train is not None and len(compared.rows):
+        by_run = [(one, one.out_of_fold) for one in compared.runs]
+        shown = cards(train, compared.rows[:MOST_COMPARED], by_run, "training image")
+        galleries.append(("Held-out images on which they disagree", len(compared.rows), shown))
+    if test is not None and len(compared.test_rows):
+        by_run = [(one, one.test) for one in compared.runs]
+        shown = cards(test, compared.test_rows[:MOST_COMPARED], by_run, "test image")
+        galleries.append(("Test images with different answers", len(compared.test_rows), shown))
     return write_page(
         "comparison.html.jinja",
-        first.run.folder / f"against-{second.run.name}.html",
+        submissions / ("compare-" + "-".join(one.run.name for one in compared.runs)[:200] + ".html"),
         compared=compared,
-        runs=(first, second),
-        galleries=[
-            (f"Only {first.run.name} has these right", *only_first),
-            (f"Only {second.run.name} has these right", *only_second),
-            ("Test digits with another answer", *changed),
-        ],
+        names=first.record.data.names,
+        galleries=galleries,
         missing=first.missing,
+        index=INDEX,
     )
 
 
-def _galleries(compared: Compared) -> list[tuple[int, list[Card]]]:
-    """For each gallery the number of digits, and the cards of the first of them."""
-    first, second = compared.first, compared.second
-    made = []
-    rows = compared.rows
-    if compared.verdict is not None:
-        labels = first.train_digits.labels[rows]
-        right = [run.out_of_fold[rows].argmax(axis=1) == labels for run in (first, second)]
-        groups = [rows[right[0] & ~right[1]], rows[~right[0] & right[1]]]
-        made += [_gallery(compared, group, test=False) for group in groups]
-    else:
-        made += [(0, []), (0, [])]
-    test = compared.changed is not None and first.test_digits is not None
-    return [*made, _gallery(compared, compared.changed, test=True) if test else (0, [])]
+def build_leaderboard(submissions: Path, reference: Path = REFERENCE) -> Path:
+    """Write index.html, all finished runs in the order of their accuracy, and return where it is.
 
-
-def _gallery(compared: Compared, rows: np.ndarray, *, test: bool) -> tuple[int, list[Card]]:
-    first, second = compared.first, compared.second
-    said = (first.test, second.test) if test else (first.out_of_fold, second.out_of_fold)
-    digits = first.test_digits if test else first.train_digits
-    shown = rows[:MOST_CARDS]
-    pairs = zip(said[0][shown].argmax(axis=1), said[1][shown].argmax(axis=1), strict=True)
-    notes = [f"{one} → {other}" for one, other in pairs]
-    return len(rows), cards(digits, shown, said[1][shown], "test image" if test else "training image", notes)
+    Raises:
+        KitError: if the ledger cannot be read.
+    """
+    standings, unfinished = analysis.leaderboard(submissions, reference)
+    points = [
+        (entry.run or entry.time[:10], entry.out_of_fold, entry.standard_error or 0.0, entry.public_score)
+        for entry in analysis.scored_entries(submissions)
+        if entry.out_of_fold is not None
+    ]
+    rows = max((one.record.test.rows for one in standings), default=1)
+    return write_page(
+        "leaderboard.html.jinja",
+        submissions / INDEX,
+        standings=standings,
+        sources=len({one.data for one in standings}),
+        unfinished=unfinished,
+        public_scores=svg(charts.draw_public_scores, points, rows, size=(6.4, 4.4)) if points else "",
+    )

@@ -1,8 +1,10 @@
 """What a finished run came to, as text for a terminal."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from digits.files import ROOT, SUBMISSIONS, display_path
+from digits.files import ROOT, display_path
+from digits.report.analysis import Standing
 from digits.runs.metrics import Score
 from digits.runs.record import FinishedRecord
 from digits.runs.store import Run
@@ -12,13 +14,53 @@ def of_run(run: Run) -> str:
     """Return the closing words on a finished run: tables, accuracy, files."""
     record = run.finished_record()
     scores = _folds(record), _members(record), _accuracy(record)
-    sections = [*scores, _warnings(record), _files(run.folder, record), _next(run, record)]
+    sections = [*scores, _warnings(record), _files(run.folder, record), _next(record)]
     return "\n\n".join(section for section in sections if section)
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
+def of_leaderboard(standings: Sequence[Standing], width: int = 100) -> str:
+    """Return the runs in the order of their accuracy as a table of so many columns of text."""
+    if not standings:
+        return "No run is finished yet: python src/train.py makes one."
+    rows = [("run", "accuracy", "errors", "scored", "log-loss", "public", "time", "date", "recipe")]
+    for one in standings:
+        score = one.record.out_of_fold
+        decimals = 3 if score.rows >= 10_000 else 2
+        rows.append(
+            (
+                one.name + " LEAKED" * one.record.leaked,
+                f"{score.accuracy:.{decimals}%} ± {score.standard_error:.{decimals}%}",
+                f"{score.wrong:,}",
+                f"{score.rows:,}",
+                f"{score.log_loss:.4f}",
+                f"{one.public_score:.5f}" if one.public_score else "-",
+                duration(one.record.seconds),
+                one.record.created[:10],
+                one.recipe,
+            )
+        )
+    return "\n".join(line if len(line) <= width else f"{line[: width - 1]}…" for line in _table(rows, "l").split("\n"))
+
+
+def duration(seconds: float) -> str:
+    """Return 4980 as "83 min", and more than 100 minutes in hours."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 100 else f"{minutes} min"
+
+
+def _table(rows: list[tuple[str, ...]], first: str = "r") -> str:
+    """Return rows, the header first, as aligned text; all columns to the right, but the first and last where "l"."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    left = {0, len(widths) - 1} if first == "l" else set()
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
     return "\n".join([lines[0], "  ".join("─" * width for width in widths), *lines[1:]])
 
 
@@ -54,7 +96,7 @@ def _accuracy(record: FinishedRecord) -> str:
         lines.append(f"  (blend by {record.blend.out_of_fold_by})")
     if record.test.score:
         lines.append(line("Test", record.test.score, 2))
-    if record.source == "kaggle" and not record.leaked:
+    if record.is_submittable:
         score = record.expected_score
         lines.append(f"Expected on Kaggle: {score.middle:.5f}, 95 % between {score.low:.5f} and {score.high:.5f}")
         if record.averaging_gain:
@@ -82,7 +124,7 @@ def _files(folder: Path, record: FinishedRecord) -> str:
     return "\n".join(rows)
 
 
-def _next(run: Run, record: FinishedRecord) -> str:
+def _next(record: FinishedRecord) -> str:
     copy = display_path(ROOT / record.submission.copy)
     if record.leaked:
         return ""
@@ -93,11 +135,10 @@ def _next(run: Run, record: FinishedRecord) -> str:
         )
     if record.source == "keras":
         return "Trained on MNIST itself, whose digits are the competition's answers: not for Kaggle."
-    name = run.name if run.folder.parent == SUBMISSIONS else display_path(run.folder)
     # With this tag `submit.py --status` knows the run of a submission made by hand.
     kind = "held out" if record.held_out else "out of fold"
     message = f"{record.run} {record.out_of_fold.accuracy:.5f} {kind}, digits:{record.submission.sha256[:12]}"
     return (
-        f"Submit it, checked, waited for and recorded:  scripts/submit.sh {name}\n"
+        "Submit it, checked, waited for and recorded:  scripts/submit.sh\n"
         f'or by hand:  kaggle competitions submit -c digit-recognizer -f {copy} -m "{message}"'
     )

@@ -1,4 +1,4 @@
-"""A finished run for TensorBoard: its curves, its mistakes and its settings; run.json stays the source of truth."""
+"""A finished run for TensorBoard: curves, errors and settings."""
 
 import dataclasses
 import importlib.util
@@ -43,22 +43,21 @@ def write_tensorboard(run: Run, source: Dataset | None = None) -> Path:
     require_tensorboard()
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-    evidence = analysis.gather(run, source)
+    data = analysis.gather(run, source)
     folder = run.folder / FOLDER
     for old in folder.rglob("events.out.tfevents.*"):
         old.unlink()
-    for part in evidence.parts:
-        with _Events(EventFileWriter(str(folder / part.label))) as events:
-            for epoch in part.history:
+    for result in data.results:
+        with _Events(EventFileWriter(str(folder / result.label))) as events:
+            for epoch in result.history:
                 for name, tag in _CURVES.items():
                     if epoch.get(name) is not None:
                         events.scalar(tag, epoch[name], epoch["epoch"])
     with _Events(EventFileWriter(str(folder / "run"))) as events:
-        events.scalar("accuracy/out of fold", evidence.record.out_of_fold.accuracy, 0)
-        events.settings(_flat(evidence.record), run.name)
-        if evidence.train_digits is not None:
-            for number, (title, image) in enumerate(_mistakes(evidence)):
-                events.image(f"mistakes/{title}", image, number)
+        events.scalar("accuracy/out of fold", data.record.out_of_fold.accuracy, 0)
+        events.settings(_flat(data.record), run.name)
+        for number, (title, image) in enumerate(_mistakes(data)):
+            events.image(f"errors/{title}", image, number)
     return folder
 
 
@@ -128,13 +127,15 @@ def _flat(record: FinishedRecord) -> dict[str, float | str | bool]:
     return flat
 
 
-def _mistakes(evidence: analysis.RunData) -> list[tuple[str, np.ndarray]]:
-    """Return a title and the image uint8 (28, 28) of the most confident mistakes."""
-    wrong = analysis.mistakes(evidence.probabilities, evidence.labels)[:MOST_MISTAKES]
-    said = evidence.probabilities[wrong].argmax(axis=1)
-    rows = evidence.scored[wrong]
+def _mistakes(data: analysis.RunData) -> list[tuple[str, np.ndarray]]:
+    """Return a title and the image uint8 (side, side) of the most confident errors, where the images are there."""
+    if data.train is None:
+        return []
+    labels, names = data.train.labels[data.scored], data.record.data.names
+    wrong = analysis.mistakes(data.probabilities, labels)[:MOST_MISTAKES]
+    predicted = data.probabilities[wrong].argmax(axis=1)
     titles = [
-        f"{number:02}: {given} taken for {answer}"
-        for number, (given, answer) in enumerate(zip(evidence.labels[wrong], said, strict=True), start=1)
+        f"{number:02}: {names[label]} predicted as {names[guess]}"
+        for number, (label, guess) in enumerate(zip(labels[wrong], predicted, strict=True), start=1)
     ]
-    return list(zip(titles, evidence.train_digits.images[rows], strict=True))
+    return list(zip(titles, data.train.images[data.scored[wrong]], strict=True))

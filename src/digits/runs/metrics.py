@@ -91,6 +91,17 @@ class Comparison:
     p_value: float
     """McNemar's exact test: how often two equally good models would differ at least so much."""
 
+    @property
+    def difference(self) -> float:
+        """The second's accuracy less the first's."""
+        return (self.only_second_right - self.only_first_right) / self.rows
+
+    @property
+    def standard_error(self) -> float:
+        """Of the difference, the rows being paired."""
+        share = (self.only_first_right + self.only_second_right) / self.rows
+        return math.sqrt((share - self.difference**2) / self.rows)
+
 
 def mcnemar(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> Comparison:
     """Compare the answers `first` and `second`, digits (n,), on rows whose true digits are `labels` (McNemar 1947)."""

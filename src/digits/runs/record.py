@@ -354,6 +354,11 @@ class FinishedRecord(Record):
         return self.settings.folds == 1
 
     @property
+    def is_submittable(self) -> bool:
+        """Whether the submission is for Kaggle: on the competition's test images, which nobody trained on."""
+        return self.source == "kaggle" and not self.leaked
+
+    @property
     def failed_checks(self) -> list[Check]:
         """The checks that did not pass."""
         return [check for check in self.checks if not check.passed]
