@@ -312,7 +312,7 @@ def test_each_kind_of_run_has_a_report(run, data):
     fold = replace(record.folds[0], wrong_without_tta=3)
     kinds = {
         "single split": {"settings": replace(record.settings, folds=1, members=1), "folds": [fold]},
-        "kaggle": {"source": "kaggle", "averaging_gain": 0.0002},
+        "kaggle": {"data": replace(record.data, competition="digit-recognizer"), "averaging_gain": 0.0002},
         "without labels of the test images": {"test": replace(record.test, score=None)},
         "first version": {"machine": None, "git": None, "versions": {}, "backend": None, "peak_memory_bytes": None},
         "all wrong": {"checks": [Check("every class is predicted", False, "9 of 10")], "leaked": True},

@@ -2,16 +2,37 @@
 
 import dataclasses
 
+from digits.files import display_path
 from digits.report import summary
-from made_run import make_run
+from digits.runs.metrics import Check
+from digits.runs.store import Run
+from made_run import made_record, make_run
 
 
 def test_what_averaging_is_worth_is_said_where_folds_are_averaged(monkeypatch, tmp_path):
     run = make_run(monkeypatch, tmp_path)
     record = dataclasses.replace(run.finished_record(), source="kaggle", averaging_gain=0.00021)
+    record.data = dataclasses.replace(record.data, competition="digit-recognizer")
     run.write_record(record)
     said = summary.of_run(run)
     assert "Expected on Kaggle: 0.9" in said
     assert "That is one fold; the average of all 3, which is submitted, is better by 0.00021" in said
     run.write_record(dataclasses.replace(record, averaging_gain=0.0))
     assert "better by" not in summary.of_run(run)
+
+
+def test_the_next_step_names_this_very_run_and_is_not_to_submit_it_after_a_failed_check(tmp_path):
+    run = Run(tmp_path / "made")
+    run.folder.mkdir()
+    competition = dataclasses.replace(made_record().data, competition="digit-recognizer")
+    run.write_record(made_record(data=competition))
+    text = summary.of_run(run)
+    assert f"scripts/submit.sh {display_path(run.folder)}\n" in text
+    assert f"-f {display_path(run.folder / 'submission.csv')} -m" in text
+    run.write_record(made_record(data=competition, checks=[Check("every class is predicted", False, "9 of 10")]))
+    text = summary.of_run(run)
+    assert "!!! CHECK FAILED: every class is predicted: 9 of 10" in text
+    assert "scripts/submit.sh" not in text
+    submission = dataclasses.replace(made_record().submission, copy=None)
+    run.write_record(made_record(submission=submission))
+    assert "predictions, not a submission" in summary.of_run(run)

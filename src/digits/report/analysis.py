@@ -351,7 +351,7 @@ def _pair(first: RunData, second: RunData) -> Pair:
         rows = np.intersect1d(first.scored, second.scored)
         if len(rows):
             predicted = [_at(one.out_of_fold, rows).argmax(axis=1) for one in (first, second)]
-            verdict = metrics.mcnemar(*predicted, train.labels[rows])
+            verdict = metrics.mcnemar(predicted[0], predicted[1], train.labels[rows])
     if verdict is None and changed is None:
         raise BadInput(
             f"Runs {first.name} and {second.name} have nothing in common to compare. {first.missing}".rstrip()

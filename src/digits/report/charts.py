@@ -4,12 +4,14 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from digits.config import Augmentation
@@ -28,7 +30,7 @@ BLUE, ORANGE = "#2266b0", "#c2570c"
 DARK = {INK: "#e7e9ee", MUTED: "#a3acbb", GRID: "#373e4b", PAPER: "#1b1f27", BLUE: "#74b0f4", ORANGE: "#f59a52"}
 """The same in dark mode."""
 HEAT = LinearSegmentedColormap.from_list("heat", [PAPER, "#fbd9b5", ORANGE])
-STYLE = {
+STYLE: Any = {
     "font.size": 11,
     "font.family": "DejaVu Sans",
     "text.color": INK,
@@ -311,7 +313,9 @@ def mistakes_gallery(
     images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str], columns: int = 6
 ) -> Figure:
     """Return the wrong predictions on images uint8 (m, side, side), labels (m,): the most confident first."""
-    figure = Figure(figsize=(1.08 * columns, 1.08 * (GALLERY // columns) + 0.45), layout="none")
+    figure = Figure(
+        figsize=(1.08 * columns, 1.08 * (GALLERY // columns) + 0.45), layout=PlaceHolderLayoutEngine(False, False)
+    )
     wrong = analysis.mistakes(probabilities, labels)
     shown = wrong[:GALLERY]
     number = f"The {len(shown)} most confident of {len(wrong):,}" if len(shown) < len(wrong) else f"All {len(wrong)}"
@@ -331,7 +335,7 @@ def _captions(shown: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, 
 def overview(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str]) -> Figure:
     """Return one picture of a run: the most confident errors beside the confusion matrix."""
     figure = Figure(figsize=(11, 5.2))
-    left, right = figure.subfigures(1, 2, width_ratios=(1.12, 1))
+    left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(1.12, 1)))
     shown = analysis.mistakes(probabilities, labels)[:20]
     captions = _captions(shown, labels, probabilities, names)
     _gallery(left, images[shown], captions, 5, "The most confident errors: true → predicted, confidence", rows=4)
@@ -345,7 +349,7 @@ def augmented_samples(digits: dataset.Split, augmentation: Augmentation) -> Figu
     views = np.stack([images, *augmented(images, augmentation, VIEWS)], axis=1)
     captions = ["original", *[""] * (len(images) * (VIEWS + 1) - 1)]
     title = "Training images, augmented" if augmentation.any else "Training images, without augmentation"
-    figure = Figure(figsize=(1.08 * (VIEWS + 1), 1.08 * SAMPLES + 0.45), layout="none")
+    figure = Figure(figsize=(1.08 * (VIEWS + 1), 1.08 * SAMPLES + 0.45), layout=PlaceHolderLayoutEngine(False, False))
     _gallery(figure, views.reshape(-1, *images.shape[1:]), captions, VIEWS + 1, title)
     return figure
 
@@ -357,7 +361,7 @@ def augmented(images: np.ndarray, augmentation: Augmentation, views: int) -> lis
 
 
 def _gallery(
-    figure, images: Sequence[np.ndarray], captions: Sequence[str], columns: int, title: str, rows: int = 0
+    figure, images: Sequence[np.ndarray] | np.ndarray, captions: Sequence[str], columns: int, title: str, rows: int = 0
 ) -> None:
     """Draw captioned images into a figure, as one image, for axes cost more than images."""
     side = len(images[0]) if len(images) else 28

@@ -238,7 +238,7 @@ def _test(data: RunData) -> dict[str, Any]:
         rows = np.flatnonzero(data.answers == label)
         rows = np.sort(random.choice(rows, min(SAMPLES, len(rows)), replace=False))
         if len(rows):
-            samples.append((name, data_uri(np.hstack(data.test_images.images[rows]))))
+            samples.append((name, data_uri(np.hstack(list(data.test_images.images[rows])))))
     return {"unsure": unsure, "samples": samples}
 
 

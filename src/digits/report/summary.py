@@ -1,9 +1,8 @@
 """What a finished run came to, as text for a terminal."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from digits.files import ROOT, display_path
+from digits.files import ROOT, SUBMISSIONS, display_path
 from digits.report.analysis import Standing
 from digits.runs.metrics import Score
 from digits.runs.record import FinishedRecord
@@ -14,7 +13,7 @@ def of_run(run: Run) -> str:
     """Return the closing words on a finished run: tables, accuracy, files."""
     record = run.finished_record()
     scores = _folds(record), _members(record), _accuracy(record)
-    sections = [*scores, _warnings(record), _files(run.folder, record), _next(record)]
+    sections = [*scores, _warnings(record), _files(run, record), _next(run, record)]
     return "\n\n".join(section for section in sections if section)
 
 
@@ -50,7 +49,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 100 else f"{minutes} min"
 
 
-def _table(rows: list[tuple[str, ...]], first: str = "r") -> str:
+def _table(rows: Sequence[tuple[str, ...]], first: str = "r") -> str:
     """Return rows, the header first, as aligned text; all columns to the right, but the first and last where "l"."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     left = {0, len(widths) - 1} if first == "l" else set()
@@ -114,20 +113,25 @@ def _warnings(record: FinishedRecord) -> str:
     return "\n".join(lines)
 
 
-def _files(folder: Path, record: FinishedRecord) -> str:
-    peak = record.peak_memory_bytes
-    rows = [
-        f"{display_path(ROOT / record.submission.copy)}  {record.submission.rows:,} rows, checked",
-        f"{display_path(folder)}/  run.json, models, probabilities, figures, report.html",
-        f"{record.seconds:,.0f} s in all" + (f", {peak / 1e9:.2f} GB at most in one process" if peak else ""),
-    ]
-    return "\n".join(rows)
+def _files(run: Run, record: FinishedRecord) -> str:
+    peak, rows = record.peak_memory_bytes, f"{record.submission.rows:,} rows, checked"
+    lines = [f"{display_path(ROOT / record.submission.copy)}  {rows}"] if record.submission.copy else []
+    return "\n".join(
+        [
+            *lines,
+            f"{display_path(run.folder)}/  {'' if lines else f'{record.submission.file} ({rows}), '}run.json, "
+            "probabilities, report.html",
+            f"{duration(record.seconds)}{f', {peak / 1e9:.2f} GB at most in one process' if peak else ''}",
+        ]
+    )
 
 
-def _next(record: FinishedRecord) -> str:
-    copy = display_path(ROOT / record.submission.copy)
+def _next(run: Run, record: FinishedRecord) -> str:
+    """Return what to do next with this very run."""
     if record.leaked:
         return ""
+    if record.failed_checks:
+        return f"Find out why the check failed before you submit: {display_path(run.folder / 'report.html')}"
     if record.source == "sample":
         return (
             "This was the embedded sample. For the competition, get a token at kaggle.com/settings, accept the rules\n"
@@ -135,10 +139,14 @@ def _next(record: FinishedRecord) -> str:
         )
     if record.source == "keras":
         return "Trained on MNIST itself, whose digits are the competition's answers: not for Kaggle."
+    if record.data.competition is None:
+        return "These test images are not the competition's: predictions, not a submission."
     # With this tag `submit.py --status` knows the run of a submission made by hand.
     kind = "held out" if record.held_out else "out of fold"
     message = f"{record.run} {record.out_of_fold.accuracy:.5f} {kind}, digits:{record.submission.sha256[:12]}"
+    file = display_path(run.folder / record.submission.file)
+    name = run.name if run.folder.parent == SUBMISSIONS else display_path(run.folder)
     return (
-        "Submit it, checked, waited for and recorded:  scripts/submit.sh\n"
-        f'or by hand:  kaggle competitions submit -c digit-recognizer -f {copy} -m "{message}"'
+        f"Submit:   scripts/submit.sh {name}\n"
+        f'By hand:  kaggle competitions submit -c {record.data.competition} -f {file} -m "{message}"'
     )

@@ -356,7 +356,7 @@ class FinishedRecord(Record):
     @property
     def is_submittable(self) -> bool:
         """Whether the submission is for Kaggle: on the competition's test images, which nobody trained on."""
-        return self.source == "kaggle" and not self.leaked
+        return self.data.competition is not None and not self.leaked
 
     @property
     def failed_checks(self) -> list[Check]:
@@ -371,6 +371,9 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
     def renamed(score: Any) -> Any:
         return {"log_loss" if key == "loss" else key: value for key, value in score.items()}
 
+    files = values["data"].get("files") if isinstance(values.get("data"), dict) else None
+    if values.get("source") == "kaggle" and files and files[-1].get("form") in ("exact", "line ends changed"):
+        values["data"] = values["data"] | {"competition": "digit-recognizer"}
     if isinstance(values.get("recipe"), dict) and values["recipe"].keys() == {"name"}:
         values["recipe"] = None
     if isinstance(values.get("out_of_fold"), dict):
@@ -458,7 +461,7 @@ def now() -> str:
 
 def data_summary(source: Dataset) -> DataSummary:
     """Return what a record says of the data."""
-    return read_dataclass(DataSummary, source.facts, source.name)
+    return read_dataclass(DataSummary, source.facts | {"classes": list(source.classes)}, source.name)
 
 
 def data_hash(source: Dataset) -> str:

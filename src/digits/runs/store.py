@@ -3,11 +3,9 @@
 import contextlib
 import dataclasses
 import datetime
-import gzip
 import itertools
 import json
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +81,7 @@ def load_fold_result(path: Path) -> FoldResult:
     """
     read = read_npz(path)
     try:
-        values = {name: value if value.ndim else value.item() for name, value in read.items()}
+        values: dict[str, Any] = {name: value if value.ndim else value.item() for name, value in read.items()}
         return FoldResult(**values | {"history": json.loads(values["history"])})
     except (ValueError, TypeError, KeyError) as error:
         raise BrokenFileError(f"{display_path(path)} is not a fold's result ({error}).") from None
@@ -187,12 +185,7 @@ class Run:
             return self.probabilities()[1].argmax(axis=1).astype(np.uint8)
         submission = self.finished_record().submission
         packed = self.folder / f"{submission.file}.gz"
-        if not packed.is_file():
-            return read_submission(self.folder / submission.file, rows=submission.rows)
-        with tempfile.TemporaryDirectory() as folder:
-            plain = Path(folder) / submission.file
-            plain.write_bytes(gzip.decompress(packed.read_bytes()))
-            return read_submission(plain, rows=submission.rows)
+        return read_submission(packed if packed.is_file() else self.folder / submission.file, rows=submission.rows)
 
     def write_record(self, record: Record) -> None:
         """Write run.json."""
