@@ -108,9 +108,10 @@ class DrawingServer(ThreadingHTTPServer):
         second, first = np.argsort(probabilities, kind="stable")[-2:]
         classes = self.predictor.classes
         similar = []
-        for index in (first, second) if self.alike else ():
-            images = self.alike.most_similar(prepared.image, index)
-            similar.append({"name": classes[index], "images": [_png(image) for image in images]})
+        if self.alike:
+            for index in (first, second):
+                images = self.alike.most_similar(prepared.image, index)
+                similar.append({"name": classes[index], "images": [_png(image) for image in images]})
         return {
             "answer": classes[first],
             "probabilities": [round(float(share), 4) for share in probabilities],

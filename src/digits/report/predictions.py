@@ -71,7 +71,8 @@ def predict_images(predictor: Predictor, paths: Sequence[Path], *, is_prepared: 
             yield Prediction(name, None, problem=str(error).removeprefix(f"{name}: "))
             return
         for row, image in enumerate(images, start=1):
-            label, notes = None if labels is None else str(labels[row - 1]), ()
+            label = None if labels is None else str(labels[row - 1])
+            notes: tuple[str, ...] = ()
             thumbnail = Image.fromarray(image)
             if is_prepared is False or image.shape != (28, 28):
                 try:
