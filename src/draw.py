@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import digits.environment  # noqa: F401 first: it finds the Python that has the packages
 from digits.console import entry_point
 
 

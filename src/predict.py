@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import digits.environment  # noqa: F401 first: it finds the Python that has the packages
 from digits.console import BadInput, entry_point
 
 if TYPE_CHECKING:

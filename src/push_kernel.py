@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import digits.environment  # noqa: F401 first: it finds the Python that has the packages
 from digits.console import entry_point
 from digits.files import ROOT, SUBMISSIONS
 

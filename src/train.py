@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import digits.environment  # noqa: F401 first: it finds the Python that has the packages
 from digits import config
 from digits.config import Settings
 from digits.console import BadInput, entry_point
