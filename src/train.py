@@ -1,16 +1,21 @@
 """Train networks on digits and write a checked submission: `python src/train.py --folds 5`."""
 
 import argparse
+import contextlib
 import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import digits.environment  # noqa: F401 first: it finds the Python that has the packages
 from digits import config
 from digits.config import Settings
 from digits.console import BadInput, entry_point
+
+if TYPE_CHECKING:
+    from digits.training.workers import Slots
 
 WHAT = (
     *("recipe", "set", "folds", "members", "epochs", "networks", "seed", "no_tta"),
@@ -106,21 +111,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     if flags.list_settings:
         print(config.describe_settings(settings.recipe))
         return
+    given = [f"--{name.replace('_', '-')}" for name in WHAT if getattr(flags, name) not in (None, False)]
+    command = shlex.join(["python", "src/train.py", *(sys.argv[1:] if argv is None else argv)])
+    if flags.save_recipe:
+        from digits.runs.store import repeated
+
+        again = repeated(flags.from_run, flags.run, given)
+        config.save_recipe(again[0].recipe if again else settings.recipe, flags.save_recipe, command)
+        print(f"Saved. Train with it: python src/train.py --recipe {shlex.quote(str(flags.save_recipe))}")
+        return
+    from digits.training.workers import share_machine
+
+    networks = settings.recipe.folds * settings.recipe.members
+    slots = share_machine(networks, settings.jobs, deterministic=settings.deterministic)
+    with contextlib.closing(slots):
+        if not (flags.from_run or flags.cluster or (flags.run and not given)):
+            slots.start_workers()  # They load Keras while this process imports its own packages and reads the data.
+        _train(flags, settings, given, slots, command)
+
+
+def _train(flags: argparse.Namespace, settings: Settings, given: list[str], slots: "Slots", command: str) -> None:
     from digits.report import summary
     from digits.runs.store import compare_answers, find_run, repeated
     from digits.training import pipeline
 
-    given = [f"--{name.replace('_', '-')}" for name in WHAT if getattr(flags, name) not in (None, False)]
     again = repeated(flags.from_run, flags.run, given)
-    if again:
-        settings = dataclasses.replace(again[0], jobs=flags.jobs)
-    command = shlex.join(["python", "src/train.py", *(sys.argv[1:] if argv is None else argv)])
-    if flags.save_recipe:
-        config.save_recipe(settings.recipe, flags.save_recipe, command)
-        print(f"Saved. Train with it: python src/train.py --recipe {shlex.quote(str(flags.save_recipe))}")
-        return
     run = pipeline.train(
-        settings,
+        dataclasses.replace(again[0], jobs=flags.jobs) if again else settings,
+        slots=None if again else slots,
         command=command,
         data_dir=flags.data_dir or (again[1] if again else None),
         run_name=flags.run,

@@ -145,7 +145,10 @@ def _local(
         with acquire() as environment:
             if stopped():
                 raise StoppedError("stopped")
-            return train_in_worker(task, folder, log=display.log, stopped=stopped, environment=environment)
+            worker = slots.take_worker(task.threads, environment)
+            return train_in_worker(
+                task, folder, log=display.log, stopped=stopped, environment=environment, worker=worker
+            )
 
     try:
         arrays.save(folder)

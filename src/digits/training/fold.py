@@ -106,22 +106,31 @@ def train_in_worker(
     log: Log,
     stopped: Callable[[], bool] = lambda: False,
     environment: Mapping[str, str] | None = None,
+    worker: Worker | None = None,
 ) -> tuple[FoldResult, bytes]:
     """Return train_fold(task, data) from a process of its own; one that is killed is tried once more.
+
+    Args:
+        task: what to train.
+        data: the arrays, or the folder into which `Arrays.save` wrote them.
+        log: takes messages and progress.
+        stopped: asked a few times a second; when true, the process is ended.
+        environment: variables to set in the process.
+        worker: a process that was started for this with the same settings.
 
     Raises:
         KitError: if the loss is no longer finite, or the second process was killed too.
     """
 
-    def attempt() -> tuple[FoldResult, bytes]:
-        worker = Worker(task.threads, deterministic=task.deterministic, environment=environment)
+    def attempt(worker: Worker | None) -> tuple[FoldResult, bytes]:
+        worker = worker or Worker(task.threads, deterministic=task.deterministic, environment=environment)
         return worker.run(train_fold, task, data, log=log, stopped=stopped)
 
     try:
-        return attempt()
+        return attempt(worker)
     except ProcessDiedError as error:
         log(f"{task.label}: {error}. It is started once more, from its last checkpoint.")
-        return attempt()
+        return attempt(None)
 
 
 def train_fold(task: FoldTask, data: Arrays | Path, log: Log) -> tuple[FoldResult, bytes]:

@@ -1,5 +1,6 @@
 """One training command, from the data to a checked submission and the record of its run."""
 
+import concurrent.futures
 import contextlib
 import logging
 import math
@@ -70,6 +71,7 @@ def train(
     tensorboard: bool = False,
     report: bool = True,
     resume_flags: Sequence[str] = (),
+    slots: Slots | None = None,
 ) -> Run:
     """Train as `settings` say, and return the finished run.
 
@@ -85,6 +87,7 @@ def train(
         tensorboard: whether to write the finished run for TensorBoard too.
         report: whether to draw its figures and build its page.
         resume_flags: what the command that resumes the run needs beside --run.
+        slots: the share of the machine, where processes were started for these settings already.
 
     Raises:
         BadInput: if the data or the settings cannot be used; a new run leaves no folder then.
@@ -118,7 +121,7 @@ def train(
         if settings.pseudo_labels
         else None
     )
-    slots = share_machine(
+    slots = slots or share_machine(
         settings.recipe.folds * settings.recipe.members, settings.jobs, deterministic=settings.deterministic
     )
     if settings.recipe.sources:
@@ -151,23 +154,29 @@ def train(
                 results, failures = cross_validate(
                     run, tasks, source.train, source.test, slots, display, cluster_address, deadline
                 )
-            display.stage("checking the saved models")
-            record = record.finish(
-                **_results(run, settings, source, results, failures, out),
-                seconds=_seconds_since(started),
-                peak_memory_bytes=max([peak_memory_bytes(), *(result.peak_memory_bytes for result in results)]),
-            )
-            run.write_record(record)
-            if report:
-                display.stage("drawing the figures")
-                from digits.report.charts import draw_all
+            display.stage("checking the saved models, drawing the figures" if report else "checking the saved models")
+            with concurrent.futures.ThreadPoolExecutor(1) as executor:  # The figures are drawn during the check.
+                figures = executor.submit(_draw_figures, run, source, results) if report else None
+                record = record.finish(
+                    **_results(run, settings, source, results, failures, out),
+                    seconds=_seconds_since(started),
+                    peak_memory_bytes=max([peak_memory_bytes(), *(result.peak_memory_bytes for result in results)]),
+                )
+                run.write_record(record)
+            if figures:
                 from digits.report.html import build_report
 
-                draw_all(run, source, results)
+                figures.result()
                 build_report(run, source)
         if tensorboard:
             write_tensorboard(run, source)
     return run
+
+
+def _draw_figures(run: Run, source: dataset.Dataset, results: list[FoldResult]) -> None:
+    from digits.report.charts import draw_all
+
+    draw_all(run, source, results)
 
 
 @contextlib.contextmanager
