@@ -85,7 +85,7 @@ def test_an_epoch_reports_each_of_its_images_once_and_takes_one_step_a_batch():
 
 def test_a_network_learns(whole):
     images, labels = made_digits(100, seed=1)
-    probabilities = predict.predict_probabilities(fitted().finish(), images)
+    probabilities = predict.predict_probabilities(whole.network, images)
     assert (probabilities.argmax(axis=1) == labels).mean() > 0.9
     assert probabilities.dtype == np.float32
 
@@ -93,7 +93,7 @@ def test_a_network_learns(whole):
 def test_the_same_seed_gives_the_same_network_and_another_seed_another(whole):
     images, _ = made_digits(20, seed=2)
     first, again, other = (
-        predict.predict_probabilities(fit.network, images) for fit in (whole, fitted(), fitted(seed=(1, 1, 1)))
+        predict.predict_probabilities(fit.network, images) for fit in (whole, fitted(), fitted(TINY, 1, (1, 1, 1)))
     )
     assert np.allclose(first, again, atol=1e-5)
     assert not np.allclose(first, other, atol=1e-3)
@@ -134,8 +134,8 @@ def test_clean_epochs_see_the_images_as_they_are():
     assert np.array_equal(fit._draw_transforms(np.random.default_rng(0), order), identity_transforms(64))
 
 
-def test_tta_averages_its_views():
-    network = fitted(epochs=1).network
+def test_tta_averages_its_views(whole):
+    network = whole.network
     images, _ = made_digits(7)
     tta = predict.predict_probabilities(network, images, Tta(shift_pixels=1))
     alone = predict.predict_probabilities(network, images)
@@ -166,10 +166,10 @@ def test_unknown_schedules_and_optimizers_are_refused_by_name(settings):
         trainer.build_optimizer(TINY.changed(**settings), 10)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd", "muon"])
-def test_every_optimizer_trains(optimizer):
-    fit = fitted(TINY.changed(optimizer=optimizer, learning_rate=1e-3, epochs=2), epochs=2)
-    assert fit.history[1].loss < fit.history[0].loss
+def test_the_other_optimizers_train_too():
+    for optimizer in ("adam", "muon"):
+        fit = fitted(TINY.changed(optimizer=optimizer, learning_rate=1e-3, epochs=2), epochs=2)
+        assert fit.history[1].loss < fit.history[0].loss
 
 
 def test_a_saved_network_that_is_none_is_refused(tmp_path):
@@ -203,35 +203,38 @@ ON_ANOTHER_BACKEND = """
 import json, sys
 from digits.model.backend import load_keras
 load_keras()
-import test_trainer as own, numpy as np
+import keras, test_trainer as own, numpy as np
 from digits.model import predict
-from digits.model.augment import AffineTransform
 from digits.model.augment import draw_transforms, ink_margins
+from digits.model.networks import AffineTransform
 images, labels = own.made_digits(320)
 transforms = draw_transforms(np.random.default_rng(3), ink_margins(images[:4]), own.TINY.augmentation)
 transformed = np.asarray(AffineTransform()(images[:4, ..., None], transforms))
 fit = own.fitted()
-said = predict.predict_probabilities(fit.finish(), own.made_digits(100, seed=1)[0])
-right = float((said.argmax(axis=1) == own.made_digits(100, seed=1)[1]).mean())
-json.dump({"transformed": transformed.tolist(), "right": right}, sys.stdout)
+probabilities = predict.predict_probabilities(fit.finish(), own.made_digits(100, seed=1)[0])
+accuracy = float((probabilities.argmax(axis=1) == own.made_digits(100, seed=1)[1]).mean())
+settings = keras.config.image_data_format(), keras.config.floatx(), keras.config.epsilon()
+json.dump({"transformed": transformed.tolist(), "accuracy": accuracy, "settings": settings}, sys.stdout)
 """
 
 
-@pytest.mark.parametrize("backend", ["jax"])
-def test_another_backend_transforms_to_the_same_pixels_and_learns_as_well(backend):
-    pytest.importorskip(backend)
+def test_jax_transforms_to_the_same_pixels_and_learns_as_well_whatever_keras_json_says(tmp_path):
+    pytest.importorskip("jax")
+    settings = {"image_data_format": "channels_first", "floatx": "float16", "epsilon": 1e-4, "max_epochs": 1}
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
     paths = os.pathsep.join(str(Path(__file__).parents[1] / name) for name in ("src", "tests"))
-    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": paths}
+    environment = os.environ | {"KERAS_BACKEND": "jax", "KERAS_HOME": str(tmp_path), "PYTHONPATH": paths}
     run = subprocess.run(
         [sys.executable, "-c", ON_ANOTHER_BACKEND], env=environment, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    said = json.loads(run.stdout)
+    found = json.loads(run.stdout)
+    assert found["settings"] == ["channels_last", "float32", 1e-7]
     images, _ = made_digits(320)
     transforms = draw_transforms(np.random.default_rng(3), ink_margins(images[:4]), TINY.augmentation)
     own = np.asarray(AffineTransform()(images[:4, ..., np.newaxis], transforms))
-    assert np.allclose(own, np.array(said["transformed"]), atol=0.05)
-    assert said["right"] > 0.9
+    assert np.allclose(own, np.array(found["transformed"]), atol=0.05)
+    assert found["accuracy"] > 0.9
 
 
 def test_a_recipe_changes_only_what_is_given():
