@@ -21,6 +21,7 @@ import pytest
 
 from digits.console import KitError
 from digits.files import ROOT, SUBMISSIONS
+from memory_kaggle import MemoryKaggle
 
 GOOD = {
     "recipe": ["quick", "seed", "best-cpu", "my.toml"],
@@ -115,8 +116,9 @@ def stub_data(patched: pytest.MonkeyPatch) -> None:
     patched.setattr(socket.socket, "connect", unreachable)
 
 
-def stub_training(patched: pytest.MonkeyPatch) -> None:
-    """Put an error in the place of training, and nothing in the place of drawing."""
+def stub_work(patched: pytest.MonkeyPatch) -> None:
+    """Put an error in the place of training, nothing in that of drawing, and a Kaggle in memory in that of Kaggle."""
+    from digits.kaggle import client
     from digits.report import html
     from digits.runs import ensemble
     from digits.training import pipeline
@@ -124,6 +126,9 @@ def stub_training(patched: pytest.MonkeyPatch) -> None:
     def not_trained(*_, **__):
         raise KitError("training is stubbed")
 
+    kaggle = MemoryKaggle()
+    kaggle.credentials = None
+    patched.setattr(client, "Kaggle", lambda *_, **__: kaggle.kaggle())
     patched.setattr(pipeline, "cross_validate", not_trained)
     for module in (html, pipeline, ensemble):
         for name in ("build_report", "build_comparison", "draw_all"):
@@ -187,7 +192,7 @@ def main(count: int, seed: int) -> int:
     with pytest.MonkeyPatch.context() as patched:
         stub_data(patched)
         prepare()
-        stub_training(patched)
+        stub_work(patched)
         for _ in range(count):
             name = "train" if draw.random() < 0.4 else draw.choice(names)
             words = command_line(actions[name], draw)
