@@ -94,6 +94,7 @@ DATA = """\
 
 LOAD = """\
 import os
+import re
 import subprocess
 import sys
 
@@ -190,9 +191,8 @@ with subprocess.Popen(
     [sys.executable, "-u", "src/train.py", *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
 ) as training:
     for line in training.stdout:
-        name, _, rest = line.partition(", epoch ")
-        if line.startswith("fold ") and (rest or ": " in line):
-            status[name if rest else line.partition(":")[0]] = line.strip()
+        if match := re.match(r"fold \\d+/\\d+(, member \\d+/\\d+)?|network +epoch", line):
+            status[match[0].replace("network", "")] = line.rstrip()  # The heading sorts before the folds.
             view.update(Markdown("\\n".join(f"    {text}" for _, text in sorted(status.items()))))
         else:
             print(line, end="")

@@ -240,3 +240,11 @@ def test_jax_transforms_to_the_same_pixels_and_learns_as_well_whatever_keras_jso
 def test_a_recipe_changes_only_what_is_given():
     assert TINY.changed(epochs=None) == TINY
     assert dataclasses.asdict(TINY.changed(epochs=9))["epochs"] == 9
+
+
+def test_an_older_keras_without_muon_still_trains_with_the_others(monkeypatch):
+    """Kaggle's image had Keras 3.8, and Muon came with 3.10."""
+    monkeypatch.delattr(keras.optimizers, "Muon")
+    assert build_optimizer(load_recipe("quick"), 10) is not None
+    with pytest.raises(BadInput, match="has no Muon. Use --set optimizer=adamw"):
+        build_optimizer(load_recipe("quick").changed(optimizer="muon"), 10)

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from digits.config import SCHEDULES, Recipe
-from digits.console import TrainingFailedError
+from digits.console import BadInput, TrainingFailedError
 from digits.files import BrokenFileError, display_path, read_npz, write_npz
 from digits.model.augment import draw_transforms, identity_transforms, ink_margins
 from digits.model.backend import backend_name
@@ -61,16 +61,14 @@ def build_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Op
 
     Raises:
         ValueError: for an unknown optimizer.
+        BadInput: for one that this version of Keras does not have.
     """
-    classes = {
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
-        "sgd": keras.optimizers.SGD,
-        "muon": keras.optimizers.Muon,
-    }
-    if recipe.optimizer not in classes:
-        raise ValueError(f"Unknown optimizer {recipe.optimizer!r}; expected one of {', '.join(classes)}.")
-    optimizer_class = classes[recipe.optimizer]
+    names = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "muon": "Muon"}
+    if recipe.optimizer not in names:
+        raise ValueError(f"Unknown optimizer {recipe.optimizer!r}; expected one of {', '.join(names)}.")
+    optimizer_class = getattr(keras.optimizers, names[recipe.optimizer], None)
+    if optimizer_class is None:  # Muon came with Keras 3.10; Kaggle's image may be older.
+        raise BadInput(f"Keras {keras.__version__} has no {names[recipe.optimizer]}. Use --set optimizer=adamw")
     settings: dict = {"weight_decay": recipe.weight_decay or None}
     if recipe.optimizer in ("adamw", "muon"):
         settings["weight_decay"] = recipe.weight_decay
