@@ -225,7 +225,7 @@ probabilities = ensemble.out_of_fold(parts, len(data.train.labels))
 scored = np.flatnonzero(~np.isnan(probabilities[:, 0]))
 probabilities, labels, images = probabilities[scored], data.train.labels[scored], data.train.images[scored]
 figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 3.8))
-charts.draw_errors(left, parts, [fold.accuracy for fold in record.folds])
+charts.draw_errors(left, parts, record.folds)
 charts.draw_losses(right, parts)
 plt.show()"""
 
@@ -236,9 +236,10 @@ not give, or are cut or ambiguous; no model can be expected to get those right."
 
 SHOW_MISTAKES = """\
 figure, axes = plt.subplots(figsize=(6.4, 6))
-charts.draw_confusion(axes, analysis.confusion(probabilities, labels))
+counts = analysis.confusion(probabilities.argmax(axis=1), labels, len(data.classes))
+charts.draw_confusion(axes, counts, data.classes)
 plt.show()
-display(charts.mistakes_gallery(images, labels, probabilities))"""
+display(charts.mistakes_gallery(images, labels, probabilities, data.classes, columns=10))"""
 
 CALIBRATION = """\
 ### Calibration
@@ -265,7 +266,7 @@ from digits.data.competition import read_submission
 answers = read_submission(Path("submission.csv"), rows=record.test.rows)
 print(f"submission.csv: {len(answers):,} rows, checked")
 figure, axes = plt.subplots(figsize=(7, 3.8))
-charts.draw_class_shares(axes, data.facts["class_counts"], np.bincount(answers, minlength=len(classes)))
+charts.draw_class_shares(axes, data.facts["class_counts"], record.test.class_counts, data.classes)
 plt.show()
 expected = record.expected_score
 interval = f"95 % between {expected.low:.5f} and {expected.high:.5f}"

@@ -58,6 +58,16 @@ def test_each_file_is_written_verbatim_in_a_folded_cell_and_all_that_it_imports_
         assert not any("/kaggle/" in name for name in written)
 
 
+def test_what_is_left_out_is_imported_inside_functions_only():
+    for file in {*build_kernel.training_files(), *build_kernel.prediction_files()}:
+        if file.suffix == ".py":
+            for node in ast.parse(file.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("digits."):
+                    names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                    for name in names:
+                        assert not name.replace(".", "/").startswith(build_kernel.LEFT_OUT), f"{file.name}: {name}"
+
+
 def test_the_check_says_what_was_edited(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(build_kernel, "KERNELS", tmp_path)
     monkeypatch.setattr("sys.argv", ["build_kernel.py"])

@@ -244,7 +244,7 @@ def test_a_recipe_changes_only_what_is_given():
 
 def test_an_older_keras_without_muon_still_trains_with_the_others(monkeypatch):
     """Kaggle's image had Keras 3.8, and Muon came with 3.10."""
-    monkeypatch.delattr(keras.optimizers, "Muon")
-    assert build_optimizer(load_recipe("quick"), 10) is not None
-    with pytest.raises(BadInput, match="has no Muon. Use --set optimizer=adamw"):
-        build_optimizer(load_recipe("quick").changed(optimizer="muon"), 10)
+    monkeypatch.delattr(trainer.keras.optimizers, "Muon")
+    assert trainer.build_optimizer(TINY, 10) is not None
+    with pytest.raises(BadInput, match=r"has no Muon\. Use --set optimizer=adamw"):
+        trainer.build_optimizer(dataclasses.replace(TINY, optimizer="muon"), 10)

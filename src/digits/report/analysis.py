@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
@@ -16,10 +16,12 @@ from digits.config import describe_differences
 from digits.console import BadInput, KitError
 from digits.data import dataset
 from digits.files import REFERENCE
-from digits.kaggle.ledger import Entry, read_ledger
 from digits.runs import ensemble, metrics
 from digits.runs.record import FinishedRecord, data_hash, data_summary
 from digits.runs.store import FoldResult, Run, all_runs
+
+if TYPE_CHECKING:
+    from digits.kaggle.ledger import Entry
 
 CONFIDENCE_EDGES = (0.0, 0.5, 0.7, 0.9, 0.95, 0.98, 0.99, 1.0)
 
@@ -411,6 +413,8 @@ def leaderboard(submissions: Path, reference: Path = REFERENCE) -> tuple[list[St
     return standings, others
 
 
-def scored_entries(submissions: Path) -> list[Entry]:
+def scored_entries(submissions: Path) -> "list[Entry]":
     """Return the ledger's rows that have a public score."""
+    from digits.kaggle.ledger import read_ledger
+
     return [entry for entry in read_ledger(submissions / "ledger.csv") if entry.public_score is not None]
