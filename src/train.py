@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WHAT = (
     *("recipe", "set", "folds", "members", "epochs", "networks", "seed", "no_tta"),
-    *("source", "limit", "allow_leak", "pseudo_labels", "deterministic"),
+    *("source", "limit", "allow_leak", "pseudo_labels", "extra", "deterministic"),
 )
 """The flags that say what to train, which a run's record says too."""
 
@@ -63,6 +63,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     data("--limit", type=int, metavar="N", help="train on N images only")
     data("--allow-leak", action="store_true", help="train on test images if you must: marked, and never submitted")
     data("--pseudo-labels", metavar="RUN", help="test images of which RUN, with the same folds, was sure join training")
+    data("--extra", metavar="FOLDER", help="images of your own that join training (data/own); marked in the record")
     how = parser.add_argument_group("how").add_argument
     how("--run", metavar="NAME", help="name the run, or go on with the one of that name; alone, with its own settings")
     how("--from-run", metavar="FILE", help="repeat the run of this run.json, with all settings of its record")
@@ -99,7 +100,7 @@ def settings_of(flags: argparse.Namespace) -> Settings:
     given = {"networks": flags.networks, "folds": flags.folds, "members": flags.members, "epochs": flags.epochs}
     recipe = config.override(config.load_recipe(flags.recipe or "standard"), given | no_views)
     recipe = config.set_values(recipe, flags.set or ())
-    named = ("seed", "source", "limit", "deterministic", "jobs", "allow_leak", "pseudo_labels")
+    named = ("seed", "source", "limit", "deterministic", "jobs", "allow_leak", "pseudo_labels", "extra")
     return Settings(recipe, **{name: getattr(flags, name) for name in named if getattr(flags, name) is not None})
 
 

@@ -11,8 +11,18 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import handwriting
 import predict
+from digits.console import BadInput
 from digits.data import dataset
-from digits.data.images import NotADigitImage, is_ready, label_of, prepare, read_array_file, read_image, squeeze
+from digits.data.images import (
+    NotADigitImage,
+    is_ready,
+    label_of,
+    load_extra,
+    prepare,
+    read_array_file,
+    read_image,
+    squeeze,
+)
 from digits.runs import saved
 
 
@@ -259,3 +269,56 @@ def test_flags_of_a_blend_do_not_go_with_images(command):
     code, _, err = command("--images", "x.png", "--weights", "greedy")
     assert code == 2
     assert "--images takes one RUN" in err
+
+
+def own_images(folder, digits=(4, 7)):
+    for digit in digits:
+        (folder / str(digit)).mkdir(parents=True)
+        (folder / str(digit) / "a.png").write_bytes(file_of(handwriting.drawn("pen", digit)))
+    return folder
+
+
+def test_extra_images_need_labels_and_must_not_be_the_datasets_own(tmp_path, sample):
+    classes = tuple("0123456789")
+    known = np.concatenate([sample.train.images, sample.test.images])
+    images, labels = load_extra(own_images(tmp_path / "own"), classes, known)
+    assert images.shape == (2, 28, 28)
+    assert labels.tolist() == [4, 7]
+    Image.fromarray(sample.test.images[0]).save(tmp_path / "own" / "4" / "leak.png")
+    with pytest.raises(BadInput, match=r"own/4/leak\.png is one of the dataset's images, which would be scored"):
+        load_extra(tmp_path / "own", classes, known)
+    (tmp_path / "own" / "4" / "leak.png").rename(tmp_path / "own" / "unnamed.png")
+    with pytest.raises(BadInput, match=r"own/unnamed\.png has no label.*0/….png or …_0\.png"):
+        load_extra(tmp_path / "own", classes, known)
+    with pytest.raises(BadInput, match=r"there is no such file.*python src/draw\.py"):
+        load_extra(tmp_path / "none", classes, known)
+
+
+def test_extra_images_join_training_in_every_fold_and_are_marked_but_not_scored(tmp_path, monkeypatch, capsys):
+    import made_run
+    from digits.kaggle.ledger import title_of
+    from digits.report import summary
+
+    tasks = []
+    stub = made_run.cross_validate
+
+    def cross_validate(run, jobs, train, test, *more):
+        tasks.extend(
+            (len(train.labels), train.labels[job.train_rows[-2:]].tolist(), job.validation_rows) for job in jobs
+        )
+        return stub(run, jobs, train, test, *more)
+
+    monkeypatch.setattr(made_run, "cross_validate", cross_validate)
+    folder = own_images(tmp_path / "own")
+    run = made_run.make_run(monkeypatch, tmp_path / "runs", extra=str(folder))
+    record = run.finished_record()
+    assert all(rows == 602 and last == [4, 7] and validation.max() < 600 for rows, last, validation in tasks)
+    assert record.extra.images == 2
+    assert record.extra.class_counts == [0, 0, 0, 0, 1, 0, 0, 1, 0, 0]
+    assert record.out_of_fold.rows == 600
+    assert sum(record.data.class_counts) == 600
+    assert "extra" in record.identity
+    assert "2 images of" in capsys.readouterr().out
+    assert "Trained on 2 extra images, too" in summary.of_run(run)
+    assert title_of(run).endswith("trained on 2 extra images")
+    assert record.asked()[0].extra == str(folder)

@@ -114,6 +114,8 @@ class Settings:
     allow_leak: bool = False
     pseudo_labels: str | None = None
     """The run whose confident test predictions join training."""
+    extra: str | None = None
+    """A folder of images of the user's own, which join training in every fold and are never scored."""
 
 
 @dataclass(frozen=True)

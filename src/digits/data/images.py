@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
 from digits.console import BadInput, KitError
+from digits.data.cache import fingerprints
 from digits.data.csv_reader import parse, read_bytes
 from digits.files import display_path
 
@@ -119,6 +120,42 @@ def label_of(path: Path, classes: Sequence[str]) -> str | None:
     ending = re.fullmatch(r".*[_-]([^_-]+)", path.stem)
     named = [path.parent.name, *(ending.groups() if ending else ())]
     return next((name for name in named if name in classes), None)
+
+
+def load_extra(folder: Path, classes: Sequence[str], known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Load images of the user's own to train on beside a dataset's, prepared: uint8 (n, 28, 28) and labels uint8 (n,).
+
+    Args:
+        folder: images by class, LABEL/….png or …_LABEL.png.
+        classes: the names of the labels, in order.
+        known: the dataset's training and test images uint8 (m, 28, 28), none of which may be among them.
+
+    Raises:
+        BadInput: naming the first image that has no label, cannot be used, or is one of the dataset's.
+    """
+    files, _, problem = find_images(folder)
+    if problem:
+        raise BadInput(f"--extra {display_path(folder)}: {problem}. Save images there with: python src/draw.py")
+    prints = set(fingerprints(known).tolist())
+    images, labels = [], []
+    for file in files:
+        label = label_of(file, classes)
+        if label is None:
+            raise BadInput(
+                f"--extra: {display_path(file)} has no label. Expected a folder or an end of the name that is one of "
+                f"{', '.join(classes)}: {classes[0]}/….png or …_{classes[0]}.png"
+            )
+        try:
+            image = prepare(read_image(file)).image
+        except NotADigitImage as error:
+            raise BadInput(f"--extra: {display_path(file)}: {error}. Remove it.") from None
+        if int(fingerprints(image[np.newaxis])[0]) in prints:
+            raise BadInput(
+                f"--extra: {display_path(file)} is one of the dataset's images, which would be scored. Remove it."
+            )
+        images.append(image)
+        labels.append(classes.index(label))
+    return np.stack(images), np.array(labels, np.uint8)
 
 
 def read_array_file(path: Path) -> tuple[np.ndarray, np.ndarray | None]:

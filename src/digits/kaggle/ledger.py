@@ -76,7 +76,8 @@ def title_of(run: Run) -> str:
     record = run.finished_record()
     score = record.out_of_fold
     accuracy = f"{record.settings.folds} folds, out-of-fold {score.accuracy:.4f} ± {score.standard_error:.4f}"
-    return f"run {record.run}, recipe {record.recipe_name}, {accuracy}"
+    extra = f", trained on {record.extra.images} extra images" if record.extra else ""
+    return f"run {record.run}, recipe {record.recipe_name}, {accuracy}{extra}"
 
 
 NUMBERS: dict[str, type] = {"folds": int, "out_of_fold": float, "standard_error": float, "public_score": float}

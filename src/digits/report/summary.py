@@ -108,6 +108,11 @@ def _accuracy(record: FinishedRecord) -> str:
 
 def _warnings(record: FinishedRecord) -> str:
     lines = [f"!!! CHECK FAILED: {check.name}: {check.detail}" for check in record.failed_checks]
+    if record.extra:
+        lines.append(
+            f"Trained on {record.extra.images:,} extra images, too ({record.extra.folder}). They are not in the score, "
+            "but it does not compare with runs without them."
+        )
     if record.leaked:
         lines.append("!!! LEAKED: trained on test images. These figures mean nothing, and submit.py refuses the file.")
     return "\n".join(lines)
@@ -143,6 +148,7 @@ def _next(run: Run, record: FinishedRecord) -> str:
         return "These test images are not the competition's: predictions, not a submission."
     # With this tag `submit.py --status` knows the run of a submission made by hand.
     kind = "held out" if record.held_out else "out of fold"
+    kind += ", extra training images" if record.extra else ""
     message = f"{record.run} {record.out_of_fold.accuracy:.5f} {kind}, digits:{record.submission.sha256[:12]}"
     file = display_path(run.folder / record.submission.file)
     name = run.name if run.folder.parent == SUBMISSIONS else display_path(run.folder)

@@ -212,6 +212,7 @@ def blend(
         ),
         identity={"blend": [run.name for run in runs], "weights": weights, "data": first.identity["data"]},
         data=first.data,
+        extra=next((record.extra for record in records if record.extra), None),
         blend=Blend(
             [
                 BlendMember(name=member.name, weight=round(float(share), 4), **vars(score))

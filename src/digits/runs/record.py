@@ -95,8 +95,24 @@ class RunSettings:
     jobs: int | None = None
     allow_leak: bool = False
     pseudo_labels: str | None = None
+    extra: str | None = None
     data_dir: str | None = None
     """None: the default folder."""
+
+
+@dataclass(frozen=True)
+class ExtraImages:
+    """Images beyond the dataset's that joined the training in every fold; none was scored."""
+
+    folder: str
+    class_counts: list[int]
+    sha256: str
+    """Of the prepared images and their labels."""
+
+    @property
+    def images(self) -> int:
+        """How many."""
+        return sum(self.class_counts)
 
 
 @dataclass(frozen=True)
@@ -192,6 +208,7 @@ class Record:
     git: str | None = None
     """The commit."""
     pseudo_labels: PseudoLabelsUsed | None = None
+    extra: ExtraImages | None = None
     seconds: float = 0.0
     peak_memory_bytes: int | None = None
 
@@ -209,6 +226,7 @@ class Record:
         threads_a_network: int | None = None,
         threads_in_last_round: int | None = None,
         pseudo_labels: PseudoLabelsUsed | None = None,
+        extra: ExtraImages | None = None,
     ) -> "Record":
         """Return the record of a run that begins now on this machine."""
         names = {each.name for each in dataclasses.fields(RunSettings)}
@@ -238,6 +256,7 @@ class Record:
             ),
             git=git_commit(),
             pseudo_labels=pseudo_labels,
+            extra=extra,
         )
 
     def finish(self, **results: Any) -> "FinishedRecord":

@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
+import hashlib
 import logging
 import math
 import shlex
@@ -18,12 +20,13 @@ from digits.console import BadInput, KitError
 from digits.data import dataset
 from digits.data.competition import CLASSES, SIDE
 from digits.data.dataset import split_folds
-from digits.files import SUBMISSIONS, atomic_write
+from digits.data.images import load_extra
+from digits.files import SUBMISSIONS, atomic_write, display_path
 from digits.model import check, custom
 from digits.model.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process
 from digits.runs import ensemble, metrics
 from digits.runs.metrics import Check
-from digits.runs.record import FoldScore, Record, identity_of
+from digits.runs.record import ExtraImages, FoldScore, Record, identity_of
 from digits.runs.store import FoldResult, Run, find_run, open_run, resumable
 from digits.training.crossval import cross_validate
 from digits.training.fold import FoldTask
@@ -115,7 +118,11 @@ def train(
         print(f"Note: {warning}")
     if source.leaked:
         print("LEAKED: test images are among the training images. No score of this run means anything.")
-    identity = identity_of(settings, source)
+    train_split, extra = source.train, None
+    if settings.extra:
+        train_split, extra = _with_extra(source, Path(settings.extra))
+        print(f"Extra: {extra.images:,} images of {extra.folder} join training in every fold; none is scored.")
+    identity = identity_of(settings, source) | ({"extra": extra.sha256[:16]} if extra else {})
     pseudo_labels = (
         ensemble.pseudo_labels_of(find_run(settings.pseudo_labels, submissions), identity)
         if settings.pseudo_labels
@@ -146,13 +153,16 @@ def train(
             threads_a_network=slots.threads[0],
             threads_in_last_round=slots.threads[-1],
             pseudo_labels=pseudo_labels.used() if pseudo_labels else None,
+            extra=extra,
         )
         tasks = _tasks(run, settings, source, identity["precision"], slots, pseudo_labels)
+        extra_rows = np.arange(len(source.train.labels), len(train_split.labels))
+        tasks = [dataclasses.replace(task, train_rows=np.concatenate([task.train_rows, extra_rows])) for task in tasks]
         custom.write_sources(settings.recipe, run.folder)
         with ProgressDisplay(tasks, len(source.test.images), slots.at_a_time) as display:
             with _seconds_kept(run, record, started):
                 results, failures = cross_validate(
-                    run, tasks, source.train, source.test, slots, display, cluster_address, deadline
+                    run, tasks, train_split, source.test, slots, display, cluster_address, deadline
                 )
             display.stage("checking the saved models, drawing the figures" if report else "checking the saved models")
             with concurrent.futures.ThreadPoolExecutor(1) as executor:  # The figures are drawn during the check.
@@ -188,6 +198,17 @@ def _removed_if_unusable(run: Run, resumed: bool) -> Iterator[None]:
         if not resumed and not any(run.results_folder.iterdir()):
             shutil.rmtree(run.folder)
         raise
+
+
+def _with_extra(source: dataset.Dataset, folder: Path) -> tuple[dataset.LabelledSplit, ExtraImages]:
+    """Return the training images followed by those in a folder of the user's own, and what the record says of these."""
+    train, test = source.train, source.test
+    images, labels = load_extra(folder, source.classes, np.concatenate([train.images, test.images]))
+    both_labels = np.concatenate([train.labels, labels])
+    both = dataset.LabelledSplit(np.concatenate([train.images, images]), both_labels, np.arange(len(both_labels)))
+    sha256 = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    counts = np.bincount(labels, minlength=len(source.classes)).tolist()
+    return both, ExtraImages(display_path(folder), counts, sha256)
 
 
 def _seconds_since(started: float) -> float:
