@@ -217,10 +217,10 @@ def prepare(pixels: np.ndarray) -> Prepared:
     """
     if is_ready(pixels):
         return Prepared(pixels[..., 0].copy())
-    small = _shrunk(pixels, FINDING_SIDE)
-    if np.ptp(small, axis=0).max() < 8:  # No colours: one channel says all.
-        small, pixels = small[:1], pixels[..., :1]
-    light = _ink_is_light(small.mean(axis=0))
+    small = _shrunk(pixels)
+    channel = int(small.std(axis=(1, 2)).argmax())  # The one in which the ink differs most from the page.
+    small, pixels = small[channel], pixels[..., channel, np.newaxis]
+    light = _ink_is_light(small)
     small = 255 - small if light else small
     page = _page(small)
     ink = _ink(small, page)
@@ -231,10 +231,10 @@ def prepare(pixels: np.ndarray) -> Prepared:
     if scale > 1:  # Take what was found from the image itself, in all its detail.
         top, left = max(0, top - 1), max(0, left - 1)
         bottom, right = bottom + 1, right + 1
-        mask, page = mask[top:bottom, left:right], page[:, top:bottom, left:right]
+        mask, page = mask[top:bottom, left:right], page[top:bottom, left:right]
         first_row, last_row, first_column, last_column = (round(end * scale) for end in (top, bottom, left, right))
-        own = _shrunk(pixels[first_row:last_row, first_column:last_column], FINDING_SIDE)
-        size = own.shape[1:]
+        own = _shrunk(pixels[first_row:last_row, first_column:last_column])[0]
+        size = own.shape
         ink = _ink(255 - own if light else own, _resize(page, size))
         mask = _resize(mask.astype(np.float32), size) > 0.1
         if not (mask & (ink > 0.35 * level)).any():
@@ -261,15 +261,14 @@ def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _resize(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Return values (h, w) or (channels, h, w) resized to (height, width), antialiased, float32."""
-    planes = values.reshape(-1, *values.shape[-2:]).astype(np.float32)
-    resized = [Image.fromarray(plane).resize((size[1], size[0]), Image.Resampling.BILINEAR) for plane in planes]
-    return np.stack([np.asarray(plane) for plane in resized]).reshape(*values.shape[:-2], *size)
+    """Return values (h, w) resized to (height, width), antialiased, float32."""
+    image = Image.fromarray(values.astype(np.float32, copy=False))
+    return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
-def _shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Return pixels uint8 (h, w, channels) as float32 (channels, h, w), the long side at most `side`."""
-    factor = max(1.0, max(pixels.shape[:2]) / side)
+def _shrunk(pixels: np.ndarray) -> np.ndarray:
+    """Return pixels uint8 (h, w, channels) as float32 (channels, h, w), the long side at most FINDING_SIDE."""
+    factor = max(1.0, max(pixels.shape[:2]) / FINDING_SIDE)
     width, height = (max(1, round(length / factor)) for length in pixels.shape[1::-1])
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     planes = image.resize((width, height), Image.Resampling.BOX).split()
@@ -277,10 +276,10 @@ def _shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 def _ink(pixels: np.ndarray, page: np.ndarray) -> np.ndarray:
-    """Return how much darker than the page each pixel is, as a share of the page: float32 (h, w) in 0-1."""
-    if min(pixels.shape[1:]) > 100:  # Against noise: strokes of a digit of this size are several pixels wide.
-        pixels = ndimage.uniform_filter(pixels, (0, 3, 3), mode="nearest")
-    return ((page - pixels) / np.maximum(page, 32)).max(axis=0).clip(0, 1)
+    """Return how much darker than the page each pixel is, in shares of the page: float32 (h, w) in 0-1."""
+    if min(pixels.shape) > 100:  # Against noise: strokes of a digit of this size are several pixels wide.
+        pixels = ndimage.uniform_filter(pixels, 3, mode="nearest")
+    return ((page - pixels) / np.maximum(page, 32)).clip(0, 1)
 
 
 def _ink_is_light(gray: np.ndarray) -> bool:
@@ -299,14 +298,13 @@ def _ink_is_light(gray: np.ndarray) -> bool:
     return bool(difference.max() > -difference.min())
 
 
-def _page(pixels: np.ndarray) -> np.ndarray:
-    """Return the brightness float32 (channels, h, w) of the page under dark ink: a closing wider than any stroke."""
-    size = [max(1, round(length * min(1, 128 / max(pixels.shape)))) for length in pixels.shape[1:]]
+def _page(gray: np.ndarray) -> np.ndarray:
+    """Return the brightness float32 (h, w) of the page under dark ink: a closing wider than any stroke."""
+    size = [max(1, round(length * min(1, 96 / max(gray.shape)))) for length in gray.shape]
     reach = max(3, round(0.35 * min(size)))
-    # Without the margin the dark side of a gradient would be brightened along the border.
-    wide = np.pad(_resize(pixels, size), ((0, 0), (reach, reach), (reach, reach)), "edge")
-    closed = ndimage.grey_closing(wide, (1, reach, reach))[:, reach:-reach, reach:-reach]
-    return _resize(ndimage.gaussian_filter(closed, (0, 1, 1), mode="nearest"), pixels.shape[1:])
+    wide = np.pad(_resize(gray, size), reach, "edge")  # Or the dark side of a gradient would be brightened.
+    closed = ndimage.grey_closing(wide, (reach, reach))[reach:-reach, reach:-reach]
+    return _resize(ndimage.gaussian_filter(closed, 1, mode="nearest"), gray.shape)
 
 
 def _ink_level(ink: np.ndarray) -> float:
