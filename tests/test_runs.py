@@ -5,22 +5,24 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import resource
 import shutil
-import subprocess
+import signal
 import sys
-import textwrap
 
 import numpy as np
 import pytest
 
 import made_run
 from digits.config import Augmentation, Settings, Tta, load_recipe
-from digits.console import BadInput, KitError
+from digits.console import BadInput, KitError, entry_point
 from digits.data import dataset
+from digits.data.competition import write_submission
 from digits.files import REFERENCE, ROOT, BrokenFileError, atomic_write, read_npz, remove_temporaries, write_npz
 from digits.runs import store
 from digits.runs.record import Record, RunSettings
 from digits.runs.store import FoldResult, Run, load_fold_result, open_run, resumable, save_fold_result
+from digits.training.fold import Arrays
 from made_run import made_record, make_run
 
 IDENTITY = {"recipe": "quick", "seed": 0, "data": "abc", "code": "def"}
@@ -197,55 +199,51 @@ def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
     assert path.read_text() == "new"
 
 
-WRITES = {
-    "parts/fold-1.checkpoint.npz": "files.write_npz(path, {'weights': np.zeros(100_000)})",
-    "parts/fold-1.npz": "store.save_fold_result(path, store.FoldResult(1, 1, 'x', np.arange(9), np.zeros((9000, "
-    "10)), [], [], 0., 0))",
-    "run.json": "store.Run(path.parent).write_record(made_run.made_record(command='x' * 100_000))",
-    "submission.csv": "competition.write_submission(path, np.arange(1, 28_001), np.zeros(28_000, int))",
-    "parts/arrays/images.npy": "fold.Arrays(np.zeros((999, 28, 28)), np.zeros(1), np.zeros(1)).save(path.parent)",
-}
+def with_a_full_disk(work, path):
+    """Do work(path) in a process whose files may have 50,000 bytes; return its exit code and what it printed.
 
-
-@pytest.mark.parametrize("name", WRITES)
-def test_a_full_disk_is_said_with_the_file_and_leaves_the_old_file_whole(tmp_path, name):
-    """A limit on the size of files stands for the full disk: the same call fails in the same place."""
-    path = tmp_path / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"old")
-    code = f"""
-        import resource, sys
-        from pathlib import Path
-        import numpy as np
-        from digits import files
-        from digits.data import competition
-        from digits.runs import store
-        from digits.training import fold
-        from digits.console import entry_point
-        import made_run
-        path = Path({str(path)!r})
-        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-        @entry_point
-        def main(argv):
-            {WRITES[name]}
-        sys.exit(main([]))
+    A limit on the size of files stands for the full disk: the same call fails in the same place.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'tests'}"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert "Traceback" not in done.stderr
-    if "arrays" in name:
-        assert "No space left on device" in done.stderr
-    else:
-        assert done.stderr == f"error: File too large: {path}\n"
-        assert path.read_bytes() == b"old"
-    assert not list(path.parent.glob(".*"))
+    reader, writer = os.pipe()
+    process = os.fork()
+    if not process:
+        code = -1
+        try:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+            with os.fdopen(writer, "w") as sys.stderr:
+                code = entry_point(lambda argv: work(path))([])
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        printed = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), printed
+
+
+def test_a_full_disk_is_named_with_the_file_and_leaves_the_old_file_whole(tmp_path):
+    large = np.zeros((9000, 10))
+    writes = {
+        "parts/fold-1.checkpoint.npz": lambda path: write_npz(path, {"weights": large}),
+        "parts/fold-1.npz": lambda path: save_fold_result(
+            path, FoldResult(1, 1, "x", np.arange(9), large, large, [], 0, 0)
+        ),
+        "run.json": lambda path: Run(path.parent).write_record(made_record(command="x" * 100_000)),
+        "submission.csv": lambda path: write_submission(path, np.arange(1, 28_001), np.zeros(28_000, int)),
+        "parts/arrays/images.npy": lambda path: Arrays(np.zeros((999, 28, 28)), large, large).save(path.parent),
+    }
+    for name, write in writes.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"old")
+        code, printed = with_a_full_disk(write, path)
+        assert code == 1, name
+        if "arrays" in name:
+            assert "No space left on device" in printed
+        else:
+            assert printed == f"error: File too large: {path}\n"
+            assert path.read_bytes() == b"old"
+        assert not list(path.parent.glob(".*"))
 
 
 def test_whatever_ends_a_run_early_names_the_command_that_resumes_it():
