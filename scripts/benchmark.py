@@ -95,14 +95,14 @@ def _torch_python(asked: str | None) -> str:
     return asked
 
 
-def prepare_data(folder: Path, data_dir: Path, small: bool) -> str:
+def prepare_data(folder: Path, data_dir: Path, small: bool, limit: int | None = None) -> str:
     """Fill `folder` with the data, and return what it is."""
     from bench.reading import prepare
     from digits.data import dataset
     from digits.data.dataset import Split
 
     source = dataset.load(
-        "sample" if small else "auto", None if data_dir == DATA else data_dir, limit=SMALL_TRAIN if small else None
+        "sample" if small else "auto", None if data_dir == DATA else data_dir, limit=SMALL_TRAIN if small else limit
     )
     plain = source.name == "kaggle" and all((data_dir / name).exists() for name in ("train.csv", "test.csv"))
     test = source.test

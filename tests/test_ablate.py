@@ -9,10 +9,11 @@ import pytest
 
 import ablate
 import benchmark
-from bench import kit, trial_networks
+from bench import kit, trials
 from digits import config
 from digits.config import Tta, load_recipe
 from digits.console import BadInput, KitError
+from digits.model.backend import load_keras
 from digits.training.workers import Slots
 
 
@@ -45,56 +46,57 @@ def environment():
     os.environ.update(before)
 
 
-def test_networks_on_trial_differ_from_compact_in_what_they_say(monkeypatch):
-    from keras import layers
-
+def test_networks_on_trial_differ_from_compact_in_what_they_say():
     from digits.model import networks
 
-    monkeypatch.setattr(networks, "NETWORKS", dict(networks.NETWORKS))
-    trial_networks.register()
+    load_keras()
+    recipes = ablate.chosen(load_recipe("quick"), None)
 
-    def kinds(name):
-        return [type(layer).__name__ for layer in networks.build_network(name).layers]
+    def kinds(name, sources=None):
+        return [type(layer).__name__ for layer in networks.build_network(name, sources=sources).layers]
 
-    normed, keras_normed = (kinds(name) for name in trial_networks.NAMES)
+    normed, keras_normed = (kinds(recipe.networks[0], recipe.sources) for recipe in recipes.values() if recipe.sources)
     compact = kinds("compact")
-    convolutions = compact.count("Conv2D")
-    assert normed.count("FusedBatchNormalization") == convolutions
+    assert normed.count("FusedBatchNormalization") == compact.count("Conv2D")
     assert [kind for kind in normed if "Norm" not in kind] == [kind for kind in compact if "Norm" not in kind]
     assert "FusedBatchNormalization" not in keras_normed
-    assert issubclass(networks.FusedBatchNormalization, layers.BatchNormalization)
 
 
-@pytest.mark.parametrize("name", ablate.VARIANTS)
-@pytest.mark.parametrize("recipe", ["quick", "standard"])
-def test_each_variant_changes_one_thing_of_the_recipe(name, recipe):
-    base = load_recipe(recipe)
-    changed = ablate.VARIANTS[name](base)
-    before, after = dataclasses.asdict(base), dataclasses.asdict(changed)
-    different = {key for key in before if before[key] != after[key]}
+def test_each_variant_changes_one_thing_of_the_recipe():
     together = [
         {"optimizer", "learning_rate", "weight_decay"},
         {"schedule", "learning_rate", "decay"},
+        {"tta.shift_pixels", "tta.rotation_degrees"},
+        {f"augmentation.{name}" for name in ("rotation_degrees", "shift_pixels", "zoom", "shear_degrees")},
     ]
-    assert len(different) <= 1 or any(different <= settings for settings in together)
+    for name in ("quick", "standard"):
+        base, *variants = ablate.chosen(load_recipe(name), None).values()
+        for variant in variants:
+            different = config.differences(variant, base).keys()
+            assert len(different) <= 1 or any(different <= settings for settings in together), different
 
 
 def test_variants_of_prediction_share_the_recipes_fits():
     base = load_recipe("quick")
-    assert ablate.cell_key(base, 0, "") == ablate.cell_key(base.changed(tta=Tta(rotation_degrees=9)), 0, "")
+    assert trials.cell_key(base, 0, "") == trials.cell_key(base.changed(tta=Tta(rotation_degrees=9)), 0, "")
     others = [
-        ablate.cell_key(base, 1, ""),
-        ablate.cell_key(base, 0, "new"),
-        ablate.cell_key(base.changed(ema=0.5), 0, ""),
+        trials.cell_key(base, 1, ""),
+        trials.cell_key(base, 0, "new"),
+        trials.cell_key(base.changed(ema=0.5), 0, ""),
     ]
-    assert len({ablate.cell_key(base, 0, ""), *others}) == 4
+    assert len({trials.cell_key(base, 0, ""), *others}) == 4
 
 
-def test_only_known_variants_are_chosen():
-    assert ablate.chosen("no TTA, no shift") == ["no shift", "no TTA"]
-    assert ablate.chosen(None) == list(ablate.VARIANTS)
+def test_only_known_variants_are_chosen_or_those_of_the_command_line():
+    base = load_recipe("quick")
+    assert list(ablate.chosen(base, "no TTA, no shift")) == ["the recipe as it is", "no shift", "no TTA"]
     with pytest.raises(BadInput, match="'no such': expected names from --list"):
-        ablate.chosen("no such")
+        ablate.chosen(base, "no such")
+    recipes = ablate.chosen(base, None, [["ema=0"], ["epochs=3", "dropout=1"]])
+    assert list(recipes) == ["the recipe as it is", "ema=0", "epochs=3 dropout=1"]
+    assert recipes["epochs=3 dropout=1"].epochs == 3
+    with pytest.raises(BadInput, match="--set emma=0: emma is not a field"):
+        ablate.chosen(base, None, [["emma=0"]])
 
 
 def made_fit(thing, common):
@@ -108,22 +110,23 @@ def made_fit(thing, common):
 
 def test_the_ablation_pairs_its_seeds_and_fits_nothing_twice(monkeypatch):
     base = load_recipe("quick").changed(ema=0.99)
-    variants = {name: ablate.VARIANTS[name](base) for name in ("no weight averaging", "no TTA")}
+    variants = ablate.chosen(base, "no weight averaging,no TTA")
+    del variants["the recipe as it is"]
     fitted, cells = [], {}
 
     def run(thing, common):
         fitted.append((thing.label, common["seed"]))
         return made_fit(thing, common)
 
-    monkeypatch.setattr(ablate, "run_thing", run)
+    monkeypatch.setattr(trials, "run_thing", run)
     for _ in range(2):
-        ablate.fit_missing({"the recipe": base} | variants, 2, cells, {"state": ""}, Slots((1,), ({},)), lambda: None)
+        trials.fit_missing({"the recipe": base} | variants, 2, cells, {"state": ""}, Slots((1,), ({},)), lambda: None)
     assert fitted == [(name, seed) for seed in (0, 1) for name in ("the recipe", "no weight averaging")]
-    recipe, unaveraged, no_tta = ablate.effects({"the recipe": base} | variants, 2, cells, "")
+    recipe, unaveraged, no_tta = trials.effects({"the recipe": base} | variants, 2, cells, "")
     assert unaveraged["log_loss"]["values"] == [1, 2]
     assert (unaveraged["log_loss"]["effect"], unaveraged["log_loss"]["error"]) == (0.5, 0)
     assert (no_tta["log_loss"]["effect"], no_tta["same_as_recipe"]) == (0, False)
-    lines = ablate.render([recipe, unaveraged]).splitlines()
+    lines = trials.render([recipe, unaveraged]).splitlines()
     assert " ".join(lines[-1].split()) == "no weight averaging 90.00% +0.00 ± 0.00 1500.0 +500.0 ± 0.0 2"
 
 
@@ -135,11 +138,11 @@ def test_the_ablation_fits_as_many_at_a_time_as_there_are_places_and_each_has_on
         together.wait()  # Breaks, if no other fit runs at the same time.
         return made_fit(thing, common)
 
-    monkeypatch.setattr(ablate, "run_thing", run)
+    monkeypatch.setattr(trials, "run_thing", run)
     base, cells = load_recipe("quick"), {}
     recipes_by_name = {"the recipe": base, "no weight averaging": base.changed(ema=0.0)}
     places = Slots((3,), ({"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}))
-    ablate.fit_missing(recipes_by_name, 1, cells, {"state": ""}, places, lambda: None)
+    trials.fit_missing(recipes_by_name, 1, cells, {"state": ""}, places, lambda: None)
     assert sorted(used) == [(3, "0"), (3, "1")]
     assert len(cells) == 2
 
@@ -150,10 +153,10 @@ def test_a_fit_that_fails_ends_the_ablation_and_what_was_done_is_kept(monkeypatc
             raise KitError("no such luck")
         return made_fit(thing, common)
 
-    monkeypatch.setattr(ablate, "run_thing", run)
+    monkeypatch.setattr(trials, "run_thing", run)
     cells, kept = {}, []
     with pytest.raises(KitError, match="no such luck"):
-        ablate.fit_missing(
+        trials.fit_missing(
             {"the recipe": load_recipe("quick")},
             3,
             cells,
@@ -166,7 +169,7 @@ def test_a_fit_that_fails_ends_the_ablation_and_what_was_done_is_kept(monkeypatc
 
 def test_the_ablation_goes_on_from_its_file(tmp_path, capsys, monkeypatch, small_recipes):
     kept = tmp_path / "ablation.json"
-    monkeypatch.setattr(ablate, "run_thing", made_fit)
+    monkeypatch.setattr(trials, "run_thing", made_fit)
     command = ["--small", "--seeds", "1", "--only", "no label smoothing", "--json", str(kept)]
     assert ablate.main(command) == 0
     assert "seed 0, no label smoothing" in capsys.readouterr().out

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import trial_networks
 from bench.reading import arrays, held_out_split
 from digits.config import Recipe, Settings, Tta
 from digits.model.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process, resolve_precision
@@ -25,15 +24,13 @@ def recipe_of(options: dict) -> Recipe:
 
 
 def _start(recipe: Recipe, options: dict) -> str:
-    """Load Keras as the kit does, with the networks on trial where one is asked for, and return the precision.
+    """Load Keras as the kit does, and return the precision.
 
     The options' `threads` and `environment` are its share of the machine, as in `placement.Slots`; else it has all.
     """
     os.environ.update(options.get("environment", {}))
     prepare_process(options.get("threads", cpu_count()), deterministic=False)
     load_keras()
-    if recipe.networks[0] in trial_networks.NAMES:
-        trial_networks.register()
     return resolve_precision(recipe.precision)
 
 

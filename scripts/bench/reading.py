@@ -38,13 +38,16 @@ def arrays(options: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def held_out_split(options: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return images and labels to train on, and others held out, by the options' `split`, else `seed`.
 
-    Nine tenths train and one is held out; with the option `few`, one fifth trains and two others are held out.
+    Nine tenths train and one is held out; with the option `few`, one fifth trains and two others are held out; with
+    `fold`, that one of `folds` is held out.
     """
     from digits.data.dataset import split_folds
 
     images, labels, _ = arrays(options)
     seed = options.get("split", options["seed"])
-    if options.get("few"):
+    if "fold" in options:
+        train, held_out = split_folds(labels, folds=options["folds"], seed=seed)[options["fold"]]
+    elif options.get("few"):
         train, *others = (rows for _, rows in split_folds(labels, folds=5, seed=seed)[:3])
         held_out = np.concatenate(others)
     else:

@@ -1,0 +1,344 @@
+"""Search for better settings of a recipe: `python scripts/tune.py --search learning_rate=0.001..0.03:log ema=0,0.9`.
+
+Each trial trains the recipe with other settings on some folds of a split of its own, which no reported figure uses, and
+is scored by the log-loss of the held-out images after temperature scaling. Trials that fall behind after a fold are
+pruned. Everything is kept in the study's SQLite file: the same command resumes it. At the end the best settings and the
+recipe as it is are trained again on fresh splits, because the best of many trials looks better than it is; that
+comparison says whether the difference is more than noise. Written beside the study: a recipe file and a plot.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import math
+import shlex
+import statistics
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "src")]
+
+from bench import tables, trials
+from bench.measuring import Thing, run_thing
+from benchmark import prepare_data
+from digits import config
+from digits.config import Recipe
+from digits.console import BadInput, KitError, entry_point
+from digits.files import DATA
+from digits.training.workers import share_machine
+
+SPLIT = 201
+"""The split of the trials: neither the one of the recipes' figures nor one of the ablation's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """What a search may set one field to: a list of values, or a range."""
+
+    key: str
+    values: tuple[Any, ...] = ()
+    low: float = 0
+    high: float = 0
+    log: bool = False
+
+    @classmethod
+    def parse(cls, text: str, base: Recipe) -> "Axis":
+        """Read KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=VALUE,VALUE,….
+
+        Raises:
+            BadInput: for another form, or values that the field does not take.
+        """
+        key, _, domain = text.partition("=")
+        bounds, log = domain.removesuffix(":log"), domain.endswith(":log")
+        low, dots, high = bounds.partition("..")
+        words = [low, high] if dots else bounds.split(",")
+        for word in words:
+            config.set_values(base, [f"{key}={word}"])  # Refuses what the field does not take.
+        if not dots:
+            if log or len(words) < 2:
+                raise BadInput(f"--search {text}: expected {key}=LOW..HIGH, {key}=LOW..HIGH:log or {key}=VALUE,VALUE,…")
+            return cls(key, tuple(words))
+        kind = config.fields()[key].type
+        if kind not in (int, float) or not kind(low) < kind(high) or (log and kind(low) <= 0):
+            problem = "a range of numbers, the lower first and above 0 for :log"
+            raise BadInput(f"--search {text}: expected {problem}, or {key}=VALUE,VALUE,…")
+        return cls(key, (), kind(low), kind(high), log)
+
+    def suggest(self, trial) -> Any:
+        """Let Optuna choose."""
+        if self.values:
+            return trial.suggest_categorical(self.key, self.values)
+        suggest = trial.suggest_int if isinstance(self.low, int) else trial.suggest_float
+        return suggest(self.key, self.low, self.high, log=self.log)
+
+    def current(self, recipe: Recipe) -> Any:
+        """Return what `recipe` has, as Optuna would name it, or None where the search does not contain it."""
+        value = config.flat(recipe)[self.key]
+        if not self.values:
+            return value if self.low <= value <= self.high else None
+        same = (word for word in self.values if config.flat(with_values(recipe, {self.key: word}))[self.key] == value)
+        return next(same, None)
+
+
+def with_values(recipe: Recipe, values: dict[str, Any]) -> Recipe:
+    """Return `recipe` with the values of a trial."""
+    return config.set_values(recipe, [f"{key}={value}" for key, value in values.items()])
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the flags."""
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0] + ".", allow_abbrev=False)
+    add = parser.add_argument
+    add(
+        "--search",
+        nargs="+",
+        required=True,
+        metavar="KEY=…",
+        help="LOW..HIGH, LOW..HIGH:log or VALUE,VALUE,… of a field",
+    )
+    add(
+        "--recipe",
+        default="quick",
+        metavar="NAME",
+        help="what is tuned: a recipe's name or a TOML file (default: quick)",
+    )
+    add(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="fields of the recipe for all trials"
+    )
+    add("--trials", type=int, default=30, metavar="N", help="how many, with those that the study has (default: 30)")
+    add("--folds", type=int, default=3, metavar="K", help="folds of five that score a trial (default: 3)")
+    add(
+        "--confirm",
+        type=int,
+        default=4,
+        metavar="N",
+        help="fits each of the best and the recipe at the end (default: 4)",
+    )
+    add("--jobs", type=int, metavar="J", help="trials at a time (default: what the machine can)")
+    add("--limit", type=int, metavar="N", help="use N training images only")
+    add("--study", type=Path, default=Path("tune.db"), metavar="FILE", help="keeps everything (default: tune.db)")
+    add("--data-dir", type=Path, default=DATA, metavar="DIR", help="with the competition's files; else the sample")
+    return parser.parse_args(argv)
+
+
+def open_study(path: Path, what: dict[str, Any]):
+    """Open or make the study in `path`; trials that a killed process left are put back into the queue.
+
+    Raises:
+        BadInput: if Optuna is not installed, or the study there is of something else.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise BadInput("scripts/tune.py needs Optuna: pip install -r requirements-tune.txt") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    study = optuna.create_study(
+        storage=f"sqlite:///{path}",
+        study_name="tune",
+        load_if_exists=True,
+        sampler=optuna.samplers.TPESampler(multivariate=True, constant_liar=True),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
+    )
+    before = study.user_attrs.get("what", what)
+    different = [key for key in what if before.get(key) != what[key]]
+    if different:
+        told = "; ".join(f"{key} was {before.get(key)} and is {what[key]}" for key in different)
+        raise BadInput(f"--study {path} is of something else: {told}.\nGive another --study FILE, or delete this one.")
+    study.set_user_attr("what", what)
+    for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    return study
+
+
+def finished(study) -> list:
+    """Return the trials that are complete or pruned."""
+    from optuna.trial import TrialState
+
+    return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
+
+
+def search(study, axes: Sequence[Axis], base: Recipe, flags: argparse.Namespace, fit: Callable) -> None:
+    """Run trials until the study has as many as the flags say.
+
+    Args:
+        study: Optuna's.
+        axes: what is searched.
+        base: the recipe that they change.
+        flags: the command's.
+        fit: takes a recipe and options, and returns the fit's seconds and scores.
+    """
+    import optuna
+
+    def objective(trial) -> float:
+        recipe = with_values(base, {axis.key: axis.suggest(trial) for axis in axes})
+        losses: list[float] = []
+        for fold in range(flags.folds):
+            try:
+                result = fit(recipe, {"seed": 0, "split": SPLIT, "fold": fold, "folds": 5})
+            except KitError as error:  # Above all a loss that is no longer finite: not settings to come back to.
+                print(f"  trial {trial.number}: {str(error).strip().splitlines()[-1]}", flush=True)
+                raise optuna.TrialPruned from None
+            losses.append(result["scores"][0]["log_loss"])
+            trial.report(statistics.mean(losses), fold)
+            if fold + 1 < flags.folds and trial.should_prune():
+                raise optuna.TrialPruned
+        return statistics.mean(losses)
+
+    def report(study, trial) -> None:
+        settings = " ".join(f"{key}={_short(value)}" for key, value in trial.params.items())
+        value = f"log-loss {trial.value:.4f}" if trial.state.name == "COMPLETE" else trial.state.name.lower()
+        print(f"  trial {trial.number}: {settings}: {value}", flush=True)
+        if len(finished(study)) >= flags.trials:
+            study.stop()
+
+    if not study.get_trials(deepcopy=False):
+        current = {axis.key: axis.current(base) for axis in axes}
+        study.enqueue_trial({key: value for key, value in current.items() if value is not None})
+    missing = flags.trials - len(finished(study))
+    if missing > 0:
+        slots = share_machine(flags.trials, flags.jobs)
+        study.optimize(objective, n_trials=missing, n_jobs=min(missing, slots.at_a_time), callbacks=[report])
+
+
+def importances(study) -> dict[str, float]:
+    """Return each field's share of the variance of the log-loss (fANOVA, Hutter et al. 2014); empty for few trials."""
+    import optuna
+
+    try:
+        return optuna.importance.get_param_importances(study)
+    except (ValueError, RuntimeError, ImportError):
+        return {}
+
+
+def draw(study, axes: Sequence[Axis], shares: dict[str, float], title: str, path: Path) -> None:
+    """Plot the log-loss by trial, and by the value of each field."""
+    from matplotlib.figure import Figure
+
+    complete = [trial for trial in finished(study) if trial.state.name == "COMPLETE"]
+    pruned = [trial for trial in finished(study) if trial.state.name == "PRUNED" and trial.intermediate_values]
+    figure = Figure(figsize=(4 * (1 + len(axes)), 3.8), layout="constrained")
+    plots = figure.subplots(1, 1 + len(axes), sharey=True, squeeze=False)[0]
+    best = min(complete, key=lambda trial: trial.value)
+    numbers = [trial.number for trial in complete]
+    lowest = [min(trial.value for trial in complete if trial.number <= number) for number in numbers]
+    plots[0].plot(numbers, [trial.value for trial in complete], "o", color="#2a6fbb", label="complete")
+    plots[0].plot(
+        [trial.number for trial in pruned],
+        [list(trial.intermediate_values.values())[-1] for trial in pruned],
+        "x",
+        color="#999999",
+        label="pruned, after its last fold",
+    )
+    plots[0].step(numbers, lowest, where="post", color="#c44e52", label="best so far")
+    plots[0].set(xlabel="trial", ylabel="log-loss, calibrated", title=title)
+    plots[0].legend(fontsize=8)
+    if max(trial.value for trial in complete) > 3 * best.value:
+        plots[0].set_yscale("log")
+    for plot, axis in zip(plots[1:], axes, strict=True):
+        for trials_, marker, color in ((complete, "o", "#2a6fbb"), (pruned, "x", "#999999")):
+            values = [trial.params[axis.key] for trial in trials_]
+            losses = [trial.value or list(trial.intermediate_values.values())[-1] for trial in trials_]
+            places = [axis.values.index(value) for value in values] if axis.values else values
+            plot.plot(places, losses, marker, color=color)
+        here = axis.values.index(best.params[axis.key]) if axis.values else best.params[axis.key]
+        plot.plot([here], [best.value], "o", color="#c44e52", markersize=9, fillstyle="none")
+        if axis.values:
+            plot.set_xticks(range(len(axis.values)), axis.values)
+        elif axis.log:
+            plot.set_xscale("log")
+        share = f"importance {shares[axis.key]:.0%}" if axis.key in shares else ""
+        plot.set(xlabel=axis.key, title=share)
+    figure.savefig(path, dpi=120)
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """Say of a row of `trials.effects` whether its log-loss differs from the recipe's by more than noise."""
+    from scipy.stats import t
+
+    effect, error, n = row["log_loss"]["effect"], row["log_loss"]["error"], len(row["log_loss"]["values"])
+    if row["same_as_recipe"]:
+        return "The recipe as it is has the best settings of the search."
+    if error is None:
+        return "One fit of each says nothing about noise: use --confirm 2 or more."
+    half = float(t.ppf(0.975, n - 1)) * error
+    told = f"{1000 * effect:+.1f} × 10⁻³, 95 % between {1000 * (effect - half):+.1f} and {1000 * (effect + half):+.1f}"
+    if abs(effect) <= half or math.isnan(half):
+        return f"Within noise: the log-loss of the best differs from the recipe's by {told} (n = {n}). Keep the recipe."
+    better = "better" if effect < 0 else "worse"
+    return f"The best is {better} than the recipe on fresh splits: log-loss {told} (n = {n})."
+
+
+@entry_point
+def main(argv: Sequence[str] | None = None) -> None:
+    """Search, then confirm, then write the recipe and the plot."""
+    flags = parse(argv)
+    for flag, low, high in (("trials", 1, 10_000), ("folds", 1, 5), ("confirm", 1, 100)):
+        if not low <= getattr(flags, flag) <= high:
+            raise BadInput(f"--{flag} {getattr(flags, flag)}: expected a whole number from {low} to {high:,}.")
+    base = config.set_values(config.load_recipe(flags.recipe), flags.set)
+    axes = [Axis.parse(text, base) for text in flags.search]
+    if repeated := {axis.key for axis in axes if [each.key for each in axes].count(axis.key) > 1}:
+        raise BadInput(f"--search: {', '.join(repeated)} is there twice.")
+    recipe_file, plot = flags.study.with_suffix(".toml"), flags.study.with_suffix(".png")
+    words = shlex.join(["python", "scripts/tune.py", *(sys.argv[1:] if argv is None else argv)])
+    with tempfile.TemporaryDirectory(prefix="tune-") as folder:
+        data = prepare_data(Path(folder), flags.data_dir, small=False, limit=flags.limit)
+        print(f"Data: {data}.")
+        state = f"{data} {trials.state_of_code()}"
+        what = {
+            "the recipe": config.flat(base),
+            "the search": " ".join(flags.search),
+            "the data": data,
+            "the number of folds": flags.folds,
+            "the code": hashlib.sha256(state.encode()).hexdigest()[:16],
+        }
+        study = open_study(flags.study, json.loads(json.dumps(what)))
+        slots = share_machine(flags.trials, flags.jobs)
+        acquire = slots.acquirer()
+
+        def fit(recipe: Recipe, options: dict[str, Any]) -> dict[str, Any]:
+            with acquire() as environment:
+                share = {"folder": folder, "threads": slots.threads[0], "environment": environment}
+                return run_thing(Thing("a trial", "kit.fit", {"recipe": dataclasses.asdict(recipe), **options}), share)
+
+        print(f"Study: {flags.study}, {len(finished(study))} of {flags.trials} trials done")
+        search(study, axes, base, flags, fit)
+        complete = [trial for trial in finished(study) if trial.state.name == "COMPLETE"]
+        if not complete:
+            raise KitError("no trial was completed")
+        best = with_values(base, study.best_trial.params)
+        recipes = {"the recipe as it is": base, "the best of the search": best}
+        print(f"Confirming: {flags.confirm} fits of each on fresh splits")
+        cells = study.user_attrs.get("cells", {})
+        common = {"folder": folder, "state": state, "few": False}
+        keep: Callable[[], None] = lambda: study.set_user_attr("cells", cells)  # noqa: E731
+        trials.fit_missing(recipes, flags.confirm, cells, common, slots, keep)
+    rows = trials.effects(recipes, flags.confirm, cells, state)
+    shares, conclusion = importances(study), verdict(rows[1])
+    draw(study, axes, shares, f"{base.name}, {len(complete)} of {len(finished(study))} trials complete", plot)
+    recipe_file.unlink(missing_ok=True)
+    config.save_recipe(best, recipe_file, f"{words}\n# {conclusion}")
+    ranked = sorted(complete, key=lambda trial: trial.value)[:5]
+    keys = [axis.key for axis in axes]
+    lines = [[str(one.number), *(_short(one.params[key]) for key in keys), f"{one.value:.4f}"] for one in ranked]
+    print(f"\n{tables.table(['best trials', *keys, 'log-loss'], lines)}\n")
+    if shares:
+        told = (f"{key} {share:.0%}" for key, share in shares.items())
+        print(f"Importance of each field for the log-loss: {', '.join(told)}\n")
+    print(f"{trials.render(rows)}\n\n{conclusion}\n\n{recipe_file}  {config.describe_differences(best)}\n{plot}")
+    print(f"Train it: python src/train.py --recipe {shlex.quote(str(recipe_file))}")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

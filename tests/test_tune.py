@@ -1,0 +1,104 @@
+"""The search for better settings: its syntax, its study on disk, and what it concludes."""
+
+import pytest
+
+import tune
+from bench import trials
+from digits.config import load_recipe
+from digits.console import BadInput, KitError
+
+optuna = pytest.importorskip("optuna")
+
+
+def test_a_search_is_a_range_or_values_that_the_field_takes():
+    base = load_recipe("quick")
+    assert tune.Axis.parse("learning_rate=1e-3..0.03:log", base) == tune.Axis("learning_rate", (), 1e-3, 0.03, True)
+    assert tune.Axis.parse("epochs=2..5", base) == tune.Axis("epochs", (), 2, 5)
+    assert tune.Axis.parse("networks=compact,vgg", base).values == ("compact", "vgg")
+    assert tune.Axis.parse("learning_rate=0.001..0.03", base).current(base) == 0.01
+    assert tune.Axis.parse("dropout=0,0.5", base).current(base) == "0"
+    assert tune.Axis.parse("dropout=0.5,1", base).current(base) is None
+    assert tune.Axis.parse("networks=compact,vgg", base).current(base) == "compact"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rte=0.1..1", "learning_rte is not a field of a recipe. Did you mean learning_rate?"),
+        ("learning_rate=0.1..20", "expected a number from 1e-08 to 10."),
+        ("learning_rate=0.1..0.01", "the lower first"),
+        ("ema=0..0.9:log", "above 0 for :log"),
+        ("epochs=3", "--search epochs=3: expected epochs=LOW..HIGH"),
+        ("optimizer=adam..sgd", "expected a range of numbers"),
+        ("learning_rate", "expected a number from"),
+    ],
+)
+def test_another_search_is_refused(text, message):
+    with pytest.raises(BadInput) as refusal:
+        tune.Axis.parse(text, load_recipe("quick"))
+    assert message in str(refusal.value)
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """Fits whose log-loss is lowest at a learning rate of 0.005; a rate above 0.02 diverges."""
+    fitted = []
+
+    def run(thing, common):
+        options = {**common, **thing.options}
+        recipe, fold = options["recipe"], options.get("fold", 0)
+        fitted.append((recipe["learning_rate"], options["split"], fold))
+        if len(fitted) == run.killed_at:
+            raise KeyboardInterrupt
+        if recipe["learning_rate"] > 0.02:
+            raise KitError("a trial: failed:\nTrainingFailedError: the loss was nan in epoch 1")
+        loss = 0.1 + abs(recipe["learning_rate"] - 0.005) + 0.0001 * ((fold + options["seed"]) % 2)
+        return {"seconds": 1.0, "scores": [{"tta": recipe["tta"], "accuracy": 0.9, "log_loss": loss}]}
+
+    run.killed_at = None
+    monkeypatch.setattr(tune, "prepare_data", lambda *_, **__: "made data")
+    monkeypatch.setattr(tune, "run_thing", run)
+    monkeypatch.setattr(trials, "run_thing", run)
+    return fitted, run
+
+
+def test_a_search_that_was_interrupted_resumes_and_ends_with_recipe_plot_and_verdict(tmp_path, fits, capsys):
+    fitted, run = fits
+    study = tmp_path / "mine.db"
+    command = ["--search", "learning_rate=0.001..0.03:log", "ema=0.9,0.99", "--limit", "300", "--jobs", "1"]
+    command += ["--trials", "12", "--folds", "2", "--confirm", "3", "--study", str(study)]
+    run.killed_at = 9
+    assert tune.main(command) == 130
+    done = len(tune.finished(optuna.load_study(study_name="tune", storage=f"sqlite:///{study}")))
+    assert 3 <= done < 12
+    run.killed_at = None
+    assert tune.main(command) == 0
+    out = capsys.readouterr().out
+    assert f"{done} of 12 trials done" in out
+    assert "TrainingFailedError: the loss was nan" in out or all(rate <= 0.02 for rate, _, _ in fitted)
+    assert "The best is better than the recipe on fresh splits: log-loss -" in out
+    assert "Importance of each field" in out
+    best = load_recipe(str(study.with_suffix(".toml")))
+    assert abs(best.learning_rate - 0.005) < 0.004
+    assert study.with_suffix(".png").stat().st_size > 10_000
+    assert {split for _, split, _ in fitted} == {tune.SPLIT, *(trials.FIRST_SPLIT + seed for seed in range(3))}
+    before = len(fitted)
+    assert tune.main(command) == 0, "all is kept"
+    assert len(fitted) == before
+    assert tune.main([*command[:2], *command[3:]]) == 2
+    assert (
+        "is of something else: the search was learning_rate=0.001..0.03:log ema=0.9,0.99 and is"
+        in capsys.readouterr().err
+    )
+
+
+def test_what_is_no_more_than_noise_is_said_so():
+    def row(*differences, same=False):
+        effect, error = trials.paired_effect(differences, [0] * len(differences))
+        return {"same_as_recipe": same, "log_loss": {"values": differences, "effect": effect, "error": error}}
+
+    assert tune.verdict(row(-0.01, 0.008, -0.003)).startswith("Within noise: ")
+    assert tune.verdict(row(-0.010, -0.011, -0.0105)).startswith("The best is better than the recipe on fresh splits")
+    assert tune.verdict(row(0.010, 0.011, 0.0105)).startswith("The best is worse")
+    assert tune.verdict(row(0.0, same=True)).startswith("The recipe as it is has the best settings")
+    assert "says nothing about noise" in tune.verdict(row(-0.01))
