@@ -229,14 +229,14 @@ def draw(study, axes: Sequence[Axis], shares: dict[str, float], title: str, path
     numbers = [trial.number for trial in complete]
     lowest = [min(trial.value for trial in complete if trial.number <= number) for number in numbers]
     plots[0].plot(numbers, [trial.value for trial in complete], "o", color="#2a6fbb", label="complete")
-    plots[0].plot(
-        [trial.number for trial in pruned],
-        [list(trial.intermediate_values.values())[-1] for trial in pruned],
-        "x",
-        color="#999999",
-        label="pruned, after its last fold",
-    )
+    if pruned:
+        last = [list(trial.intermediate_values.values())[-1] for trial in pruned]
+        plots[0].plot([trial.number for trial in pruned], last, "x", color="#999999", label="pruned, at its last fold")
     plots[0].step(numbers, lowest, where="post", color="#c44e52", label="best so far")
+    if numbers[0] == 0:  # The first trial is the recipe as it is.
+        for plot in plots:
+            plot.axhline(complete[0].value, color="#999999", linestyle=":", label="the recipe as it is")
+    plots[0].xaxis.get_major_locator().set_params(integer=True)
     plots[0].set(xlabel="trial", ylabel="log-loss, calibrated", title=title)
     plots[0].legend(fontsize=8)
     if max(trial.value for trial in complete) > 3 * best.value:
@@ -251,6 +251,7 @@ def draw(study, axes: Sequence[Axis], shares: dict[str, float], title: str, path
         plot.plot([here], [best.value], "o", color="#c44e52", markersize=9, fillstyle="none")
         if axis.values:
             plot.set_xticks(range(len(axis.values)), axis.values)
+            plot.set_xlim(-0.5, len(axis.values) - 0.5)
         elif axis.log:
             plot.set_xscale("log")
         share = f"importance {shares[axis.key]:.0%}" if axis.key in shares else ""
@@ -290,7 +291,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = shlex.join(["python", "scripts/tune.py", *(sys.argv[1:] if argv is None else argv)])
     with tempfile.TemporaryDirectory(prefix="tune-") as folder:
         data = prepare_data(Path(folder), flags.data_dir, small=False, limit=flags.limit)
-        print(f"Data: {data}.")
+        print(f"Data: {data}.", flush=True)
         state = f"{data} {trials.state_of_code()}"
         what = {
             "the recipe": config.flat(base),
@@ -308,7 +309,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 share = {"folder": folder, "threads": slots.threads[0], "environment": environment}
                 return run_thing(Thing("a trial", "kit.fit", {"recipe": dataclasses.asdict(recipe), **options}), share)
 
-        print(f"Study: {flags.study}, {len(finished(study))} of {flags.trials} trials done")
+        print(f"Study: {flags.study}, {len(finished(study))} of {flags.trials} trials done", flush=True)
         search(study, axes, base, flags, fit)
         complete = [trial for trial in finished(study) if trial.state.name == "COMPLETE"]
         if not complete:
