@@ -9,10 +9,11 @@ import pytest
 
 import submit
 from digits.data.competition import content_hash, write_submission
+from digits.files import file_lock
 from digits.kaggle import client, kernel
 from digits.kaggle import submit as submitting
 from digits.kaggle.client import tell_on_stderr
-from digits.kaggle.ledger import Entry, locked, read_ledger, record
+from digits.kaggle.ledger import Entry, read_ledger, record
 from digits.kaggle.submit import TRAINING_COUNTS
 from digits.runs.metrics import Check
 from digits.runs.record import DataFile, DataSummary, SubmissionFile
@@ -488,7 +489,7 @@ def test_an_old_attempt_that_kaggle_does_not_list_is_failed_for_status(user):
 
 def test_two_at_once_do_not_send(user):
     make_run(user.folder)
-    with locked(user.folder / ".submit.lock", seconds=0):
+    with file_lock(user.folder / ".submit.lock"):
         assert refused(user, 1, "Another process holds")
 
 
