@@ -7,7 +7,6 @@ from pathlib import Path
 
 import digits.environment  # noqa: F401 first: it finds the Python that has the packages
 from digits.console import entry_point
-from digits.files import DATA
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -19,9 +18,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--zip", type=Path, metavar="FILE", help="use this file (zip, .csv, .csv.zip, .csv.gz); no network"
+        "--zip", type=Path, metavar="FILE", help="use this file (zip, tar, folder, CSV plain or packed); no network"
     )
-    parser.add_argument("--data-dir", type=Path, default=DATA, metavar="DIR", help="where to put the files")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where to put the files (default: data/)")
+    parser.add_argument(
+        "--competition",
+        default="digit-recognizer",
+        metavar="SLUG",
+        help="another goes to data/SLUG/ (default: %(default)s)",
+    )
     parser.add_argument("--if-possible", action="store_true", help="without credentials, say so and end well")
     return parser.parse_args(argv)
 
@@ -30,13 +35,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Fetch the data, or take it from a file."""
     flags = parse(argv)
+    from digits.data.competition import find_competition
     from digits.kaggle import client, download
 
+    competition = find_competition(flags.competition)
+    data_dir = flags.data_dir or competition.data_dir
     if flags.zip:
-        download.install(flags.zip, flags.data_dir)
+        download.install(flags.zip, data_dir, competition=competition)
     else:
         fetch = download.fetch_if_possible if flags.if_possible else download.fetch
-        fetch(flags.data_dir, client.Kaggle())
+        fetch(data_dir, client.Kaggle(competition=competition.slug))
 
 
 if __name__ == "__main__":

@@ -59,14 +59,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Submit, or show the ledger."""
     flags = parse(argv)
+    from digits.data.competition import find_competition
     from digits.kaggle import client, kernel, ledger, submit
 
-    kaggle, folder = client.Kaggle(competition=flags.competition), flags.submissions_dir
+    competition, folder = find_competition(flags.competition), flags.submissions_dir
+    kaggle = client.Kaggle(competition=competition.slug)
     if flags.status:
         print(ledger.table(ledger.refresh(folder, kaggle)))
         return
     notebook = kernel.last_push(folder, flags.notebook) if flags.notebook else None
-    file = kernel.fetch(kaggle, notebook, folder) if notebook else submit.submission_file(flags.file, folder)
+    file = (
+        kernel.fetch(kaggle, notebook, folder) if notebook else submit.submission_file(flags.file, folder, competition)
+    )
     options = submit.Options(flags.message, flags.again, flags.yes, flags.dry_run, flags.wait, notebook)
     submit.submit(file, folder, kaggle, options)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WHAT = (
     *("recipe", "set", "folds", "members", "epochs", "networks", "seed", "no_tta"),
-    *("source", "limit", "allow_leak", "pseudo_labels", "extra", "deterministic"),
+    *("source", "competition", "limit", "allow_leak", "pseudo_labels", "extra", "deterministic"),
 )
 """The flags that say what to train, which a run's record says too."""
 
@@ -60,6 +60,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="auto (the default): the files in the data folder, else the sample",
     )
     data("--data-dir", type=Path, metavar="DIR", help="where train.csv and test.csv are (default: data/)")
+    data("--competition", metavar="SLUG", help="whose files, in data/SLUG/, and form of an answer (see docs/data.md)")
     data("--limit", type=int, metavar="N", help="train on N images only")
     data("--allow-leak", action="store_true", help="train on test images if you must: marked, and never submitted")
     data("--pseudo-labels", metavar="RUN", help="test images of which RUN, with the same folds, was sure join training")
@@ -100,7 +101,7 @@ def settings_of(flags: argparse.Namespace) -> Settings:
     given = {"networks": flags.networks, "folds": flags.folds, "members": flags.members, "epochs": flags.epochs}
     recipe = config.override(config.load_recipe(flags.recipe or "standard"), given | no_views)
     recipe = config.set_values(recipe, flags.set or ())
-    named = ("seed", "source", "limit", "deterministic", "jobs", "allow_leak", "pseudo_labels", "extra")
+    named = ("seed", "source", "competition", "limit", "deterministic", "jobs", "allow_leak", "pseudo_labels", "extra")
     return Settings(recipe, **{name: getattr(flags, name) for name in named if getattr(flags, name) is not None})
 
 

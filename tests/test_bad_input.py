@@ -460,17 +460,37 @@ BROKEN_NPZ = {
     "no zip": (b"hello", "found a damaged one"),
     "cut": (npz_with()[:-100], "found a damaged one"),
     "a member's bytes damaged": (npz_with().replace(IMAGES[5].tobytes(), IMAGES[6].tobytes()), "damaged one .*CRC"),
-    "an array missing": (npz_with(y_test=None), "expected the array y_test, found"),
-    "images of floats": (npz_with(x_train=IMAGES / 255), r"x_train: expected uint8 \(n, 28, 28\), found float64"),
-    "images flattened": (npz_with(x_train=IMAGES.reshape(100, 784)), r"x_train: .* found uint8 \(100, 784\)"),
-    "images of 27 x 27": (npz_with(x_train=IMAGES[:, :27, :27]), r"x_train: .* found uint8 \(100, 27, 27\)"),
-    "labels one-hot": (
-        npz_with(y_train=np.eye(10, dtype=np.uint8)[np.arange(100) % 10]),
-        "y_train: expected an integer",
+    "no training images": (
+        npz_with(x_train=None),
+        "expected the arrays x_train and y_train or .*, found y_train, x_test",
     ),
-    "a label of 10": (npz_with(y_test=np.full(20, 10, np.uint8)), "y_test: expected digits 0-9, found 10"),
-    "fewer labels than images": (npz_with(y_train=np.zeros(99, np.uint8)), r"y_train: .* found uint8 \(99,\)"),
-    "no images": (npz_with(x_test=IMAGES[:0], y_test=np.zeros(0, np.uint8)), "y_test: .* each of 0 images"),
+    "no test labels": (npz_with(y_test=None), r"expected x_train, x_test \(n, 28, 28\) and y_train, y_test"),
+    "images of fractions": (npz_with(x_train=IMAGES / 7), "x_train: expected whole numbers in 0-255, found 0 to 36"),
+    "images of 300": (
+        npz_with(x_train=IMAGES.astype(int) + 45),
+        "x_train: expected whole numbers in 0-255, found 45 to",
+    ),
+    "negative images": (
+        npz_with(x_train=IMAGES.astype(int) - 1),
+        "x_train: expected whole numbers in 0-255, found -1 to",
+    ),
+    "NaN": (
+        npz_with(x_train=np.full((100, 784), np.nan)),
+        "x_train: expected whole numbers in 0-255, found nan to nan",
+    ),
+    "images not square": (
+        npz_with(x_train=IMAGES[:, :27]),
+        r"x_train: expected numbers .* found uint8 \(100, 27, 28\)",
+    ),
+    "images of 27 x 27": (npz_with(x_train=IMAGES[:, :27, :27]), r"expected x_train, x_test \(n, 28, 28\)"),
+    "images in colour": (npz_with(x_train=np.stack([IMAGES] * 3, -1)), r"x_train: .* found uint8 \(100, 28, 28, 3\)"),
+    "a label of 10": (npz_with(y_test=np.full(20, 10, np.uint8)), "expected one of the classes 0-9, found '10'"),
+    "labels of fractions": (
+        npz_with(y_train=np.full(100, 0.5)),
+        r"x_train: expected a label for each .* float64 \(100,\)",
+    ),
+    "fewer labels than images": (npz_with(y_train=np.zeros(99, np.uint8)), r"x_train: .* found uint8 \(99,\)"),
+    "no images": (npz_with(x_test=IMAGES[:0], y_test=np.zeros(0, np.uint8)), r"x_test: .* found uint8 \(0, 28, 28\)"),
     "a pickle": (npz_with(y_train=np.array([os.system] * 100, object)), "damaged one .*[Pp]ickle|allow_pickle"),
     "a header that lies": (LYING, "damaged one"),
 }

@@ -20,7 +20,7 @@ def test_sound_answers_pass_all_checks():
     probabilities = sure_of(LABELS)
     counts = np.bincount(LABELS, minlength=10)
     assert metrics.check_probabilities(probabilities).passed
-    assert metrics.check_not_constant(LABELS).passed
+    assert metrics.check_not_constant(LABELS, 10).passed
     assert metrics.check_class_shares(LABELS, counts).passed
     assert metrics.check_confidence(probabilities, probabilities[:500]).passed
     assert metrics.check_learned({"fold-1": 0.991, "fold-2": 0.989}).passed
@@ -35,9 +35,9 @@ def test_probabilities_that_do_not_sum_to_1_or_are_no_numbers_fail():
 
 
 def test_constant_answers_fail():
-    check = metrics.check_not_constant(np.full(100, 7))
+    check = metrics.check_not_constant(np.full(100, 7), 10)
     assert not check.passed
-    assert check.detail == "1 of 10 digits occur"
+    assert check.detail == "1 of 10 classes occur"
 
 
 def test_class_shares_unlike_the_training_labels_fail():

@@ -10,8 +10,8 @@ import pytest
 
 import torn_files
 from digits.console import BadInput
-from digits.data import cache, csv_reader, dataset
-from digits.data.competition import DIGIT_RECOGNIZER
+from digits.data import cache, competition, csv_reader, dataset
+from digits.data.competition import DIGIT_RECOGNIZER, KANNADA_MNIST
 from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
 
 
@@ -27,8 +27,7 @@ def folder(tmp_path):
 @pytest.fixture
 def default_folder(folder, monkeypatch):
     """The folder as the competition's default one."""
-    competition = dataset.replace(DIGIT_RECOGNIZER, data_dir=folder)
-    monkeypatch.setattr(dataset, "DIGIT_RECOGNIZER", competition)
+    monkeypatch.setattr(competition, "DATA", folder)
     return folder
 
 
@@ -58,12 +57,15 @@ def test_the_images_labels_and_ids_are_those_of_the_files(folder):
 def test_the_facts_say_what_was_read(folder):
     facts = read(folder).facts
     sha256 = hashlib.sha256(torn_files.train_bytes()).hexdigest()
-    assert facts["files"][0] == {"name": "train.csv", "rows": 40, "sha256": sha256, "form": "different data"}
+    assert facts["files"][0] == {"name": "train.csv", "rows": 40, "sha256": sha256, "form": "own data"}
     assert facts["class_counts"] == [4] * 10
     assert "40 to train on, 6 to predict" in facts["description"]
     known = DIGIT_RECOGNIZER.train
-    assert known.form(known.sha256, "") == "exact"
-    assert known.form("another", known.content) == "same data"
+    assert known.form(known.sha256, "", 1) == "exact"
+    assert known.form("another", known.content, 1) == "same data"
+    assert known.form("another", "another", 42_000) == "different data"
+    unknown = KANNADA_MNIST.train
+    assert [unknown.form("", "", rows) for rows in (60_000, 8_000)] == ["not verified", "8,000 of 60,000 rows"]
 
 
 def test_the_reader_agrees_with_pandas(tmp_path):
@@ -184,8 +186,7 @@ def test_an_unknown_source_is_refused():
 def test_only_the_competitions_own_test_images_are_the_competitions(default_folder, monkeypatch):
     test = torn_files.tiny_rows(6, labelled=False)
     known = dataset.replace(DIGIT_RECOGNIZER.test, content=hashlib.sha256(test).hexdigest())
-    competition = dataset.replace(DIGIT_RECOGNIZER, test=known, data_dir=default_folder)
-    monkeypatch.setattr(dataset, "DIGIT_RECOGNIZER", competition)
+    monkeypatch.setattr(dataset, "DIGIT_RECOGNIZER", dataset.replace(DIGIT_RECOGNIZER, test=known))
     source = dataset.load("kaggle", folds=2)
     assert (source.competition.slug, source.facts["warnings"]) == ("digit-recognizer", [])
     assert source.facts["files"][1]["form"] == "same data"
@@ -320,11 +321,12 @@ def test_classes_that_the_competition_does_not_have_and_lacks_are_refused(tmp_pa
     rows[:, 0] %= 9
     folder = torn_files.write_pair(tmp_path, torn_files.csv_bytes(rows, TRAIN_COLUMNS))
     with pytest.raises(BadInput, match="2 folds need at least 2 different images of each class, found 0 of class 9"):
-        read(folder)
+        read(folder, competition=DIGIT_RECOGNIZER)
+    assert read(folder).classes == tuple("012345678")
     rows[3, 0] = 11
     folder = torn_files.write_pair(tmp_path, torn_files.csv_bytes(rows, TRAIN_COLUMNS))
     with pytest.raises(BadInput, match=r"train\.csv, row 4, column label: expected one of the classes 0-9, found '11'"):
-        read(folder)
+        read(folder, competition=DIGIT_RECOGNIZER)
 
 
 def test_fewer_images_of_a_class_than_folds_are_refused(folder):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import submit
-from digits.data.competition import content_hash, write_submission
+from digits.data.competition import COMPETITIONS, content_hash, write_submission
 from digits.files import file_lock
-from digits.kaggle import client, kernel
+from digits.kaggle import client
 from digits.kaggle import submit as submitting
 from digits.kaggle.client import tell_on_stderr
 from digits.kaggle.ledger import Entry, read_ledger, record
@@ -87,8 +87,8 @@ def set_policy(monkeypatch, kaggle, **seconds):
 def user(monkeypatch, tmp_path, capfd):
     kaggle = MemoryKaggle()
     set_policy(monkeypatch, kaggle)
-    monkeypatch.setattr(submitting, "ROWS", ROWS)
-    monkeypatch.setattr(kernel, "fetch", functools.partial(kernel.fetch, rows=ROWS))
+    for slug, known in list(COMPETITIONS.items()):
+        monkeypatch.setitem(COMPETITIONS, slug, replace(known, test=replace(known.test, rows=ROWS)))
     return User(kaggle, tmp_path / "submissions", capfd)
 
 
@@ -493,6 +493,17 @@ def test_two_at_once_do_not_send(user):
         assert refused(user, 1, "Another process holds")
 
 
+def test_a_file_of_another_tool_is_sent_as_kaggle_takes_it(user):
+    make_run(user.folder)
+    plain = (user.folder / "submission.csv").read_bytes()
+    _, *rows = plain.decode().splitlines()
+    other = user.folder / "other.csv"
+    other.write_text('"ImageId";"Label"\r' + "\r".join(row.replace(",", ";") for row in reversed(rows)) + "\r\r")
+    assert user(other) == 0
+    assert user.kaggle.sent == [{"file": plain}]
+    assert other.read_bytes() != plain
+
+
 def test_a_ledger_that_is_broken_stops_the_submission(user):
     make_run(user.folder)
     (user.folder / "ledger.csv").write_text("mine\n")
@@ -504,17 +515,21 @@ def test_a_ledger_that_is_broken_stops_the_submission(user):
 
 
 def test_a_notebook_s_version_is_fetched_checked_and_submitted_in_the_place_of_a_file(user):
-    write_submission(user.folder.parent / "s.csv", np.arange(1, ROWS + 1), answers())
-    user.kaggle.files = {"3/submission.csv": (user.folder.parent / "s.csv").read_bytes()}
+    file = user.folder.parent / "s.csv"
+    write_submission(file, np.arange(ROWS), np.arange(ROWS) % 10, header=("id", "label"))
+    user.kaggle.files = {"3/submission.csv": file.read_bytes()}
+    assert user(file, "--competition", "kannada-mnist", "--yes") == 2
+    assert "kannada-mnist takes a notebook's output, not a file. Push the notebook" in user.err
     assert user("--notebook", "someone/predict-a-run/3", "--competition", "kannada-mnist") == 0
     assert user.kaggle.sent == [
         {"kernel": "someone/predict-a-run", "version": 3, "file": "submission.csv", "competition": "kannada-mnist"}
     ]
-    assert (user.states, user.used) == (["complete"], 1)
+    assert (user.states, user.used) == ([], 1)  # In a ledger of its own.
+    assert [entry.status for entry in read_ledger(user.folder / "ledger-kannada-mnist.csv")] == ["complete"]
     assert user("--notebook", "someone/predict-a-run/3", "--competition", "kannada-mnist") == 2
     assert "submitted before" in user.err
     user.kaggle.fault("submit_notebook", kind="lost", after=True)
     assert user("--again", "--notebook", "someone/predict-a-run/3", "--competition", "kannada-mnist") == 0
-    assert (user.states, user.used) == (["complete", "complete"], 2)
+    assert user.used == 2
     assert user("--notebook", "nonsense") == 2
     assert "OWNER/NOTEBOOK/NUMBER" in user.err

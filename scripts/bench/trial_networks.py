@@ -26,9 +26,9 @@ def every_norm(input_shape: tuple[int, int, int], classes: int) -> keras.Model:
         bare = isinstance(layer, layers.Conv2D | layers.MaxPooling2D) and isinstance(following, layers.ReLU)
         return [again, FusedBatchNormalization()] if bare else [again]
 
-    return _rebuilt(NETWORKS["compact"](), change)
+    return _rebuilt(NETWORKS["compact"](input_shape, classes), change)
 
 
 def keras_norms(input_shape: tuple[int, int, int], classes: int) -> keras.Model:
     """Build compact with Keras's own batch norm."""
-    return plain(NETWORKS["compact"]())
+    return plain(NETWORKS["compact"](input_shape, classes))

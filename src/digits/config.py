@@ -107,6 +107,8 @@ class Settings:
     fold_seed: int = 0
     """Of the split alone, so that runs with other seeds share their folds and can be compared row by row."""
     source: str = "auto"
+    competition: str | None = None
+    """The slug of the competition whose files are trained on; None: see `dataset.load`."""
     limit: int | None = None
     deterministic: bool = False
     jobs: int | None = None

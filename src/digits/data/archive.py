@@ -13,7 +13,7 @@ from digits.data.competition import DIGIT_RECOGNIZER, Competition
 from digits.data.dataset import PACKINGS, find_file, is_wanted, read_file
 from digits.files import atomic_write, display_path
 
-REMEDY = "Give the zip that Kaggle serves: scripts/download.sh --zip digit-recognizer.zip"
+REMEDY = "Give the zip that Kaggle serves: scripts/download.sh --zip FILE"
 
 
 def install(archive: Path, data_dir: Path, competition: Competition = DIGIT_RECOGNIZER) -> list[Path]:
@@ -58,25 +58,25 @@ def install(archive: Path, data_dir: Path, competition: Competition = DIGIT_RECO
     return [data_dir / name for name in contents]
 
 
-def is_complete(data_dir: Path) -> bool:
+def is_complete(data_dir: Path, competition: Competition = DIGIT_RECOGNIZER) -> bool:
     """Return whether `data_dir` holds a good train.csv and test.csv; quick where they have been read before.
 
     A zip that has not been unpacked does not count.
     """
     try:
         for name in ("train", "test"):
-            found = find_file(Path(data_dir), name)
+            found = find_file(Path(data_dir), name, competition)
             if found is None or found[1] is not None:
                 return False
-            read_file(Path(data_dir), name, "")
+            read_file(Path(data_dir), name, "", competition)
     except BadInput:
         return False
     return True
 
 
-def describe(path: Path) -> str:
+def describe(path: Path, competition: Competition = DIGIT_RECOGNIZER) -> str:
     """Return in a line what an installed train.csv or test.csv is: its rows, and whether it is Kaggle's."""
-    table, file = read_file(Path(path).parent, Path(path).stem, "")
+    table, file = read_file(Path(path).parent, Path(path).stem, "", competition)
     return f"{display_path(path)}: {len(table.pixels):,} rows, {file['form']}"
 
 

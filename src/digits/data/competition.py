@@ -1,4 +1,4 @@
-"""What is known of the competition and its files, and the submission file."""
+"""The competitions that are known, and the submission file."""
 
 import csv
 import hashlib
@@ -17,15 +17,20 @@ from digits.files import DATA, ROOT, atomic_write, display_path
 
 @dataclass(frozen=True)
 class KnownFile:
-    """One of the competition's files: its rows, the sha256 of its bytes, and that of pixels and labels alone."""
+    """One of a competition's files; where known, the sha256 of its bytes, and of its pixels and labels alone."""
 
     name: str
     rows: int
-    sha256: str
+    sha256: str | None = None
     content: str | None = None
 
-    def form(self, sha256: str, content: str) -> str:
-        """Return how a file relates to Kaggle's: "exact", "same data" (written otherwise), or "different data"."""
+    def form(self, sha256: str, content: str, rows: int) -> str:
+        """Return how a file relates to Kaggle's: "exact", "same data" (written otherwise), or "different data".
+
+        Where no hash is known, by the number of rows alone: "not verified", or how many of them there are.
+        """
+        if self.sha256 is None:
+            return "not verified" if rows == self.rows else f"{rows:,} of {self.rows:,} rows"
         return "exact" if sha256 == self.sha256 else "same data" if content == self.content else "different data"
 
 
@@ -41,12 +46,34 @@ class Competition:
     header: tuple[str, str]
     """Of a submission: the columns of id and label."""
     first_id: int
-    data_dir: Path
+    notebooks_only: bool = False
+    """Whether it takes the output of a notebook instead of a file (a code competition)."""
+    metric: str = "accuracy"
+
+    @property
+    def data_dir(self) -> Path:
+        """The default folder of its files."""
+        return DATA if self.slug == DIGIT_RECOGNIZER.slug else DATA / self.slug
 
     @property
     def archive(self) -> str:
         """The name of the zip that Kaggle serves."""
         return f"{self.slug}.zip"
+
+    @property
+    def submission(self) -> str:
+        """The name of the newest submission's copy in submissions/."""
+        return "submission.csv" if self.slug == DIGIT_RECOGNIZER.slug else f"{self.slug}.csv"
+
+    @property
+    def ledger(self) -> str:
+        """The name of the ledger in submissions/."""
+        return "ledger.csv" if self.slug == DIGIT_RECOGNIZER.slug else f"ledger-{self.slug}.csv"
+
+    @property
+    def flag(self) -> str:
+        """What the commands of another than the default need: " --competition SLUG"."""
+        return "" if self.slug == DIGIT_RECOGNIZER.slug else f" --competition {self.slug}"
 
     @property
     def files(self) -> dict[str, KnownFile]:
@@ -76,11 +103,37 @@ DIGIT_RECOGNIZER = Competition(
     ),
     header=("ImageId", "Label"),
     first_id=1,
-    data_dir=DATA,
 )
+KANNADA_MNIST = Competition(
+    slug="kannada-mnist",
+    classes=tuple("0123456789"),
+    train=KnownFile(name="train.csv", rows=60_000),
+    test=KnownFile(name="test.csv", rows=5_000),
+    sample_submission=KnownFile(name="sample_submission.csv", rows=5_000),
+    header=("id", "label"),
+    first_id=0,
+    notebooks_only=True,
+)
+COMPETITIONS = {competition.slug: competition for competition in (DIGIT_RECOGNIZER, KANNADA_MNIST)}
 SIDE = 28
+"""Of the images that networks get, in pixels: others are resized."""
 CLASSES = 10
 ROWS = DIGIT_RECOGNIZER.test.rows
+
+
+def find_competition(slug: str) -> Competition:
+    """Return a known competition by its slug, the last part of its address on Kaggle.
+
+    Raises:
+        BadInput: for another, naming those that are known.
+    """
+    name = slug.rstrip("/").rpartition("/")[2]
+    if name not in COMPETITIONS:
+        raise BadInput(
+            f"--competition {slug}: expected one of {', '.join(COMPETITIONS)}. Train on the files of another with "
+            "--data-dir DIR: its answers take the form of its sample_submission.csv"
+        )
+    return COMPETITIONS[name]
 
 
 def submission_text(ids: np.ndarray, names: list[str], header: tuple[str, str]) -> str:
@@ -199,6 +252,18 @@ def _label_cure(label: str, column: str) -> str:
     if re.fullmatch(r"0?\.\d+|\[.*", label):
         return "Write the most probable class: probabilities.argmax(axis=1)"
     return "Give every image a label" if label.lower() in ("", "nan", "na", "null", "none") else "Correct it"
+
+
+def plain_copy(path: Path, folder: Path, competition: Competition = DIGIT_RECOGNIZER) -> Path:
+    """Return a submission as Kaggle takes it: `path` itself, or a copy in `folder` where it is written otherwise."""
+    labels = read_submission(path, None, competition)
+    ids = np.arange(competition.first_id, competition.first_id + len(labels))
+    text = submission_text(ids, [competition.classes[label] for label in labels.tolist()], competition.header)
+    if path.read_bytes().replace(b"\r\n", b"\n") == text.encode():
+        return path
+    copy = folder / "submission.csv"
+    copy.write_text(text, encoding="utf-8", newline="")
+    return copy
 
 
 def content_hash(labels: np.ndarray) -> str:

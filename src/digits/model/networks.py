@@ -6,10 +6,12 @@ import keras
 from keras import layers
 
 from digits.console import BadInput
-from digits.data.competition import CLASSES, SIDE
+from digits.data.competition import SIDE
 from digits.model import custom
 
 INPUT_SHAPE = (SIDE, SIDE, 1)
+"""Of the images that networks get; those of another size are resized before."""
+Shape = tuple[int, int, int]
 MOMENTUM = 0.9
 """Of the batch norms' moving moments: Keras's 0.99 takes hundreds of batches, more than a small run has."""
 
@@ -55,9 +57,9 @@ def plain(network: keras.Model) -> keras.Model:
     return twin
 
 
-def _images():
+def _images(shape: Shape):
     """Return the input and the same scaled from 0-255 to 0-1."""
-    images = keras.Input(INPUT_SHAPE, name="images")
+    images = keras.Input(shape, name="images")
     return images, layers.Rescaling(1 / 255, name="scale")(images)
 
 
@@ -79,51 +81,51 @@ def _block(x, filters: int, kernel: int, *, padding: str = "valid", pool: bool =
     return layers.ReLU()(x)
 
 
-def seed() -> keras.Model:
+def seed(input_shape: Shape, classes: int) -> keras.Model:
     """Build the CNN of the README that this kit grew from: 693,962 weights, 0.9 M multiply-adds an image."""
-    images, x = _images()
+    images, x = _images(input_shape)
     x = layers.Conv2D(32, 3, activation="relu")(x)
     x = layers.MaxPooling2D(2)(x)
     x = layers.Dropout(0.25)(x)
     x = layers.Flatten()(x)
     x = layers.Dense(128, activation="relu")(x)
     x = layers.Dropout(0.5)(x)
-    return _classifier("seed", images, layers.Dense(CLASSES)(x))
+    return _classifier("seed", images, layers.Dense(classes)(x))
 
 
-def compact() -> keras.Model:
+def compact(input_shape: Shape, classes: int) -> keras.Model:
     """Build the smallest network that is still good: 283,498 weights, 6.4 M multiply-adds an image.
 
     Only the maps after a pool and the last are normalised: on two cores the others' norms cost a fifth of the time.
     """
-    images, x = _images()
+    images, x = _images(input_shape)
     x = layers.Dropout(0.2)(_block(x, 32, 5, pool=True))
     x = _block(x, 64, 3, norm=False)
     x = layers.Dropout(0.2)(_block(x, 64, 3, pool=True))
     x = _block(x, 128, 3, padding="same", norm=False)
     x = _block(x, 128, 3)
     x = layers.Dropout(0.4)(layers.Flatten()(x))
-    return _classifier("compact", images, layers.Dense(CLASSES)(x))
+    return _classifier("compact", images, layers.Dense(classes)(x))
 
 
-def vgg() -> keras.Model:
+def vgg(input_shape: Shape, classes: int) -> keras.Model:
     """Build pairs of 3×3 convolutions (Simonyan & Zisserman 2014): 308,266 weights, 13.3 M multiply-adds an image."""
-    images, x = _images()
+    images, x = _images(input_shape)
     for filters in (32, 64):
         x = _block(x, filters, 3)
         x = layers.Dropout(0.2)(_block(x, filters, 3, pool=True))
     for _ in range(2):
         x = _block(x, 128, 3, padding="same")
     x = layers.Dropout(0.4)(layers.Flatten()(x))
-    return _classifier("vgg", images, layers.Dense(CLASSES)(x))
+    return _classifier("vgg", images, layers.Dense(classes)(x))
 
 
-def deotte() -> keras.Model:
+def deotte(input_shape: Shape, classes: int) -> keras.Model:
     """Build the CNN of Chris Deotte's "25 Million Images!" (Kaggle 2018): 327,242 weights, 15.2 M multiply-adds.
 
     ReLU stands before the norm, and strides where others pool.
     """
-    images, x = _images()
+    images, x = _images(input_shape)
     for filters in (32, 64):
         for kernel, strides, padding in ((3, 1, "valid"), (3, 1, "valid"), (5, 2, "same")):
             x = layers.Conv2D(filters, kernel, strides=strides, padding=padding, activation="relu")(x)
@@ -132,38 +134,38 @@ def deotte() -> keras.Model:
     x = layers.Conv2D(128, 4, activation="relu")(x)
     x = FusedBatchNormalization()(x)
     x = layers.Dropout(0.4)(layers.Flatten()(x))
-    return _classifier("deotte", images, layers.Dense(CLASSES)(x))
+    return _classifier("deotte", images, layers.Dense(classes)(x))
 
 
-def _late(name: str, widths: Sequence[int]) -> keras.Model:
+def _late(name: str, widths: Sequence[int], input_shape: Shape, classes: int) -> keras.Model:
     """Build pairs of 3×3 convolutions (Simonyan & Zisserman 2014), each pooled only after its second.
 
     Every convolution is normalised; the dense layer sees the maximum and the mean of the last maps, as in Matuzas 2020.
     """
-    images, x = _images()
+    images, x = _images(input_shape)
     for filters in widths[:-1]:
         x = _block(x, filters, 3, padding="same")
         x = layers.Dropout(0.2)(_block(x, filters, 3, padding="same", pool=True))
     for _ in range(2):
         x = _block(x, widths[-1], 3, padding="same")
     x = layers.Concatenate()([layers.GlobalMaxPooling2D()(x), layers.GlobalAveragePooling2D()(x)])
-    return _classifier(name, images, layers.Dense(CLASSES)(layers.Dropout(0.6)(x)))
+    return _classifier(name, images, layers.Dense(classes)(layers.Dropout(0.6)(x)))
 
 
-def late48() -> keras.Model:
+def late48(input_shape: Shape, classes: int) -> keras.Model:
     """Build a VGG that is pooled late: 649,786 weights, 65.4 M multiply-adds an image.
 
     48 filters on 28×28 pixels, 96 on 14×14, 192 on 7×7.
     """
-    return _late("late48", (48, 96, 192))
+    return _late("late48", (48, 96, 192), input_shape, classes)
 
 
-def late64() -> keras.Model:
+def late64(input_shape: Shape, classes: int) -> keras.Model:
     """Build `late48` with 64, 128 and 256 filters: 1,152,074 weights, 116.1 M multiply-adds an image."""
-    return _late("late64", (64, 128, 256))
+    return _late("late64", (64, 128, 256), input_shape, classes)
 
 
-NETWORKS: dict[str, Callable[[], keras.Model]] = {
+NETWORKS: dict[str, Callable[[Shape, int], keras.Model]] = {
     build.__name__: build for build in (seed, compact, vgg, deotte, late48, late64)
 }
 
@@ -174,7 +176,12 @@ def all_layers(network: keras.Model) -> list[keras.layers.Layer]:
 
 
 def build_network(
-    name: str, precision: str = "float32", dropout: float = 1.0, sources: Mapping[str, str] | None = None
+    name: str,
+    precision: str = "float32",
+    dropout: float = 1.0,
+    sources: Mapping[str, str] | None = None,
+    *,
+    classes: int = 10,
 ) -> keras.Model:
     """Build the network `name` with fresh weights.
 
@@ -183,12 +190,13 @@ def build_network(
         precision: in which it computes, float32 or mixed_bfloat16.
         dropout: the factor on its dropout rates; 0 leaves dropout out.
         sources: the text of FILE.py, by its name.
+        classes: how many probabilities it gives.
     """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
         own = custom.load_function(name, sources or {}) if ":" in name else None
-        network = own(INPUT_SHAPE, CLASSES) if own else NETWORKS[name]()
+        network = (own or NETWORKS[name])(INPUT_SHAPE, classes)
     finally:
         keras.config.set_dtype_policy(before)
     if not isinstance(network, keras.Model):
@@ -225,5 +233,5 @@ class AffineTransform(keras.layers.Layer):
 
 def augmented_model(network: keras.Model) -> keras.Model:
     """Return a model of (images uint8, warps float32 (n, 8)) that warps the images and hands them to `network`."""
-    images, warps = keras.Input((SIDE, SIDE, 1), dtype="uint8"), keras.Input((8,), dtype="float32")
+    images, warps = keras.Input(network.input_shape[1:], dtype="uint8"), keras.Input((8,), dtype="float32")
     return keras.Model([images, warps], network(AffineTransform()(images, warps)))

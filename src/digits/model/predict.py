@@ -11,7 +11,7 @@ from digits.console import BadInput
 from digits.files import atomic_write, display_path
 from digits.model import custom
 from digits.model.augment import affine_transforms
-from digits.model.networks import CLASSES, INPUT_SHAPE, augmented_model, plain
+from digits.model.networks import INPUT_SHAPE, augmented_model, plain
 
 BATCH_SIZE = 512
 
@@ -37,9 +37,9 @@ def load_network(path: Path) -> keras.Model:
     except (ValueError, OSError, TypeError, KeyError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise BadInput(f"{display_path(path)}: not a model that Keras loads safely: {reason}") from None
-    if network.input_shape != (None, *INPUT_SHAPE) or network.output_shape != (None, CLASSES):
+    if network.input_shape != (None, *INPUT_SHAPE) or len(network.output_shape) != 2:
         raise BadInput(
-            f"{display_path(path)}: expected a network from images {INPUT_SHAPE} to {CLASSES} probabilities, "
+            f"{display_path(path)}: expected a network from images {INPUT_SHAPE} to probabilities (classes,), "
             f"found {network.input_shape} to {network.output_shape}."
         )
     return network

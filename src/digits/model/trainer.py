@@ -15,7 +15,7 @@ from digits.console import BadInput, TrainingFailedError
 from digits.files import BrokenFileError, display_path, read_npz, write_npz
 from digits.model.augment import draw_transforms, identity_transforms, ink_margins
 from digits.model.backend import backend_name
-from digits.model.networks import CLASSES, all_layers, augmented_model, build_network
+from digits.model.networks import all_layers, augmented_model, build_network
 
 
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
@@ -148,7 +148,7 @@ class Trainer:
             recipe: how to train.
             network: its name in `networks.NETWORKS`.
             images: uint8 (n, 28, 28).
-            labels: classes uint8 (n,), or probabilities float32 (n, classes).
+            labels: classes uint8 (n,), each of them at least once, or probabilities float32 (n, classes).
             seed: non-negative integers that together determine every random choice.
             precision: float32 or mixed_bfloat16.
         """
@@ -156,11 +156,11 @@ class Trainer:
         self.history: list[Epoch] = []
         self._batch_size = min(recipe.batch_size, len(images))
         self._margins = ink_margins(images)
-        targets = labels if labels.ndim == 2 else np.eye(CLASSES, dtype=np.float32)[labels]
+        targets = labels if labels.ndim == 2 else np.eye(int(labels.max()) + 1, dtype=np.float32)[labels]
         self._feed = _feed(images[..., np.newaxis], targets, self._batch_size)
 
         keras.utils.set_random_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-        self.network = build_network(network, precision, recipe.dropout, recipe.sources)
+        self.network = build_network(network, precision, recipe.dropout, recipe.sources, classes=targets.shape[1])
         self._model = augmented_model(self.network)
         self._optimizer = build_optimizer(recipe, steps_per_epoch=len(images) // self._batch_size)
         self._optimizer.build(self._model.trainable_variables)

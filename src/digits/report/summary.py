@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from digits.data.competition import find_competition
 from digits.files import ROOT, SUBMISSIONS, display_path
 from digits.report.analysis import Standing
 from digits.runs.metrics import Score
@@ -146,6 +147,9 @@ def _next(run: Run, record: FinishedRecord) -> str:
         return "Trained on MNIST itself, whose digits are the competition's answers: not for Kaggle."
     if record.data.competition is None:
         return "These test images are not the competition's: predictions, not a submission."
+    competition = find_competition(record.data.competition)
+    if competition.notebooks_only:
+        return f"{competition.slug} takes a notebook's output, not a file: scripts/push_kernel.sh{competition.flag}"
     # With this tag `submit.py --status` knows the run of a submission made by hand.
     kind = "held out" if record.held_out else "out of fold"
     kind += ", extra training images" if record.extra else ""
@@ -153,6 +157,6 @@ def _next(run: Run, record: FinishedRecord) -> str:
     file = display_path(run.folder / record.submission.file)
     name = run.name if run.folder.parent == SUBMISSIONS else display_path(run.folder)
     return (
-        f"Submit:   scripts/submit.sh {name}\n"
+        f"Submit:   scripts/submit.sh {name}{competition.flag}\n"
         f'By hand:  kaggle competitions submit -c {record.data.competition} -f {file} -m "{message}"'
     )

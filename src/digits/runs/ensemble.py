@@ -207,6 +207,7 @@ def blend(
             folds=max(record.settings.folds for record in records),
             members=len(members),
             source=first.settings.source,
+            competition=first.settings.competition,
             limit=first.settings.limit,
             data_dir=str(data_dir.absolute()) if data_dir else first.settings.data_dir,
         ),
@@ -277,7 +278,7 @@ def predict_again(runs: list[Run], data_dir: Path | None = None, out: Path | Non
     answers = mean(predicted).argmax(axis=1)
     leaked = any(record.leaked for record in records)
     if out is None and source.competition is not None:
-        out = SUBMISSIONS / "submission.csv"
+        out = SUBMISSIONS / source.competition.submission
     written = write_answers(
         runs[0].folder, source.test.ids, answers, out, header=source.header, classes=source.classes, leaked=leaked
     )

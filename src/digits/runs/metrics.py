@@ -7,9 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special, stats
 
-from digits.data.competition import CLASSES
-from digits.data.competition import ROWS as TEST_ROWS
-
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
@@ -69,7 +66,7 @@ class ExpectedScore:
     high: float
 
 
-def expected_score(out_of_fold: Score, rows: int = TEST_ROWS) -> ExpectedScore:
+def expected_score(out_of_fold: Score, rows: int) -> ExpectedScore:
     """Predict the accuracy on a test set of `rows` from the out-of-fold one.
 
     Both sets are samples, so both standard errors count. That the submission averages all folds' networks, and so is a
@@ -127,15 +124,15 @@ def check_probabilities(probabilities: np.ndarray) -> Check:
     return Check("probabilities sum to 1", good, f"the sum is off by {worst:.1e} at most")
 
 
-def check_not_constant(answers: np.ndarray) -> Check:
-    """Ask whether all ten digits are among the answers (n,)."""
+def check_not_constant(answers: np.ndarray, classes: int) -> Check:
+    """Ask whether all classes are among the answers (n,)."""
     found = len(np.unique(answers))
-    return Check("every digit is predicted", found == CLASSES, f"{found} of {CLASSES} digits occur")
+    return Check("every class is predicted", found == classes, f"{found} of {classes} classes occur")
 
 
 def check_class_shares(answers: np.ndarray, training_counts: np.ndarray) -> Check:
-    """Ask whether the answers' class shares are those of the training labels, by Cramér's V of the two counts (10,)."""
-    counts = np.bincount(answers, minlength=CLASSES)
+    """Ask whether the answers' class shares are the training labels', by Cramér's V of the two counts (classes,)."""
+    counts = np.bincount(answers, minlength=len(training_counts))
     table = np.stack([counts, training_counts])
     table = table[:, table.sum(axis=0) > 0]
     strength = np.sqrt(stats.chi2_contingency(table).statistic / table.sum())

@@ -20,6 +20,7 @@ from digits import config
 from digits.config import Recipe, Settings
 from digits.console import BadInput
 from digits.data import dataset
+from digits.data.competition import find_competition
 from digits.data.dataset import Dataset
 from digits.files import ROOT, atomic_write, display_path
 from digits.model.backend import backend_name, cpu_count, resolve_precision
@@ -58,6 +59,10 @@ class DataSummary:
     """Training images that are copies of others."""
     competition: str | None = None
     """The slug of the competition whose test images were predicted."""
+    side: int = 28
+    """Of the images in pixels, before they were resized to 28."""
+    factor: int = 1
+    """By which the pixels were multiplied, where none was bright."""
     warnings: list[str] = field(default_factory=list)
     classes: list[str] | None = None
     """The classes' names; None: their numbers."""
@@ -90,6 +95,7 @@ class RunSettings:
     seed: int = 0
     fold_seed: int = 0
     source: str = "auto"
+    competition: str | None = None
     limit: int | None = None
     deterministic: bool = False
     jobs: int | None = None
@@ -299,6 +305,7 @@ class Record:
         return dataset.load(
             self.source,
             data_dir or self.data_dir,
+            competition=find_competition(settings.competition) if settings.competition else None,
             limit=settings.limit,
             allow_leak=True,
             folds=1,

@@ -211,10 +211,10 @@ class Run:
         test_score = None if source.test.labels is None else metrics.score(test, source.test.labels)
         answers = test.argmax(axis=1)
         if out is None and source.competition is not None:
-            out = self.folder.parent / "submission.csv"
+            out = self.folder.parent / source.competition.submission
         return {
             "out_of_fold": score,
-            "expected_score": metrics.expected_score(score),
+            "expected_score": metrics.expected_score(score, len(test)),
             "test": TestPredictions(len(test), np.bincount(answers, minlength=test.shape[1]).tolist(), test_score),
             "submission": SubmissionFile(
                 **write_answers(

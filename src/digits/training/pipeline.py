@@ -18,7 +18,7 @@ import numpy as np
 from digits.config import Settings, Tta, describe_differences
 from digits.console import BadInput, KitError
 from digits.data import dataset
-from digits.data.competition import CLASSES, SIDE
+from digits.data.competition import find_competition
 from digits.data.dataset import split_folds
 from digits.data.images import load_extra
 from digits.files import SUBMISSIONS, atomic_write, display_path
@@ -109,6 +109,7 @@ def train(
     source = dataset.load(
         settings.source,
         data_dir,
+        competition=find_competition(settings.competition) if settings.competition else None,
         limit=settings.limit,
         allow_leak=settings.allow_leak,
         folds=settings.recipe.folds,
@@ -132,7 +133,7 @@ def train(
         settings.recipe.folds * settings.recipe.members, settings.jobs, deterministic=settings.deterministic
     )
     if settings.recipe.sources:
-        shape = identity["precision"], (SIDE, SIDE, 1), CLASSES
+        shape = identity["precision"], (*source.train.images.shape[1:], 1), len(source.classes)
         Worker(cpu_count()).run(check.check_networks, settings.recipe, *shape)
     run, resumed = open_run(identity, run_name, submissions)
     resume_command = shlex.join(["python", "src/train.py", "--run", run.name, *resume_flags])
@@ -297,8 +298,8 @@ def _results(
     answers = test.argmax(axis=1)
     checks = [
         metrics.check_probabilities(test),
-        metrics.check_not_constant(answers),
-        metrics.check_class_shares(answers, np.bincount(labels, minlength=CLASSES)),
+        metrics.check_not_constant(answers, len(source.classes)),
+        metrics.check_class_shares(answers, np.bincount(labels, minlength=len(source.classes))),
         metrics.check_confidence(out_of_fold[~np.isnan(out_of_fold[:, 0])], test),
         metrics.check_all_trained(len(results), failures),
         metrics.check_learned({result.label: score.accuracy for result, score in zip(results, scores, strict=True)}),

@@ -1,0 +1,202 @@
+"""Data of one's own: IDX files, NumPy archives, folders of images, other classes, sizes and forms of an answer."""
+
+import gzip
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import torn_files
+from digits.console import BadInput
+from digits.data import competition, dataset, formats
+from digits.data.competition import DIGIT_RECOGNIZER, KANNADA_MNIST
+from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
+
+ROWS = torn_files.tiny_rows(60)
+IMAGES, LABELS = ROWS[:, 1:].reshape(60, 28, 28), ROWS[:, 0]
+TEST = torn_files.tiny_rows(7, labelled=False).reshape(7, 28, 28)
+
+
+def load(folder, **options):
+    return dataset.load("auto", folder, folds=2, **options)
+
+
+def idx(array):
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return b"\0\0\x08" + bytes([array.ndim]) + sizes + array.tobytes()
+
+
+def test_idx_files_are_read_plain_or_packed(tmp_path):
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(IMAGES)))
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(LABELS)))
+    (tmp_path / "t10k-images.idx3-ubyte").write_bytes(idx(TEST))
+    source = load(tmp_path)
+    np.testing.assert_array_equal(source.train.images, IMAGES)
+    np.testing.assert_array_equal(source.train.labels, LABELS)
+    np.testing.assert_array_equal(source.test.images, TEST)
+    assert source.test.labels is None
+    (tmp_path / "t10k-labels.idx1-ubyte").write_bytes(idx(LABELS[:7]))
+    np.testing.assert_array_equal(load(tmp_path).test.labels, LABELS[:7])
+    for data, message in {
+        idx(IMAGES)[:-5]: "expected 47,040 bytes of 60 × 28 × 28, found 47,035. Is the file cut off",
+        idx(LABELS): r"expected numbers .* found uint8 \(60,\)",
+        b"\0\0\x0d\x03" + bytes(12): "expected an IDX file of bytes .* found 00 00 0d 03",
+        b"": "expected an IDX file",
+    }.items():
+        (tmp_path / "t10k-images.idx3-ubyte").write_bytes(data)
+        with pytest.raises(BadInput, match=re.compile(message)):
+            load(tmp_path)
+    (tmp_path / "train-images.idx3-ubyte").write_bytes(b"")
+    with pytest.raises(
+        BadInput, match=r"expected one IDX file of train images, found train-images-idx3-ubyte\.gz, train-"
+    ):
+        load(tmp_path)
+
+
+def test_numpy_archives_of_the_usual_names_shapes_and_types_are_read(tmp_path):
+    one_hot = np.eye(10)[LABELS]
+    for number, arrays in enumerate(
+        [
+            {"x_train": IMAGES, "y_train": LABELS, "x_test": TEST},
+            {
+                "x_train": IMAGES[..., None].astype(np.int64),
+                "y_train": LABELS[:, None].astype(np.int32),
+                "x_test": TEST,
+            },
+            {"train_images": IMAGES, "train_labels": one_hot, "test_images": TEST, "val_images": TEST},
+            {"x_train": IMAGES.reshape(60, 784) / 255, "y_train": LABELS, "x_test": TEST.astype(float)},
+            {"X_train": IMAGES[:, None], "y_train": LABELS.astype(str), "X_test": TEST},
+        ]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        np.savez_compressed(folder / "data.npz", **arrays)
+        source = load(folder)
+        np.testing.assert_array_equal(source.train.images, IMAGES)
+        np.testing.assert_array_equal(source.train.labels, LABELS)
+        np.testing.assert_array_equal(source.test.images, TEST)
+
+
+def test_without_test_images_a_fifth_of_the_labelled_ones_is_held_out(tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.repeat(IMAGES, 2, axis=0), y=np.repeat(LABELS, 2))
+    source = load(tmp_path)
+    assert (len(source.train.images), len(source.test.images)) == (96, 24)
+    assert source.test.labels is not None
+    assert not source.leaked  # Copies of an image are on one side.
+    assert "there are no test images: a fifth of the labelled ones (24) is held out" in source.facts["warnings"][0]
+    assert sorted([*source.train.ids, *source.test.ids]) == list(range(1, 121))
+
+
+def write_images(folder, images, names):
+    for image, name in zip(images, names, strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / name)
+
+
+def test_a_folder_of_images_gives_the_bytes_of_its_csv(tmp_path):
+    write_images(tmp_path / "train", IMAGES, [f"{label}/{row}.png" for row, label in enumerate(LABELS)])
+    write_images(tmp_path / "test", TEST, [f"{row}.png" for row in range(7, 14)])
+    source = load(tmp_path)
+    order = [int(name.removesuffix(".png")) for name in source.train.ids.tolist()]
+    np.testing.assert_array_equal(source.train.images, IMAGES[order])
+    np.testing.assert_array_equal(source.train.labels, LABELS[order])
+    np.testing.assert_array_equal(source.test.images, TEST)
+    assert source.test.ids.tolist() == [f"{row}.png" for row in range(7, 14)]
+    write_images(tmp_path / "words", IMAGES, [f"{'ab'[label % 2]}/{row}.bmp" for row, label in enumerate(LABELS)])
+    source = load(tmp_path / "words")
+    assert source.classes == ("a", "b")
+    assert len(source.test.images) == 12
+    write_images(tmp_path / "words", [np.zeros((28, 20), np.uint8)], ["a/wide.png"])
+    with pytest.raises(
+        BadInput, match=r"wide\.png: expected a square image, found 20 × 28 pixels. Give all images one"
+    ):
+        load(tmp_path / "words")
+    (tmp_path / "words/a/wide.png").write_bytes(b"\x89PNG")
+    with pytest.raises(BadInput, match=r"wide\.png: expected an image, found a damaged file"):
+        load(tmp_path / "words")
+
+
+def test_classes_ids_and_the_form_of_the_answer_are_the_folders_own(tmp_path):
+    lines = [["what", *PIXEL_COLUMNS], *([("no", "yes")[row % 2], *ROWS[row, 1:]] for row in range(60))]
+    (tmp_path / "train.csv").write_text("\n".join(",".join(map(str, line)) for line in lines))
+    (tmp_path / "test.csv").write_bytes(torn_files.predict_bytes(3))
+    (tmp_path / "sample_submission.csv").write_text("image,answer\nc,no\na,no\nb,no\n")
+    source = load(tmp_path)
+    assert (source.classes, source.header, source.test.ids.tolist()) == (
+        ("no", "yes"),
+        ("image", "answer"),
+        ["c", "a", "b"],
+    )
+    assert source.facts["warnings"] == ["train.csv: column 'what' taken as the label."]
+    path = tmp_path / "answers.csv"
+    competition.write_submission(
+        path, source.test.ids, np.array([1, 0, 1]), header=source.header, classes=source.classes
+    )
+    assert path.read_text() == "image,answer\nc,yes\na,no\nb,yes\n"
+    (tmp_path / "sample_submission.csv").write_text("image,answer\nc,no\na,no\n")
+    with pytest.raises(BadInput, match="expected 3 different ids, found 2"):
+        load(tmp_path)
+
+
+def test_labels_in_both_files_are_used_to_score(tmp_path):
+    rows = torn_files.tiny_rows(20, seed=5)
+    for header in (True, False):
+        train, test = torn_files.train_bytes(60), torn_files.csv_bytes(rows, TRAIN_COLUMNS)
+        folder = torn_files.write_pair(
+            tmp_path, *(data if header else data.partition(b"\n")[2] for data in (train, test))
+        )
+        source = load(folder)
+        np.testing.assert_array_equal(source.test.labels, rows[:, 0])
+        assert source.test.ids.tolist() == list(range(1, 21))
+
+
+def test_images_of_another_size_and_range_are_resized_and_brightened_and_it_is_said(tmp_path):
+    small = np.random.default_rng(0).integers(0, 17, (60, 64))
+    header = ("label", *(f"pixel_{row}_{column}" for row in range(8) for column in range(8)))
+    torn_files.write_pair(
+        tmp_path,
+        torn_files.csv_bytes(np.column_stack([LABELS, small]), header),
+        torn_files.csv_bytes(small[::-1] ^ 1, header[1:]),
+    )
+    source = load(tmp_path, allow_leak=True)
+    assert source.train.images.shape == (60, 28, 28)
+    assert source.train.images.max() > 200
+    assert (source.facts["side"], source.facts["factor"]) == (8, 15)
+    assert source.facts["warnings"][:2] == [
+        "no pixel is above 16: all are multiplied by 15.",
+        "the images of 8 × 8 are resized to 28 × 28.",
+    ]
+    torn_files.write_pair(tmp_path, (tmp_path / "train.csv").read_bytes())
+    with pytest.raises(BadInput, match=r"test\.csv: expected images of 8 × 8 pixels as in train\.csv, found 28 × 28"):
+        load(tmp_path)
+
+
+def test_another_competition_has_its_folder_header_and_ids(tmp_path, monkeypatch):
+    monkeypatch.setattr(competition, "DATA", tmp_path)
+    folder = tmp_path / "kannada-mnist"
+    assert KANNADA_MNIST.data_dir == folder
+    assert DIGIT_RECOGNIZER.data_dir == tmp_path
+    with pytest.raises(
+        BadInput, match=r"train\.csv: there is no such file.*scripts/download\.sh --competition kannada-mnist"
+    ):
+        dataset.load("auto", competition=KANNADA_MNIST)
+    test = torn_files.csv_bytes(np.column_stack([np.arange(7), TEST.reshape(7, 784)]), ("id", *PIXEL_COLUMNS))
+    torn_files.write_zip(folder, {"train.csv": torn_files.train_bytes(60), "test.csv": test}, "kannada-mnist-part.zip")
+    source = dataset.load("auto", competition=KANNADA_MNIST)
+    assert (source.competition, source.header, source.test.ids.tolist()) == (
+        KANNADA_MNIST,
+        ("id", "label"),
+        [*range(7)],
+    )
+    assert [file["form"] for file in source.facts["files"]] == ["60 of 60,000 rows", "7 of 5,000 rows"]
+    assert source.facts["competition"] == "kannada-mnist"
+    with pytest.raises(BadInput, match="--competition titanic: expected one of digit-recognizer, kannada-mnist"):
+        competition.find_competition("titanic")
+    assert competition.find_competition("https://www.kaggle.com/competitions/kannada-mnist/") is KANNADA_MNIST
+
+
+def test_arrays_that_are_no_images_are_refused():
+    for images in (np.zeros((0, 28, 28)), np.zeros(()), np.zeros((3, 4, 4)), np.zeros((3, 100, 100)), np.array(["a"])):
+        with pytest.raises(BadInput, match="x: expected numbers"):
+            formats.table_of(images, None, None, "x", "")
