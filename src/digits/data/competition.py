@@ -117,7 +117,6 @@ KANNADA_MNIST = Competition(
 COMPETITIONS = {competition.slug: competition for competition in (DIGIT_RECOGNIZER, KANNADA_MNIST)}
 SIDE = 28
 """Of the images that networks get, in pixels: others are resized."""
-CLASSES = 10
 ROWS = DIGIT_RECOGNIZER.test.rows
 
 
