@@ -21,7 +21,6 @@ from digits.model.augment import apply_transforms, draw_transforms, ink_margins
 from digits.report import analysis
 from digits.report.analysis import Bin
 from digits.runs import ensemble
-from digits.runs.record import FinishedRecord, FoldScore
 from digits.runs.store import FoldResult, Run
 
 INK, MUTED, GRID, PAPER = "#1f2430", "#5d6675", "#dfe3ea", "#ffffff"
@@ -123,13 +122,13 @@ def _curves(axes: Axes, results: Sequence[FoldResult], name: str, scale: Callabl
     return [value for line in lines for value in line]
 
 
-def draw_errors(axes: Axes, results: Sequence[FoldResult], folds: Sequence[FoldScore]) -> None:
+def draw_errors(axes: Axes, results: Sequence[FoldResult], final: Sequence[tuple[int, float]]) -> None:
     """Draw the error rate by epoch: on training images, and on held-out images where they were scored.
 
     Args:
         axes: where.
         results: the networks.
-        folds: the scores of the finished networks on their held-out images.
+        final: of each finished network its epochs, and its accuracy on its held-out images, 0-1.
     """
 
     def percent(accuracy: float) -> float:
@@ -147,17 +146,9 @@ def draw_errors(axes: Axes, results: Sequence[FoldResult], folds: Sequence[FoldS
         means = [float(np.mean([error for at, error in scored if at == epoch])) for epoch in epochs]
         axes.plot(epochs, means, "o-", color=ORANGE, linewidth=2.2, markersize=5, label="held-out, during training")
         values += means
-    final = [percent(fold.accuracy) for fold in folds]
-    axes.plot(
-        [fold.epochs for fold in folds],
-        final,
-        "D",
-        color=ORANGE,
-        markersize=6,
-        markeredgecolor=PAPER,
-        label="held-out, final",
-    )
-    _log_axis(axes, values + final, lambda tick: f"{tick:g}%")
+    epochs, ends = [at for at, _ in final], [percent(accuracy) for _, accuracy in final]
+    axes.plot(epochs, ends, "D", color=ORANGE, markersize=6, markeredgecolor=PAPER, label="held-out, final")
+    _log_axis(axes, values + ends, lambda tick: f"{tick:g}%")
     axes.set_title("Error rate by epoch")
     axes.set_ylabel("errors")
     axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
@@ -275,18 +266,26 @@ SAMPLES, VIEWS = 6, 6
 
 
 def draw_all(run: Run, source: dataset.Dataset, results: Sequence[FoldResult]) -> list[Path]:
-    """Draw a run's figures as PNG into its folder and return where they are."""
-    record, names = run.finished_record(), run.finished_record().data.names
+    """Draw a run's figures as PNG into its folder and return where they are; its record may still be unfinished.
+
+    Args:
+        run: where they go, and its recipe.
+        source: the data that it was trained on.
+        results: of all its networks.
+    """
+    record = run.record()
+    names = record.data.names
     out_of_fold = ensemble.out_of_fold(results, len(source.train.labels))
     scored = np.flatnonzero(~np.isnan(out_of_fold[:, 0]))
     probabilities, labels = out_of_fold[scored], source.train.labels[scored]
     counts = analysis.confusion(probabilities.argmax(axis=1), labels, len(names))
+    predicted = np.bincount(ensemble.test_mean(results).argmax(axis=1), minlength=len(names)).tolist()
     augmentation = record.recipe.augmentation if record.recipe else Augmentation()
     with matplotlib.rc_context(STYLE):
         figures = {
-            "learning-curves": _learning_curves(record, results),
+            "learning-curves": _learning_curves(results, source.train.labels),
             "confusion-matrix": panel(draw_confusion, counts, names, size=(5.4, 5.2)),
-            "class-shares": panel(draw_class_shares, record.data.class_counts, record.test.class_counts, names),
+            "class-shares": panel(draw_class_shares, record.data.class_counts, predicted, names),
             "calibration": panel(draw_calibration, analysis.calibration(probabilities, labels)[0]),
             "mistakes": mistakes_gallery(source.train.images[scored], labels, probabilities, names),
             "augmentation": augmented_samples(source.train, augmentation),
@@ -301,10 +300,14 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _learning_curves(record: FinishedRecord, results: Sequence[FoldResult]) -> Figure:
+def _learning_curves(results: Sequence[FoldResult], labels: np.ndarray) -> Figure:
     figure = Figure(figsize=(8.4, 3.6))
     left, right = figure.subplots(1, 2)
-    draw_errors(left, results, record.folds)
+    accuracies = [
+        float((result.validation_probabilities.argmax(axis=1) == labels[result.validation_rows]).mean())
+        for result in results
+    ]
+    draw_errors(left, results, [(len(one.history), share) for one, share in zip(results, accuracies, strict=True)])
     draw_losses(right, results)
     return figure
 

@@ -183,8 +183,9 @@ def build_report(
 def _curves(data: RunData) -> list[tuple[str, str]]:
     if not data.results:
         return []
+    final = [(fold.epochs, fold.accuracy) for fold in data.record.folds]
     return [
-        ("Error rate by epoch", svg(charts.draw_errors, data.results, data.record.folds)),
+        ("Error rate by epoch", svg(charts.draw_errors, data.results, final)),
         ("Training loss by epoch", svg(charts.draw_losses, data.results)),
     ]
 
