@@ -81,9 +81,7 @@ def robust_streams() -> None:
         if before:
             before.flush()
         raw = _UnfailingOutput(number, "w", closefd=False)
-        stream = io.TextIOWrapper(
-            io.BufferedWriter(raw), encoding, errors="replace", line_buffering=number == 2 or raw.isatty()
-        )
+        stream = io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors="replace", line_buffering=True)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 

@@ -22,7 +22,7 @@ def install() -> None:
     for function in (predict_probabilities, predict_views, save_network, load_network):
         setattr(predict, function.__name__, function)
     charts, html = (types.ModuleType(f"digits.report.{name}") for name in ("charts", "html"))
-    charts.draw_all = html.build_report = lambda *_: None
+    charts.draw_all = html.build_report = lambda *_, **__: None
     for module in (trainer, predict, charts, html):
         sys.modules[module.__name__] = module
 

@@ -167,27 +167,35 @@ def train(
                 )
             display.stage("checking the saved models, drawing the figures" if report else "checking the saved models")
             with concurrent.futures.ThreadPoolExecutor(1) as executor:  # The figures are drawn during the check.
-                figures = executor.submit(_draw_figures, run, source, results) if report else None
-                record = record.finish(
-                    **_results(run, settings, source, results, failures, out),
+                row_check = executor.submit(
+                    check_rows_in_order,
+                    [run.model_path(result.fold, result.member) for result in results],
+                    source.test.images,
+                    ensemble.test_mean(results),
+                    settings.recipe.tta,
+                    deterministic=settings.deterministic,
+                )
+                finished = record.finish(
+                    **_results(run, source, results, failures, out),
                     seconds=_seconds_since(started),
                     peak_memory_bytes=max([peak_memory_bytes(), *(result.peak_memory_bytes for result in results)]),
                 )
-                run.write_record(record)
-            if figures:
+                try:
+                    if report:
+                        from digits.report.charts import draw_all
+
+                        draw_all(run, source, results)
+                finally:
+                    finished.checks.append(row_check.result())
+                    finished.seconds = _seconds_since(started)
+                    run.write_record(finished)
+            if report:
                 from digits.report.html import build_report
 
-                figures.result()
                 build_report(run, source)
         if tensorboard:
             write_tensorboard(run, source)
     return run
-
-
-def _draw_figures(run: Run, source: dataset.Dataset, results: list[FoldResult]) -> None:
-    from digits.report.charts import draw_all
-
-    draw_all(run, source, results)
 
 
 @contextlib.contextmanager
@@ -273,7 +281,6 @@ def _tasks(
 
 def _results(
     run: Run,
-    settings: Settings,
     source: dataset.Dataset,
     results: list[FoldResult],
     failures: dict[str, str],
@@ -303,13 +310,6 @@ def _results(
         metrics.check_confidence(out_of_fold[~np.isnan(out_of_fold[:, 0])], test),
         metrics.check_all_trained(len(results), failures),
         metrics.check_learned({result.label: score.accuracy for result, score in zip(results, scores, strict=True)}),
-        check_rows_in_order(
-            [run.model_path(result.fold, result.member) for result in results],
-            source.test.images,
-            test,
-            settings.recipe.tta,
-            deterministic=settings.deterministic,
-        ),
     ]
     if source.name == "kaggle" and source.facts["expected_competition"]:
         detail = "; ".join(f"{file['name']}: {file['form']}" for file in source.facts["files"])
