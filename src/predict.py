@@ -77,7 +77,7 @@ def predict_own(flags: argparse.Namespace, runs: Sequence["Run"]) -> None:
     shown = draw_contact_sheet(sheet, predictions)
     for line in summarize(predictions):
         print(line)
-    print(f"Written: {display_path(table)}, and {shown:,} images with their answers: {display_path(sheet)}")
+    print(f"Written: {display_path(table)}; contact sheet of {shown:,}: {display_path(sheet)}")
     if problems := [f"{each.name}: {each.problem}" for each in predictions if each.problem]:
         for line in problems[:-1]:
             print(f"error: {line}", file=sys.stderr)
@@ -92,6 +92,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from digits.runs import ensemble
     from digits.runs.store import find_run
 
+    for name in flags.runs:
+        if Path(name).is_file() and Path(name).name != "run.json":
+            raise BadInput(f"{name} is a file, not a run. To predict it: python src/predict.py RUN --images {name}")
     runs = [find_run(name) for name in flags.runs]
     if flags.images:
         predict_own(flags, runs)

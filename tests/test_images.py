@@ -265,6 +265,12 @@ def sample_rows(sample):
     return sample.test.images[:8], sample.test.labels[:8]
 
 
+def test_an_image_given_as_a_run_is_told_how_to_be_predicted(tmp_path, capsys):
+    (tmp_path / "a.png").write_bytes(file_of(handwriting.drawn("pen", 4)))
+    assert predict.main([str(tmp_path / "a.png")]) == 2
+    assert "is a file, not a run. To predict it: python src/predict.py RUN --images" in capsys.readouterr().err
+
+
 def test_flags_of_a_blend_do_not_go_with_images(command):
     code, _, err = command("--images", "x.png", "--weights", "greedy")
     assert code == 2
@@ -318,7 +324,7 @@ def test_extra_images_join_training_in_every_fold_and_are_marked_but_not_scored(
     assert record.out_of_fold.rows == 600
     assert sum(record.data.class_counts) == 600
     assert "extra" in record.identity
-    assert "2 images of" in capsys.readouterr().out
+    assert "joins training in every fold (2 images), and is not scored" in capsys.readouterr().out
     assert "Trained on 2 extra images, too" in summary.of_run(run)
     assert title_of(run).endswith("trained on 2 extra images")
     assert record.asked()[0].extra == str(folder)

@@ -88,7 +88,7 @@ def prepare_process(threads: int, deterministic: bool) -> None:
 
 
 @contextlib.contextmanager
-def _silenced(descriptor: int) -> Iterator[None]:
+def silenced(descriptor: int) -> Iterator[None]:
     """Discard what C++ code writes to a file descriptor."""
     sys.stderr.flush()
     saved, null = os.dup(descriptor), os.open(os.devnull, os.O_WRONLY)
@@ -109,7 +109,7 @@ def load_keras(deterministic: bool = False) -> None:
     """
     os.environ["KERAS_BACKEND"] = name = backend_name()
     try:
-        with _silenced(2):
+        with silenced(2):
             import keras
 
             for setting, value in _KERAS_DEFAULTS.items():

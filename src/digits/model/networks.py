@@ -59,7 +59,7 @@ def plain(network: keras.Model) -> keras.Model:
 
 def _images(shape: Shape):
     """Return the input and the same scaled from 0-255 to 0-1."""
-    images = keras.Input(shape, name="images")
+    images = keras.Input(shape, name="images_0_to_255")
     return images, layers.Rescaling(1 / 255, name="scale")(images)
 
 

@@ -175,6 +175,6 @@ def summarize(predictions: Sequence[Prediction]) -> list[str]:
         right = sum(each.answer == each.label for each in labelled)
         lines[-1] += (
             f" Accuracy on the {len(labelled):,} whose label the folder, the name or the file tells: "
-            f"{right / len(labelled):.2%} ({len(labelled) - right:,} errors)."
+            f"{right / len(labelled):.2%} ({len(labelled) - right:,} error{'s' * (len(labelled) - right != 1)})."
         )
     return lines

@@ -17,6 +17,7 @@ import numpy as np
 from digits.console import BadInput, KitError
 from digits.data import dataset
 from digits.files import atomic_write
+from digits.model.backend import silenced
 from digits.runs.saved import Predictor
 
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "saved-model": "-saved-model", "keras": ".keras"}
@@ -191,7 +192,8 @@ def _open(form: str, path: Path) -> Runtime:
     if form == "litert":
         from ai_edge_litert.interpreter import Interpreter
 
-        return _litert(Interpreter(str(path)))
+        with silenced(2):  # It prints which delegate it uses.
+            return _litert(Interpreter(str(path)))
     if form == "saved-model":
         import tensorflow as tf
 

@@ -122,7 +122,7 @@ def train(
     train_split, extra = source.train, None
     if settings.extra:
         train_split, extra = _with_extra(source, Path(settings.extra))
-        print(f"Extra: {extra.images:,} images of {extra.folder} join training in every fold; none is scored.")
+        print(f"Extra: {extra.folder} joins training in every fold ({extra.images:,} images), and is not scored.")
     identity = identity_of(settings, source) | ({"extra": extra.sha256[:16]} if extra else {})
     pseudo_labels = (
         ensemble.pseudo_labels_of(find_run(settings.pseudo_labels, submissions), identity)
