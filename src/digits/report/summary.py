@@ -136,8 +136,6 @@ def _next(run: Run, record: FinishedRecord) -> str:
     """Return what to do next with this very run."""
     if record.leaked:
         return ""
-    if record.failed_checks:
-        return f"Find out why the check failed before you submit: {display_path(run.folder / 'report.html')}"
     if record.source == "sample":
         return (
             "This was the embedded sample. For the competition, get a token at kaggle.com/settings, accept the rules\n"
@@ -150,6 +148,8 @@ def _next(run: Run, record: FinishedRecord) -> str:
     competition = find_competition(record.data.competition)
     if competition.notebooks_only:
         return f"{competition.slug} takes a notebook's output, not a file: scripts/push_kernel.sh{competition.flag}"
+    if record.failed_checks:
+        return f"Find out why the check failed before you submit: {display_path(run.folder / 'report.html')}"
     # With this tag `submit.py --status` knows the run of a submission made by hand.
     kind = "held out" if record.held_out else "out of fold"
     kind += ", extra training images" if record.extra else ""
