@@ -491,6 +491,7 @@ BROKEN_NPZ = {
     ),
     "fewer labels than images": (npz_with(y_train=np.zeros(99, np.uint8)), r"x_train: .* found uint8 \(99,\)"),
     "no images": (npz_with(x_test=IMAGES[:0], y_test=np.zeros(0, np.uint8)), r"x_test: .* found uint8 \(0, 28, 28\)"),
+    "a file of bytes": (torn_files.zip_bytes({"x_train.npy": b"hello"}), "expected the arrays x_train and y_train"),
     "a pickle": (npz_with(y_train=np.array([os.system] * 100, object)), "damaged one .*[Pp]ickle|allow_pickle"),
     "a header that lies": (LYING, "damaged one"),
 }

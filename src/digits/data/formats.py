@@ -101,7 +101,8 @@ def read_npz(path: Path, remedy: str) -> dict[str, np.ndarray]:
                         f"{remedy}"
                     )
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            read = {name: arrays[name] for name in arrays.files}
+        return {name: array for name, array in read.items() if isinstance(array, np.ndarray)}  # Others are bytes.
     except BadInput:
         raise
     except Exception as error:  # A damaged zip or header makes Python and NumPy raise a dozen kinds.
