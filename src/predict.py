@@ -35,8 +35,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="+",
         type=Path,
         metavar="PATH",
-        help="predict image files, folders of them, or .csv, .npy and .npz files; writes predictions.csv and a contact "
-        "sheet into the run's folder",
+        help="predict image files, folders of them, or .csv, .npy, .npz and IDX files; writes predictions.csv and a "
+        "contact sheet into the run's folder",
     )
     add(
         "--prepare",

@@ -175,6 +175,11 @@ def test_arrays_are_read_in_their_usual_forms(tmp_path, sample):
     for name, array in forms.items():
         np.save(tmp_path / name, array)
         assert np.array_equal(read_array_file(tmp_path / name)[0], images), name
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 20, 28, 28) + images.tobytes())
+    assert np.array_equal(read_array_file(tmp_path / "t10k-images-idx3-ubyte")[0], images)
+    (tmp_path / "bad.npy").write_bytes(b"no array")
+    with pytest.raises(BadInput, match=r"bad\.npy: damaged, or not a NumPy array"):
+        read_array_file(tmp_path / "bad.npy")
     np.savez(tmp_path / "f.npz", x=images, y=labels)
     read, found = read_array_file(tmp_path / "f.npz")
     assert np.array_equal(read, images)

@@ -15,6 +15,7 @@ from scipy import ndimage
 from digits.console import BadInput, KitError
 from digits.data.cache import fingerprints
 from digits.data.csv_reader import parse, read_bytes
+from digits.data.formats import read_idx, read_npz
 from digits.files import display_path
 
 SIDE, BOX = 28, 20
@@ -106,7 +107,8 @@ def find_images(path: Path) -> tuple[list[Path], list[Path], str | None]:
     if not path.exists():
         return [], [], "there is no such file"
     if not path.is_dir():
-        return ([], [path], None) if path.suffix.lower() in ARRAY_SUFFIXES else ([path], [], None)
+        is_array = path.suffix.lower() in ARRAY_SUFFIXES or "ubyte" in path.name
+        return ([], [path], None) if is_array else ([path], [], None)
     files = [
         file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
     ]
@@ -159,7 +161,7 @@ def load_extra(folder: Path, classes: Sequence[str], known: np.ndarray) -> tuple
 
 
 def read_array_file(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return images uint8 (n, height, width) and labels (n,), None where there are none, of a .csv, .npy or .npz file.
+    """Return images uint8 (n, height, width) and labels (n,) or None, of a .csv, .npy, .npz or IDX file.
 
     Raises:
         BadInput: if the file is damaged or holds something else.
@@ -170,11 +172,15 @@ def read_array_file(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         side = math.isqrt(table.pixels.shape[1])
         labels = None if table.labels is None else np.array(table.classes)[table.labels]
         return table.pixels.reshape(-1, side, side), labels
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except Exception as error:  # A damaged file makes NumPy raise a dozen kinds.
-        raise BadInput(f"{shown}: damaged, or not a NumPy file ({str(error).splitlines()[0]})") from None
+    if "ubyte" in path.name:
+        arrays = {"x": read_idx(path, "")}
+    elif path.suffix.lower() == ".npz":
+        arrays = read_npz(path, "")
+    else:
+        try:
+            arrays = {"x": np.load(path, allow_pickle=False)}
+        except Exception as error:  # A damaged file makes NumPy raise a dozen kinds.
+            raise BadInput(f"{shown}: damaged, or not a NumPy array ({str(error).splitlines()[0]})") from None
     images = next((arrays[name] for name in IMAGE_NAMES if name in arrays), next(iter(arrays.values()), np.array([])))
     labels = next((arrays[name] for name in LABEL_NAMES if name in arrays), None)
     if images.ndim == 4 and images.shape[3] == 1:
