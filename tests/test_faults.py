@@ -94,7 +94,7 @@ def test_a_hang_up_that_is_ignored_stays_ignored():
 def test_an_interrupted_run_names_the_command_that_resumes_it_and_leaves_no_process(tmp_path):
     flags = ["--run", "mine", "--out", str(tmp_path / "o.csv"), "--jobs", "2"]
     process = start(tmp_path, *FLAGS, *flags, environment={"STUB_EPOCH_SECONDS": "9"})
-    wait_for(lambda: workers(process), process)
+    wait_for(lambda: (tmp_path / "mine" / "run.json").exists() and workers(process), process)
     children = workers(process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
