@@ -225,7 +225,7 @@ probabilities = ensemble.out_of_fold(parts, len(data.train.labels))
 scored = np.flatnonzero(~np.isnan(probabilities[:, 0]))
 probabilities, labels, images = probabilities[scored], data.train.labels[scored], data.train.images[scored]
 figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 3.8))
-charts.draw_errors(left, parts, record.folds)
+charts.draw_errors(left, parts, [(fold.epochs, fold.accuracy) for fold in record.folds])
 charts.draw_losses(right, parts)
 plt.show()"""
 

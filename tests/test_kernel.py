@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,6 +67,30 @@ def test_what_is_left_out_is_imported_inside_functions_only():
                     names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
                     for name in names:
                         assert not name.replace(".", "/").startswith(build_kernel.LEFT_OUT), f"{file.name}: {name}"
+
+
+def test_its_results_are_drawn_of_a_finished_run(monkeypatch, tmp_path):
+    """All cells that draw, on a made-up run; the training and the network's summary are left out."""
+    display = pytest.importorskip("IPython.display")
+    import matplotlib.pyplot as plt
+
+    from made_run import make_run
+
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
+    monkeypatch.setattr(display, "display", lambda value, **_: shown.append(value))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    make_run(monkeypatch, tmp_path / "submissions", "notebook")
+    values = {"Path": Path, "ARGUMENTS": ["--recipe", "quick", "--limit", "600"]}
+    (tmp_path / "submission.csv").write_bytes((tmp_path / "submissions" / "notebook" / "submission.csv").read_bytes())
+    for kind, text in build_kernel.training_cells():
+        if kind == "code" and text not in (build_kernel.SETTINGS, build_kernel.TRAIN, build_kernel.SHOW_NETWORK):
+            with plt.rc_context():
+                exec(text.replace("/kaggle/input", "/no/such/folder"), values)
+    plt.close("all")
+    assert len(shown) > 10
 
 
 def test_the_check_says_what_was_edited(monkeypatch, tmp_path, capsys):
