@@ -59,8 +59,8 @@ def test_quickstart_installs_the_locked_versions_once_downloads_and_trains_with_
     assert second == ["src/download.py --if-possible", "src/train.py --folds 3"]
 
 
-def test_quickstart_alone_trains_four_folds_of_the_sample_and_the_recipes_folds_of_the_competition(tmp_path):
-    for data, trained in ((None, " --folds 4"), ("train.csv.gz", ""), ("digit-recognizer.zip", "")):
+def test_quickstart_alone_trains_the_recipe_small_on_the_sample_and_the_default_on_the_competition(tmp_path):
+    for data, trained in ((None, " --recipe small"), ("train.csv.gz", ""), ("digit-recognizer.zip", "")):
         folder = tmp_path / str(data)
         (folder / "a kit" / "data").mkdir(parents=True)
         if data:
