@@ -16,8 +16,10 @@ import shlex
 import statistics
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -174,37 +176,50 @@ def search(study, axes: Sequence[Axis], base: Recipe, flags: argparse.Namespace,
         flags: the command's.
         fit: takes a recipe and options, and returns the fit's seconds and scores.
     """
-    import optuna
+    from optuna.trial import TrialState
 
-    def objective(trial) -> float:
-        recipe = with_values(base, {axis.key: axis.suggest(trial) for axis in axes})
-        losses: list[float] = []
+    # Optuna's own threads may take one queued trial twice from SQLite, which has no lock on rows.
+    lock = threading.Lock()
+
+    def run_trial() -> None:
+        with lock:
+            trial = study.ask()
+            values = {axis.key: axis.suggest(trial) for axis in axes}
+        recipe, losses, outcome = with_values(base, values), [], ""
         for fold in range(flags.folds):
             try:
                 result = fit(recipe, {"seed": 0, "split": SPLIT, "fold": fold, "folds": 5})
             except KitError as error:  # Above all a loss that is no longer finite: not settings to come back to.
-                print(f"  trial {trial.number}: {str(error).strip().splitlines()[-1]}", flush=True)
-                raise optuna.TrialPruned from None
+                outcome = str(error).strip().splitlines()[-1]
+                break
             losses.append(result["scores"][0]["log_loss"])
-            trial.report(statistics.mean(losses), fold)
-            if fold + 1 < flags.folds and trial.should_prune():
-                raise optuna.TrialPruned
-        return statistics.mean(losses)
-
-    def report(study, trial) -> None:
-        settings = " ".join(f"{key}={_short(value)}" for key, value in trial.params.items())
-        value = f"log-loss {trial.value:.4f}" if trial.state.name == "COMPLETE" else trial.state.name.lower()
-        print(f"  trial {trial.number}: {settings}: {value}", flush=True)
-        if len(finished(study)) >= flags.trials:
-            study.stop()
+            with lock:
+                trial.report(statistics.mean(losses), fold)
+                if fold + 1 < flags.folds and trial.should_prune():
+                    outcome = f"pruned after fold {fold + 1}, log-loss {statistics.mean(losses):.4f}"
+                    break
+        with lock:
+            if outcome:
+                study.tell(trial, state=TrialState.PRUNED)
+            else:
+                study.tell(trial, statistics.mean(losses))
+            settings = " ".join(f"{key}={_short(value)}" for key, value in values.items())
+            print(
+                f"  trial {trial.number}: {settings}: {outcome or f'log-loss {statistics.mean(losses):.4f}'}",
+                flush=True,
+            )
 
     if not study.get_trials(deepcopy=False):
         current = {axis.key: axis.current(base) for axis in axes}
         study.enqueue_trial({key: value for key, value in current.items() if value is not None})
     missing = flags.trials - len(finished(study))
-    if missing > 0:
-        slots = share_machine(flags.trials, flags.jobs)
-        study.optimize(objective, n_trials=missing, n_jobs=min(missing, slots.at_a_time), callbacks=[report])
+    with ThreadPoolExecutor(share_machine(flags.trials, flags.jobs).at_a_time) as pool:
+        futures = [pool.submit(run_trial) for _ in range(missing)]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def importances(study) -> dict[str, float]:

@@ -120,17 +120,17 @@ def test_a_killed_run_of_ones_own_network_resumes_without_the_original_and_is_no
     flags = ["--source", "sample", "--recipe", "quick", "--limit", "300", "--no-tta", "--run", "mine"]
     flags += ["--networks", f"{file}:lenet", "--epochs", "30"]
     run = Run(tmp_path / "mine")
-    process = start(tmp_path, *flags)
+    process = start(tmp_path, *flags, real=True)
     wait_for(run.checkpoint_path(1, 1).exists, process)
     process.kill()
     process.communicate()
     file.write_text(LENET.replace("0.25", "0.5"))
-    code, _, err = finish(tmp_path, *flags)
+    code, _, err = finish(tmp_path, *flags, real=True)
     assert code == 2
     assert "network own.py was" in err
     assert "To resume it with its own settings: python src/train.py --run mine." in err
     file.unlink()
-    code, out, err = finish(tmp_path, "--run", "mine")
+    code, out, err = finish(tmp_path, "--run", "mine", real=True)
     assert code == 0, err
     assert "after epoch" in out
     assert (run.folder / "networks" / "own.py").read_text() == LENET
