@@ -328,7 +328,7 @@ from digits.runs.record import Record
 record = Record.read(records[0])
 data = dataset.load("kaggle", tests[0].parent, folds=1)
 test = data.test
-models = sorted(records[0].parent.glob("fold-*.keras"))
+models = sorted(records[0].parent.glob("*.keras"))
 print(f"run {record.run}: {len(models)} networks, {len(test.images):,} images")
 tta = record.recipe.tta
 probabilities = np.mean([predict_probabilities(load_network(model), test.images, tta) for model in models], axis=0)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from digits.training.workers import Slots
 
 WHAT = (
-    *("recipe", "set", "folds", "members", "epochs", "networks", "seed", "no_tta"),
+    *("recipe", "set", "folds", "members", "refit", "epochs", "networks", "seed", "no_tta"),
     *("source", "competition", "limit", "allow_leak", "pseudo_labels", "extra", "deterministic"),
 )
 """The flags that say what to train, which a run's record says too."""
@@ -49,6 +49,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     what("--save-recipe", type=Path, metavar="FILE", help="write a recipe of what is asked for, and train nothing")
     what("--folds", type=int, metavar="K", help="stratified folds; 1: one 90/10 split (default: the recipe's)")
     what("--members", type=int, metavar="M", help="networks a fold, averaged (default: the recipe's)")
+    what("--refit", type=int, metavar="M", help="after the folds, train M networks on all images for the submission")
     what("--epochs", type=int, metavar="N", help="times through the data (default: the recipe's)")
     what("--networks", nargs="+", metavar="NAME", help=f"the members', in turn: {', '.join(config.NETWORKS)}")
     what("--seed", type=int, metavar="S", help="of weights, order and warps; folds stay the same (default: 0)")
@@ -98,7 +99,7 @@ def settings_of(flags: argparse.Namespace) -> Settings:
         if value is not None and value < least:
             raise BadInput(f"--{name} {value}: expected a whole number from {least} up.")
     no_views = {"tta.shift_pixels": 0, "tta.rotation_degrees": 0} if flags.no_tta else {}
-    given = {"networks": flags.networks, "folds": flags.folds, "members": flags.members, "epochs": flags.epochs}
+    given = {name: getattr(flags, name) for name in ("networks", "folds", "members", "refit", "epochs")}
     recipe = config.override(config.load_recipe(flags.recipe or "standard"), given | no_views)
     recipe = config.set_values(recipe, flags.set or ())
     named = ("seed", "source", "competition", "limit", "deterministic", "jobs", "allow_leak", "pseudo_labels", "extra")
@@ -124,8 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     from digits.training.workers import share_machine
 
-    networks = settings.recipe.folds * settings.recipe.members
-    slots = share_machine(networks, settings.jobs, deterministic=settings.deterministic)
+    slots = share_machine(settings.recipe.network_count, settings.jobs, deterministic=settings.deterministic)
     with contextlib.closing(slots):
         if not (flags.from_run or flags.cluster or (flags.run and not given)):
             slots.start_workers()  # They load Keras while this process imports its own packages and reads the data.

@@ -87,11 +87,19 @@ class Recipe:
     precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it", choices=PRECISIONS)
     folds: int = _setting(5, "stratified folds; 1: one 90/10 split", 1, 1_000)
     members: int = _setting(1, "networks a fold, averaged", 1, 1_000)
+    refit: int = _setting(
+        0, "networks trained on all images after the folds, averaged with the folds' networks", 0, 1_000
+    )
     evaluate_every: int = _setting(0, "epochs between scores of the held-out fold; 0: only at the end", 0, 10_000)
     base: str = "standard"
     """The recipe of the kit that this one started from, and is compared with."""
     sources: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
     """The text of the files that networks of the user's own come from, by the files' names."""
+
+    @property
+    def network_count(self) -> int:
+        """How many networks a run trains."""
+        return self.folds * self.members + self.refit
 
     def changed(self, **settings) -> "Recipe":
         """Return this recipe with some fields replaced; None leaves a field as it is."""

@@ -99,7 +99,8 @@ def predict_views(network, image_sets, tta):
     import numpy as np
 
     return [
-        (_softmax(images.reshape(len(images), -1) / 255 @ network).astype(np.float32),) * 2 for images in image_sets
+        (_softmax(images.reshape(len(images), len(network)) / 255 @ network).astype(np.float32),) * 2
+        for images in image_sets
     ]
 
 

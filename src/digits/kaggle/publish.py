@@ -23,7 +23,7 @@ def publish(kaggle: Kaggle, run: Run, say: Callable[[str], None] = print) -> str
         KitError: if the upload fails, or what Kaggle lists after it is not what was sent.
     """
     record = run.finished_record()
-    models = sorted(run.folder.glob("fold-*.keras"))
+    models = run.models()
     if not models:
         raise BadInput(f"Run {run.name} has no saved models (fold-*.keras) to publish.")
     if record.leaked or record.source != "kaggle":

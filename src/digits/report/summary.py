@@ -73,6 +73,8 @@ def _folds(record: FinishedRecord) -> str:
         accuracy = f"{fold.accuracy:.2%} ± {fold.standard_error:.2%}"
         figures = str(fold.wrong), f"{fold.log_loss:.4f}", f"{fold.seconds:.0f}"
         rows.append((name, fold.network, str(fold.epochs), accuracy, *figures))
+    for refit in record.refits:
+        rows.append((f"refit {refit.number}", refit.network, str(refit.epochs), "–", "–", "–", f"{refit.seconds:.0f}"))
     return _table(rows)
 
 
@@ -94,14 +96,17 @@ def _accuracy(record: FinishedRecord) -> str:
     lines = [line("Held-out" if record.held_out else "Out-of-fold", record.out_of_fold, 3)]
     if record.blend:
         lines.append(f"  (blend by {record.blend.out_of_fold_by})")
+    if record.refits:
+        lines.append(f"  {record.refit_note}")
     if record.test.score:
         lines.append(line("Test", record.test.score, 2))
     if record.is_submittable:
         score = record.expected_score
         lines.append(f"Expected on Kaggle: {score.middle:.5f}, 95 % between {score.low:.5f} and {score.high:.5f}")
         if record.averaging_gain:
+            count = "networks" if record.refits else record.settings.folds
             lines.append(
-                f"  That is one fold; the average of all {record.settings.folds}, which is submitted, is better "
+                f"  That is one fold; the average of all {count}, which is submitted, is better "
                 f"by {record.averaging_gain:.5f}, as far as its own probabilities tell."
             )
     return "\n".join(lines)

@@ -16,7 +16,7 @@ from digits.files import ROOT, SUBMISSIONS, display_path
 from digits.model.backend import cpu_count, load_keras, prepare_process
 from digits.runs import metrics
 from digits.runs.record import Blend, BlendMember, FinishedRecord, PseudoLabelsUsed, RunSettings, now
-from digits.runs.store import FoldResult, Run
+from digits.runs.store import REFIT, FoldResult, Run
 
 
 def mean(
@@ -71,9 +71,9 @@ def averaging_gain(results: Sequence[FoldResult]) -> float:
     that of the fold's, both by the average. A rough estimate: in three trials on held-out digits the gain was 3.1, 1.9
     and 0.4 times of it.
     """
-    folds = sorted({result.fold for result in results})
-    by_fold = [mean([result.test_probabilities for result in results if result.fold == fold]) for fold in folds]
-    average = mean(by_fold)
+    folds = sorted({result.fold for result in results} - {REFIT})
+    by_fold = [test_mean([result for result in results if result.fold == fold]) for fold in folds]
+    average = test_mean(results)
     rows = np.arange(len(average))
     return float(np.mean([average.max(axis=1) - average[rows, own.argmax(axis=1)] for own in by_fold]))
 
@@ -130,7 +130,7 @@ class Member:
 
 
 def members_of(run: Run) -> list[Member]:
-    """Return a run's members, each averaged over the folds; a run of one member, or a blend, is one itself.
+    """Return a run's members, each averaged over the folds and its refits; a run of one, or a blend, is one itself.
 
     Raises:
         BadInput: if the run has no probabilities.
@@ -140,7 +140,9 @@ def members_of(run: Run) -> list[Member]:
     numbers = sorted({result.member for result in results})
     if len(numbers) < 2:
         return [whole]
-    by_member = [[result for result in results if result.member == number] for number in numbers]
+    results += run.refit_results()
+    members = run.record().settings.members
+    by_member = [[one for one in results if (one.member - 1) % members + 1 == number] for number in numbers]
     return [
         Member(f"{run.name}/{own[0].network}-{own[0].member}", out_of_fold(own, len(whole.out_of_fold)), test_mean(own))
         for own in by_member
@@ -310,7 +312,7 @@ LEAST_CONFIDENCE = 0.9
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """For each fold, from 1: which test images join its training, int (p,), and with which labels, uint8 (p,)."""
+    """For each fold, and for refits, which test images join training, int (p,), and with which labels, uint8 (p,)."""
 
     run: str
     threshold: float
@@ -327,7 +329,7 @@ def pseudo_labels_of(run: Run, identity: dict, threshold: float = LEAST_CONFIDEN
     """Take the confident predictions of a finished run.
 
     Fold k gets only the predictions of the run's networks of fold k, which never saw fold k's rows: so the out-of-fold
-    accuracy of the new run stays honest. That needs the same folds of the same data.
+    accuracy of the new run stays honest. That needs the same folds of the same data. Refits get those of all networks.
 
     Args:
         run: the earlier run.
@@ -350,8 +352,8 @@ def pseudo_labels_of(run: Run, identity: dict, threshold: float = LEAST_CONFIDEN
     if missing:
         raise BadInput(f"--pseudo-labels {run.name}: it has no network of fold {min(missing)} yet; resume it first.")
     by_fold = {}
-    for fold in folds:
-        probabilities = mean([result.test_probabilities for result in results if result.fold == fold])
+    for fold in (*folds, *([REFIT] if identity.get("recipe.refit") else [])):
+        probabilities = test_mean([result for result in results if fold in (REFIT, result.fold)])
         rows = np.flatnonzero(probabilities.max(axis=1) >= threshold)
         by_fold[fold] = rows, probabilities[rows].argmax(axis=1).astype(np.uint8)
     return PseudoLabels(run.name, threshold, by_fold, len(probabilities))

@@ -144,6 +144,19 @@ class FoldScore(Score):
 
 
 @dataclass(frozen=True)
+class Refit:
+    """A network trained on all rows, which no row is left to score."""
+
+    number: int
+    """From 1."""
+    network: str
+    epochs: int
+    seconds: float
+    agreement: float
+    """The share of the test images, 0-1, that it answers as the folds' average does."""
+
+
+@dataclass(frozen=True)
 class TestPredictions:
     """The predicted test images."""
 
@@ -369,6 +382,8 @@ class FinishedRecord(Record):
     submission: SubmissionFile
     folds: list[FoldScore] = field(default_factory=list)
     """None for a blend."""
+    refits: list[Refit] = field(default_factory=list)
+    """Averaged with the folds' networks on the test images."""
     checks: list[Check] = field(default_factory=list)
     averaging_gain: float | None = None
     """See `ensemble.averaging_gain`."""
@@ -383,6 +398,14 @@ class FinishedRecord(Record):
     def is_submittable(self) -> bool:
         """Whether the submission is for Kaggle: on the competition's test images, which nobody trained on."""
         return self.data.competition is not None and not self.leaked
+
+    @property
+    def refit_note(self) -> str:
+        """What the cross-validated figure says of a run whose submission also averages networks of all rows."""
+        share = 0.9 if self.held_out else 1 - 1 / self.settings.folds
+        number = len(self.refits)
+        also = f"{number} network{'s' * (number > 1)} trained on all images"
+        return f"That is of networks trained on {share:.0%} of the images; the submission also averages {also}."
 
     @property
     def failed_checks(self) -> list[Check]:

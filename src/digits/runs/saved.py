@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.config import Tta
+from digits.config import Recipe, Tta
 from digits.console import BadInput
 from digits.files import SUBMISSIONS, display_path
 from digits.model.backend import cpu_count, load_keras, prepare_process
@@ -64,8 +64,8 @@ def saved_members(run: Run) -> list[SavedMember]:
         for found in saved_members(own):
             models = found.models
             if network:  # RUN/NETWORK-MEMBER
-                number = int(network.rpartition("-")[2])
-                models = [path for path in models if path == own.model_path(int(path.stem.split("-")[1]), number)]
+                recipe = found.record.recipe or Recipe(name="")
+                models = own.member_models(int(network.rpartition("-")[2]), recipe)
             members.append(SavedMember(models, found.tta, found.record, found.weight * member.weight))
     return members
 

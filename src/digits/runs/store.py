@@ -34,14 +34,18 @@ RUN_JSON = "run.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
+REFIT = 0
+"""The fold of a network that is trained on all rows, for the test images alone."""
+
+
 @dataclasses.dataclass(frozen=True)
 class FoldResult:
     """What one fitted network predicts: its share of a run."""
 
     fold: int
-    """From 1."""
+    """From 1, or REFIT."""
     member: int
-    """From 1."""
+    """From 1; among the refits, its number."""
     network: str
     validation_rows: np.ndarray
     """Row numbers int (m,) of the held-out training images."""
@@ -58,12 +62,14 @@ class FoldResult:
 
     @property
     def label(self) -> str:
-        """Its name in files: fold-1, or fold-1-member-2."""
+        """Its name in files: fold-1, fold-1-member-2, or refit-1."""
         return fold_name(self.fold, self.member)
 
 
 def fold_name(fold: int, member: int) -> str:
-    """Return how the files of a fold's member are named; the first member's carry the fold alone."""
+    """Return how a network's files are named; those of a fold's first member carry the fold alone."""
+    if fold == REFIT:
+        return f"refit-{member}"
     return f"fold-{fold}" if member == 1 else f"fold-{fold}-member-{member}"
 
 
@@ -116,13 +122,26 @@ class Run:
         return self.results_folder / f"{fold_name(fold, member)}.checkpoint.npz"
 
     def fold_results(self) -> list[FoldResult]:
-        """Read the results of all finished networks, in order of fold and member; none for a blend."""
-        files = [path for path in self.results_folder.glob("fold-*.npz") if ".checkpoint" not in path.name]
+        """Read the results of the folds' finished networks, in order of fold and member; none for a blend."""
+        return self._results("fold-*.npz")
+
+    def refit_results(self) -> list[FoldResult]:
+        """Read the results of the finished networks that were trained on all rows, in order."""
+        return self._results("refit-*.npz")
+
+    def _results(self, pattern: str) -> list[FoldResult]:
+        files = [path for path in self.results_folder.glob(pattern) if ".checkpoint" not in path.name]
         return sorted(map(load_fold_result, files), key=lambda result: (result.fold, result.member))
 
     def models(self) -> list[Path]:
-        """Return the saved models there are."""
-        return sorted(self.folder.glob("fold-*.keras"))
+        """Return the saved models there are, those of the folds first."""
+        return [path for pattern in ("fold-*.keras", "refit-*.keras") for path in sorted(self.folder.glob(pattern))]
+
+    def member_models(self, member: int, recipe: Recipe) -> list[Path]:
+        """Return the saved models of one member: one a fold, and its refits."""
+        paths = [self.model_path(fold, member) for fold in range(1, recipe.folds + 1)]
+        paths += [self.model_path(REFIT, number) for number in range(member, recipe.refit + 1, recipe.members)]
+        return [path for path in paths if path.exists()]
 
     def record(self) -> Record:
         """Read run.json.

@@ -1,4 +1,4 @@
-"""Cross-validation: one network for each fold and member, trained in processes; what is finished is kept."""
+"""Cross-validation and refits: each network is trained in a process of its own; what is finished is kept."""
 
 import concurrent.futures
 import contextlib
@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from digits.console import BadInput, KitError
 from digits.data.dataset import LabelledSplit, Split
 from digits.files import BrokenFileError, atomic_write
-from digits.runs.store import FoldResult, Run, load_fold_result, save_fold_result
+from digits.runs.store import REFIT, FoldResult, Run, load_fold_result, save_fold_result
 from digits.training.fold import Arrays, FoldTask, train_in_worker
 from digits.training.progress import ProgressDisplay
 from digits.training.workers import Slots, StoppedError
@@ -46,7 +46,7 @@ def cross_validate(
 
     Raises:
         BadInput: if a task cannot be done as asked.
-        KitError: if not one network could be trained.
+        KitError: if not one network of a fold could be trained.
     """
     results = _finished(run, tasks, display)
     failures: dict[str, str] = {}
@@ -67,16 +67,17 @@ def cross_validate(
                 save_fold_result(run.result_path(task.fold, task.member), result)
                 run.checkpoint_path(task.fold, task.member).unlink(missing_ok=True)
                 results[task.label] = result
-                answers = result.validation_probabilities.argmax(axis=1)
-                accuracy = float((answers == train.labels[result.validation_rows]).mean())
-                display.finish(
-                    task.label, f"{accuracy:.2%} of {len(answers):,} held-out images, {result.seconds:.0f} s"
-                )
+                text = "trained on all images"
+                if task.fold != REFIT:
+                    answers = result.validation_probabilities.argmax(axis=1)
+                    accuracy = float((answers == train.labels[result.validation_rows]).mean())
+                    text = f"{accuracy:.2%} of {len(answers):,} held-out images"
+                display.finish(task.label, f"{text}, {result.seconds:.0f} s")
     labels = [task.label for task in tasks]
     failures = {label: failures[label] for label in labels if label in failures}
-    if not results:
+    if all(result.fold == REFIT for result in results.values()):
         reasons = (f"{label}: {reason}" for label, reason in failures.items())
-        raise KitError("\n".join(["no network could be trained:", *reasons]))
+        raise KitError("\n".join(["no network of a fold could be trained:", *reasons]))
     return [results[label] for label in labels if label in results], failures
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from digits.config import Recipe
 from digits.console import KitError
 from digits.model.backend import peak_memory_bytes
-from digits.runs.store import FoldResult
+from digits.runs.store import REFIT, FoldResult
 from digits.training.workers import ProcessDiedError, Worker
 
 _REPORT_SECONDS = 0.5
@@ -44,9 +44,9 @@ class FoldTask:
 
     recipe: Recipe
     fold: int
-    """From 1."""
+    """From 1, or `store.REFIT`."""
     member: int
-    """From 1."""
+    """From 1; among the refits, its number."""
     folds: int
     seed: int
     precision: str
@@ -62,11 +62,14 @@ class FoldTask:
     @property
     def network(self) -> str:
         """The network's name."""
-        return self.recipe.networks[(self.member - 1) % len(self.recipe.networks)]
+        member = (self.member - 1) % self.recipe.members  # Refits are of the members' networks in turn.
+        return self.recipe.networks[member % len(self.recipe.networks)]
 
     @property
     def label(self) -> str:
         """How messages name it."""
+        if self.fold == REFIT:
+            return f"refit {self.member}/{self.recipe.refit}"
         member = f", member {self.member}/{self.recipe.members}" if self.recipe.members > 1 else ""
         return f"fold {self.fold}/{self.folds}{member}"
 
@@ -189,7 +192,7 @@ def train_fold(task: FoldTask, data: Arrays | Path, log: Log) -> tuple[FoldResul
 
     while trainer.epochs_done < recipe.epochs:
         epoch = trainer.run_epoch(count)
-        if recipe.evaluate_every and epoch.epoch % recipe.evaluate_every == 0:
+        if recipe.evaluate_every and len(held_out) and epoch.epoch % recipe.evaluate_every == 0:
             answers = predict_probabilities(trainer.network, held_out).argmax(axis=1)
             epoch = dataclasses.replace(epoch, held_out_accuracy=float((answers == held_out_labels).mean()))
         trainer.history.append(epoch)
@@ -213,6 +216,6 @@ def train_fold(task: FoldTask, data: Arrays | Path, log: Log) -> tuple[FoldResul
         [dataclasses.asdict(epoch) for epoch in trainer.history],
         seconds_before + time.perf_counter() - started,
         peak_memory_bytes(),
-        int((alone.argmax(axis=1) != held_out_labels).sum()) if recipe.tta.any else None,
+        int((alone.argmax(axis=1) != held_out_labels).sum()) if recipe.tta.any and len(held_out) else None,
     )
     return result, model

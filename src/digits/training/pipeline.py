@@ -26,8 +26,8 @@ from digits.model import check, custom
 from digits.model.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process
 from digits.runs import ensemble, metrics
 from digits.runs.metrics import Check
-from digits.runs.record import ExtraImages, FoldScore, Record, identity_of
-from digits.runs.store import FoldResult, Run, find_run, open_run, resumable
+from digits.runs.record import ExtraImages, FoldScore, Record, Refit, identity_of
+from digits.runs.store import REFIT, FoldResult, Run, find_run, fold_name, open_run, resumable
 from digits.training.crossval import cross_validate
 from digits.training.fold import FoldTask
 from digits.training.progress import ProgressDisplay
@@ -129,9 +129,7 @@ def train(
         if settings.pseudo_labels
         else None
     )
-    slots = slots or share_machine(
-        settings.recipe.folds * settings.recipe.members, settings.jobs, deterministic=settings.deterministic
-    )
+    slots = slots or share_machine(settings.recipe.network_count, settings.jobs, deterministic=settings.deterministic)
     if settings.recipe.sources:
         shape = identity["precision"], (*source.train.images.shape[1:], 1), len(source.classes)
         Worker(cpu_count()).run(check.check_networks, settings.recipe, *shape)
@@ -184,7 +182,7 @@ def train(
                     if report:
                         from digits.report.charts import draw_all
 
-                        draw_all(run, source, results)
+                        draw_all(run, source, [result for result in results if result.fold != REFIT])
                 finally:
                     finished.checks.append(row_check.result())
                     finished.seconds = _seconds_since(started)
@@ -245,6 +243,7 @@ def _plan(settings: Settings, identity: dict, slots: Slots) -> str:
     recipe = settings.recipe
     folds = f"{recipe.folds} fold{'s' * (recipe.folds > 1)}"
     members = f" × {recipe.members} members" if recipe.members > 1 else ""
+    members += f" and {recipe.refit} refit{'s' * (recipe.refit > 1)}" if recipe.refit else ""
     epochs = f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)}"
     together = f", {slots.at_a_time} networks at a time" if slots.at_a_time > 1 else ""
     return f"recipe {recipe.name}, {folds}{members}, {epochs}, {identity['backend']}, {identity['precision']}{together}"
@@ -258,22 +257,25 @@ def _tasks(
     slots: Slots,
     pseudo_labels: ensemble.PseudoLabels | None,
 ) -> list[FoldTask]:
-    splits = split_folds(source.train.labels, settings.recipe.folds, settings.fold_seed, source.groups)
-    networks = [(fold, member) for fold in range(len(splits)) for member in range(settings.recipe.members)]
+    recipe, rows = settings.recipe, np.arange(len(source.train.labels))
+    splits = dict(enumerate(split_folds(source.train.labels, recipe.folds, settings.fold_seed, source.groups), start=1))
+    splits[REFIT] = rows, rows[:0]
+    networks = [(fold, member) for fold in range(1, recipe.folds + 1) for member in range(1, recipe.members + 1)]
+    networks += [(REFIT, number) for number in range(1, recipe.refit + 1)]
     return [
         FoldTask(
-            recipe=settings.recipe,
-            fold=fold + 1,
-            member=member + 1,
-            folds=settings.recipe.folds,
+            recipe=recipe,
+            fold=fold,
+            member=member,
+            folds=recipe.folds,
             seed=settings.seed,
             precision=precision,
             train_rows=splits[fold][0],
             validation_rows=splits[fold][1],
-            checkpoint=run.checkpoint_path(fold + 1, member + 1),
+            checkpoint=run.checkpoint_path(fold, member),
             threads=threads,
             deterministic=settings.deterministic,
-            pseudo_labels=pseudo_labels.by_fold[fold + 1] if pseudo_labels else None,
+            pseudo_labels=pseudo_labels.by_fold[fold] if pseudo_labels else None,
         )
         for (fold, member), threads in zip(networks, slots.threads, strict=True)
     ]
@@ -287,8 +289,8 @@ def _results(
     out: Path | None,
 ) -> dict[str, Any]:
     """Write the run's probabilities, submission and history, and return the fields of `FinishedRecord` about them."""
-    labels = source.train.labels
-    out_of_fold, test = ensemble.out_of_fold(results, len(labels)), ensemble.test_mean(results)
+    labels, folds = source.train.labels, [result for result in results if result.fold != REFIT]
+    out_of_fold, test = ensemble.out_of_fold(folds, len(labels)), ensemble.test_mean(results)
     _write_history(run, results)
     scores = [
         FoldScore(
@@ -300,8 +302,22 @@ def _results(
             wrong_without_tta=result.wrong_without_tta,
             **vars(metrics.score(result.validation_probabilities, labels[result.validation_rows])),
         )
-        for result in results
+        for result in folds
     ]
+    folds_answers = ensemble.test_mean(folds).argmax(axis=1)
+    refits = [
+        Refit(
+            number=result.member,
+            network=result.network,
+            epochs=len(result.history),
+            seconds=round(result.seconds, 1),
+            agreement=float((result.test_probabilities.argmax(axis=1) == folds_answers).mean()),
+        )
+        for result in results
+        if result.fold == REFIT
+    ]
+    learned = {result.label: score.accuracy for result, score in zip(folds, scores, strict=True)}
+    learned |= {fold_name(REFIT, refit.number): refit.agreement for refit in refits}
     answers = test.argmax(axis=1)
     checks = [
         metrics.check_probabilities(test),
@@ -309,13 +325,14 @@ def _results(
         metrics.check_class_shares(answers, np.bincount(labels, minlength=len(source.classes))),
         metrics.check_confidence(out_of_fold[~np.isnan(out_of_fold[:, 0])], test),
         metrics.check_all_trained(len(results), failures),
-        metrics.check_learned({result.label: score.accuracy for result, score in zip(results, scores, strict=True)}),
+        metrics.check_learned(learned),
     ]
     if source.name == "kaggle" and source.facts["expected_competition"]:
         detail = "; ".join(f"{file['name']}: {file['form']}" for file in source.facts["files"])
         checks.append(Check("the test images are the competition's", source.competition is not None, detail))
     return {
         "folds": scores,
+        "refits": refits,
         "checks": checks,
         "averaging_gain": ensemble.averaging_gain(results),
         **run.write_results(source, out_of_fold, test, out, leaked=source.leaked),
