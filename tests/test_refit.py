@@ -90,7 +90,7 @@ def test_without_a_network_of_a_fold_there_is_no_run(tmp_path):
     flags = [*EXACT, "--refit", "1", "--jobs", "1", "--run", "none", "--set", "learning_rate=10"]
     code, _, err = finish(tmp_path, *flags)
     assert code == 1
-    assert "no network of a fold could be trained:" in err
+    assert "no network could be trained:" in err
     assert "refit 1/1: the loss was" in err
 
 

@@ -77,7 +77,7 @@ def cross_validate(
     failures = {label: failures[label] for label in labels if label in failures}
     if all(result.fold == REFIT for result in results.values()):
         reasons = (f"{label}: {reason}" for label, reason in failures.items())
-        raise KitError("\n".join(["no network of a fold could be trained:", *reasons]))
+        raise KitError("\n".join(["no network could be trained:", *reasons]))
     return [results[label] for label in labels if label in results], failures
 
 
