@@ -19,6 +19,7 @@ from digits.console import BadInput, KitError, entry_point
 from digits.data import dataset
 from digits.data.competition import write_submission
 from digits.files import REFERENCE, ROOT, BrokenFileError, atomic_write, read_npz, remove_temporaries, write_npz
+from digits.report import analysis
 from digits.runs import store
 from digits.runs.record import Record, RunSettings
 from digits.runs.store import FoldResult, Run, load_fold_result, open_run, resumable, save_fold_result
@@ -324,6 +325,7 @@ def test_a_reference_runs_rounded_probabilities_give_its_answers_and_its_score()
     assert (out_of_fold.shape, test.shape, test.dtype) == ((42_000, 10), (28_000, 10), np.float32)
     assert np.abs(out_of_fold.sum(axis=1) - 1).max() < 1e-5
     assert (test.argmax(axis=1) == run.answers()).all()
+    assert len(analysis.gather(run).scored) == 42_000
     assert sum(path.stat().st_size for path in run.folder.iterdir()) < 500_000
 
 

@@ -18,7 +18,7 @@ from digits.data import dataset
 from digits.files import REFERENCE
 from digits.runs import ensemble, metrics
 from digits.runs.record import FinishedRecord, data_hash, data_summary
-from digits.runs.store import FoldResult, Run, all_runs
+from digits.runs.store import PACKED, FoldResult, Run, all_runs
 
 if TYPE_CHECKING:
     from digits.kaggle.ledger import Entry
@@ -74,7 +74,7 @@ def gather(run: Run, source: dataset.Dataset | None = None, data_dir: Path | Non
     """
     record = run.finished_record()
     out_of_fold = test = None
-    if any((run.folder / name).exists() for name in ("out_of_fold.npy", "test_probabilities.npy")):
+    if any((run.folder / name).exists() for name in ("out_of_fold.npy", "test_probabilities.npy", PACKED)):
         out_of_fold, test = run.probabilities()
     answers = run.answers() if test is None else test.argmax(axis=1).astype(np.uint8)
     train, test_images, missing = _images(record, source, data_dir)

@@ -31,6 +31,8 @@ from digits.runs import metrics
 from digits.runs.record import FinishedRecord, Record, SubmissionFile, TestPredictions
 
 RUN_JSON = "run.json"
+PACKED = "probabilities.npz"
+"""A reference run's rounded probabilities."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -176,7 +178,7 @@ class Run:
             BadInput: if they are missing or damaged.
         """
         names = "out_of_fold", "test_probabilities"
-        packed = self.folder / "probabilities.npz"
+        packed = self.folder / PACKED
         try:
             if packed.is_file():
                 rounded = read_npz(packed)
