@@ -54,7 +54,7 @@ def test_a_cluster_gives_the_results_of_one_machine_though_a_worker_dies_mid_fol
     assert process.returncode == 0, out + err
     assert not psutil.wait_procs([orphan], timeout=10)[1], "a training outlived its worker"
     for fold in (1, 2):
-        assert re.search(rf"fold {fold}/2 +6/6 ", out), "the progress of all workers arrives here"
+        assert re.search(rf"fold {fold}/2 +6/6 ", out), f"the progress of all workers arrives here: {out}"
     for name in ("out_of_fold.npy", "test_probabilities.npy"):
         np.testing.assert_allclose(np.load(tmp_path / "far" / name), np.load(stub_run / name), atol=1e-4)
     assert (tmp_path / "far" / "fold-2.keras").exists()

@@ -7,7 +7,7 @@ import socket
 import tempfile
 import urllib.parse
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,8 @@ def connected(
         yield lambda task: _train(client, task, shared, stopped)
 
 
-def _decoded(message: str | dict[str, Any]) -> str | Progress:
-    return message if isinstance(message, str) else Progress(**message)
+def _decoded(message: str | Sequence[Any]) -> str | Progress:
+    return message if isinstance(message, str) else Progress(*message)
 
 
 def _send_code(client) -> None:
@@ -128,7 +128,8 @@ def _train_on_worker(task: FoldTask, arrays: Arrays, backend: str) -> tuple[Fold
     threads = 1 if task.deterministic else max(1, cpu_count() // worker.state.nthreads)
 
     def log(message: str | Progress) -> None:
-        worker.log_event(_TOPIC, message if isinstance(message, str) else dataclasses.asdict(message))
+        # A tuple: the scheduler adds a key of its own to a dictionary.
+        worker.log_event(_TOPIC, message if isinstance(message, str) else dataclasses.astuple(message))
 
     return train_in_worker(
         dataclasses.replace(task, threads=threads),
