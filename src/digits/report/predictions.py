@@ -16,7 +16,7 @@ from digits.model.backend import cpu_count
 from digits.runs.saved import Predictor
 
 UNSURE = 0.7
-"""An answer of a lower probability is noted as unsure: of the test digits of MNIST, about one in a hundred."""
+"""An answer of a lower probability, 0-1, is noted as unsure."""
 SHOWN = 200
 """The most images on a contact sheet; of more, those with the least certain answers."""
 CELL, CAPTION, COLUMNS = 112, 54, 5
