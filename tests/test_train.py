@@ -94,7 +94,7 @@ def test_a_run_leaves_its_files_and_reports_its_accuracy(real_run, capfd):
     assert out_of_fold.shape == (300, 10)
     assert np.isnan(out_of_fold[:, 0]).sum() == 270
     assert np.allclose(test.sum(axis=1), 1, atol=1e-3)
-    submission = pd.read_csv(real_run.parent / "submission.csv")
+    submission = pd.read_csv(real_run / "submission.csv")
     assert submission["ImageId"].tolist() == list(range(1, 1001))
     assert (submission["Label"] == test.argmax(axis=1)).all()
 
@@ -178,7 +178,7 @@ def test_a_cut_of_the_real_data_trains_end_to_end(tmp_path):
                 cut.writelines(line for _, line in zip(range(rows), member, strict=False))
     flags = ["--recipe", "quick", "--epochs", "1", "--folds", "2", "--data-dir", str(tmp_path), "--run", "cut"]
     started = time.time()
-    code, _, err = finish(tmp_path / "submissions", *flags)
+    code, _, err = finish(tmp_path / "submissions", *flags, real=True)
     assert code == 0, err
     facts = json.loads((tmp_path / "submissions" / "cut" / "run.json").read_text())
     assert facts["source"] == "kaggle"
