@@ -174,7 +174,7 @@ def test_a_run_finishes_in_a_hostile_place():
         )
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr, "Joblib and Matplotlib may say that they make do"
-        assert (place / "submissions" / "submission.csv").read_text().count("\n") == 101
+        assert (place / "submissions" / "mine" / "submission.csv").read_text().count("\n") == 101
         if how or os.geteuid() != 0:  # To root nothing is read-only.
             assert {path.name for path in (place / "meine Daten").iterdir()} == {"train.csv", "test.csv"}
     finally:

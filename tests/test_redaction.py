@@ -14,7 +14,7 @@ import requests
 import download
 import push_kernel
 import submit
-from digits.data.competition import write_submission
+from digits.data.competition import COMPETITIONS, write_submission
 from digits.kaggle import client
 from digits.redaction import SHORTEST_SECRET, redact
 from memory_kaggle import FAST, in_process
@@ -95,7 +95,8 @@ def run(place, secret, kind, command, folder, monkeypatch, capfd):
         for name, value in environment.items():
             patch.setenv(name, value)
         patch.setattr(requests.Session, "send", lambda self, request, **_: answer(kind, request))
-        patch.setattr("digits.kaggle.submit.ROWS", 100)
+        known = COMPETITIONS["digit-recognizer"]
+        patch.setitem(COMPETITIONS, known.slug, replace(known, test=replace(known.test, rows=100)))
         patch.setattr(client, "Kaggle", functools.partial(client.Kaggle, replace(FAST, attempts=1), call=in_process))
         code = command(folder)
     out, err = capfd.readouterr()

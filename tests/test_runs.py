@@ -393,7 +393,9 @@ def test_what_changes_no_probability_changes_no_hash_of_the_code(monkeypatch, tm
     file, trainer = tmp_path / "model" / "networks.py", tmp_path / "model" / "trainer.py"
     before, text = record.code_hashes(["compact"]), file.read_text()
     trainer.write_text(f'"""Other words."""  # A comment.\n{trainer.read_text().partition(chr(10))[2]}')
-    file.write_text(text.replace("x = _pooled(", "x = _pooled( ").replace("def deotte(", "def deotte(other=1, "))
+    file.write_text(
+        text.replace("x = _block(x, 64", "x = _block( x, 64").replace("def deotte(", "def deotte(*, other=1, ")
+    )
     assert record.code_hashes(["compact"]) == before
     assert record.code_hashes(["compact", "deotte"])["model/networks"] != before["model/networks"]
     file.write_text(text.replace("layers.Dropout(0.4)", "layers.Dropout(0.3)"))

@@ -121,7 +121,7 @@ def test_predict_blends_runs_into_one_with_its_own_record(home):
     assert code == 0, err
     facts = json.loads((home / "both" / "run.json").read_text())
     assert facts["blend"]["out_of_fold_by"] == "nested folds"
-    assert sum(facts["blend"]["weights"].values()) == pytest.approx(1, abs=1e-3)
+    assert sum(member["weight"] for member in facts["blend"]["members"]) == pytest.approx(1, abs=1e-3)
     assert "nested folds" in out
 
 

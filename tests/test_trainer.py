@@ -29,12 +29,12 @@ from digits.model.augment import (
 from digits.model.networks import AffineTransform
 
 
-def tiny():
+def tiny(input_shape, classes):
     """Build a network with norm and dropout and next to no work."""
-    images, x = networks._images()
+    images, x = networks._images(input_shape)
     x = networks._block(layers.MaxPooling2D(2)(x), 8, 5, pool=True)
     x = layers.Dropout(0.1)(layers.Flatten()(x))
-    return networks._classifier("tiny", images, layers.Dense(10)(x))
+    return networks._classifier("tiny", images, layers.Dense(classes)(x))
 
 
 networks.NETWORKS["tiny"] = tiny
