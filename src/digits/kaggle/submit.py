@@ -214,9 +214,8 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options, say:
             _approve(candidate.doubts, options.yes)
             if competition.notebooks_only and options.notebook is None:
                 raise BadInput(
-                    f"not sent: {competition.slug} takes a notebook's output, not a file. Push the notebook, "
-                    f"scripts/push_kernel.sh{competition.flag}, then: "
-                    f"scripts/submit.sh{competition.flag} --notebook VERSION"
+                    f"not sent: {competition.slug} takes a notebook's output, not a file. Predict there with a "
+                    f"run's models; this prints the command that submits: scripts/publish.sh RUN{competition.flag}"
                 )
             try:
                 with tempfile.TemporaryDirectory() as folder:

@@ -151,16 +151,19 @@ def _next(run: Run, record: FinishedRecord) -> str:
     if record.data.competition is None:
         return "These test images are not the competition's: predictions, not a submission."
     competition = find_competition(record.data.competition)
-    if competition.notebooks_only:
-        return f"{competition.slug} takes a notebook's output, not a file: scripts/push_kernel.sh{competition.flag}"
     if record.failed_checks:
         return f"Find out why the check failed before you submit: {display_path(run.folder / 'report.html')}"
+    name = run.name if run.folder.parent == SUBMISSIONS else display_path(run.folder)
+    if competition.notebooks_only:
+        return (
+            f"{competition.slug} takes a notebook's output, not a file. Predict there with this run's models:\n"
+            f"scripts/publish.sh {name}{competition.flag}"
+        )
     # With this tag `submit.py --status` knows the run of a submission made by hand.
     kind = "held out" if record.held_out else "out of fold"
     kind += ", extra training images" if record.extra else ""
     message = f"{record.run} {record.out_of_fold.accuracy:.5f} {kind}, digits:{record.submission.sha256[:12]}"
     file = display_path(run.folder / record.submission.file)
-    name = run.name if run.folder.parent == SUBMISSIONS else display_path(run.folder)
     return (
         f"Submit:   scripts/submit.sh {name}{competition.flag}\n"
         f'By hand:  kaggle competitions submit -c {record.data.competition} -f {file} -m "{message}"'
