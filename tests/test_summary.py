@@ -36,3 +36,13 @@ def test_the_next_step_names_this_very_run_and_is_not_to_submit_it_after_a_faile
     submission = dataclasses.replace(made_record().submission, copy=None)
     run.write_record(made_record(submission=submission))
     assert "predictions, not a submission" in summary.of_run(run)
+
+
+def test_the_next_step_of_a_code_competition_is_to_publish_the_models(tmp_path):
+    run = Run(tmp_path / "made")
+    run.folder.mkdir()
+    run.write_record(made_record(data=dataclasses.replace(made_record().data, competition="kannada-mnist")))
+    text = summary.of_run(run)
+    assert "takes a notebook's output, not a file" in text
+    assert f"scripts/publish.sh {display_path(run.folder)} --competition kannada-mnist" in text
+    assert "submit.sh" not in text

@@ -18,7 +18,7 @@ from digits.model.augment import data_uri, png_uri
 from digits.report import analysis, charts
 from digits.report.analysis import Compared, RunData
 from digits.report.charts import svg
-from digits.report.summary import duration
+from digits.report.summary import duration, submit_command
 from digits.runs.record import FinishedRecord
 from digits.runs.store import Run, all_runs
 
@@ -170,6 +170,7 @@ def build_report(
         networks=_networks(data),
         details=_details(record),
         index="../" * (1 + data.is_reference) + INDEX,
+        submit_command=submit_command(data.run, record),
         **_submitted(data, submissions),
         **_errors(data),
         **_test(data),

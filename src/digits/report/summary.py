@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from digits.data.competition import find_competition
+from digits.data.competition import DIGIT_RECOGNIZER, find_competition
 from digits.files import ROOT, SUBMISSIONS, display_path
 from digits.report.analysis import Standing
 from digits.runs.metrics import Score
@@ -137,6 +137,13 @@ def _files(run: Run, record: FinishedRecord) -> str:
     )
 
 
+def submit_command(run: Run, record: FinishedRecord) -> str:
+    """Return the command that submits this very run, or, where only notebooks count, the one that leads there."""
+    competition = find_competition(record.data.competition) if record.data.competition else DIGIT_RECOGNIZER
+    name = run.name if run.folder.parent == SUBMISSIONS else display_path(run.folder)
+    return f"scripts/{'publish' if competition.notebooks_only else 'submit'}.sh {name}{competition.flag}"
+
+
 def _next(run: Run, record: FinishedRecord) -> str:
     """Return what to do next with this very run."""
     if record.leaked:
@@ -153,11 +160,10 @@ def _next(run: Run, record: FinishedRecord) -> str:
     competition = find_competition(record.data.competition)
     if record.failed_checks:
         return f"Find out why the check failed before you submit: {display_path(run.folder / 'report.html')}"
-    name = run.name if run.folder.parent == SUBMISSIONS else display_path(run.folder)
     if competition.notebooks_only:
         return (
             f"{competition.slug} takes a notebook's output, not a file. Predict there with this run's models:\n"
-            f"scripts/publish.sh {name}{competition.flag}"
+            f"{submit_command(run, record)}"
         )
     # With this tag `submit.py --status` knows the run of a submission made by hand.
     kind = "held out" if record.held_out else "out of fold"
@@ -165,6 +171,6 @@ def _next(run: Run, record: FinishedRecord) -> str:
     message = f"{record.run} {record.out_of_fold.accuracy:.5f} {kind}, digits:{record.submission.sha256[:12]}"
     file = display_path(run.folder / record.submission.file)
     return (
-        f"Submit:   scripts/submit.sh {name}{competition.flag}\n"
+        f"Submit:   {submit_command(run, record)}\n"
         f'By hand:  kaggle competitions submit -c {record.data.competition} -f {file} -m "{message}"'
     )
