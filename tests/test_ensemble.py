@@ -58,7 +58,8 @@ def test_averaging_is_worth_what_the_average_thinks_of_the_rows_in_which_a_fold_
     sides[0, 0, [1, 2]], sides[1, 0, [1, 2]] = (0.8, 0.2), (0.4, 0.6)  # together 1: 0.6, 2: 0.4
     sides[:, 1, 7] = 1  # both say 7
     parts = [
-        FoldResult(fold, 1, "compact", np.array([fold]), sides[fold][:1], sides[fold], [], 0.0, 0) for fold in (0, 1)
+        FoldResult(fold, 1, "compact", np.array([fold]), side[:1], side, [], 0.0, 0)
+        for fold, side in enumerate(sides, 1)
     ]
     assert ensemble.averaging_gain(parts) == pytest.approx((0.6 - 0.4) / 4)
     assert ensemble.averaging_gain(parts[:1]) == 0
