@@ -1,6 +1,7 @@
 """The submit command, with a Kaggle in memory; what goes through the client itself is in test_kaggle_client."""
 
 import functools
+import gzip
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -254,6 +255,9 @@ def test_the_run_of_another_test_file_than_the_competition_s_is_doubted(user):
 def test_answers_unlike_all_earlier_ones_are_doubted(user):
     make_run(user.folder / "reference", "standard", changed(answers(), 20))
     (user.folder / "reference" / "submission.csv").unlink()
+    plain = user.folder / "reference" / "standard" / "submission.csv"
+    plain.with_name("submission.csv.gz").write_bytes(gzip.compress(plain.read_bytes()))  # As it is committed.
+    plain.unlink()
     for number, labels in enumerate((np.roll(answers(), 1), answers(5))):
         make_run(user.folder, f"other-{number}", labels)
         assert refused(user, 2, "agree with the reference run standard in", "Rows in another order")

@@ -75,7 +75,8 @@ def title_of(run: Run) -> str:
     """Return a finished run's name, recipe and accuracy in words."""
     record = run.finished_record()
     score = record.out_of_fold
-    accuracy = f"{record.settings.folds} folds, out-of-fold {score.accuracy:.4f} ± {score.standard_error:.4f}"
+    folds = f"{record.settings.folds} fold{'s' * (record.settings.folds > 1)}"
+    accuracy = f"{folds}, out-of-fold {score.accuracy:.4f} ± {score.standard_error:.4f}"
     extra = f", trained on {record.extra.images} extra images" if record.extra else ""
     return f"run {record.run}, recipe {record.recipe_name}, {accuracy}{extra}"
 

@@ -171,7 +171,9 @@ def _differences(
     for name, run in named:
         try:
             made = run.finished_record()
-            earlier = read_submission(run.folder / made.submission.file, len(labels), competition)
+            plain = run.folder / made.submission.file
+            packed = plain.with_name(f"{plain.name}.gz")  # The form of the reference runs.
+            earlier = read_submission(plain if plain.exists() else packed, len(labels), competition)
         except BadInput:
             continue
         if made.source == "kaggle" and made.submission.sha256 != sha256:
