@@ -287,8 +287,9 @@ def _file(name: str, table: Table, competition: Competition | None, split: str) 
 def _what_is_in(folder: Path) -> str:
     """Say what a folder holds instead of the data, and where the data seem to be."""
     if folder.is_file():
-        hint = " Take the data out of it: scripts/download.sh --zip FILE" if zipfile.is_zipfile(folder) else ""
-        return f"{display_path(folder)} is a file, not a folder.{hint} "
+        path = display_path(folder)
+        hint = f" Take the data out of it: scripts/download.sh --zip {path}." if zipfile.is_zipfile(folder) else ""
+        return f"{path} is a file, not a folder.{hint} "
     if not folder.is_dir():
         return f"{display_path(folder)} is no folder. "
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
@@ -329,8 +330,8 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
         remedy = f"Fetch the competition's files again: scripts/download.sh{wanted.flag}"
     else:
         remedy = (
-            "Correct it (docs/data.md says what is read), or fetch the competition's files: scripts/download.sh "
-            f"--data-dir {display_path(folder)}"
+            "Correct it (docs/data.md says what is read), or fetch the competition's files: scripts/download.sh"
+            f"{'' if folder.is_file() else f' --data-dir {display_path(folder)}'}"
         )
     read = _read_folder(folder, wanted, remedy)
     if "train" not in read:
