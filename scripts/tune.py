@@ -237,40 +237,38 @@ def draw(study, axes: Sequence[Axis], shares: dict[str, float], title: str, path
     from matplotlib.figure import Figure
 
     complete = [trial for trial in finished(study) if trial.state.name == "COMPLETE"]
-    pruned = [trial for trial in finished(study) if trial.state.name == "PRUNED" and trial.intermediate_values]
+    pruned = [trial for trial in finished(study) if trial.state.name == "PRUNED"]
     figure = Figure(figsize=(4 * (1 + len(axes)), 3.8), layout="constrained")
     plots = figure.subplots(1, 1 + len(axes), sharey=True, squeeze=False)[0]
     best = min(complete, key=lambda trial: trial.value)
-    numbers = [trial.number for trial in complete]
-    lowest = [min(trial.value for trial in complete if trial.number <= number) for number in numbers]
-    plots[0].plot(numbers, [trial.value for trial in complete], "o", color="#2a6fbb", label="complete")
-    if pruned:
-        last = [list(trial.intermediate_values.values())[-1] for trial in pruned]
-        plots[0].plot([trial.number for trial in pruned], last, "x", color="#999999", label="pruned, at its last fold")
-    plots[0].step(numbers, lowest, where="post", color="#c44e52", label="best so far")
-    if numbers[0] == 0:  # The first trial is the recipe as it is.
-        for plot in plots:
+
+    def scatter(plot, place: Callable) -> None:
+        """Draw the complete trials by their log-loss; at the top the others, whose log-loss is of fewer folds."""
+        losses = [trial.value for trial in complete]
+        plot.plot([place(trial) for trial in complete], losses, "o", color="#2a6fbb", label="trial")
+        top = {"transform": plot.get_xaxis_transform(), "clip_on": False}
+        plot.plot([place(trial) for trial in pruned], [1] * len(pruned), "x", color="#999999", label="pruned", **top)
+        plot.plot([place(best)], [best.value], "o", color="#c44e52", markersize=10, fillstyle="none", label="best")
+        if complete[0].number == 0:
             plot.axhline(complete[0].value, color="#999999", linestyle=":", label="the recipe as it is")
+
+    scatter(plots[0], lambda trial: trial.number)
     plots[0].xaxis.get_major_locator().set_params(integer=True)
-    plots[0].set(xlabel="trial", ylabel="log-loss, calibrated", title=title)
+    plots[0].set(xlabel="trial", ylabel="log-loss, calibrated")
+    plots[0].set_title(title, pad=12)
     plots[0].legend(fontsize=8)
     if max(trial.value for trial in complete) > 3 * best.value:
         plots[0].set_yscale("log")
     for plot, axis in zip(plots[1:], axes, strict=True):
-        for trials_, marker, color in ((complete, "o", "#2a6fbb"), (pruned, "x", "#999999")):
-            values = [trial.params[axis.key] for trial in trials_]
-            losses = [trial.value or list(trial.intermediate_values.values())[-1] for trial in trials_]
-            places = [axis.values.index(value) for value in values] if axis.values else values
-            plot.plot(places, losses, marker, color=color)
-        here = axis.values.index(best.params[axis.key]) if axis.values else best.params[axis.key]
-        plot.plot([here], [best.value], "o", color="#c44e52", markersize=9, fillstyle="none")
         if axis.values:
             plot.set_xticks(range(len(axis.values)), axis.values)
             plot.set_xlim(-0.5, len(axis.values) - 0.5)
         elif axis.log:
             plot.set_xscale("log")
-        share = f"importance {shares[axis.key]:.0%}" if axis.key in shares else ""
-        plot.set(xlabel=axis.key, title=share)
+        places = {value: number for number, value in enumerate(axis.values)}
+        scatter(plot, lambda trial, key=axis.key, places=places: places.get(trial.params[key], trial.params[key]))
+        plot.set(xlabel=axis.key)
+        plot.set_title(f"importance {shares[axis.key]:.0%}" if axis.key in shares else "", pad=12)
     figure.savefig(path, dpi=120)
 
 
@@ -302,7 +300,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     axes = [Axis.parse(text, base) for text in flags.search]
     if repeated := {axis.key for axis in axes if [each.key for each in axes].count(axis.key) > 1}:
         raise BadInput(f"--search: {', '.join(repeated)} is there twice.")
-    recipe_file, plot = flags.study.with_suffix(".toml"), flags.study.with_suffix(".png")
+    recipe_file, plot = (flags.study.with_name(f"{flags.study.stem}-best.{kind}") for kind in ("toml", "png"))
     words = shlex.join(["python", "scripts/tune.py", *(sys.argv[1:] if argv is None else argv)])
     with tempfile.TemporaryDirectory(prefix="tune-") as folder:
         data = prepare_data(Path(folder), flags.data_dir, small=False, limit=flags.limit)

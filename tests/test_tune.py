@@ -64,7 +64,7 @@ def fits(monkeypatch):
 
 def test_a_search_that_was_interrupted_resumes_and_ends_with_recipe_plot_and_verdict(tmp_path, fits, capsys):
     fitted, run = fits
-    study = tmp_path / "mine.db"
+    study = tmp_path / "quick.db"
     command = ["--search", "learning_rate=0.001..0.03:log", "ema=0.9,0.99", "--limit", "300", "--jobs", "1"]
     command += ["--trials", "12", "--folds", "2", "--confirm", "3", "--study", str(study)]
     run.killed_at = 9
@@ -78,9 +78,9 @@ def test_a_search_that_was_interrupted_resumes_and_ends_with_recipe_plot_and_ver
     assert "the loss was nan in epoch 1" in out or all(rate <= 0.02 for rate, _, _ in fitted)
     assert "The best is better than the recipe on fresh splits: log-loss -" in out
     assert "Importance of each field" in out
-    best = load_recipe(str(study.with_suffix(".toml")))
+    best = load_recipe(str(tmp_path / "quick-best.toml"))
     assert abs(best.learning_rate - 0.005) < 0.004
-    assert study.with_suffix(".png").stat().st_size > 10_000
+    assert (tmp_path / "quick-best.png").stat().st_size > 10_000
     assert {split for _, split, _ in fitted} == {tune.SPLIT, *(trials.FIRST_SPLIT + seed for seed in range(3))}
     before = len(fitted)
     assert tune.main(command) == 0, "all is kept"
