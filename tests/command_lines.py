@@ -121,7 +121,7 @@ def stub_work(patched: pytest.MonkeyPatch) -> None:
     """Put an error in the place of training, nothing in that of drawing, and a Kaggle in memory in that of Kaggle."""
     from digits.kaggle import client
     from digits.report import html
-    from digits.runs import ensemble, record
+    from digits.runs import ensemble, identity
     from digits.training import pipeline
 
     def not_trained(*_, **__):
@@ -131,7 +131,7 @@ def stub_work(patched: pytest.MonkeyPatch) -> None:
     kaggle.credentials = None
     patched.setattr(client, "Kaggle", lambda *_, **__: kaggle.kaggle())
     patched.setattr(pipeline, "cross_validate", not_trained)
-    patched.setattr(record, "code_hashes", functools.cache(record.code_hashes))  # The code stays what it is.
+    patched.setattr(identity, "code_hashes", functools.cache(identity.code_hashes))  # The code stays what it is.
     for module in (html, pipeline, ensemble):
         for name in ("build_report", "build_comparison", "draw_all"):
             if hasattr(module, name):

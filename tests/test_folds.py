@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from digits.console import BadInput
-from digits.data.dataset import split_folds
+from digits.data.folds import split_folds
 
 LABELS = np.repeat(np.arange(10, dtype=np.uint8), 20)
 

@@ -13,7 +13,7 @@ import torn_files
 from digits.console import BadInput
 from digits.data import csv_reader
 from digits.data.competition import content_hash, read_submission, write_submission
-from digits.data.dataset import split_folds
+from digits.data.folds import split_folds
 from digits.kaggle import ledger
 from digits.runs import ensemble
 

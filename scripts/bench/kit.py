@@ -11,7 +11,7 @@ import numpy as np
 from bench.reading import arrays, held_out_split
 from digits.config import Recipe, Settings, Tta
 from digits.model.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process, resolve_precision
-from digits.runs.record import read_dataclass
+from digits.typed import read_as
 
 
 class FirstBatchError(Exception):
@@ -20,7 +20,7 @@ class FirstBatchError(Exception):
 
 def recipe_of(options: dict) -> Recipe:
     """Return the recipe that stands in the options as `dataclasses.asdict` gave it."""
-    return read_dataclass(Recipe, options["recipe"], "the options")
+    return read_as(Recipe, options["recipe"], "the options")
 
 
 def _start(recipe: Recipe, options: dict) -> str:
@@ -38,7 +38,7 @@ def first_batch(options: dict) -> dict:
     """Time from the start of this process to the end of the first batch, the CSVs cached before."""
     recipe = recipe_of(options)
     from digits.data import dataset
-    from digits.data.dataset import split_folds
+    from digits.data.folds import split_folds
 
     source = dataset.load("kaggle", Path(options["folder"]) / "csv")
     rows = split_folds(source.train.labels, folds=1, seed=0)[0][0]

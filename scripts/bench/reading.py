@@ -41,7 +41,7 @@ def held_out_split(options: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     Nine tenths train and one is held out; with the option `few`, one fifth trains and two others are held out; with
     `fold`, that one of `folds` is held out.
     """
-    from digits.data.dataset import split_folds
+    from digits.data.folds import split_folds
 
     images, labels, _ = arrays(options)
     seed = options.get("split", options["seed"])

@@ -11,7 +11,7 @@ from bench import tables
 from bench.measuring import Thing, paired_effect, run_thing
 from digits.config import NETWORKS, Recipe, Tta
 from digits.model.backend import backend_name, resolve_precision
-from digits.runs.record import MODEL_CODE, code_hashes
+from digits.runs.identity import MODEL_CODE, code_hashes
 from digits.training.workers import Slots
 
 FIRST_SPLIT = 101

@@ -1,6 +1,7 @@
 """What a run is: every setting of training and prediction, typed and bounded once, from TOML, flags and records."""
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
 from digits.console import BadInput
+from digits.typed import read_as
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 NETWORKS = ("seed", "compact", "vgg", "deotte", "late48", "late64")
@@ -106,11 +108,10 @@ class Recipe:
         return dataclasses.replace(self, **{name: value for name, value in settings.items() if value is not None})
 
 
-@dataclass(frozen=True)
-class Settings:
-    """One training command, whole: the recipe, the data, and how the work is done."""
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a training command is told besides its recipe: the data, and how the work is done."""
 
-    recipe: Recipe
     seed: int = 0
     fold_seed: int = 0
     """Of the split alone, so that runs with other seeds share their folds and can be compared row by row."""
@@ -126,6 +127,13 @@ class Settings:
     """The run whose confident test predictions join training."""
     extra: str | None = None
     """A folder of images of the user's own, which join training in every fold and are never scored."""
+
+
+@dataclass(frozen=True)
+class Settings(Options):
+    """One training command, whole."""
+
+    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -171,20 +179,16 @@ class Field:
             BadInput: for a value of another type or out of range; a wrong name is answered with the nearest one.
         """
         hint = ""
-        if self.type in (int, float):
-            kinds = (int,) if self.type is int else (int, float)
-            if isinstance(value, kinds) and not isinstance(value, bool) and self.low <= value <= self.high:
-                return self.type(value)
-        elif self.type is bool:
-            if isinstance(value, bool):
-                return value
-        else:
-            names = [value] if self.type is str else value
-            if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
-                own = () if self.type is str else [name for name in names if _OWN_NETWORK.fullmatch(name)]
-                unknown = [name for name in names if name not in (*self.choices, *own)]
+        with contextlib.suppress(BadInput):
+            typed = read_as(self.type, value, prefix)
+            if not self.choices:
+                if self.type is bool or self.low <= typed <= self.high:
+                    return typed
+            elif names := [typed] if self.type is str else typed:
+                own = _OWN_NETWORK.fullmatch if self.type is not str else lambda name: None
+                unknown = [name for name in names if name not in self.choices and not own(name)]
                 if not unknown:
-                    return value if self.type is str else tuple(names)
+                    return typed
                 hint = nearest(unknown[0], self.choices)
         raise BadInput(f"{prefix}: expected {self.expected}.{hint}")
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from digits.console import BadInput
 from digits.data import csv_reader
 from digits.data.competition import DIGIT_RECOGNIZER, Competition
-from digits.data.dataset import PACKINGS, find_file, is_wanted, read_file
+from digits.data.folder import PACKINGS, find_file, is_wanted, read_file
 from digits.files import atomic_write, display_path
 
 REMEDY = "Give the zip that Kaggle serves: scripts/download.sh --zip FILE"

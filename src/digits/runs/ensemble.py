@@ -11,7 +11,7 @@ import numpy as np
 from digits.config import Tta
 from digits.console import BadInput
 from digits.data.competition import write_answers
-from digits.data.dataset import split_folds
+from digits.data.folds import split_folds
 from digits.files import ROOT, SUBMISSIONS, display_path
 from digits.model.backend import cpu_count, load_keras, prepare_process
 from digits.runs import metrics

@@ -1,37 +1,29 @@
 """run.json, the record of a run, as typed dataclasses: written and read here alone."""
 
-import ast
 import dataclasses
 import datetime
-import hashlib
 import importlib.metadata
 import json
 import math
 import platform
 import subprocess
-import types
-import typing
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from digits import config
-from digits.config import Recipe, Settings
+from digits.config import Options, Recipe, Settings
 from digits.console import BadInput
 from digits.data import dataset
 from digits.data.competition import find_competition
 from digits.data.dataset import Dataset
 from digits.files import ROOT, atomic_write, display_path
-from digits.model.backend import backend_name, cpu_count, resolve_precision
+from digits.model.backend import backend_name, cpu_count
 from digits.runs.metrics import Check, ExpectedScore, Score
+from digits.typed import read_as
 
 VERSION = 2
 """Of the record's form; a record without a version is of the first."""
-MODEL_CODE = ("model/augment", "model/networks", "model/predict", "model/trainer")
-"""The modules on which a fitted network depends."""
-RUN_CODE = (*MODEL_CODE, "data/dataset", "runs/ensemble", "training/fold")
-"""The modules on which a run's probabilities depend."""
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pandas", "scikit-learn", "mlxtend")
 
 
@@ -86,22 +78,12 @@ class Machine:
     """The networks of an incomplete last round share the processors that would be idle."""
 
 
-@dataclass(frozen=True)
-class RunSettings:
-    """The command's settings but the recipe's own, see `config.Settings`."""
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(Options):
+    """The command's options, and what else a run has, a blend too."""
 
     folds: int
     members: int
-    seed: int = 0
-    fold_seed: int = 0
-    source: str = "auto"
-    competition: str | None = None
-    limit: int | None = None
-    deterministic: bool = False
-    jobs: int | None = None
-    allow_leak: bool = False
-    pseudo_labels: str | None = None
-    extra: str | None = None
     data_dir: str | None = None
     """None: the default folder."""
 
@@ -248,13 +230,6 @@ class Record:
         extra: ExtraImages | None = None,
     ) -> "Record":
         """Return the record of a run that begins now on this machine."""
-        names = {each.name for each in dataclasses.fields(RunSettings)}
-        shared: dict[str, Any] = {name: value for name, value in vars(settings).items() if name in names}
-        shared |= {
-            "folds": settings.recipe.folds,
-            "members": settings.recipe.members,
-            "data_dir": None if data_dir is None else str(data_dir.absolute()),
-        }
         return cls(
             run=run_name,
             command=command,
@@ -262,7 +237,12 @@ class Record:
             source=source.name,
             leaked=source.leaked,
             recipe=settings.recipe,
-            settings=RunSettings(**shared),
+            settings=RunSettings(
+                folds=settings.recipe.folds,
+                members=settings.recipe.members,
+                data_dir=None if data_dir is None else str(data_dir.absolute()),
+                **_options(settings),
+            ),
             identity=identity,
             data=data_summary(source),
             backend=backend_name(),
@@ -304,9 +284,7 @@ class Record:
         if gone:
             known = ", ".join(config.NETWORKS)
             raise BadInput(f"Run {self.run} has the network {gone[0]}, which is not among {known}.")
-        names = {each.name for each in dataclasses.fields(Settings)} & set(vars(self.settings))
-        settings = Settings(self.recipe, **{name: getattr(self.settings, name) for name in names})
-        return settings, self.data_dir
+        return Settings(self.recipe, **_options(self.settings)), self.data_dir
 
     def load_data(self, data_dir: Path | None = None) -> Dataset:
         """Load the data that the run was trained on; `data_dir` is where they are now, if not where they were.
@@ -346,7 +324,7 @@ class Record:
         if not isinstance(version, int) or version > VERSION:
             raise BadInput(f"{where}: version {version!r}, expected at most {VERSION}. It was written by a newer kit.")
         kind = FinishedRecord if values.get("status") == "finished" else Record
-        return read_dataclass(kind, _upgraded(values) if version == 1 else values, where)
+        return read_as(kind, _upgraded(values) if version == 1 else values, where)
 
     def write(self, path: Path) -> None:
         """Write run.json."""
@@ -439,68 +417,8 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def read_dataclass(kind: Any, value: Any, where: str, key: str = "") -> Any:
-    """Return `value`, of JSON's types, as `kind`: a dataclass, a container of them, or a plain type.
-
-    Keys that a dataclass does not have are ignored: another version wrote them.
-
-    Args:
-        kind: a type or an annotation.
-        value: what JSON gave.
-        where: the file's name, for the message.
-        key: which value of the file it is, for the message.
-
-    Raises:
-        BadInput: naming file and key, where a value is missing or of another type.
-    """
-
-    def inner(of: Any, name: str | int, one: Any) -> Any:
-        return read_dataclass(of, one, where, f"{key}.{name}" if key else str(name))
-
-    def wrong(expected: str) -> BadInput:
-        found = "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
-        return BadInput(f"{where}: {key!r}: expected {expected}, found {found}.")
-
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return value
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return value
-        options = [option for option in arguments if option is not type(None)]
-        for option in options[:-1]:
-            try:
-                return read_dataclass(option, value, where, key)
-            except BadInput:
-                continue
-        return read_dataclass(options[-1], value, where, key)
-    if origin is typing.Literal:
-        if value not in arguments:
-            raise wrong(f"one of {', '.join(map(repr, arguments))}")
-        return value
-    if origin in (list, tuple):
-        if not isinstance(value, list | tuple):
-            raise wrong("a list")
-        return origin(inner(arguments[0], number, one) for number, one in enumerate(value))
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise wrong("an object")
-        return {name: inner(arguments[1], name, one) for name, one in value.items()}
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise wrong("an object")
-        hints, read = typing.get_type_hints(kind), {}
-        for each in dataclasses.fields(kind):
-            if each.name in value:
-                read[each.name] = inner(hints[each.name], each.name, value[each.name])
-            elif each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
-                raise BadInput(f"{where}: {(f'{key}.{each.name}' if key else each.name)!r} is missing.")
-        return kind(**read)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise wrong({"str": "a string", "int": "a whole number", "float": "a number"}.get(kind.__name__, kind.__name__))
-    return value
+def _options(settings: Options) -> dict[str, Any]:
+    return {each.name: getattr(settings, each.name) for each in dataclasses.fields(Options)}
 
 
 def now() -> str:
@@ -510,59 +428,7 @@ def now() -> str:
 
 def data_summary(source: Dataset) -> DataSummary:
     """Return what a record says of the data."""
-    return read_dataclass(DataSummary, source.facts | {"classes": list(source.classes)}, source.name)
-
-
-def data_hash(source: Dataset) -> str:
-    """Return a hash of the training images, their labels and the test images."""
-    arrays = (source.train.images, source.train.labels, source.test.images)
-    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
-
-
-def code_hashes(networks: Collection[str], modules: Sequence[str] = RUN_CODE) -> dict[str, str]:
-    """Return a hash of each module's code as it is now.
-
-    Comments, docstrings and layout do not count, nor do networks other than `networks`: they change no probability.
-    """
-    hashes, others = {}, set(config.NETWORKS) - set(networks)
-    for module in modules:
-        tree = ast.parse((Path(__file__).parents[1] / f"{module}.py").read_bytes())
-        if module == "model/networks":
-            named = (ast.FunctionDef, ast.AnnAssign)
-            tree.body = [
-                node
-                for node in tree.body
-                if not isinstance(node, named) or getattr(node, "name", "NETWORKS") not in (*others, "NETWORKS")
-            ]
-        for node in ast.walk(tree):
-            if isinstance(body := getattr(node, "body", None), list):
-                node.body = [each for each in body if not _is_text(each)] or [ast.Pass()]  # type: ignore[attr-defined]
-        hashes[module] = hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
-    return hashes
-
-
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-
-
-def identity_of(settings: Settings, source: Dataset) -> dict[str, Any]:
-    """Return everything on which a run's probabilities depend, flat, so that two runs can be compared item by item."""
-    sources = settings.recipe.sources
-    return {
-        "recipe": settings.recipe.name,
-        "seed": settings.seed,
-        "fold_seed": settings.fold_seed,
-        "source": source.name,
-        "limit": settings.limit,
-        "deterministic": settings.deterministic,
-        "pseudo_labels": settings.pseudo_labels,
-        "precision": resolve_precision(settings.recipe.precision),
-        "backend": backend_name(),
-        "data": data_hash(source),
-        **{f"code.{module}": code for module, code in code_hashes(settings.recipe.networks).items()},
-        **{f"network {file}": hashlib.sha256(text.encode()).hexdigest()[:16] for file, text in sources.items()},
-        **{f"recipe.{key}": value for key, value in config.flat(settings.recipe).items()},
-    }
+    return read_as(DataSummary, source.facts | {"classes": list(source.classes)}, source.name)
 
 
 def versions() -> dict[str, str]:

@@ -19,14 +19,15 @@ from digits.config import Settings, Tta, describe_differences
 from digits.console import BadInput, KitError
 from digits.data import dataset
 from digits.data.competition import find_competition
-from digits.data.dataset import split_folds
+from digits.data.folds import split_folds
 from digits.data.images import load_extra
 from digits.files import SUBMISSIONS, atomic_write, display_path
 from digits.model import check, custom
 from digits.model.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process
 from digits.runs import ensemble, metrics
+from digits.runs.identity import identity_of
 from digits.runs.metrics import Check
-from digits.runs.record import ExtraImages, FoldScore, Record, Refit, identity_of
+from digits.runs.record import ExtraImages, FoldScore, Record, Refit
 from digits.runs.store import REFIT, FoldResult, Run, find_run, fold_name, open_run, resumable
 from digits.training.crossval import cross_validate
 from digits.training.fold import FoldTask

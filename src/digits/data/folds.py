@@ -1,0 +1,97 @@
+"""Cross-validation folds: equal shares of each class, and copies of an image on one side."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
+
+from digits.console import BadInput
+
+HELD_OUT_SHARE = 0.1
+"""Share of the rows that validate when there is one fold."""
+
+
+def split_folds(
+    labels: np.ndarray, folds: int, seed: int, groups: np.ndarray | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Split rows into folds with equal class shares: pairs of (train indices, validation indices), int64, ascending.
+
+    With two folds or more each row validates exactly once. One fold is one stratified 90/10 split.
+
+    Args:
+        labels: the classes, integers (n,).
+        folds: how many pairs, from 1 to the number of images of the rarest class.
+        seed: 0 to 2**32 - 1; the same seed gives the same folds.
+        groups: int (n,); rows of one group are never on both sides. None: each row for itself.
+
+    Raises:
+        BadInput: if there are fewer images of a class than folds, or a number is out of range.
+    """
+    if isinstance(folds, bool) or not isinstance(folds, int | np.integer) or folds < 1:
+        raise BadInput(f"folds: expected a whole number from 1 up, found {folds!r}. Use for example --folds 5")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise BadInput(f"seed: expected a whole number from 0 to 4294967295, found {seed!r}. Use for example --seed 0")
+    labels = np.asarray(labels)
+    if not len(labels):
+        raise BadInput("folds: expected labelled images, found none. Give a training file with rows")
+    classes = np.unique(labels)
+    distinct = labels if groups is None else labels[np.unique(groups, return_index=True)[1]]
+    counts = np.array([np.count_nonzero(distinct == name) for name in classes])
+    check_classes(counts, classes, int(folds))
+    empty = np.empty((len(labels), 0))
+    if groups is not None:
+        splits = min(10, int(counts.min())) if folds == 1 else folds
+        splitter = StratifiedGroupKFold(splits, shuffle=True, random_state=seed)
+        pairs = list(splitter.split(empty, labels, groups))[: int(folds)]
+    elif folds == 1:
+        splitter = StratifiedShuffleSplit(n_splits=1, test_size=HELD_OUT_SHARE, random_state=seed)
+        pairs = list(splitter.split(empty, labels))
+    else:
+        pairs = list(StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed).split(empty, labels))
+    for train, validation in pairs:
+        for rows, what in ((train, "trained on"), (validation, "held out")):
+            missing = np.setdiff1d(classes, labels[rows])
+            if len(missing):
+                count = np.count_nonzero(labels == missing[0])
+                raise BadInput(
+                    f"folds: expected each class among the images {what} in a fold, found {count} images of class "
+                    f"{missing[0]}. Use other --folds, or more images of it (a larger --limit)"
+                )
+    return [(np.sort(train).astype(np.int64), np.sort(validation).astype(np.int64)) for train, validation in pairs]
+
+
+def check_classes(counts: np.ndarray, classes: Sequence | np.ndarray, folds: int) -> None:
+    """Refuse training images that cannot give each fold, and the rest beside it, one of each class.
+
+    Args:
+        counts: how many different images there are of each class, int (c,).
+        classes: their names (c,).
+        folds: how many folds they must fill.
+    """
+    if len(classes) < 2 and folds == 1:
+        raise BadInput(f"folds: expected images of two classes or more, found only {classes[0]}. Give a whole file")
+    rarest, least = int(counts.argmin()), max(folds, 2)
+    if counts[rarest] < least:
+        raise BadInput(
+            f"training images: {folds} fold{'s need' if folds > 1 else ' needs'} at least {least} different images of "
+            f"each class, found {counts[rarest]} of class {classes[rarest]}. Use fewer --folds, or more images (a "
+            "larger --limit, or the whole file)"
+        )
+    if folds == 1 and np.ceil(counts.sum() * HELD_OUT_SHARE) < len(classes):
+        raise BadInput(
+            f"training images: expected at least {10 * len(classes)} images to hold out a tenth, found {counts.sum()}. "
+            "Use more --folds, or more images (a larger --limit)"
+        )
+
+
+def group_copies(images: np.ndarray, prints: np.ndarray) -> np.ndarray | None:
+    """Return numbers int (n,) that equal images share, or None where all images differ."""
+    in_order = np.sort(prints)
+    repeated = in_order[1:][in_order[1:] == in_order[:-1]]
+    if not len(repeated):
+        return None
+    groups = np.arange(len(images))
+    first: dict[bytes, int] = {}
+    for row in np.flatnonzero(np.isin(prints, repeated)):
+        groups[row] = first.setdefault(images[row].tobytes(), int(row))
+    return groups if len(first) < np.isin(prints, repeated).sum() else None

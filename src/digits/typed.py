@@ -1,0 +1,65 @@
+"""Values as JSON and TOML give them, read as dataclasses, containers and plain types."""
+
+import dataclasses
+import typing
+from typing import Any
+
+from digits.console import BadInput
+
+_EXPECTED: dict[Any, tuple[str, Any]] = {
+    bool: ("true or false", bool),
+    int: ("a whole number", int),
+    float: ("a number", int | float),
+    str: ("a string", str),
+    list: ("a list", list | tuple),
+    tuple: ("a list", list | tuple),
+    dict: ("an object", dict),
+}
+"""What a value has to be, in words and as types."""
+
+
+def read_as(kind: Any, value: Any, where: str, key: str = "") -> Any:
+    """Return `value`, of JSON's types, as `kind`.
+
+    Keys that a dataclass does not have are ignored: another version wrote them.
+
+    Args:
+        kind: a dataclass, a plain type, a list, tuple or dict of them, or one of these or None.
+        value: what JSON gave.
+        where: the file's name, for the message.
+        key: which value of the file it is, for the message.
+
+    Raises:
+        BadInput: naming file and key, where a value is missing or of another type.
+    """
+
+    def inner(of: Any, name: str | int, one: Any) -> Any:
+        return read_as(of, one, where, f"{key}.{name}" if key else str(name))
+
+    arguments = typing.get_args(kind)
+    if kind is Any or (value is None and type(None) in arguments):
+        return value
+    if type(None) in arguments:
+        return read_as(arguments[0], value, where, key)
+    is_dataclass = dataclasses.is_dataclass(kind)
+    plain = dict if is_dataclass else typing.get_origin(kind) or kind
+    expected, accepted = _EXPECTED[plain]
+    if not isinstance(value, accepted) or (isinstance(value, bool) and plain is not bool):
+        found = "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
+        raise BadInput(f"{where}: {key!r}: expected {expected}, found {found}.")
+    if is_dataclass:
+        hints, read = typing.get_type_hints(kind), {}
+        for each in dataclasses.fields(kind):
+            if each.name in value:
+                read[each.name] = inner(hints[each.name], each.name, value[each.name])
+            elif each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
+                raise BadInput(f"{where}: {(f'{key}.{each.name}' if key else each.name)!r} is missing.")
+        return kind(**read)
+    if plain is dict:
+        return {name: inner(arguments[1], name, one) for name, one in value.items()}
+    if plain in (list, tuple):
+        return plain(inner(arguments[0], number, one) for number, one in enumerate(value))
+    try:
+        return plain(value)
+    except OverflowError:
+        raise BadInput(f"{where}: {key!r}: expected {expected}, found one of {len(str(value))} digits.") from None
