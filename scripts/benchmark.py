@@ -109,7 +109,7 @@ def prepare_data(folder: Path, data_dir: Path, small: bool, limit: int | None = 
     if small:
         test = Split(test.images[:SMALL_TEST], None, test.ids[:SMALL_TEST])
     prepare(folder, source.train, test, data_dir if plain else None)
-    return f"{source.facts['description']}{', cut small: the figures mean nothing' if small else ''}"
+    return f"{source.summary.description}{', cut small: the figures mean nothing' if small else ''}"
 
 
 def measure(flags: argparse.Namespace, command: str, known: dict) -> dict:

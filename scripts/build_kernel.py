@@ -120,7 +120,7 @@ WHERE = ["--source", "kaggle", "--data-dir", str(data_dir)] if data_dir else ["-
 settings = command.settings_of(command.parse([*WHERE, *ARGUMENTS]))
 recipe = settings.recipe
 data = dataset.load(settings.source, data_dir, limit=settings.limit, folds=recipe.folds)
-print(data.facts["description"])"""
+print(data.summary.description)"""
 
 SHOW_DATA = """\
 classes = np.unique(data.train.labels)
@@ -266,7 +266,7 @@ from digits.data.competition import read_submission
 answers = read_submission(Path("submission.csv"), rows=record.test.rows)
 print(f"submission.csv: {len(answers):,} rows, checked")
 figure, axes = plt.subplots(figsize=(7, 3.8))
-charts.draw_class_shares(axes, data.facts["class_counts"], record.test.class_counts, data.classes)
+charts.draw_class_shares(axes, data.summary.class_counts, record.test.class_counts, data.classes)
 plt.show()
 expected = record.expected_score
 interval = f"95 % between {expected.low:.5f} and {expected.high:.5f}"

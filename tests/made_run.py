@@ -3,11 +3,10 @@
 import numpy as np
 
 from digits.config import Settings, load_recipe
+from digits.data.dataset import DataFile, DataSummary
 from digits.runs import metrics
 from digits.runs.metrics import ExpectedScore, Score
 from digits.runs.record import (
-    DataFile,
-    DataSummary,
     FinishedRecord,
     Record,
     RunSettings,

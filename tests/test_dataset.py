@@ -54,12 +54,12 @@ def test_the_images_labels_and_ids_are_those_of_the_files(folder):
     assert source.train.ids.dtype == np.int64
 
 
-def test_the_facts_say_what_was_read(folder):
-    facts = read(folder).facts
+def test_the_summary_says_what_was_read(folder):
+    summary = read(folder).summary
     sha256 = hashlib.sha256(torn_files.train_bytes()).hexdigest()
-    assert facts["files"][0] == {"name": "train.csv", "rows": 40, "sha256": sha256, "form": "own data"}
-    assert facts["class_counts"] == [4] * 10
-    assert "40 to train on, 6 to predict" in facts["description"]
+    assert summary.files[0] == dataset.DataFile("train.csv", 40, sha256, "own data")
+    assert summary.class_counts == [4] * 10
+    assert "40 to train on, 6 to predict" in summary.description
     known = DIGIT_RECOGNIZER.train
     assert known.form(known.sha256, "", 1) == "exact"
     assert known.form("another", known.content, 1) == "same data"
@@ -118,7 +118,7 @@ def test_packed_files_are_read_alike(folder, suffix):
         found = read(folder)
         np.testing.assert_array_equal(found.train.images, expected.train.images)
         np.testing.assert_array_equal(found.train.labels, expected.train.labels)
-        assert found.facts["files"][0]["sha256"] == expected.facts["files"][0]["sha256"]
+        assert found.summary.files[0].sha256 == expected.summary.files[0].sha256
 
 
 def test_the_competitions_zip_is_read_as_it_is_whatever_else_is_in_it(tmp_path):
@@ -152,8 +152,8 @@ def test_only_an_empty_default_folder_stands_for_the_sample(default_folder):
     assert (source.name, source.competition) == ("sample", None)
     assert (len(source.train.images), len(source.test.images)) == (4000, 1000)
     assert np.bincount(source.test.labels).tolist() == [100] * 10
-    assert source.facts["class_counts"] == [400] * 10
-    assert source.facts["files"][0]["form"] == "exact"
+    assert source.summary.class_counts == [400] * 10
+    assert source.summary.files[0].form == "exact"
 
 
 def test_a_folder_that_was_named_is_used_or_refused_saying_what_is_there(folder, tmp_path):
@@ -188,22 +188,22 @@ def test_only_the_competitions_own_test_images_are_the_competitions(default_fold
     known = dataset.replace(DIGIT_RECOGNIZER.test, content=hashlib.sha256(test).hexdigest())
     monkeypatch.setattr(dataset, "DIGIT_RECOGNIZER", dataset.replace(DIGIT_RECOGNIZER, test=known))
     source = dataset.load("kaggle", folds=2)
-    assert (source.competition.slug, source.facts["warnings"]) == ("digit-recognizer", [])
-    assert source.facts["files"][1]["form"] == "same data"
+    assert (source.competition.slug, source.summary.warnings) == ("digit-recognizer", [])
+    assert source.summary.files[1].form == "same data"
     (default_folder / "test.csv").write_bytes(torn_files.csv_bytes(test[::-1], PIXEL_COLUMNS))
     source = dataset.load("kaggle", folds=2)
     assert source.competition is None
-    [warning] = source.facts["warnings"]
+    [warning] = source.summary.warnings
     assert "test.csv is not digit-recognizer's (6 other images): this run's answers are no submission" in warning
-    assert read(default_folder).facts["warnings"] == []  # Named, it is a folder of one's own.
+    assert read(default_folder).summary.warnings == []  # Named, it is a folder of one's own.
 
 
 def test_copies_of_an_image_go_into_one_fold(tmp_path):
     rows = torn_files.tiny_rows(100)[np.repeat(np.arange(100), 2)]
     folder = torn_files.write_pair(tmp_path, torn_files.csv_bytes(rows, TRAIN_COLUMNS))
     source = read(folder)
-    assert source.facts["duplicates"] == 100
-    assert source.facts["warnings"] == ["100 training images are copies of others; copies are kept in one fold."]
+    assert source.summary.duplicates == 100
+    assert source.summary.warnings == ["100 training images are copies of others; copies are kept in one fold."]
     for folds in (1, 2, 4):
         pairs = dataset.split_folds(source.train.labels, folds, 0, source.groups)
         assert len(pairs) == folds
@@ -222,7 +222,7 @@ def test_a_second_read_takes_the_cache(folder, no_parsing):
     np.testing.assert_array_equal(found.train.images, expected.train.images)
     np.testing.assert_array_equal(found.train.labels, expected.train.labels)
     np.testing.assert_array_equal(found.test.images, expected.test.images)
-    assert found.facts == expected.facts
+    assert found.summary == expected.summary
     for split in (expected.train, found.train):
         assert not split.images.flags.writeable
         assert not split.labels.flags.writeable
@@ -299,13 +299,13 @@ def test_the_limit_keeps_the_class_shares_and_leaves_the_test_images_whole(tmp_p
     rows[:, 0] = np.repeat(np.arange(10), [38, 2, 20, 20, 20, 20, 20, 20, 20, 20])
     folder = torn_files.write_pair(tmp_path, torn_files.csv_bytes(rows, TRAIN_COLUMNS))
     source = dataset.load("kaggle", folder, folds=1, limit=199)
-    assert sum(source.facts["class_counts"]) == 199
+    assert sum(source.summary.class_counts) == 199
     source = dataset.load("kaggle", folder, folds=1, limit=1000)
-    assert sum(source.facts["class_counts"]) == 200
+    assert sum(source.summary.class_counts) == 200
     with pytest.raises(BadInput, match="found 1 of class 1"):
         dataset.load("kaggle", folder, folds=1, limit=100)
     source = dataset.load("kaggle", torn_files.write_pair(tmp_path / "even", torn_files.train_bytes(200)), limit=105)
-    assert max(source.facts["class_counts"]) - min(source.facts["class_counts"]) <= 1
+    assert max(source.summary.class_counts) - min(source.summary.class_counts) <= 1
     assert len(source.test.images) == 6
     assert (np.diff(source.train.ids) > 0).all()
 
@@ -343,7 +343,7 @@ def test_a_test_image_among_the_training_images_is_refused(tmp_path):
         read(folder)
     source = read(folder, allow_leak=True)
     assert source.leaked
-    assert source.facts["leaked_images"] == 3
+    assert source.summary.leaked_images == 3
 
 
 def test_images_that_only_look_alike_are_no_leak(tmp_path):
@@ -364,7 +364,7 @@ def test_a_local_mnist_npz_is_the_keras_source(tmp_path, monkeypatch, home):
     np.testing.assert_array_equal(source.test.images, expected["x_test"])
     np.testing.assert_array_equal(source.test.labels, expected["y_test"])
     assert (source.leaked, source.competition) == (False, None)
-    assert source.facts["files"][0]["form"] == "different data"
+    assert source.summary.files[0].form == "different data"
 
 
 def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
@@ -385,10 +385,10 @@ REAL = os.environ.get("DIGITS_DATA")
 def test_the_competitions_files_are_read_and_known(tmp_path):
     (tmp_path / DIGIT_RECOGNIZER.archive).symlink_to(Path(REAL).resolve() / DIGIT_RECOGNIZER.archive)
     source = dataset.load("auto", tmp_path)
-    assert [file["form"] for file in source.facts["files"]] == ["exact", "exact"]
+    assert [file.form for file in source.summary.files] == ["exact", "exact"]
     assert source.competition is DIGIT_RECOGNIZER
-    assert source.facts["class_counts"] == [4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188]
+    assert source.summary.class_counts == [4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188]
     assert source.train.images.shape == (42_000, 28, 28)
     assert source.test.ids[[0, -1]].tolist() == [1, 28_000]
     assert source.train.images.max() == 255
-    assert source.facts["duplicates"] == 0
+    assert source.summary.duplicates == 0

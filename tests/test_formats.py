@@ -84,7 +84,7 @@ def test_without_test_images_a_fifth_of_the_labelled_ones_is_held_out(tmp_path):
     assert (len(source.train.images), len(source.test.images)) == (96, 24)
     assert source.test.labels is not None
     assert not source.leaked  # Copies of an image are on one side.
-    assert "there are no test images: a fifth of the labelled ones (24) is held out" in source.facts["warnings"][0]
+    assert "there are no test images: a fifth of the labelled ones (24) is held out" in source.summary.warnings[0]
     assert sorted([*source.train.ids, *source.test.ids]) == list(range(1, 121))
 
 
@@ -128,7 +128,7 @@ def test_classes_ids_and_the_form_of_the_answer_are_the_folders_own(tmp_path):
         ("image", "answer"),
         ["c", "a", "b"],
     )
-    assert source.facts["warnings"] == ["train.csv: column 'what' taken as the label."]
+    assert source.summary.warnings == ["train.csv: column 'what' taken as the label."]
     path = tmp_path / "answers.csv"
     competition.write_submission(
         path, source.test.ids, np.array([1, 0, 1]), header=source.header, classes=source.classes
@@ -162,8 +162,8 @@ def test_images_of_another_size_and_range_are_resized_and_brightened_and_it_is_s
     source = load(tmp_path, allow_leak=True)
     assert source.train.images.shape == (60, 28, 28)
     assert source.train.images.max() > 200
-    assert (source.facts["side"], source.facts["factor"]) == (8, 15)
-    assert source.facts["warnings"][:2] == [
+    assert (source.summary.side, source.summary.factor) == (8, 15)
+    assert source.summary.warnings[:2] == [
         "no pixel is above 16: all are multiplied by 15.",
         "the images of 8 × 8 are resized to 28 × 28.",
     ]
@@ -189,8 +189,8 @@ def test_another_competition_has_its_folder_header_and_ids(tmp_path, monkeypatch
         ("id", "label"),
         [*range(7)],
     )
-    assert [file["form"] for file in source.facts["files"]] == ["60 of 60,000 rows", "7 of 5,000 rows"]
-    assert source.facts["competition"] == "kannada-mnist"
+    assert [file.form for file in source.summary.files] == ["60 of 60,000 rows", "7 of 5,000 rows"]
+    assert source.summary.competition == "kannada-mnist"
     with pytest.raises(BadInput, match="--competition titanic: expected one of digit-recognizer, kannada-mnist"):
         competition.find_competition("titanic")
     assert competition.find_competition("https://www.kaggle.com/competitions/kannada-mnist/") is KANNADA_MNIST

@@ -10,6 +10,7 @@ import pytest
 
 import submit
 from digits.data.competition import COMPETITIONS, content_hash, write_submission
+from digits.data.dataset import DataFile, DataSummary
 from digits.files import file_lock
 from digits.kaggle import client
 from digits.kaggle import submit as submitting
@@ -17,7 +18,7 @@ from digits.kaggle.client import tell_on_stderr
 from digits.kaggle.ledger import Entry, read_ledger, record
 from digits.kaggle.submit import TRAINING_COUNTS
 from digits.runs.metrics import Check
-from digits.runs.record import DataFile, DataSummary, SubmissionFile
+from digits.runs.record import SubmissionFile
 from digits.runs.store import Run
 from made_run import made_record
 from memory_kaggle import FAST, MemoryKaggle

@@ -76,8 +76,10 @@ def is_complete(data_dir: Path, competition: Competition = DIGIT_RECOGNIZER) -> 
 
 def describe(path: Path, competition: Competition = DIGIT_RECOGNIZER) -> str:
     """Return in a line what an installed train.csv or test.csv is: its rows, and whether it is Kaggle's."""
-    table, file = read_file(Path(path).parent, Path(path).stem, "", competition)
-    return f"{display_path(path)}: {len(table.pixels):,} rows, {file['form']}"
+    _, table = read_file(Path(path).parent, Path(path).stem, "", competition)
+    known = competition.train if Path(path).stem == "train" else competition.test
+    form = known.form(table.sha256, table.content, len(table.pixels))
+    return f"{display_path(path)}: {len(table.pixels):,} rows, {form}"
 
 
 def _members(archive: Path, competition: Competition) -> Iterator[tuple[str | None, bytes]]:

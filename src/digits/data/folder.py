@@ -64,8 +64,8 @@ def is_wanted(member: str) -> bool:
     return not member.endswith("/") and "__MACOSX/" not in member and not Path(member).name.startswith(".")
 
 
-def read_file(folder: Path, name: str, remedy: str, competition: Competition | None = None) -> tuple[Table, dict]:
-    """Return the table `name` ("train" or "test") of a folder, checked, and its file's name, rows, sha256 and form.
+def read_file(folder: Path, name: str, remedy: str, competition: Competition | None = None) -> tuple[str, Table]:
+    """Return the name of the file that holds the table `name` ("train" or "test"), and the table, checked.
 
     Raises:
         BadInput: if there is none in any form, or it is not what it should be.
@@ -74,17 +74,7 @@ def read_file(folder: Path, name: str, remedy: str, competition: Competition | N
     if found is None:
         raise BadInput(f"{display_path(folder / name)}.csv: there is no such file. {_what_is_in(folder)}{remedy}")
     path, member = found
-    table = read_cached(path, member, labelled=name == "train", remedy=remedy)
-    return table, file_facts(member or path.name, table, competition, name)
-
-
-def file_facts(name: str, table: Table, competition: Competition | None, split: str) -> dict:
-    """Return what run.json says of a file."""
-    form = "own data"
-    if competition:
-        known = competition.train if split == "train" else competition.test
-        form = known.form(table.sha256, table.content, len(table.pixels))
-    return {"name": name, "rows": len(table.pixels), "sha256": table.sha256, "form": form}
+    return member or path.name, read_cached(path, member, labelled=name == "train", remedy=remedy)
 
 
 def _what_is_in(folder: Path) -> str:
@@ -102,25 +92,22 @@ def _what_is_in(folder: Path) -> str:
     return f"The folder holds {', '.join(names[:4])}{' …' * (len(names) > 4)}. " if names else "The folder is empty. "
 
 
-def read_folder(folder: Path, competition: Competition | None, remedy: str) -> dict[str, tuple[Table, dict]]:
-    """Read what a folder holds: the tables "train" and "test" with what run.json says of their files.
+def read_folder(folder: Path, competition: Competition | None, remedy: str) -> dict[str, tuple[str, Table]]:
+    """Read what a folder holds: the tables "train" and "test", each as (its file's name, the table).
 
     That is train.csv and test.csv, plain, packed or in a zip; or one .npz; or IDX files; or a folder of images for each
     class. Only one's own files may lack "test".
     """
-
-    def whole(tables: dict[str, Table], names: dict[str, str]) -> dict[str, tuple[Table, dict]]:
-        return {split: (table, file_facts(names[split], table, competition, split)) for split, table in tables.items()}
-
     if not any(find_file(folder, name, competition) for name in TABLES) and folder.is_dir():
         archives = sorted(folder.glob("*.npz"))
         if len(archives) == 1:
-            return whole(formats.tables_of_npz(archives[0], remedy), dict.fromkeys(TABLES, archives[0].name))
+            tables = formats.tables_of_npz(archives[0], remedy)
+            return {split: (archives[0].name, table) for split, table in tables.items()}
         if idx := formats.find_idx(folder):
-            names = {split: next(iter(kinds.values())).name for split, kinds in idx.items()}
-            return whole(formats.tables_of_idx(idx, remedy), names)
+            tables = formats.tables_of_idx(idx, remedy)
+            return {split: (next(iter(idx[split].values())).name, table) for split, table in tables.items()}
         if tables := formats.tables_of_images(folder, remedy):
-            return whole(tables, {split: f"{split} images" for split in TABLES})
+            return {split: (f"{split} images", table) for split, table in tables.items()}
     wanted = [name for name in TABLES if competition or name == "train" or find_file(folder, name, competition)]
     with ThreadPoolExecutor(2) as threads:
         read = threads.map(lambda name: read_file(folder, name, remedy, competition), wanted)

@@ -18,7 +18,7 @@ from digits.data import dataset
 from digits.files import REFERENCE
 from digits.runs import ensemble, metrics
 from digits.runs.identity import data_hash
-from digits.runs.record import FinishedRecord, data_summary
+from digits.runs.record import FinishedRecord
 from digits.runs.store import PACKED, FoldResult, Run, all_runs
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _images(
             return None, None, f"The images cannot be read: {error}"
     if data_hash(source) == record.identity.get("data"):
         return source.train, source.test, ""
-    data = data_summary(source)
+    data = source.summary
     if data.files[0].sha256 == record.data.files[0].sha256 and data.class_counts == record.data.class_counts:
         return source.train, None, "The test images are not those that this run predicted, so none are shown."
     return None, None, "The data are not those that this run was trained on, so no images are shown."

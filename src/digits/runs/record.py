@@ -16,7 +16,7 @@ from digits.config import Options, Recipe, Settings
 from digits.console import BadInput
 from digits.data import dataset
 from digits.data.competition import find_competition
-from digits.data.dataset import Dataset
+from digits.data.dataset import Dataset, DataSummary
 from digits.files import ROOT, atomic_write, display_path
 from digits.model.backend import backend_name, cpu_count
 from digits.runs.metrics import Check, ExpectedScore, Score
@@ -25,44 +25,6 @@ from digits.typed import read_as
 VERSION = 2
 """Of the record's form; a record without a version is of the first."""
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pandas", "scikit-learn", "mlxtend")
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """A file that was read."""
-
-    name: str
-    rows: int
-    sha256: str
-    form: str
-    """How it relates to the competition's file: exact, same data (written otherwise), or different data."""
-
-
-@dataclass(frozen=True)
-class DataSummary:
-    """The data of a run."""
-
-    files: list[DataFile]
-    class_counts: list[int]
-    """Training images of each class."""
-    description: str
-    leaked_images: int = 0
-    duplicates: int = 0
-    """Training images that are copies of others."""
-    competition: str | None = None
-    """The slug of the competition whose test images were predicted."""
-    side: int = 28
-    """Of the images in pixels, before they were resized to 28."""
-    factor: int = 1
-    """By which the pixels were multiplied, where none was bright."""
-    warnings: list[str] = field(default_factory=list)
-    classes: list[str] | None = None
-    """The classes' names; None: their numbers."""
-
-    @property
-    def names(self) -> list[str]:
-        """The classes' names, in the order of the labels."""
-        return self.classes or [str(label) for label in range(len(self.class_counts))]
 
 
 @dataclass(frozen=True)
@@ -244,7 +206,7 @@ class Record:
                 **_options(settings),
             ),
             identity=identity,
-            data=data_summary(source),
+            data=source.summary,
             backend=backend_name(),
             versions=versions(),
             machine=dataclasses.replace(
@@ -424,11 +386,6 @@ def _options(settings: Options) -> dict[str, Any]:
 def now() -> str:
     """Return the time, ISO 8601 in UTC."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def data_summary(source: Dataset) -> DataSummary:
-    """Return what a record says of the data."""
-    return read_as(DataSummary, source.facts | {"classes": list(source.classes)}, source.name)
 
 
 def versions() -> dict[str, str]:

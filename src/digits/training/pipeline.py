@@ -115,8 +115,8 @@ def train(
         allow_leak=settings.allow_leak,
         folds=settings.recipe.folds,
     )
-    print(f"Data: {source.facts['description']}.")
-    for warning in source.facts["warnings"]:
+    print(f"Data: {source.summary.description}.")
+    for warning in source.summary.warnings:
         print(f"Note: {warning}")
     if source.leaked:
         print("LEAKED: test images are among the training images. No score of this run means anything.")
@@ -328,8 +328,8 @@ def _results(
         metrics.check_all_trained(len(results), failures),
         metrics.check_learned(learned),
     ]
-    if source.name == "kaggle" and source.facts["expected_competition"]:
-        detail = "; ".join(f"{file['name']}: {file['form']}" for file in source.facts["files"])
+    if source.name == "kaggle" and source.expected:
+        detail = "; ".join(f"{file.name}: {file.form}" for file in source.summary.files)
         checks.append(Check("the test images are the competition's", source.competition is not None, detail))
     return {
         "folds": scores,
