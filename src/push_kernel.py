@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     kaggle, folder = client.Kaggle(competition=flags.competition), flags.submissions_dir
     if flags.status is not None:
         pushed = kernel.last_push(folder, flags.status)
-        state, failure = kaggle.kernel_status(pushed)
+        state, failure = kernel.status(kaggle, pushed)
         print(f"{pushed}: {state}{f' ({failure})' if failure else ''}")
         return
     if flags.fetch is not None:

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     competition, folder = find_competition(flags.competition), flags.submissions_dir
     kaggle = client.Kaggle(competition=competition.slug)
     if flags.status:
-        print(ledger.table(ledger.refresh(folder, kaggle)))
+        print(ledger.ledger_table(ledger.refresh(folder, kaggle)))
         return
     notebook = kernel.last_push(folder, flags.notebook) if flags.notebook else None
     file = (

@@ -22,7 +22,6 @@ import pytest
 
 from digits.console import KitError
 from digits.files import ROOT, SUBMISSIONS
-from memory_kaggle import MemoryKaggle
 
 GOOD = {
     "recipe": ["quick", "seed", "best-cpu", "my.toml"],
@@ -118,7 +117,7 @@ def stub_data(patched: pytest.MonkeyPatch) -> None:
 
 
 def stub_work(patched: pytest.MonkeyPatch) -> None:
-    """Put an error in the place of training, nothing in that of drawing, and a Kaggle in memory in that of Kaggle."""
+    """Put an error in the place of training, nothing in that of drawing, and no credentials in that of Kaggle."""
     from digits.kaggle import client
     from digits.report import html
     from digits.runs import ensemble, identity
@@ -127,9 +126,8 @@ def stub_work(patched: pytest.MonkeyPatch) -> None:
     def not_trained(*_, **__):
         raise KitError("training is stubbed")
 
-    kaggle = MemoryKaggle()
-    kaggle.credentials = None
-    patched.setattr(client, "Kaggle", lambda *_, **__: kaggle.kaggle())
+    nothing = {"error": {"kind": "credentials", "text": ""}}
+    patched.setattr(client, "Kaggle", functools.partial(client.Kaggle, call=lambda *_: nothing))
     patched.setattr(pipeline, "cross_validate", not_trained)
     patched.setattr(identity, "code_hashes", functools.cache(identity.code_hashes))  # The code stays what it is.
     for module in (html, pipeline, ensemble):

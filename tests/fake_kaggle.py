@@ -1,29 +1,34 @@
-"""A server on 127.0.0.1 that plays Kaggle for the unmodified client, with faults on demand.
+"""A Kaggle for the unmodified client, with faults on demand: a server on 127.0.0.1, or in this process, without one.
 
-The client reaches it as its HTTP proxy (`environment` says how), so it also sees, refuses and counts every attempt to
-reach anything else.
+The client reaches the server as its HTTP proxy (`environment` says how), so it also sees, refuses and counts every
+attempt to reach anything else. In this process the client's connections are replaced (`in_process`).
 """
+
+# ruff: noqa: N802, N815 the methods have Kaggle's names
 
 import base64
 import contextlib
+import io
 import json
 import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
-from digits.kaggle.client import RetryPolicy
+from digits.kaggle import child
+from digits.kaggle.client import SUBMITS, Kaggle, RetryPolicy, UnreachableError, client_environment, tell_on_stderr
 
 USER = "someone"
 KEY = "0123456789abcdefKEYKEYKEY"
 TOKEN = "KGAT_fedcba9876543210TOKENTOKEN"
 SIGNATURE = "Signature=SIGNEDSIGNEDSIGNED"
+STORAGE = "http://localhost/storage"
 
 FAST = RetryPolicy(
     call_seconds=20,
@@ -36,16 +41,26 @@ FAST = RetryPolicy(
     poll_seconds=0.05,
     longest_poll_seconds=0.2,
 )
+"""For the server."""
+FASTER = replace(
+    FAST,
+    call_seconds=0.05,
+    transfer_seconds=0.1,
+    first_pause_seconds=0.001,
+    listing_seconds=0.02,
+    poll_seconds=0.005,
+    longest_poll_seconds=0.01,
+)
+"""Without one."""
 
 
 @dataclass
-class Fault:
-    """What to do instead of the right answer: `drop` the connection, `stall` so many seconds, or answer badly."""
+class Answer:
+    """An answer to a request, or a fault in its place: `drop` the connection, or `stall` so many seconds."""
 
-    status: int = 0
-    message: str | None = None
+    status: int = 200
+    body: bytes = b"<html>sorry</html>"
     headers: dict[str, str] = field(default_factory=dict)
-    body: bytes | None = None
     drop: bool = False
     stall: float = 0
     after: bool = False
@@ -54,74 +69,57 @@ class Fault:
     """Send so many bytes of the right body, then drop the connection."""
 
 
+def of_json(value: dict, status: int = 200) -> Answer:
+    """Return a value as the API answers it."""
+    return Answer(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+
 class FakeKaggle:
-    """The state of the played service; tests set it and read it while the server runs."""
+    """The state of the service; tests set it and read it."""
 
     def __init__(self) -> None:
         self.submissions: list[dict] = []
         self.uploads: list[bytes] = []
-        self.archive = b""
-        self.allowed_a_day = 5
-        self.never_submitted = False
-        self.listed = True
-        self.polls_until_scored = 0
+        self.archive: bytes | None = b""
+        self.allowed_a_day, self.never_submitted, self.listed, self.polls_until_scored = 5, False, True, 0
+        self.last_ref = 999
         self.outcome = {"status": "COMPLETE", "publicScore": "0.99671"}
-        self.kernel: dict[str, dict] = {}
-        """Answers to calls of other services, by method; a function is asked with the request."""
+        self.pushed: list[dict] = []
+        self.push_reply: dict = {}
+        self.states, self.failure, self.log = ["QUEUED", "RUNNING", "COMPLETE"], "", "all is well\n"
+        self.output: dict[str, bytes] = {}
+        """The files that versions of a notebook left, by "version/name"."""
+        self.dataset: dict | None = None
+        self.new_dataset_status = "READY"
+        self.blobs: dict[str, int] = {}
         self.requests: dict[str, list[dict]] = {}
         self.calls: Counter[str] = Counter()
         self.strangers: list[str] = []
-        self._faults: dict[str, list[Fault]] = {}
+        self._faults: dict[str, list[Answer]] = {}
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
-    def __enter__(self) -> "FakeKaggle":
-        self._thread.start()
-        return self
+    # What tests do.
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._server.shutdown()
-        self._server.server_close()
+    def kaggle(self, tell: Callable[[str], None] = lambda line: None, policy: RetryPolicy = FASTER, **how) -> Kaggle:
+        """Return the calls to it from this process."""
+        return Kaggle(policy, tell, in_process, **how)
 
-    def environment(self, home: Path) -> dict[str, str]:
-        """Return the variables that bring the client here and nowhere else, without credentials."""
-        proxy = f"http://127.0.0.1:{self._server.server_port}"
-        return {
-            "HOME": str(home),
-            "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
-            "http_proxy": proxy,
-            "https_proxy": proxy,
-            "HTTP_PROXY": proxy,
-            "HTTPS_PROXY": proxy,
-        }
-
-    def fault(self, method: str, times: int = 1, **what: object) -> None:
-        """Make the next `times` calls of a method go wrong."""
-        self._faults.setdefault(method, []).extend([Fault(**what)] * times)
+    def fault(self, method: str, times: int = 1, message: str | None = None, **what: object) -> None:
+        """Make the next `times` calls of a method, or fetches of a file, go wrong."""
+        if message is not None:
+            error = of_json({"code": what["status"], "message": message})
+            what |= {"body": error.body, "headers": error.headers | what.get("headers", {})}
+        self._faults.setdefault(method, []).extend([Answer(**what)] * times)
 
     def mend(self) -> None:
         """Forget the faults to come."""
         self._faults.clear()
 
-    def next_fault(self, method: str) -> Fault | None:
-        """Take the next fault of a method."""
-        with self._lock:
-            self.calls[method] += 1
-            waiting = self._faults.get(method)
-            return waiting.pop(0) if waiting else None
-
-    def wait(self, seconds: float) -> None:
-        """Stall, but not beyond the test's end."""
-        self._stop.wait(seconds)
-
-    def submit(self, description: str, **values: str) -> dict:
+    def record(self, description: str, **values: str) -> dict:
         """Record a submission, as the API or the site does."""
+        self.last_ref += 1
         row = {
-            "ref": 1000 + len(self.submissions),
+            "ref": self.last_ref,
             "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "description": description,
             "fileName": "submission.csv",
@@ -132,29 +130,51 @@ class FakeKaggle:
         self.submissions.insert(0, row)
         return row
 
-    def answer(self, method: str, request: dict) -> tuple[int, dict]:
-        """Answer an API method as Kaggle would."""
-        today = len(self.submissions)
-        self.requests.setdefault(method, []).append(request)
-        if method == "IntrospectToken":
-            known = request.get("token") == TOKEN
-            return 200, {"active": True, "username": USER} if known else {"active": False}
-        if method == "ListSubmissions":
-            return 200, {"submissions": self._list(request)}
-        if method == "GetSubmissionLimits":
-            if self.never_submitted:
-                return 200, {}
-            left = max(0, self.allowed_a_day - today)
-            return 200, {"numToday": today, "numTotal": today, "numAllowedNow": left}
-        if method == "StartSubmissionUpload":
-            return 200, {"token": "blob", "createUrl": f"http://localhost/storage/upload?{SIGNATURE}"}
-        if method in ("CreateSubmission", "CreateCodeSubmission"):
-            row = self.submit(request.get("submissionDescription", ""))
-            return 200, {"message": "Successfully submitted to Digit Recognizer", "ref": row["ref"]}
-        answer = self.kernel.get(method, {})
-        return 200, answer(request) if callable(answer) else answer
+    # What it answers.
 
-    def _list(self, request: dict) -> list[dict]:
+    def respond(self, url: str, headers: dict, body: bytes) -> Answer:
+        """Answer a request, or have it go wrong."""
+        parts = urlsplit(url)
+        if parts.hostname != "localhost":
+            self.strangers.append(url)
+            return Answer(403, b"")
+        method = unquote(parts.path).rpartition("/")[2]
+        with self._lock:
+            self.calls[method] += 1
+            waiting = self._faults.get(method)
+            fault = waiting.pop(0) if waiting else None
+        if fault and not fault.after and fault.short is None:
+            return fault
+        if parts.path.startswith("/storage/"):
+            answer = self._storage(unquote(parts.path).removeprefix("/storage/"), headers, body)
+        elif method != "IntrospectToken" and not self.knows(headers.get("Authorization") or ""):
+            answer = of_json({"code": 401, "message": "Unauthenticated"}, 401)
+        else:
+            request = json.loads(body or b"{}")
+            self.requests.setdefault(method, []).append(request)
+            answer = getattr(self, f"_{method}")(request)
+            answer = answer if isinstance(answer, Answer) else of_json(answer)
+        return replace(answer, short=fault.short) if fault and fault.short is not None else fault or answer
+
+    def knows(self, authorization: str) -> bool:
+        """Check the credentials of a call."""
+        basic = base64.b64encode(f"{USER}:{KEY}".encode()).decode()
+        return authorization in (f"Basic {basic}", f"Bearer {TOKEN}")
+
+    def _storage(self, name: str, headers: dict, body: bytes) -> Answer:
+        if name == "upload":
+            self.uploads.append(body)
+            return Answer(200, b"")
+        whole = self.archive if name.endswith(".zip") else self.output[name]
+        start = int((headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        about = {"Accept-Ranges": "bytes", "ETag": '"one"', "Last-Modified": "Sat, 21 Nov 2020 10:00:00 GMT"}
+        return Answer(206 if start else 200, whole[start:], about | {"Content-Type": "application/zip"})
+
+    def _IntrospectToken(self, request):
+        known = request.get("token") == TOKEN
+        return {"active": True, "username": USER} if known else {"active": False}
+
+    def _ListSubmissions(self, request):
         size, page = request.get("pageSize", 20), request.get("page", 1)
         rows = []
         for row in self.submissions if self.listed else []:
@@ -163,105 +183,184 @@ class FakeKaggle:
                     row.update(row["outcome"])
                 row["polls"] -= 1
             rows.append({name: value for name, value in row.items() if name not in ("polls", "outcome")})
-        return rows[(page - 1) * size : page * size]
+        return {"submissions": rows[(page - 1) * size : page * size]}
 
-    def knows(self, authorization: str) -> bool:
-        """Check the credentials of a call."""
-        basic = base64.b64encode(f"{USER}:{KEY}".encode()).decode()
-        return authorization in (f"Basic {basic}", f"Bearer {TOKEN}")
+    def _GetSubmissionLimits(self, request):
+        today = len(self.submissions)
+        left = max(0, self.allowed_a_day - today)
+        return {} if self.never_submitted else {"numToday": today, "numTotal": today, "numAllowedNow": left}
+
+    def _StartSubmissionUpload(self, request):
+        return {"token": "blob", "createUrl": f"{STORAGE}/upload?{SIGNATURE}"}
+
+    def _CreateSubmission(self, request):
+        row = self.record(request.get("submissionDescription", ""))
+        return {"message": "Successfully submitted to Digit Recognizer", "ref": row["ref"]}
+
+    _CreateCodeSubmission = _CreateSubmission
+
+    def _DownloadDataFiles(self, request):
+        return Answer(302, b"", {"Location": f"{STORAGE}/{request['competitionName']}.zip?{SIGNATURE}"})
+
+    def _SaveKernel(self, request):
+        self.pushed.append(request)
+        url = f"https://www.kaggle.com/code/{request['slug']}"
+        return {"url": url, "versionNumber": len(self.pushed)} | self.push_reply
+
+    def _GetKernelSessionStatus(self, request):
+        newest = _version(request) == len(self.pushed)
+        state = (self.states.pop(0) if len(self.states) > 1 else self.states[0]) if newest else "COMPLETE"
+        return {"status": state, "failureMessage": self.failure * (state == "ERROR")}
+
+    def _ListKernelSessionOutput(self, request):
+        version = f"{_version(request)}/"
+        files = [
+            {"url": f"{STORAGE}/{quote(name)}?{SIGNATURE}", "fileName": name.removeprefix(version)}
+            for name in self.output
+            if name.startswith(version)
+        ]
+        start, size = int(request.get("pageToken") or 0), request["pageSize"]
+        more = {"nextPageToken": str(start + size)} if start + size < len(files) else {}
+        return {"files": files[start : start + size], "log": self.log} | more
+
+    def _GetDatasetStatus(self, request):
+        if self.dataset is None:
+            return of_json({"code": 404, "message": "not found"}, 404)
+        return {"status": self.dataset["status"]}
+
+    def _GetDataset(self, request):
+        return {"currentVersionNumber": self.dataset["version"]}
+
+    def _ListDatasetFiles(self, request):
+        return {"datasetFiles": [{"name": name, "totalBytes": size} for name, size in self.dataset["sizes"].items()]}
+
+    def _StartBlobUpload(self, request):
+        self.blobs[request["name"]] = request["contentLength"]
+        return {"token": request["name"], "createUrl": f"{STORAGE}/upload?{SIGNATURE}"}
+
+    def _CreateDataset(self, request):
+        version = 1 if self.dataset is None else self.dataset["version"] + 1
+        self.dataset = {"status": self.new_dataset_status, "version": version, "sizes": dict(self.blobs)}
+        return {"status": "ok"}
+
+    _CreateDatasetVersion = _CreateDataset
 
 
-def _handler(kaggle: FakeKaggle) -> type[BaseHTTPRequestHandler]:
+def _version(request: dict) -> int:
+    """Return the version that is asked for; without a label the first, as if Kaggle still answered for that."""
+    return int("".join(filter(str.isdigit, request.get("versionLabel", ""))) or 1)
+
+
+# In this process.
+
+
+class _StalledError(BaseException):
+    """In the place of a time limit: a process that never answers."""
+
+
+@contextlib.contextmanager
+def connected(monkeypatch: object, kaggle: FakeKaggle, home: Path) -> Iterator[FakeKaggle]:
+    """Answer the client's requests in this process, with a token and a home."""
+    import requests
+
+    def send(adapter, request, **_):
+        body = request.body.read() if hasattr(request.body, "read") else request.body
+        answer = kaggle.respond(request.url, request.headers, body)
+        if answer.stall:
+            raise _StalledError
+        if answer.drop:
+            raise requests.ConnectionError("Connection aborted", request=request)
+        response = requests.Response()
+        response.request, response.url, response.status_code = request, request.url, answer.status
+        response.headers.update({"Content-Length": str(len(answer.body))} | answer.headers)
+        response.raw = io.BytesIO(answer.body[: answer.short])
+        return response
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    clean(monkeypatch)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
+    yield kaggle
+    assert kaggle.strangers == []
+
+
+def in_process(call, arguments, policy, tell) -> dict:
+    """Answer as the child process does, with the real client, whose requests `connected` answers."""
+    import kaggle
+    import pytest
+    import requests
+    from kaggle.api.kaggle_api_extended import KaggleApi
+
+    assert requests.adapters.HTTPAdapter.send.__module__ != "requests.adapters", "the test would reach the network"
+    json.dumps(arguments)
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
+        cleaned = client_environment(os.environ)
+        for name in [name for name in os.environ if name.startswith("KAGGLE_")]:
+            patch.delenv(name)
+        for name in [name for name in cleaned if name.startswith("KAGGLE_")]:
+            patch.setenv(name, cleaned[name])
+        home = Path(os.environ["HOME"])
+        folder = Path(os.environ.get("KAGGLE_CONFIG_DIR") or home / ".kaggle")
+        if not folder.exists():
+            folder = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "kaggle"
+        patch.setattr(KaggleApi, "config", str(folder / "kaggle.json"))
+        patch.setattr(kaggle, "api", KaggleApi())
+        try:
+            return json.loads(json.dumps(child.reply_to({"call": call, "arguments": arguments})))
+        except _StalledError:
+            raise UnreachableError("No answer from Kaggle in 180 s.", maybe_submitted=call in SUBMITS) from None
+
+
+def clean(monkeypatch: object) -> None:
+    """Forget the credentials and proxies of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("KAGGLE_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+
+
+def use(monkeypatch: object, kaggle: FakeKaggle, **seconds: float) -> None:
+    """Let the commands call it from this process."""
+    from digits.kaggle import client
+
+    policy = replace(FASTER, **seconds)
+    monkeypatch.setattr(client, "Kaggle", lambda **how: kaggle.kaggle(tell_on_stderr, policy, **how))
+
+
+# As a server.
+
+
+def _handler(kaggle: FakeKaggle, stop: threading.Event) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_CONNECT(self) -> None:
             kaggle.strangers.append(self.path)
-            self._send(403, b"")
+            self._send(Answer(403, b""))
 
         def do_POST(self) -> None:
-            self._serve()
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            answer = kaggle.respond(self.path, self.headers, body)
+            stop.wait(answer.stall)  # But not beyond the test's end.
+            if answer.drop or answer.stall:
+                self.close_connection = True
+                with contextlib.suppress(OSError):
+                    self.connection.shutdown(2)
+            else:
+                self._send(answer)
 
-        def do_GET(self) -> None:
-            self._serve()
-
-        def do_PUT(self) -> None:
-            self._serve()
+        do_GET = do_PUT = do_POST
 
         def log_message(self, *_: object) -> None:
             """Be silent."""
 
-        def _serve(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            url = urlsplit(self.path)
-            if url.hostname != "localhost":
-                kaggle.strangers.append(self.path)
-                self._send(403, b"")
-                return
-            method = url.path.rpartition("/")[2]
-            fault = kaggle.next_fault(method)
-            if fault and not fault.after and fault.short is None:
-                self._fail(fault)
-            elif url.path.startswith("/storage/"):
-                self._storage(method, body, fault)
-            else:
-                self._api(method, body, fault)
-
-        def _fail(self, fault: Fault) -> None:
-            kaggle.wait(fault.stall)
-            if fault.drop or fault.stall:
-                self._drop()
-            elif fault.message is not None:
-                self._json(fault.status, {"code": fault.status, "message": fault.message}, fault.headers)
-            else:
-                self._send(fault.status, fault.body or b"<html>sorry</html>", "text/html", fault.headers)
-
-        def _api(self, method: str, body: bytes, fault: Fault | None) -> None:
-            if method != "IntrospectToken" and not kaggle.knows(self.headers.get("Authorization", "")):
-                self._json(401, {"code": 401, "message": "Unauthenticated"})
-                return
-            if method == "DownloadDataFiles":
-                self._send(302, b"", headers={"Location": f"http://localhost/storage/digit-recognizer.zip?{SIGNATURE}"})
-                return
-            status, answer = kaggle.answer(method, json.loads(body or b"{}"))
-            if fault and fault.short is not None:
-                self._send(status, json.dumps(answer).encode(), "application/json", short=fault.short)
-            elif fault:
-                self._fail(fault)
-            else:
-                self._json(status, answer)
-
-        def _storage(self, name: str, body: bytes, fault: Fault | None) -> None:
-            if name == "upload":
-                kaggle.uploads.append(body)
-                self._send(200, b"")
-                return
-            whole = kaggle.archive if name.endswith(".zip") else b"from the kernel\n"
-            start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
-            headers = {"Accept-Ranges": "bytes", "ETag": '"one"', "Last-Modified": "Sat, 21 Nov 2020 10:00:00 GMT"}
-            self._send(206 if start else 200, whole[start:], "application/zip", headers, fault.short if fault else None)
-
-        def _json(self, status: int, value: dict, headers: dict[str, str] | None = None) -> None:
-            self._send(status, json.dumps(value).encode(), "application/json", headers)
-
-        def _send(
-            self,
-            status: int,
-            body: bytes,
-            kind: str = "text/plain",
-            headers: dict[str, str] | None = None,
-            short: int | None = None,
-        ) -> None:
-            self.send_response(status)
-            for name, value in ({"Content-Type": kind, "Content-Length": str(len(body))} | (headers or {})).items():
+        def _send(self, answer: Answer) -> None:
+            self.send_response(answer.status)
+            about = {"Content-Type": "text/html", "Content-Length": str(len(answer.body))} | answer.headers
+            for name, value in about.items():
                 self.send_header(name, value)
             self.end_headers()
             with contextlib.suppress(ConnectionError):
-                self.wfile.write(body[:short])
+                self.wfile.write(answer.body[: answer.short])
             self.close_connection = True
-
-        def _drop(self) -> None:
-            self.close_connection = True
-            with contextlib.suppress(OSError):
-                self.connection.shutdown(2)
 
     return Handler
 
@@ -269,15 +368,23 @@ def _handler(kaggle: FakeKaggle) -> type[BaseHTTPRequestHandler]:
 @contextlib.contextmanager
 def stage(monkeypatch: object, home: Path) -> Iterator[FakeKaggle]:
     """Serve Kaggle to the processes that a test starts, with a token; at the end nobody may have called elsewhere."""
-    for name in [name for name in os.environ if name.startswith("KAGGLE_") or name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    clean(monkeypatch)
     home.mkdir(parents=True)
-    with FakeKaggle() as kaggle:
-        for name, value in (kaggle.environment(home) | {"KAGGLE_API_TOKEN": TOKEN}).items():
-            monkeypatch.setenv(name, value)
-        yield kaggle
-        assert kaggle.strangers == []
+    kaggle, stop = FakeKaggle(), threading.Event()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(kaggle, stop))
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    proxy = f"http://127.0.0.1:{server.server_port}"
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
+    yield kaggle
+    stop.set()
+    server.shutdown()
+    server.server_close()
+    assert kaggle.strangers == []
 
 
 def leaks(folder: Path, said: str) -> list[str]:

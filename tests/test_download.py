@@ -13,9 +13,8 @@ import pytest
 
 import download
 from digits.kaggle import client
-from digits.kaggle.client import Kaggle, tell_on_stderr
+from digits.kaggle.client import Kaggle
 from fake_kaggle import FAST, leaks, wait_until
-from memory_kaggle import MemoryKaggle
 from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
 
 
@@ -73,12 +72,10 @@ def temporary(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def user(monkeypatch, tmp_path, temporary, capfd):
-    """With a Kaggle in memory."""
-    kaggle = MemoryKaggle()
-    kaggle.files["download"] = GOOD
-    monkeypatch.setattr(client, "Kaggle", lambda **how: kaggle.kaggle(tell_on_stderr, **how))
-    return User(kaggle, tmp_path, capfd)
+def user(memory, tmp_path, temporary, capfd):
+    """With a Kaggle in this process."""
+    memory.archive = GOOD
+    return User(memory, tmp_path, capfd)
 
 
 def test_the_data_is_fetched_checked_and_the_second_time_not_fetched(user):
@@ -97,46 +94,38 @@ def test_a_lasting_fault_leaves_the_data_folder_as_it_was(user):
     (user.data / "README.md").write_text("mine")
     before = user.files
     for fault, code, words in [
-        ({"kind": "http", "status": 403, "text": "You must accept the rules"}, 3, "/rules"),
-        ({"kind": "http", "status": 404}, 1, "does not find it"),
-        ({"kind": "http", "status": 429}, 1, "slow down"),
-        ({"kind": "connection"}, 1, "connection to Kaggle failed"),
-        ({"kind": "lost"}, 1, "No answer from Kaggle"),
+        ({"status": 403, "message": "You must accept the rules"}, 3, "/rules"),
+        ({"status": 404}, 1, "does not find it"),
+        ({"status": 429}, 1, "slow down"),
+        ({"drop": True}, 1, "connection to Kaggle failed"),
+        ({"stall": 60}, 1, "No answer from Kaggle"),
     ]:
-        user.kaggle.fault("download", times=2, **fault)
+        user.kaggle.fault("DownloadDataFiles", times=2, **fault)
         assert user() == code
         assert words in user.err.splitlines()[-1]
         assert user.files == before
-        user.kaggle._faults.clear()
+        user.kaggle.mend()
     for content, words in [
         (HTML, "not the data"),
         (CORRUPT, "not the data"),
         (GOOD[:2000], "not the data"),
         (zipped({"a.csv": b"x", "b": b""}), "not the data"),
         (zipped({"test.csv": b"x"}), "not the data"),
-        (None, "there is no file"),
     ]:
-        user.kaggle.files["download"] = content
+        user.kaggle.archive = content
         assert user() == 1
         assert words in user.err
         assert user.files == before
 
 
-def test_a_bad_file_is_fetched_again(user, monkeypatch):
-    bodies = [CORRUPT, GOOD]
-    fetch = user.kaggle._download
-
-    def fetch_next(**arguments):
-        user.kaggle.files["download"] = bodies.pop(0)
-        fetch(**arguments)
-
-    monkeypatch.setattr(user.kaggle, "_download", fetch_next)
+def test_a_bad_file_is_fetched_again(user):
+    user.kaggle.fault("digit-recognizer.zip", body=CORRUPT)
     assert user() == 0
     assert "Fetching it again" in user.out
     assert user.files == FILES
 
 
-def test_a_zip_of_the_user_s_is_used_or_left_alone(user):
+def test_a_zip_of_the_user_s_is_used_or_left_alone(user, monkeypatch):
     own = user.data / "digit-recognizer.zip"
     own.write_bytes(GOOD)
     assert user() == 0
@@ -146,17 +135,17 @@ def test_a_zip_of_the_user_s_is_used_or_left_alone(user):
         (user.data / name).unlink()
     bad = GOOD[:1000] + HTML
     own.write_bytes(bad)
-    user.kaggle.credentials = None
-    assert user() == 3
+    with monkeypatch.context() as patch:
+        patch.delenv("KAGGLE_API_TOKEN")
+        assert user() == 3
     assert "is not used: " in user.out
     assert user.files == {own.name: bad}
-    user.kaggle.credentials = {"source": "x", "warning": ""}
     assert user() == 0
     assert user.files == FILES | {own.name: bad}
 
 
-def test_without_credentials_it_is_said_what_to_do_and_where_that_is_enough_the_command_ends_well(user):
-    user.kaggle.credentials = None
+def test_without_credentials_it_is_said_what_to_do_and_where_that_is_enough_the_command_ends_well(user, monkeypatch):
+    monkeypatch.delenv("KAGGLE_API_TOKEN")
     assert user() == 3
     for needed in ("kaggle.com/settings/api", "/rules", "--zip FILE"):
         assert needed in user.err

@@ -12,7 +12,6 @@ from email.utils import format_datetime
 
 import numpy as np
 import pytest
-import requests
 
 import submit
 from digits.console import BadInput, KaggleRefused, KitError
@@ -22,17 +21,17 @@ from digits.kaggle import child
 from digits.kaggle.client import (
     Kaggle,
     NoCredentials,
-    Push,
     RetryPolicy,
     UnreachableError,
     _seconds,
     client_environment,
     error_of,
 )
-from fake_kaggle import FAST, KEY, TOKEN, USER, FakeKaggle, leaks, wait_until
-from memory_kaggle import MemoryKaggle, in_process
+from digits.kaggle.ledger import list_submissions
+from fake_kaggle import FAST, KEY, TOKEN, USER, in_process, leaks, wait_until
 
 PAGE = "https://www.kaggle.com/competitions/digit-recognizer"
+LIST = "competition_submissions"
 
 # What goes wrong on the way, and what becomes of it.
 
@@ -40,19 +39,29 @@ PAGE = "https://www.kaggle.com/competitions/digit-recognizer"
 def test_an_error_is_told_with_its_remedy():
     http = {"kind": "http"}
     for call, error, kind, words in [
-        ("standing", http | {"status": 401, "source": "x.json"}, KaggleRefused, "credentials of x.json. Make a new"),
-        ("standing", http | {"status": 403, "text": "accept the rules"}, KaggleRefused, "/rules"),
-        ("download", http | {"status": 404}, KitError, "does not find it"),
-        ("submit", http | {"status": 400, "text": "Submission limit"}, KaggleRefused, "Submission limit"),
-        ("standing", {"kind": "unreadable"}, KitError, "not Kaggle's (a login page"),
-        ("standing", http | {"status": 429, "retry_after": "9"}, UnreachableError, "slow down for 9 s"),
-        ("standing", http | {"status": 503}, UnreachableError, "a problem (HTTP 503)"),
-        ("standing", {"kind": "connection"}, UnreachableError, "The connection to Kaggle failed."),
-        ("standing", {"kind": "version", "text": "2.0.2"}, BadInput, "2.0.2, too old. Install it: "),
-        ("standing", {"kind": "missing", "text": "no six"}, BadInput, "pip install 'kaggle>=2.2.5,<3' six"),
-        ("push_kernel", http | {"status": 403, "text": "no"}, KaggleRefused, "verified phone number"),
-        ("push_kernel", http | {"status": 409, "text": "no"}, KaggleRefused, "--title TITLE"),
-        ("kernel_status", {"kind": "other", "text": "Cannot access"}, KitError, "Cannot access"),
+        (
+            "competition_submissions",
+            http | {"status": 401, "source": "x.json"},
+            KaggleRefused,
+            "credentials of x.json. Make a new",
+        ),
+        (LIST, http | {"status": 403, "text": "accept the rules"}, KaggleRefused, "/rules"),
+        ("competition_download_files", http | {"status": 404}, KitError, "does not find it"),
+        ("competition_submit", http | {"status": 400, "text": "Submission limit"}, KaggleRefused, "Submission limit"),
+        (LIST, {"kind": "unreadable"}, KitError, "not Kaggle's (a login page"),
+        (LIST, http | {"status": 429, "retry_after": "9"}, UnreachableError, "slow down for 9 s"),
+        (LIST, http | {"status": 503}, UnreachableError, "a problem (HTTP 503)"),
+        (LIST, {"kind": "connection"}, UnreachableError, "The connection to Kaggle failed."),
+        (LIST, {"kind": "version", "text": "2.0.2"}, BadInput, "2.0.2, too old. Install it: "),
+        (
+            "competition_submissions",
+            {"kind": "missing", "text": "no six"},
+            BadInput,
+            "pip install 'kaggle>=2.2.5,<3' six",
+        ),
+        ("kernels_push", http | {"status": 403, "text": "no"}, KaggleRefused, "verified phone number"),
+        ("kernels_push", http | {"status": 409, "text": "no"}, KaggleRefused, "--title TITLE"),
+        ("kernels_status", {"kind": "other", "text": "Cannot access"}, KitError, "Cannot access"),
     ]:
         made = error_of(call, PAGE, **{"text": ""} | error)
         assert type(made) is kind, words
@@ -68,7 +77,7 @@ def test_the_reason_of_a_failed_connection_is_named():
         ("ConnectTimeoutError: timed out", "timed out", True),
         ("[Errno 111] Connection refused", "refused", True),
     ]:
-        error = error_of("standing", PAGE, kind="connection", text=text)
+        error = error_of(LIST, PAGE, kind="connection", text=text)
         assert words in str(error)
         assert isinstance(error, UnreachableError) == again
 
@@ -82,24 +91,24 @@ def test_a_connection_that_fails_is_named_also_by_what_the_libraries_really_say(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://me:secret-word@127.0.0.1:9")
     with pytest.raises(UnreachableError, match=r"the proxy \(https_proxy\) does not let it through") as caught:
-        Kaggle(replace(FAST, attempts=1), told.append).standing()
+        list_submissions(Kaggle(replace(FAST, attempts=1), told.append))
     assert "secret-word" not in str(caught.value)
 
 
-def test_a_passing_trouble_is_tried_again_and_a_lasting_one_has_an_end(told):
-    memory = MemoryKaggle()
+def test_a_passing_trouble_is_tried_again_and_a_lasting_one_has_an_end(memory, told):
     kaggle = memory.kaggle(told.append)
-    memory.fault("standing", kind="http", status=429, retry_after="0")
-    memory.fault("standing", kind="connection")
-    assert kaggle.standing()[0].num_allowed_now == 5
+    memory.fault("ListSubmissions", status=429, headers={"Retry-After": "0"})
+    memory.fault("ListSubmissions", drop=True)
+    assert list_submissions(kaggle) == []
     assert [line.split(" Trying")[1] for line in told[1:]] == [" again in 0 s (2 of 3).", " again in 0 s (3 of 3)."]
-    memory.fault("list_submissions", times=9, kind="http", status=500)
+    memory.fault("ListSubmissions", times=9, status=500)
     with pytest.raises(UnreachableError):
-        kaggle.submissions()
-    assert memory.calls["list_submissions"] == 3
-    memory.fault("standing", kind="http", status=429, retry_after="3600")
+        list_submissions(kaggle)
+    assert memory.calls["ListSubmissions"] == 6
+    memory.mend()
+    memory.fault("ListSubmissions", status=429, headers={"Retry-After": "3600"})
     with pytest.raises(UnreachableError, match="slow down for 3600 s"):
-        kaggle.standing()
+        list_submissions(kaggle)
 
 
 def test_a_retry_after_is_a_number_or_a_date():
@@ -114,34 +123,16 @@ def test_a_retry_after_is_a_number_or_a_date():
 
 
 @pytest.fixture
-def home(monkeypatch, tmp_path):
-    """Answer the client's requests in memory, and give it a home without credentials."""
-    for name in [name for name in os.environ if name.startswith("KAGGLE_") or name == "XDG_CONFIG_HOME"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    state = FakeKaggle()
-
-    def send(session, request, **_):
-        method = request.url.rpartition("/")[2]
-        response = requests.Response()
-        response.request, response.url, response.status_code = request, request.url, 200
-        response.headers["Content-Type"] = "application/json"
-        body = json.loads(request.body or b"{}")
-        if method != "IntrospectToken" and not state.knows(request.headers.get("Authorization", "")):
-            response.status_code, answer = 401, {"code": 401, "message": "Unauthenticated"}
-        else:
-            answer = state.answer(method, body)[1]
-        response._content = json.dumps(answer).encode()
-        return response
-
-    monkeypatch.setattr(requests.Session, "send", send)
-    return tmp_path
+def home(monkeypatch, memory, tmp_path):
+    """A home without credentials."""
+    monkeypatch.delenv("KAGGLE_API_TOKEN")
+    return tmp_path / "home"
 
 
 @pytest.fixture
 def standing(home, told):
-    """Return a function that asks Kaggle for the standing, with the credentials that can be found then."""
-    return lambda: Kaggle(replace(FAST, attempts=1), told.append, in_process).standing()
+    """Return a function that asks Kaggle for something, with the credentials that can be found then."""
+    return lambda: list_submissions(Kaggle(replace(FAST, attempts=1), told.append, in_process))
 
 
 def put(path, text, mode=0o600, encoding="utf-8"):
@@ -170,7 +161,7 @@ def test_credentials_are_found_where_the_client_finds_them(home, told, monkeypat
                 patch.setenv(name, value)
             if file:
                 put(home / file, content)
-            assert standing()[0].num_allowed_now == 5, source
+            assert standing() == [], source
         assert told[-1].endswith(source.strip())
         if file:
             (home / file).unlink()
@@ -185,53 +176,50 @@ def test_without_credentials_it_is_said_where_to_get_and_put_them(standing, monk
         standing()
     for needed in ("kaggle.com/settings/api", "~/.kaggle/access_token", "/rules", "--zip"):
         assert needed in str(caught.value)
-    assert "cannot be used" not in str(caught.value)
+    assert "What to look at" not in str(caught.value)
 
 
-def test_what_is_wrong_with_credentials_is_said_and_where(home, standing, monkeypatch):
-    cases = [
-        ("kaggle.json", "not json", "kaggle.json does not hold what it should"),
-        ("kaggle.json", "[]", "kaggle.json does not hold"),
-        ("kaggle.json", '{"username": "someone", "key": ""}', "kaggle.json does not hold"),
-        ("kaggle.json", "", "kaggle.json is empty"),
-        ("access_token", " \n", "access_token is empty"),
-        ("kaggle.json", "\ufeff" + KEY_FILE, "byte order mark"),
-        ("kaggle.json", KEY_FILE.encode("utf-16"), "UTF-16"),
-        ("access_token", TOKEN.encode("utf-16"), "UTF-16"),
-        ("access_token", b"\xef\xbb\xbf" + TOKEN.encode(), "byte order mark"),
-        ("kaggle.json", json.dumps({"username": USER, "key": TOKEN}), "token of the new kind: put it alone into"),
-    ]
-    for name, content, words in cases:
+def test_a_file_that_should_hold_credentials_is_named_with_what_it_should_hold(home, standing, monkeypatch):
+    for name, content in [
+        ("kaggle.json", b"not json"),
+        ("kaggle.json", b"[]"),
+        ("kaggle.json", b'{"username": "someone", "key": ""}'),
+        ("kaggle.json", b""),
+        ("access_token", b" \n"),
+        ("kaggle.json", ("\ufeff" + KEY_FILE).encode()),
+        ("kaggle.json", KEY_FILE.encode("utf-16")),
+        ("access_token", TOKEN.encode("utf-16")),
+        ("access_token", b"\xef\xbb\xbf" + TOKEN.encode()),
+        ("kaggle.json", json.dumps({"username": USER, "key": TOKEN}).encode()),
+    ]:
         put(home / ".kaggle" / name, "")
-        (home / ".kaggle" / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        (home / ".kaggle" / name).write_bytes(content)
         with pytest.raises(KaggleRefused) as caught:
             standing()
-        assert words in str(caught.value), str(caught.value)
+        assert f"found {home / '.kaggle' / name}; a file access_token holds a token and nothing" in str(caught.value)
         assert TOKEN not in str(caught.value)
         (home / ".kaggle" / name).unlink()
     put(home / "empty", "")
     monkeypatch.setenv("KAGGLE_API_TOKEN", str(home / "empty"))
-    with pytest.raises(KaggleRefused, match="empty is empty"):
+    with pytest.raises(KaggleRefused, match="empty; a file access_token"):
         standing()
     monkeypatch.delenv("KAGGLE_API_TOKEN")
     monkeypatch.setenv("KAGGLE_KEY", KEY)
     with pytest.raises(KaggleRefused, match="of KAGGLE_USERNAME and KAGGLE_KEY only one is set"):
         standing()
-    put(home / ".kaggle" / "kaggle.json", KEY_FILE)  # Half a pair does not hide it.
-    assert standing()[0].num_allowed_now == 5
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_file_that_cannot_be_read_is_named(home, standing):
     put(home / ".kaggle" / "access_token", TOKEN, mode=0)
-    with pytest.raises(KaggleRefused, match="access_token cannot be read: Permission denied"):
+    with pytest.raises(KaggleRefused, match="access_token; a file access_token holds"):
         standing()
 
 
 def test_bad_credentials_are_named_by_their_place(standing, monkeypatch):
     for variables, source in [
         ({"KAGGLE_API_TOKEN": "expired-or-mistyped"}, "KAGGLE_API_TOKEN"),
-        ({"KAGGLE_API_TOKEN": "KGAT_" + 300 * "x"}, "KAGGLE_API_TOKEN"),
+        ({"KAGGLE_API_TOKEN": "KGAT_" + 300 * "x"}, "KAGGLE_API_TOKEN.*\n.*too long for the client"),
         (
             {"KAGGLE_API_TOKEN": "", "KAGGLE_USERNAME": USER, "KAGGLE_KEY": "wrong-key"},
             "KAGGLE_USERNAME and KAGGLE_KEY",
@@ -260,7 +248,6 @@ def test_an_old_client_is_said_with_the_command(standing, monkeypatch):
 def test_the_client_gets_a_clean_environment():
     given = {
         "KAGGLE_API_TOKEN": " token\n",
-        "KAGGLE_USERNAME": "half-a-pair",
         "KAGGLE_PATH": "/elsewhere",
         "KAGGLE_COMPETITION": "titanic",
         "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
@@ -289,41 +276,27 @@ def kaggle(server, told):
 
 def test_a_submission_goes_through_the_client_and_is_found_in_the_list(server, kaggle, tmp_path, told):
     write_submission(tmp_path / "s.csv", np.arange(1, 4), np.array([7, 0, 9]))
+    what = {"competition": "digit-recognizer", "file_name": str(tmp_path / "s.csv"), "message": "text", "quiet": True}
     server.fault("upload", status=403)
     with pytest.raises(UnreachableError, match="storage refused") as caught:
-        kaggle.submit(tmp_path / "s.csv", "text")
+        kaggle.ask("competition_submit", what, attempts=1)
     assert not caught.value.maybe_submitted
-    assert kaggle.submit(tmp_path / "s.csv", "text [digits:0123456789ab]") == "1000"
+    assert kaggle.ask("competition_submit", what)["ref"] == 1000
     assert server.uploads == [(tmp_path / "s.csv").read_bytes()]
-    limits, (row,) = kaggle.standing()
-    assert (limits.num_today, limits.num_allowed_now) == (1, 4)
+    (row,) = list_submissions(kaggle)
     assert (row.ref, row.status, row.public_score) == ("1000", "complete", 0.99671)
     for fault in ({"status": 500}, {"drop": True}, {"short": 20}):
         server.fault("CreateSubmission", **fault)
         with pytest.raises(UnreachableError) as caught:
-            kaggle.submit(tmp_path / "s.csv", "text")
+            kaggle.ask("competition_submit", what)
         assert caught.value.maybe_submitted
-    server.fault("GetSubmissionLimits", status=500)
-    assert kaggle.standing()[0] is None
     assert leaks(tmp_path, "\n".join(told)) == []
-
-
-def test_a_notebook_s_version_goes_through_the_client(server, kaggle):
-    assert kaggle.submit_notebook(Push(f"{USER}/kit", 3, "u"), "submission.csv", "text") == "1000"
-    assert server.requests["CreateCodeSubmission"][-1] == {
-        "competitionName": "digit-recognizer",
-        "fileName": "submission.csv",
-        "kernelOwner": USER,
-        "kernelSlug": "kit",
-        "kernelVersion": 3,
-        "submissionDescription": "text",
-    }
 
 
 def test_all_pages_of_a_long_list_are_read(server, kaggle):
     for number in range(230):
-        server.submit(f"number {number}")
-    rows = kaggle.submissions(everything=True)
+        server.record(f"number {number}")
+    rows = list_submissions(kaggle, everything=True)
     assert [row.description for row in rows] == [f"number {number}" for number in reversed(range(230))]
 
 
@@ -331,7 +304,7 @@ def test_a_server_that_never_answers_is_left_and_waiting_is_told(server, told):
     server.fault("ListSubmissions", times=2, stall=60)
     started = time.monotonic()
     with pytest.raises(UnreachableError, match="No answer from Kaggle in 2 s"):
-        Kaggle(RetryPolicy(call_seconds=2, attempts=1, notice_seconds=0.5), told.append).submissions()
+        list_submissions(Kaggle(RetryPolicy(call_seconds=2, attempts=1, notice_seconds=0.5), told.append))
     assert time.monotonic() - started < 10
     assert any(line.startswith("Waiting for Kaggle, ") for line in told)
 
@@ -339,7 +312,7 @@ def test_a_server_that_never_answers_is_left_and_waiting_is_told(server, told):
 def test_a_client_that_is_not_aimed_at_the_test_server_gets_nowhere(server, monkeypatch, told):
     monkeypatch.delenv("KAGGLE_API_ENVIRONMENT")
     with pytest.raises(UnreachableError):
-        Kaggle(replace(FAST, attempts=1), told.append).standing()
+        list_submissions(Kaggle(replace(FAST, attempts=1), told.append))
     assert set(server.strangers) == {"api.kaggle.com:443"}
     assert not server.calls
     server.strangers.clear()
@@ -350,7 +323,7 @@ def test_no_error_tells_a_credential_or_a_signed_address(server, kaggle, monkeyp
     message = f"bad request with Authorization: Bearer {TOKEN} and {TOKEN} from http://x/y?Signature=abc"
     server.fault("ListSubmissions", status=400, message=message)
     with pytest.raises(KaggleRefused, match="bad request") as caught:
-        kaggle.submissions()
+        list_submissions(kaggle)
     assert leaks(tmp_path, repr(caught.value)) == []
     assert "abc" not in str(caught.value)
 
@@ -359,7 +332,7 @@ def test_a_missing_client_is_said_with_the_command(server, kaggle, monkeypatch, 
     (tmp_path / "kaggle.py").write_text("raise ImportError('No module named six')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(BadInput, match=r"missing \(No module named six\).*'kaggle>=2.2.5,<3' six"):
-        kaggle.standing()
+        list_submissions(kaggle)
 
 
 def test_an_interrupt_in_the_upload_says_what_is_not_known_and_leaves_no_process(server, tmp_path):

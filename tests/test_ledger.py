@@ -113,9 +113,9 @@ def python(code, *arguments):
 
 
 def test_rows_of_processes_that_write_at_once_are_all_kept(path):
-    processes = [python(WRITE_TEN, path, name) for name in "abc"]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
-    assert len({entry.tag for entry in read_ledger(path)}) == 30
+    processes = [python(WRITE_TEN, path, name) for name in "ab"]
+    assert [process.wait(60) for process in processes] == [0, 0]
+    assert len({entry.tag for entry in read_ledger(path)}) == 20
 
 
 HOLD = """

@@ -11,22 +11,16 @@ import push_kernel
 from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.competition import write_submission
 from digits.files import ROOT
-from digits.kaggle import client, kernel
-from digits.kaggle.client import Kaggle, Push, tell_on_stderr
+from digits.kaggle import kernel
+from digits.kaggle.client import Kaggle
+from digits.kaggle.kernel import Push
 from digits.kaggle.publish import publish as publish_run
 from digits.runs.store import Run
 from fake_kaggle import FAST, USER, leaks
-from fake_kernels import FakeKernels
 from made_run import made_record
-from memory_kaggle import MemoryKaggle
 
 SLUG = json.loads((ROOT / "kernels" / "kernel-metadata.json").read_text())["id"].partition("/")[2]
 SUBMISSION = b"ImageId,Label\n1,7\n2,0\n3,9\n"
-
-
-@pytest.fixture
-def memory():
-    return MemoryKaggle()
 
 
 @pytest.fixture
@@ -43,13 +37,13 @@ def go(memory, tmp_path, told):
 
 
 def test_the_notebook_is_pushed_as_the_user_s_own_waited_for_and_its_submission_fetched(memory, go, told):
-    memory.files["1/submission.csv"] = SUBMISSION
+    memory.output["1/submission.csv"] = SUBMISSION
     memory.log = "".join(f"line {number}\n" for number in range(100))
     assert go().read_bytes() == SUBMISSION
-    (sent,) = memory.sent
-    assert sent["id"] == f"{USER}/{SLUG}"
-    assert sent["competition_sources"] == ["digit-recognizer"]
-    assert (sent["is_private"], sent["enable_gpu"], sent["enable_internet"]) == (True, True, False)
+    (sent,) = memory.pushed
+    assert sent["slug"] == f"{USER}/{SLUG}"
+    assert sent["competitionDataSources"] == ["digit-recognizer"]
+    assert (sent["isPrivate"], sent["enableGpu"], sent["enableInternet"]) == (True, True, False)
     said = "\n".join(told)
     for words in (
         "Pushed version 1: https://www.kaggle.com/code/",
@@ -64,15 +58,15 @@ def test_the_notebook_is_pushed_as_the_user_s_own_waited_for_and_its_submission_
 
 
 def test_the_flags_change_the_pushed_copy_only(memory, go):
-    memory.files["1/submission.csv"] = SUBMISSION
+    memory.output["1/submission.csv"] = SUBMISSION
     before = {file.name: file.read_bytes() for file in (ROOT / "kernels").iterdir() if file.is_file()}
     go(arguments=["--recipe", "quick", "--set", "epochs=3"], accelerator="t4x2", title="My Digits, again")
-    (sent,) = memory.sent
-    code = "\n".join("".join(cell["source"]) for cell in sent["notebook"]["cells"])
+    (sent,) = memory.pushed
+    code = "\n".join(cell["source"] for cell in json.loads(sent["text"])["cells"])
     assert 'ARGUMENTS = ["--recipe", "quick", "--set", "epochs=3"]' in code
     assert 'ARGUMENTS = ["--recipe", "standard"]' not in code
-    assert (sent["id"], sent["title"]) == (f"{USER}/my-digits-again", "My Digits, again")
-    assert (sent["accelerator"], sent["enable_gpu"]) == ("NvidiaTeslaT4", True)
+    assert (sent["slug"], sent["newTitle"]) == (f"{USER}/my-digits-again", "My Digits, again")
+    assert (sent["machineShape"], sent["enableGpu"]) == ("NvidiaTeslaT4", True)
     assert {file.name: file.read_bytes() for file in (ROOT / "kernels").iterdir() if file.is_file()} == before
 
 
@@ -90,17 +84,17 @@ def edited(folder, tmp_path):
 
 
 def test_the_user_s_edits_are_pushed_as_they_are(memory, go, tmp_path):
-    memory.files["1/submission.csv"] = SUBMISSION
+    memory.output["1/submission.csv"] = SUBMISSION
     folder = edited(ROOT / "kernels", tmp_path)
     go(folder=folder)
-    assert memory.sent[0]["enable_gpu"] is False
-    assert "ARGUMENTS = 2 * [" in json.dumps(memory.sent[0]["notebook"])
+    assert memory.pushed[0]["enableGpu"] is False
+    assert "ARGUMENTS = 2 * [" in memory.pushed[0]["text"]
     with pytest.raises(BadInput, match=r"has no line 'ARGUMENTS"):
         go(folder=folder, arguments=["--recipe", "quick"])
 
 
 def test_only_files_of_the_pushed_version_count(memory, go, tmp_path):
-    memory.files["1/submission.csv"] = SUBMISSION
+    memory.output["1/submission.csv"] = SUBMISSION
     go()
     with pytest.raises(KitError, match=r"Version 2 left no submission\.csv"):
         go()
@@ -110,7 +104,7 @@ def test_only_files_of_the_pushed_version_count(memory, go, tmp_path):
 def test_a_fetched_run_is_a_run_like_any_other(memory, go, tmp_path):
     record = made_record(run="notebook")
     record.write(tmp_path / "run.json")
-    memory.files |= {
+    memory.output |= {
         "1/submission.csv": SUBMISSION,
         "1/submissions/notebook/run.json": (tmp_path / "run.json").read_bytes(),
         "1/submissions/notebook/test_probabilities.npy": b"npy",
@@ -118,31 +112,31 @@ def test_a_fetched_run_is_a_run_like_any_other(memory, go, tmp_path):
     }
     folder = go().parent
     names = sorted(path.name for path in folder.iterdir())
-    assert names == ["kit.log", "run.json", "submission.csv", "test_probabilities.npy"]
+    assert names == [f"{SLUG}.log", "run.json", "submission.csv", "test_probabilities.npy"]
     assert Run(folder).finished_record().run == folder.name
 
 
 def test_a_failed_run_shows_the_end_of_its_log(memory, go):
-    memory.states, memory.failure, memory.log = ["running", "error"], "out of memory", "epoch 1\nKilled\n"
+    memory.states, memory.failure, memory.log = ["RUNNING", "ERROR"], "out of memory", "epoch 1\nKilled\n"
     with pytest.raises(KitError, match=r"(?s)Version 1 ended as error: out of memory.*Killed"):
         go()
 
 
 def test_a_log_that_is_no_json_and_answers_that_are_not_kaggle_s_are_no_traceback(memory, go):
-    memory.files["1/submission.csv"] = SUBMISSION
+    memory.output["1/submission.csv"] = SUBMISSION
     memory.log = "plain words"
     assert go().exists()
-    memory.fault("push_kernel", kind="unreadable", text="Expecting value: line 1")
+    memory.fault("SaveKernel", status=200)
     with pytest.raises(KitError, match="a login page"):
         go()
-    memory.fault("push_kernel", kind="connection")
+    memory.fault("SaveKernel", drop=True)
     with pytest.raises(KitError, match="connection to Kaggle failed"):
         go()
-    assert memory.calls["push_kernel"] == 3
+    assert memory.calls["SaveKernel"] == 3
 
 
 def test_a_broken_submission_is_named_by_line(memory, go, tmp_path):
-    memory.files["1/submission.csv"] = b"ImageId,Label\n1,7\n2,x\n3,9\n"
+    memory.output["1/submission.csv"] = b"ImageId,Label\n1,7\n2,x\n3,9\n"
     with pytest.raises(BadInput, match="line 3"):
         go()
     assert not list(tmp_path.glob("*/submission.csv"))
@@ -156,19 +150,22 @@ def test_what_kaggle_refuses_with_a_polite_answer_is_an_error_with_its_remedy(me
         memory.push_reply = reply
         with pytest.raises(KaggleRefused, match=words):
             go()
-    for reply, words in [({"invalid": ["digit-recogniser"]}, "digit-recogniser"), ({"version": 0}, "its version")]:
+    for reply, words in [
+        ({"invalidCompetitionSources": ["digit-recogniser"]}, "digit-recogniser"),
+        ({"versionNumber": 0}, "its version"),
+    ]:
         memory.push_reply = reply
         with pytest.raises(KitError, match=words):
             go()
-    assert memory.calls["kernel_status"] == 0
+    assert memory.calls["GetKernelSessionStatus"] == 0
 
 
 def test_a_run_that_takes_too_long_is_left_running_and_can_be_fetched_later(memory, go, tmp_path, told):
-    memory.states = ["running"]
-    with pytest.raises(KitError, match=r"(?s)still running after 0 s: https.*--fetch someone/[a-z-]+/1"):
+    memory.states = ["RUNNING"]
+    with pytest.raises(KitError, match=r"(?s)still running after 0 s.*https.*--fetch someone/[a-z-]+/1"):
         go(seconds=0.01)
-    memory.states = ["complete"]
-    memory.files["1/submission.csv"] = SUBMISSION
+    memory.states = ["COMPLETE"]
+    memory.output["1/submission.csv"] = SUBMISSION
     pushed = kernel.last_push(tmp_path)
     assert kernel.fetch(memory.kaggle(), pushed, tmp_path, told.append, rows=3).exists()
     assert kernel.last_push(tmp_path, "7").version == 7
@@ -178,20 +175,20 @@ def test_a_run_that_takes_too_long_is_left_running_and_can_be_fetched_later(memo
 
 
 def test_an_interrupt_says_how_to_fetch_later(memory, go, monkeypatch):
-    def interrupt(kernel):
+    def interrupt(request):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(memory, "_kernel_status", interrupt)
+    monkeypatch.setattr(memory, "_GetKernelSessionStatus", interrupt)
     with pytest.raises(KeyboardInterrupt, match=r"(?s)runs on at Kaggle.*--fetch someone/"):
         go()
 
 
 def test_a_version_that_kaggle_does_not_know_at_once_is_waited_for_and_a_lasting_trouble_ends(memory, go):
-    memory.files["1/submission.csv"] = SUBMISSION
-    memory.fault("kernel_status", kind="other", text="Cannot access kernel")
+    memory.output["1/submission.csv"] = SUBMISSION
+    memory.fault("GetKernelSessionStatus", status=403)
     assert go().exists()
-    memory.states = ["running"]
-    memory.fault("kernel_status", times=99, kind="http", status=503)
+    memory.states = ["RUNNING"]
+    memory.fault("GetKernelSessionStatus", times=99, status=503)
     with pytest.raises(KitError, match=r"(?s)HTTP 503.*--fetch"):
         go()
 
@@ -203,18 +200,17 @@ def test_a_folder_without_a_notebook_is_bad_input(memory, go, tmp_path):
     assert not memory.calls
 
 
-def test_the_command_pushes_fetches_and_tells_the_status(memory, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(client, "Kaggle", lambda **how: memory.kaggle(tell_on_stderr, **how))
+def test_the_command_pushes_fetches_and_tells_the_status(memory, tmp_path, capsys):
     folder = ["--submissions-dir", str(tmp_path)]
     assert push_kernel.main(["--status", *folder]) == 2
     assert (
         push_kernel.main(["--recipe", "quick", "--set", "epochs=2", "--accelerator", "none", "--no-wait", *folder]) == 0
     )
     assert "--fetch someone/" in capsys.readouterr().out
-    assert memory.sent[0]["enable_gpu"] is False
+    assert memory.pushed[0]["enableGpu"] is False
     assert push_kernel.main(["--status", *folder]) == 0
     assert "/1: queued" in capsys.readouterr().out
-    memory.files["1/submission.csv"] = SUBMISSION
+    memory.output["1/submission.csv"] = SUBMISSION
     assert push_kernel.main(["--fetch", *folder]) == 2
     assert "expected 28,000 rows" in capsys.readouterr().err
     for wrong in (["--fetch", "--no-wait"], ["--fetch", "--recipe", "quick"], ["--title", "abc"], ["--wait", "-1"]):
@@ -226,37 +222,31 @@ def test_the_command_pushes_fetches_and_tells_the_status(memory, monkeypatch, tm
 
 
 def test_the_round_trip_through_the_client_counts_only_the_pushed_version(server, tmp_path, told):
-    kernels = FakeKernels(server)
-    server.archive = SUBMISSION
-    kernels.leaves(1, ["submission.csv", *(f"other-{number}.txt" for number in range(25))])
+    server.output = {f"1/other-{number}.txt": b"other" for number in range(25)} | {"1/submission.csv": SUBMISSION}
     kaggle = Kaggle(FAST, told.append)
     pushed = kernel.push(kaggle, ROOT / "kernels", kernel.Changes(accelerator="tpu"), tmp_path, told.append)
     kernel.wait(kaggle, pushed, 60, told.append)
     submission = kernel.fetch(kaggle, pushed, tmp_path, told.append, rows=3)
     assert submission.read_bytes() == SUBMISSION
     assert sorted(path.name for path in submission.parent.iterdir()) == [f"{SLUG}.log", "submission.csv"]
-    (sent,) = kernels.pushed
+    (sent,) = server.pushed
     assert (sent["machineShape"], sent["enableTpu"], sent["isPrivate"]) == ("TpuV5E8", True, True)
     with pytest.raises(KitError, match="Version 2 left no submission"):
         kernel.fetch(kaggle, Push(pushed.name, 2, "u"), tmp_path, told.append)
-    kernels.leaves(3, ["submission.csv"])
-    server.fault("3.zip", status=403)
+    server.output["3/submission.csv"] = SUBMISSION
+    server.fault("submission.csv", status=403)
     with pytest.raises(KitError, match="HTTP 403"):
         kernel.fetch(kaggle, Push(pushed.name, 3, "u"), tmp_path, told.append)
     assert leaks(tmp_path, "\n".join(told)) == []
 
 
 def test_an_output_that_stalls_or_leads_elsewhere_leaves_nothing(server, tmp_path, told):
-    kernels, version = FakeKernels(server), Push(f"{USER}/digits-kit", 1, "u")
-    server.archive = SUBMISSION
-    kernels.leaves(1, ["submission.csv"])
-    server.fault("1.zip", stall=60)
+    version = Push(f"{USER}/digits-kit", 1, "u")
+    server.output["1/submission.csv"] = SUBMISSION
+    server.fault("submission.csv", stall=60)
     with pytest.raises(KitError, match="No answer from Kaggle in 2 s"):
         kernel.fetch(Kaggle(replace(FAST, stall_seconds=2, attempts=1), told.append), version, tmp_path, told.append)
-    kernels.output[1]["files"][0]["fileName"] = "submissions/../run.json"
-    with pytest.raises(KitError, match=r"left no submission\.csv"):
-        kernel.fetch(Kaggle(FAST, told.append), version, tmp_path, told.append)
-    kernels.output[1]["files"][0]["fileName"] = "submissions/../../run.json"
+    server.output = {"1/submissions/../run.json": b"{}", "1/submissions/../../run.json": b"{}"}
     with pytest.raises(KitError, match=r"left no submission\.csv"):
         kernel.fetch(Kaggle(FAST, told.append), version, tmp_path, told.append)
     assert not list(tmp_path.rglob("run.json"))
@@ -280,7 +270,7 @@ def test_a_run_s_models_are_published_as_a_private_dataset_and_then_as_its_next_
     run = make_run(tmp_path)
     for version in (1, 2):
         assert publish_run(memory.kaggle(told.append), run, told.append) == f"{USER}/digits-my-run"
-        assert memory.dataset["current_version_number"] == version
+        assert memory.dataset["version"] == version
     assert sorted(memory.dataset["sizes"]) == ["fold-1.keras", "fold-2.keras", "run.json"]
     assert "Published version 2, private" in told[-1]
 
@@ -289,72 +279,53 @@ def test_what_cannot_be_published_is_refused(memory, tmp_path, monkeypatch):
     with pytest.raises(BadInput, match="'sample'"):
         publish_run(memory.kaggle(), make_run(tmp_path / "a", source="sample"))
     run = make_run(tmp_path / "b")
-    publisher = memory._publish
+    create = memory._CreateDataset
 
-    def loses_a_file(**arguments):
-        publisher(**arguments)
+    def loses_a_file(request):
+        create(request)
         memory.dataset["sizes"].pop("fold-2.keras")
-        return ""
+        return {"status": "ok"}
 
-    monkeypatch.setattr(memory, "_publish", loses_a_file)
+    monkeypatch.setattr(memory, "_CreateDataset", loses_a_file)
     with pytest.raises(KitError, match=r"not what was sent: fold-2\.keras missing"):
         publish_run(memory.kaggle(), run)
-    monkeypatch.setattr(memory, "_publish", lambda **_: "The slug is in use")
+    memory.dataset = None
+    monkeypatch.setattr(memory, "_CreateDataset", lambda request: {"error": "The slug is in use"})
     with pytest.raises(KitError, match="slug is in use"):
         publish_run(memory.kaggle(), run)
-    memory.fault("publish", kind="connection")
+    memory.fault("CreateDataset", drop=True)
     with pytest.raises(KitError, match="connection to Kaggle failed"):
         publish_run(memory.kaggle(), run)
-    assert memory.calls["publish"] == 3  # A lost answer is not asked for again: the version may be there.
-    monkeypatch.setattr(memory, "_publish", publisher)
-    memory.dataset |= {"status": "failed", "current_version_number": 9}
-    monkeypatch.setattr(memory, "_dataset", lambda name: memory.dataset | {"status": "failed"})
-    with pytest.raises(KitError, match="could not process the dataset"):
-        publish_run(memory.kaggle(), run)
-    monkeypatch.setattr(memory, "_dataset", lambda name: memory.dataset | {"status": "blobs_received"})
-    with pytest.raises(KitError, match="not ready yet"):
-        publish_run(memory.kaggle(), run)
+    assert memory.calls["CreateDataset"] == 3  # A lost answer is not asked for again: the version may be there.
+    for state, words in (("FAILED", "could not process the dataset"), ("BLOBS_RECEIVED", "not ready yet")):
+        memory.dataset = None
+        monkeypatch.setattr(memory, "_CreateDataset", lambda request: create(request))
+        memory.new_dataset_status = state
+        with pytest.raises(KitError, match=words):
+            publish_run(memory.kaggle(), run)
     for model in run.folder.glob("*.keras"):
         model.unlink()
     with pytest.raises(BadInput, match="no saved models"):
         publish_run(memory.kaggle(), run)
 
 
-def test_the_publish_command_uploads_predicts_and_names_the_command_that_submits(memory, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(client, "Kaggle", lambda **how: memory.kaggle(tell_on_stderr, **how))
+def test_the_publish_command_uploads_predicts_and_names_the_command_that_submits(memory, tmp_path, capsys):
     make_run(tmp_path)
     write_submission(tmp_path / "s.csv", np.arange(5_000), np.arange(5_000) % 10, header=("id", "label"))
-    memory.files["1/submission.csv"] = (tmp_path / "s.csv").read_bytes()
+    memory.output["1/submission.csv"] = (tmp_path / "s.csv").read_bytes()
     assert publish.main(["my-run", "--submissions-dir", str(tmp_path), "--competition", "kannada-mnist"]) == 0
-    (sent,) = memory.sent
-    assert sent["dataset_sources"] == [f"{USER}/digits-my-run"]
-    assert sent["competition_sources"] == ["kannada-mnist"]
-    assert (sent["enable_internet"], sent["enable_gpu"]) == (False, False)
+    (sent,) = memory.pushed
+    assert sent["datasetDataSources"] == [f"{USER}/digits-my-run"]
+    assert sent["competitionDataSources"] == ["kannada-mnist"]
+    assert not {"enableInternet", "enableGpu"} & {name for name, value in sent.items() if value}
     command = f"scripts/submit.sh --competition kannada-mnist --notebook {USER}/predict-my-run/1"
     assert command in capsys.readouterr().out
 
 
 def test_publishing_through_the_client_uploads_each_file_and_checks_what_kaggle_lists(server, tmp_path, told):
-    run, created = make_run(tmp_path), []
-
-    def create(request):
-        created.append(request)
-        return {"status": "ok", "url": "u"}
-
-    def state(request):
-        return {"status": "READY"}
-
-    files = [{"name": file.name, "totalBytes": file.stat().st_size} for file in [*run.folder.glob("*.keras")]]
-    files.append({"name": "run.json", "totalBytes": (run.folder / "run.json").stat().st_size})
-    server.kernel |= {
-        "StartBlobUpload": lambda request: {"token": request["name"], "createUrl": "http://localhost/storage/upload?S"},
-        "CreateDataset": create,
-        "GetDatasetStatus": state,
-        "GetDataset": {"currentVersionNumber": 1},
-        "ListDatasetFiles": {"datasetFiles": files},
-    }
-    server.fault("GetDatasetStatus", times=2, status=404)
+    run = make_run(tmp_path)
     assert publish_run(Kaggle(FAST, told.append), run, told.append) == f"{USER}/digits-my-run"
     assert len(server.uploads) == 3
-    assert created[0]["isPrivate"] is True
-    assert sorted(file["token"] for file in created[0]["files"]) == ["fold-1.keras", "fold-2.keras", "run.json"]
+    (created,) = server.requests["CreateDataset"]
+    assert created["isPrivate"] is True
+    assert sorted(file["token"] for file in created["files"]) == ["fold-1.keras", "fold-2.keras", "run.json"]

@@ -17,7 +17,7 @@ import submit
 from digits.data.competition import COMPETITIONS, write_submission
 from digits.kaggle import client
 from digits.redaction import SHORTEST_SECRET, redact
-from memory_kaggle import FAST, in_process
+from fake_kaggle import FAST, in_process
 
 LETTERS = string.ascii_letters + string.digits + "-_.+/=~%$"
 PLACES = (
@@ -94,7 +94,7 @@ def run(place, secret, kind, command, folder, monkeypatch, capfd):
             patch.delenv(name)
         for name, value in environment.items():
             patch.setenv(name, value)
-        patch.setattr(requests.Session, "send", lambda self, request, **_: answer(kind, request))
+        patch.setattr(requests.adapters.HTTPAdapter, "send", lambda self, request, **_: answer(kind, request))
         known = COMPETITIONS["digit-recognizer"]
         patch.setitem(COMPETITIONS, known.slug, replace(known, test=replace(known.test, rows=100)))
         patch.setattr(client, "Kaggle", functools.partial(client.Kaggle, replace(FAST, attempts=1), call=in_process))

@@ -14,7 +14,6 @@ from digits.data.competition import write_submission
 from digits.kaggle import client
 from digits.kaggle.client import Kaggle
 from fake_kaggle import FAST, KEY, TOKEN, USER, leaks
-from fake_kernels import FakeKernels
 from made_run import make_run
 from torn_files import competition_members, zip_bytes
 
@@ -28,7 +27,6 @@ def test_a_round_trip_leaves_and_prints_no_credential(server, monkeypatch, tmp_p
     kaggle_json.write_text(json.dumps({"username": USER, "key": KEY}))
     kaggle_json.chmod(0o644)  # Which the commands warn of.
     server.archive = zip_bytes(competition_members())
-    FakeKernels(server)
 
     def quoting(method, status=500):
         server.fault(method, status=status, message=f"no: Bearer {TOKEN}, {USER}:{KEY}")

@@ -12,16 +12,14 @@ import submit
 from digits.data.competition import COMPETITIONS, content_hash, write_submission
 from digits.data.dataset import DataFile, DataSummary
 from digits.files import file_lock
-from digits.kaggle import client
 from digits.kaggle import submit as submitting
-from digits.kaggle.client import tell_on_stderr
 from digits.kaggle.ledger import Entry, read_ledger, record
 from digits.kaggle.submit import TRAINING_COUNTS
 from digits.runs.metrics import Check
 from digits.runs.record import SubmissionFile
 from digits.runs.store import Run
+from fake_kaggle import use
 from made_run import made_record
-from memory_kaggle import FAST, MemoryKaggle
 
 ROWS = 2800
 """Of the tests' submissions."""
@@ -78,20 +76,11 @@ class User:
         return len(self.kaggle.submissions)
 
 
-def set_policy(monkeypatch, kaggle, **seconds):
-    def made(**how):
-        return kaggle.kaggle(tell_on_stderr, replace(FAST, **seconds), **how)
-
-    monkeypatch.setattr(client, "Kaggle", made)
-
-
 @pytest.fixture
-def user(monkeypatch, tmp_path, capfd):
-    kaggle = MemoryKaggle()
-    set_policy(monkeypatch, kaggle)
+def user(monkeypatch, memory, tmp_path, capfd):
     for slug, known in list(COMPETITIONS.items()):
         monkeypatch.setitem(COMPETITIONS, slug, replace(known, test=replace(known.test, rows=ROWS)))
-    return User(kaggle, tmp_path / "submissions", capfd)
+    return User(memory, tmp_path / "submissions", capfd)
 
 
 # The way it should go.
@@ -105,8 +94,8 @@ def test_a_submission_is_sent_once_scored_and_recorded(user):
     assert (entry.status, entry.public_score, entry.ref, entry.sha256) == ("complete", 0.99671, "1000", sha256)
     assert (entry.run, entry.recipe, entry.folds, entry.out_of_fold) == ("a-run", "standard", 5, 0.9964)
     assert user.kaggle.submissions[0]["description"] == f"first try [digits:{sha256[:12]}]"
-    assert user.kaggle.sent == [{"file": (user.folder / "submission.csv").read_bytes()}]
-    for words in ("2,800 rows, run a-run", "left today: 5", "Public score: 0.99671, +0.7"):
+    assert user.kaggle.uploads == [(user.folder / "submission.csv").read_bytes()]
+    for words in ("2,800 rows, run a-run", "left today: 5", "Public score: 0.99671, +0.3"):
         assert words in user.out
     assert "Credentials: KAGGLE_API_TOKEN" in user.err
 
@@ -131,29 +120,33 @@ def test_not_waiting_or_not_long_enough_leaves_a_pending_row_that_status_complet
     assert "0.99671" in user.out
 
 
-def test_a_dry_run_does_all_but_the_upload_and_without_credentials_all_that_needs_none(user):
+def test_a_dry_run_does_all_but_the_upload_and_without_network_or_credentials_all_that_needs_none(user, monkeypatch):
     make_run(user.folder, checks=[Check("ink", False, "3 empty images")])
     assert user("--dry-run") == 0
     assert "left today: 5" in user.out
     assert "nothing was uploaded" in user.out
-    user.kaggle.credentials = None
-    assert user("--dry-run") == 0
-    assert "2,800 rows, run a-run" in user.out
-    assert "3 empty images" in user.err
-    assert "Nothing can be sent: no Kaggle credentials" in user.out
+    for words in ("The connection to Kaggle failed", "no Kaggle credentials found"):
+        user.kaggle.fault("IntrospectToken", times=2, drop=True)
+        assert user("--dry-run") == 0
+        assert "2,800 rows, run a-run" in user.out
+        assert "3 empty images" in user.err
+        assert f"the file was checked, and Kaggle could not be asked: {words}" in user.out
+        assert "Trying again" not in user.err
+        user.kaggle.mend()
+        monkeypatch.delenv("KAGGLE_API_TOKEN", raising=False)
     assert (user.used, user.ledger) == (0, [])
 
 
 def test_status_lists_also_what_was_submitted_elsewhere_best_first(user):
     sha256 = make_run(user.folder)
     user.kaggle.record(f"by hand digits:{sha256[:12]}")
-    user.kaggle.record("on the site", ref="7", public_score="0.98", status="complete")
+    user.kaggle.record("on the site", ref="7", publicScore="0.98", status="COMPLETE")
     for _ in range(2):
         assert user("--status") == 0
         assert [(entry.run, entry.public_score) for entry in user.ledger] == [("a-run", 0.99671), ("", 0.98)]
     lines = user.out.splitlines()
-    assert lines[1].startswith("0.99671  0.99640")
-    assert lines[2].startswith("0.98000  -")
+    assert lines[1].split()[:2] == ["0.99671", "0.99640"]
+    assert lines[2].split()[:2] == ["0.98000", "-"]
     assert lines[2].endswith("(by hand)")
     assert user() == 2
     assert "submitted before" in user.err
@@ -161,7 +154,7 @@ def test_status_lists_also_what_was_submitted_elsewhere_best_first(user):
 
 def test_status_of_nobody_s_submissions_is_an_empty_table(user):
     assert user("--status") == 0
-    assert user.out.startswith("public")
+    assert user.out.split()[0] == "public"
 
 
 def test_a_run_can_be_named_instead_of_its_file(user):
@@ -189,7 +182,7 @@ def refused(user, code, *words, arguments=()):
     for word in words:
         assert word in user.err, user.err
     assert len(user.err.splitlines()) <= 4
-    assert (user.kaggle.sent, user.used) == ([], 0)
+    assert (user.kaggle.uploads, user.used) == ([], 0)
     return True
 
 
@@ -284,7 +277,7 @@ def test_no_submission_left_today_is_told_before_the_upload_with_the_reset(user)
     assert user() == 3
     assert "no submissions are left today (2 made)" in user.err
     assert "midnight UTC" in user.err
-    assert user.kaggle.sent == []
+    assert user.kaggle.uploads == []
 
 
 def test_limits_that_kaggle_does_not_tell_are_no_reason_not_to_submit(user):
@@ -292,16 +285,15 @@ def test_limits_that_kaggle_does_not_tell_are_no_reason_not_to_submit(user):
     user.kaggle.never_submitted = True
     assert user("--dry-run") == 0
     assert "does not say before the first one" in user.out
-    standing = user.kaggle._standing
-    user.kaggle._standing = lambda competition: standing(competition) | {"limits": None}
+    user.kaggle.fault("GetSubmissionLimits", status=500)
     assert user() == 0
     assert "warning: Kaggle does not say how many" in user.out
     assert user.used == 1
 
 
-def test_without_credentials_nothing_is_sent(user):
+def test_without_credentials_nothing_is_sent(user, monkeypatch):
     make_run(user.folder)
-    user.kaggle.credentials = None
+    monkeypatch.delenv("KAGGLE_API_TOKEN")
     assert refused(user, 3, "no Kaggle credentials", "kaggle.com/settings/api", "/rules")
 
 
@@ -315,38 +307,27 @@ def test_wrong_flags_end_with_2(user):
 
 # Faults on the way: (call, fault, exit code, words, row in the ledger, submissions used).
 
-HTTP = {"kind": "http"}
-RULES = HTTP | {"status": 403, "method": "StartSubmissionUpload"}
+START, CREATE = "StartSubmissionUpload", "CreateSubmission"
+RULES, LIMIT, PAGE = {"status": 403, "message": "rules"}, {"status": 400, "message": "limit"}, {"status": 200}
+SLOW, HOUR = {"status": 429}, {"status": 429, "headers": {"Retry-After": "3600"}}
+DOWN, DROP, STALL, MANY = {"status": 500}, {"drop": True}, {"stall": 60}, {"times": 9}
+AFTER = {"after": True}
 FAULTS = {
-    "rules not accepted": (
-        "submit",
-        HTTP | {"status": 403, "method": "StartSubmissionUpload"},
-        3,
-        "/rules",
-        "failed",
-        0,
-    ),
-    "limit reached meanwhile": ("submit", HTTP | {"status": 400, "text": "limit"}, 3, "limit", "failed", 0),
-    "429 once": ("submit", HTTP | {"status": 429}, 0, "Trying again", "complete", 1),
-    "429 for good": ("submit", HTTP | {"status": 429, "times": 9}, 1, "Nothing was submitted", "failed", 0),
-    "429 for an hour": ("submit", HTTP | {"status": 429, "retry_after": "3600"}, 1, "Nothing was", "failed", 0),
-    "upload refused once": ("submit", {"kind": "upload"}, 0, "storage refused", "complete", 1),
-    "upload refused for good": ("submit", {"kind": "upload", "times": 9}, 1, "Nothing was submitted", "failed", 0),
-    "500, recorded": ("submit", HTTP | {"status": 500, "after": True}, 0, "looking for it", "complete", 1),
-    "500, not recorded": ("submit", HTTP | {"status": 500}, 1, "was lost", "unconfirmed", 0),
-    "reply dropped, recorded": ("submit", {"kind": "connection", "after": True}, 0, "looking for it", "complete", 1),
-    "reply dropped, not recorded": ("submit", {"kind": "connection"}, 1, "submit again", "unconfirmed", 0),
-    "a stall, recorded": ("submit", {"kind": "lost", "after": True}, 0, "No answer from Kaggle in", "complete", 1),
-    "a stall, not recorded": ("submit", {"kind": "lost"}, 1, "Nothing is sent a second time", "unconfirmed", 0),
-    "a proxy's page, recorded": ("submit", {"kind": "unreadable", "after": True}, 0, "looking for", "complete", 1),
-    "dropped before the upload": (
-        "submit",
-        {"kind": "connection", "method": "StartSubmissionUpload"},
-        0,
-        "Trying again",
-        "complete",
-        1,
-    ),
+    "rules not accepted": (START, RULES, 3, "/rules", "failed", 0),
+    "limit reached meanwhile": (CREATE, LIMIT, 3, "limit", "failed", 0),
+    "429 once": (CREATE, SLOW, 0, "Trying again", "complete", 1),
+    "429 for good": (CREATE, SLOW | MANY, 1, "Nothing was submitted", "failed", 0),
+    "429 for an hour": (CREATE, HOUR, 1, "Nothing was submitted", "failed", 0),
+    "upload refused once": ("upload", {"status": 403}, 0, "storage refused", "complete", 1),
+    "upload refused for good": ("upload", {"status": 403} | MANY, 1, "Nothing was submitted", "failed", 0),
+    "500, recorded": (CREATE, DOWN | AFTER, 0, "looking for it", "complete", 1),
+    "500, not recorded": (CREATE, DOWN, 1, "was lost", "unconfirmed", 0),
+    "reply dropped, recorded": (CREATE, DROP | AFTER, 0, "looking for it", "complete", 1),
+    "reply dropped, not recorded": (CREATE, DROP, 1, "submit again", "unconfirmed", 0),
+    "a stall, recorded": (CREATE, STALL | AFTER, 0, "No answer from Kaggle in", "complete", 1),
+    "a stall, not recorded": (CREATE, STALL, 1, "Nothing is sent a second time", "unconfirmed", 0),
+    "a proxy's page, recorded": (CREATE, PAGE | AFTER, 0, "looking for", "complete", 1),
+    "dropped before the upload": (START, DROP, 0, "Trying again", "complete", 1),
 }
 
 
@@ -354,14 +335,12 @@ def test_a_fault_costs_at_most_one_submission_and_a_lost_answer_is_never_sent_ag
     for number, (name, (call, fault, code, words, status, used)) in enumerate(FAULTS.items()):
         make_run(user.folder, f"run-{number}", answers(number))
         user.kaggle.submissions.clear()
-        user.kaggle.sent.clear()
         user.kaggle.fault(call, **fault)
         assert user("--yes") == code, name
         assert words in user.err, name
         assert user.states[-1] == status, name
         assert user.used == used, name
-        assert len(user.kaggle.sent) == used, name
-        user.kaggle._faults.clear()
+        user.kaggle.mend()
 
 
 def test_a_submission_that_kaggle_counts_but_does_not_list_is_not_sent_again(user):
@@ -378,38 +357,44 @@ def test_a_submission_that_kaggle_counts_but_does_not_list_is_not_sent_again(use
 
 def test_kaggle_s_own_reason_for_an_error_is_shown(user):
     make_run(user.folder)
-    user.kaggle.outcome = {"status": "error", "reason": "Submission must have 28000 rows"}
+    user.kaggle.outcome = {"status": "ERROR", "errorDescription": "Submission must have 28000 rows"}
     user.kaggle.polls_until_scored = 1
     assert user() == 1
     assert "Submission must have 28000 rows" in user.err
     (entry,) = user.ledger
     assert (entry.status, entry.reason) == ("error", "Submission must have 28000 rows")
-    user.kaggle.outcome = {"status": "complete", "public_score": "0.99"}
+    user.kaggle.outcome = {"status": "COMPLETE", "publicScore": "0.99"}
     assert user() == 0
     assert user.states == ["error", "complete"]
 
 
-def test_a_list_that_fails_after_the_upload_does_not_lose_the_submission(user):
+def test_a_list_that_fails_after_the_upload_does_not_lose_the_submission(user, monkeypatch):
     make_run(user.folder)
-    user.kaggle.fault("list_submissions", times=9, kind="http", status=502)
+    submit_to_kaggle = user.kaggle._CreateSubmission
+
+    def recorded_then_down(request):
+        user.kaggle.fault("ListSubmissions", times=9, status=502)
+        return submit_to_kaggle(request)
+
+    monkeypatch.setattr(user.kaggle, "_CreateSubmission", recorded_then_down)
     assert user() == 1
     assert "may have counted" in user.err
     assert "--status" in user.err
     assert (user.states, user.ledger[0].ref) == (["unconfirmed"], "1000")
-    user.kaggle._faults.clear()
+    user.kaggle.mend()
     assert user("--status") == 0
     assert user.states == ["complete"]
 
 
 def test_an_interrupt_says_what_is_not_known(user, monkeypatch):
     make_run(user.folder)
-    send = user.kaggle._submit
+    submit_to_kaggle = user.kaggle._CreateSubmission
 
-    def interrupted(**arguments):
-        send(**arguments)
+    def interrupted(request):
+        submit_to_kaggle(request)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(user.kaggle, "_submit", interrupted)
+    monkeypatch.setattr(user.kaggle, "_CreateSubmission", interrupted)
     assert user() == 130
     assert "may have counted. Look later: scripts/submit.sh --status" in user.err
     assert user() == 0
@@ -427,16 +412,16 @@ def test_a_long_message_in_any_script_does_not_cost_the_tag(user):
 def test_a_list_in_which_others_stand_too_is_searched_by_the_tag(user):
     make_run(user.folder)
     for number in range(150):
-        user.kaggle.record(f"someone else's {number}", status="complete", public_score="0.99")
+        user.kaggle.record(f"someone else's {number}", status="COMPLETE", publicScore="0.99")
     user.kaggle.allowed_a_day = 500
-    user.kaggle.fault("submit", kind="connection", after=True)
+    user.kaggle.fault("CreateSubmission", drop=True, after=True)
     assert user("--wait", "5") == 0
     assert (user.ledger[-1].run, user.ledger[-1].public_score) == ("a-run", 0.99671)
 
 
 def test_a_score_that_is_no_number_is_none(user):
     make_run(user.folder)
-    user.kaggle.outcome = {"status": "complete", "public_score": "None"}
+    user.kaggle.outcome = {"status": "COMPLETE", "publicScore": "None"}
     assert user() == 0
     assert "Public score: -" in user.out
 
@@ -450,7 +435,7 @@ def test_a_ledger_that_cannot_be_written_stops_before_the_upload(user, monkeypat
     monkeypatch.setattr(submitting, "record", full)
     assert user() == 1
     assert "No space left on device" in user.err
-    assert user.kaggle.sent == []
+    assert user.kaggle.uploads == []
 
 
 # A process that died, or is not alone.
@@ -478,7 +463,7 @@ def test_an_attempt_that_died_and_did_not_arrive_can_be_made_again(user):
 
 
 def test_an_attempt_of_a_moment_ago_is_waited_for(user, monkeypatch):
-    set_policy(monkeypatch, user.kaggle, listing_seconds=100)
+    use(monkeypatch, user.kaggle, listing_seconds=100)
     lost_attempt(user, 10)
     assert user() == 1
     assert "Try again in" in user.err
@@ -505,7 +490,7 @@ def test_a_file_of_another_tool_is_sent_as_kaggle_takes_it(user):
     other = user.folder / "other.csv"
     other.write_text('"ImageId";"Label"\r' + "\r".join(row.replace(",", ";") for row in reversed(rows)) + "\r\r")
     assert user(other) == 0
-    assert user.kaggle.sent == [{"file": plain}]
+    assert user.kaggle.uploads == [plain]
     assert other.read_bytes() != plain
 
 
@@ -522,18 +507,24 @@ def test_a_ledger_that_is_broken_stops_the_submission(user):
 def test_a_notebook_s_version_is_fetched_checked_and_submitted_in_the_place_of_a_file(user):
     file = user.folder.parent / "s.csv"
     write_submission(file, np.arange(ROWS), np.arange(ROWS) % 10, header=("id", "label"))
-    user.kaggle.files = {"3/submission.csv": file.read_bytes()}
+    user.kaggle.output = {"3/submission.csv": file.read_bytes()}
     assert user(file, "--competition", "kannada-mnist", "--yes") == 2
     assert "kannada-mnist takes a notebook's output, not a file. Predict there with a run's models" in user.err
     assert user("--notebook", "someone/predict-a-run/3", "--competition", "kannada-mnist") == 0
-    assert user.kaggle.sent == [
-        {"kernel": "someone/predict-a-run", "version": 3, "file": "submission.csv", "competition": "kannada-mnist"}
-    ]
+    (sent,) = user.kaggle.requests["CreateCodeSubmission"]
+    assert sent.pop("submissionDescription").startswith("submission.csv [digits:")
+    assert sent == {
+        "competitionName": "kannada-mnist",
+        "fileName": "submission.csv",
+        "kernelOwner": "someone",
+        "kernelSlug": "predict-a-run",
+        "kernelVersion": 3,
+    }
     assert (user.states, user.used) == ([], 1)  # In a ledger of its own.
     assert [entry.status for entry in read_ledger(user.folder / "ledger-kannada-mnist.csv")] == ["complete"]
     assert user("--notebook", "someone/predict-a-run/3", "--competition", "kannada-mnist") == 2
     assert "submitted before" in user.err
-    user.kaggle.fault("submit_notebook", kind="lost", after=True)
+    user.kaggle.fault("CreateCodeSubmission", stall=60, after=True)
     assert user("--again", "--notebook", "someone/predict-a-run/3", "--competition", "kannada-mnist") == 0
     assert user.used == 2
     assert user("--notebook", "nonsense") == 2

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from digits.redaction import redact
 
@@ -49,6 +49,30 @@ def explain(error: OSError) -> str:
 def print_line(line: str) -> None:
     """Print a line in one write and flush it, since several threads print."""
     print(f"{line}\n", end="", flush=True)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[str] = ()) -> str:
+    """Return a table to print, as wide as its texts whatever the terminal is; columns are aligned right, or `left`."""
+    from rich.console import Console
+    from rich.table import Table
+
+    made = Table(*headings, box=None, pad_edge=False)
+    for column, heading in zip(made.columns, headings, strict=True):
+        column.justify, column.no_wrap = "left" if heading in left else "right", True
+    for row in rows:
+        made.add_row(*row)
+    console = Console(file=io.StringIO(), width=10_000, color_system=None, markup=False)
+    with console.capture() as captured:
+        console.print(made)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def seconds(text: str) -> float:
+    """Return the seconds that a flag names, from 0 to a day; the type of such a flag."""
+    number = float(text)
+    if not 0 <= number <= 86_400:
+        raise ValueError(text)
+    return number
 
 
 class _UnfailingOutput(io.FileIO):

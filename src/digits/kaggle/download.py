@@ -39,7 +39,9 @@ def fetch(data_dir: Path, kaggle: Kaggle, say: Callable[[str], None] = print) ->
         with tempfile.TemporaryDirectory(prefix="digits-") as folder:
             kaggle.tell(f"Downloading the data of {kaggle.competition} ...")
             try:
-                install(kaggle.download(Path(folder)), data_dir, say, competition)
+                what = {"competition": kaggle.competition, "path": folder, "force": True, "quiet": True}
+                kaggle.ask("competition_download_files", what, attempts=2)
+                install(next(Path(folder).glob(f"{kaggle.competition}.*"), Path(folder)), data_dir, say, competition)
                 reason = "it does not hold train.csv and test.csv."
             except BadInput as error:
                 reason = str(error).removesuffix(archive.REMEDY).replace(f"{folder}/", "").strip()

@@ -13,7 +13,7 @@ from pathlib import Path
 from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.competition import find_competition, read_submission
 from digits.files import ROOT, atomic_write, display_path
-from digits.kaggle.client import Kaggle, Push
+from digits.kaggle.client import Kaggle, short
 from digits.runs.store import RUN_JSON, Run
 
 METADATA = "kernel-metadata.json"
@@ -25,6 +25,18 @@ RUN_FILES = (RUN_JSON, "out_of_fold.npy", "test_probabilities.npy", "history.csv
 WANTED = rf"^(submission\.csv|submissions/\w[\w.-]*/({'|'.join(map(re.escape, RUN_FILES))}))$"
 NONE_WANTED = "^$"
 LOG_LINES = 15
+
+
+@dataclass(frozen=True)
+class Push:
+    """A version of a notebook on Kaggle: `name` is owner/slug."""
+
+    name: str
+    version: int
+    url: str
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,18 @@ def push(kaggle: Kaggle, folder: Path, changes: Changes, submissions: Path, say:
         name = _own_copy(folder, Path(temporary), kaggle, changes)
         kaggle.tell(f"Pushing {display_path(folder)} as {name} ...")
         accelerator = ACCELERATORS.get(changes.accelerator or "", changes.accelerator)
-        pushed = kaggle.push_kernel(Path(temporary), name, accelerator)
+        reply = kaggle.ask("kernels_push", {"folder": temporary, "acc": accelerator}, attempts=1)
+    if error := reply.get("error"):
+        remedy = "\nGive another title: --title TITLE" if "title" in error.lower() else ""
+        if "quota" in error.lower():
+            remedy = "\nWithout an accelerator: --accelerator none; what is left of it: https://www.kaggle.com/settings"
+        raise KaggleRefused(f"Kaggle did not take the notebook: {short(error)}{remedy}")
+    unknown = [source for kind, sources in reply.items() if kind.startswith("invalid") for source in sources]
+    if unknown:
+        raise KitError(f"Kaggle took the notebook, but without what it does not know: {short(', '.join(unknown))}")
+    if not reply.get("versionNumber"):
+        raise KitError("Kaggle took the notebook but does not tell its version, so its run cannot be found.")
+    pushed = Push(name, reply["versionNumber"], reply.get("url") or f"https://www.kaggle.com/code/{name}")
     submissions.mkdir(parents=True, exist_ok=True)
     with atomic_write(submissions / LAST_PUSH) as temporary_file:
         temporary_file.write_text(json.dumps(vars(pushed)) + "\n", encoding="utf-8")
@@ -78,43 +101,54 @@ def last_push(submissions: Path, version: str | None = None) -> Push:
     return replace(pushed, version=int(number)) if number else pushed
 
 
+def status(kaggle: Kaggle, pushed: Push) -> tuple[str, str]:
+    """Return the state of a version's run (queued, running, complete, error, cancel_…) and why it failed."""
+    reply = kaggle.ask("kernels_status", {"kernel": str(pushed)})
+    return reply.get("status", "queued").lower(), short(reply.get("failureMessage", ""))
+
+
 def wait(kaggle: Kaggle, pushed: Push, seconds: float, say: Callable[[str], None] = print) -> None:
     """Wait for the end of a version's run; ask after 10 s first, later once a minute.
 
     Raises:
         KitError: if the run fails (with the end of its log), or the time is over.
     """
-    later = f"Fetch it later: scripts/push_kernel.sh --fetch {pushed}"
-    started, state, before, pause = time.monotonic(), "", "", kaggle.policy.poll_seconds
+    later = f"The notebook runs on at Kaggle: {pushed.url}\nFetch it later: scripts/push_kernel.sh --fetch {pushed}"
+    started, states = time.monotonic(), [""]
+
+    def look() -> tuple[str, str] | None:
+        try:
+            state, failure = status(kaggle, pushed)
+        except KaggleRefused:
+            raise
+        except KitError as error:  # Kaggle may not know a version in its first moments.
+            if states[-1] or time.monotonic() - started > kaggle.policy.call_seconds:
+                raise KitError(f"{error} {later}") from None
+            return None
+        if state != states[-1]:
+            say(f"{time.strftime('%H:%M:%S')} {state}")
+            states.append(state)
+        return (state, failure) if state == "complete" or state in FAILED else None
+
     try:
-        while True:
-            try:
-                state, failure = kaggle.kernel_status(pushed)
-            except KaggleRefused:
-                raise
-            except KitError as error:
-                if state or time.monotonic() - started > kaggle.policy.call_seconds:
-                    raise KitError(f"{error} The notebook runs on at Kaggle: {pushed.url}\n{later}") from None
-                failure = ""  # Kaggle may not know a version in its first moments.
-            if state != before:
-                say(f"{time.strftime('%H:%M:%S')} {state}")
-            if state == "complete":
-                return
-            if state in FAILED:
-                with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KitError, OSError):
-                    kaggle.kernel_output(pushed, Path(folder), NONE_WANTED)
-                    failure = "\n".join([failure, *_end_of_log(Path(folder))])
-                raise KitError(f"Version {pushed.version} ended as {state}: {failure.strip() or 'no reason given'}")
-            left = seconds - (time.monotonic() - started)
-            if left <= 0:
-                raise KitError(
-                    f"Version {pushed.version} is still {state} after {seconds:.0f} s: {pushed.url}\n{later}"
-                )
-            before = state
-            time.sleep(min(pause, left))
-            pause = min(1.5 * pause, kaggle.policy.longest_poll_seconds)
+        ended = kaggle.poll(look, seconds, f"Waiting for the run of {pushed}")
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Interrupted. The notebook runs on at Kaggle: {pushed.url}\n{later}") from None
+        raise KeyboardInterrupt(f"Interrupted. {later}") from None
+    if ended is None:
+        raise KitError(f"Version {pushed.version} is still {states[-1]} after {seconds:,.0f} s. {later}")
+    if ended[0] in FAILED:
+        lines = [ended[1]]
+        with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KitError, OSError):
+            _output(kaggle, pushed, folder, NONE_WANTED)
+            lines += _end_of_log(Path(folder))
+        reason = "\n".join(lines).strip() or "no reason given"
+        raise KitError(f"Version {pushed.version} ended as {ended[0]}: {reason}")
+
+
+def _output(kaggle: Kaggle, pushed: Push, folder: str, pattern: str) -> list[Path]:
+    """Download the output files of a version that match, and its log, into a folder."""
+    what = {"kernel": str(pushed), "path": folder, "file_pattern": pattern, "force": True, "quiet": True}
+    return [Path(file) for file in kaggle.ask("kernels_output", what)[0]]
 
 
 def fetch(
@@ -132,7 +166,7 @@ def fetch(
     folder = submissions / f"{pushed.name.rpartition('/')[2]}-v{pushed.version}"
     with tempfile.TemporaryDirectory() as temporary:
         kaggle.tell(f"Fetching the output of {pushed} ...")
-        fetched = kaggle.kernel_output(pushed, Path(temporary), WANTED)
+        fetched = _output(kaggle, pushed, temporary, WANTED)
         for line in _end_of_log(Path(temporary)):
             say(line)
         if Path(temporary) / "submission.csv" not in fetched:
@@ -156,6 +190,11 @@ def fetch(
     submission = folder / "submission.csv"
     say(f"{display_path(submission)}: {rows:,} rows, checked.")
     return submission
+
+
+def user_name(kaggle: Kaggle) -> str:
+    """Return the user's name on Kaggle."""
+    return kaggle.ask("get_config_value", {"name": "username"})
 
 
 def _own_copy(folder: Path, copy: Path, kaggle: Kaggle, changes: Changes) -> str:
@@ -184,7 +223,7 @@ def _own_copy(folder: Path, copy: Path, kaggle: Kaggle, changes: Changes) -> str
         metadata |= {"enable_gpu": changes.accelerator != "none" and not tpu, "enable_tpu": tpu}
     if changes.datasets:
         metadata["dataset_sources"] = list(changes.datasets)
-    metadata |= {"id": f"{kaggle.user_name()}/{slug}", "competition_sources": [kaggle.competition]}
+    metadata |= {"id": f"{user_name(kaggle)}/{slug}", "competition_sources": [kaggle.competition]}
     (copy / METADATA).write_text(json.dumps(metadata, indent=2), encoding="utf-8")
     (copy / metadata["code_file"]).write_text(json.dumps(notebook), encoding="utf-8")
     return metadata["id"]

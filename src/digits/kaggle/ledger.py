@@ -5,19 +5,55 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from digits.console import BadInput
-from digits.data.competition import ROWS, find_competition
+from digits.console import BadInput, table
+from digits.data.competition import COMPETITIONS, ROWS, find_competition
 from digits.files import atomic_write, display_path, file_lock
-from digits.kaggle.client import Kaggle, Submission
+from digits.kaggle.client import Kaggle
 from digits.runs.store import Run, find_runs
 
 LOCK_SECONDS = 10
+PAGE_SIZE = 100
+LONGEST_LIST = 2000
+TAG_DIGITS = 12
+TAG = re.compile(rf"digits:([0-9a-f]{{{TAG_DIGITS}}})(?:-\d+)?")
+"""In a submission's description: the first digits of its answers' hash, numbered where they are sent again."""
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A row of Kaggle's list of submissions; `time` is UTC, `status` is pending, complete or error."""
+
+    ref: str
+    time: str
+    description: str
+    status: str
+    public_score: float | None
+    reason: str
+
+
+def list_submissions(kaggle: Kaggle, everything: bool = False) -> list[Submission]:
+    """Return the newest hundred submissions, newest first, or all of them: pages until one brings nothing new."""
+    rows: dict[str, Submission] = {}
+    for page in range(1, LONGEST_LIST // PAGE_SIZE + 1 if everything else 2):
+        before = len(rows)
+        what = {"competition": kaggle.competition, "page_number": page, "page_size": PAGE_SIZE}
+        for row in kaggle.ask("competition_submissions", what) or []:
+            score = None
+            with contextlib.suppress(ValueError):
+                score = float(row.get("publicScore", ""))
+            ref, time = str(row["ref"]), row["date"][:19] + "Z" if row.get("date") else ""
+            status, reason = row.get("status", "pending").lower(), row.get("errorDescription", "")
+            rows[ref] = Submission(ref, time, row.get("description", ""), status, score, reason)
+        if len(rows) - before < PAGE_SIZE:
+            break
+    return list(rows.values())
 
 
 @dataclass(frozen=True)
@@ -40,16 +76,18 @@ class Entry:
     ref: str = ""
     status: str = ""
     reason: str = ""
+    rows: int = ROWS
+    """Of the test set; not a column."""
 
     @property
     def difference(self) -> float | None:
         """Public score minus out-of-fold accuracy in standard errors of that difference, the test's own error included.
 
-        The public score is taken as measured on all 28,000 test rows, which Kaggle does not promise.
+        The public score is taken as measured on all test rows, which Kaggle does not promise.
         """
         if self.public_score is None or self.out_of_fold is None or self.standard_error is None:
             return None
-        error = math.hypot(self.standard_error, math.sqrt(self.out_of_fold * (1 - self.out_of_fold) / ROWS))
+        error = math.hypot(self.standard_error, math.sqrt(self.out_of_fold * (1 - self.out_of_fold) / self.rows))
         return (self.public_score - self.out_of_fold) / error if error else None
 
     @property
@@ -68,6 +106,7 @@ def entry_of(run: Run) -> Entry:
         folds=record.settings.folds,
         out_of_fold=record.out_of_fold.accuracy,
         standard_error=record.out_of_fold.standard_error,
+        rows=record.submission.rows,
     )
 
 
@@ -82,7 +121,7 @@ def title_of(run: Run) -> str:
 
 
 NUMBERS: dict[str, type] = {"folds": int, "out_of_fold": float, "standard_error": float, "public_score": float}
-COLUMNS = [column.name for column in fields(Entry)]
+COLUMNS = [column.name for column in fields(Entry) if column.name != "rows"]
 COLUMNS.insert(COLUMNS.index("public_score") + 1, "difference")
 
 
@@ -105,17 +144,34 @@ def read_ledger(path: Path) -> list[Entry]:
             f"{display_path(path)}, line 1: expected the columns {','.join(COLUMNS)}\n"
             f"found {','.join(rows.fieldnames or [])}. Put them back, or move the file away."
         )
+    tested = next((known.test.rows for known in COMPETITIONS.values() if known.ledger == path.name), ROWS)
     try:
-        return [_entry(row) for row in rows]
+        return [_entry(row, tested) for row in rows]
     except (TypeError, ValueError, csv.Error) as error:
         where = f"{display_path(path)}, line {rows.line_num + isinstance(error, csv.Error)}"
         raise BadInput(f"{where}: {error}. Correct the line, or move the file away.") from None
 
 
+def _entry(row: dict[str, str], rows: int) -> Entry:
+    if "more" in row or None in row.values():
+        raise ValueError(f"expected {len(COLUMNS)} columns")
+    row.pop("difference")
+    values: dict[str, Any] = dict(row)
+    for name, kind in NUMBERS.items():
+        values[name] = kind(row[name]) if row[name] else None
+    return Entry(**values, rows=rows)
+
+
+def _row(entry: Entry) -> dict[str, str]:
+    row = {name: getattr(entry, name) for name in COLUMNS}
+    row["difference"] = None if entry.difference is None else f"{entry.difference:.2f}"
+    # A row is one line, whatever Kaggle's message was: line ends within it become spaces.
+    return {name: "" if value is None else " ".join(str(value).split()) for name, value in row.items()}
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[list[Entry]]:
     """Yield the ledger's rows for changing, alone among all processes; what is in the list at the end is written."""
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(path.with_name(f".{path.name}.lock"), LOCK_SECONDS):
         entries = read_ledger(path)
@@ -144,81 +200,29 @@ def place(entries: list[Entry], entry: Entry) -> None:
     entries.append(entry)
 
 
-def _entry(row: dict[str, str]) -> Entry:
-    if "more" in row or None in row.values():
-        raise ValueError(f"expected {len(COLUMNS)} columns")
-    row.pop("difference")
-    values: dict[str, Any] = dict(row)
-    for name, kind in NUMBERS.items():
-        values[name] = kind(row[name]) if row[name] else None
-    return Entry(**values)
-
-
-def _row(entry: Entry) -> dict[str, str]:
-    row = {name: getattr(entry, name) for name in COLUMNS}
-    row["difference"] = None if entry.difference is None else f"{entry.difference:.2f}"
-    # A row is one line, whatever Kaggle's message was: line ends within it become spaces.
-    return {name: "" if value is None else " ".join(str(value).split()) for name, value in row.items()}
-
-
-TAG = re.compile(r"digits:([0-9a-f]{12})(?:-\d+)?")
-"""In a submission's description: the first digits of its answers' hash, numbered where they are sent again."""
-TAG_DIGITS = 12
-TIME = "%Y-%m-%dT%H:%M:%SZ"
-
-
-def refresh(submissions: Path, kaggle: Kaggle) -> list[Entry]:
-    """Bring the ledger up to date with all of Kaggle's list and return its rows, best first."""
-    ledger = submissions / find_competition(kaggle.competition).ledger
-    reconcile(ledger, kaggle.submissions(everything=True))
-    enough = timedelta(seconds=kaggle.policy.listing_seconds)
-    with opened(ledger) as entries:
-        for entry in list(entries):
-            if entry.status == "unconfirmed" and age_of(entry) > enough:
-                place(entries, replace(entry, status="failed", reason="not in Kaggle's list"))
-        return best_first(entries)
-
-
-def best_first(entries: Iterable[Entry]) -> list[Entry]:
-    """Return entries by public score, the best first, those without one last."""
-    return sorted(entries, key=lambda entry: -1 if entry.public_score is None else entry.public_score, reverse=True)
-
-
-def table(entries: list[Entry]) -> str:
-    """Return entries as a table to print."""
-    rows = [("public", "out-of-fold", "diff/se", "submitted (UTC)", "ref", "status", "run")]
-    rows += [
-        (
-            figure(entry.public_score, ".5f"),
-            figure(entry.out_of_fold, ".5f"),
-            figure(entry.difference, "+.1f"),
-            entry.time.removesuffix("Z").replace("T", " "),
-            entry.ref or "-",
-            entry.status,
-            (entry.run or "(by hand)") + (f": {entry.reason}" if entry.reason else ""),
-        )
-        for entry in entries
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
 def reconcile(ledger: Path, listed: list[Submission]) -> list[Entry]:
     """Write what Kaggle's list says into the ledger, new rows for what it does not hold yet; return all rows."""
     with opened(ledger) as entries:
         for row in reversed(listed):
             known = next((entry for entry in entries if is_same(entry, row)), None)
-            if known is None:
-                known = _entry_of_stranger(row, ledger.parent)
+            if known is None:  # Made elsewhere; a tag in its description may tell its run.
+                tag = TAG.search(row.description)
+                runs = find_runs(ledger.parent, tag[1]) if tag else []
+                known = replace(entry_of(runs[0]) if runs else Entry(), tag=tag[0] if tag else "", time=row.time)
             place(entries, confirmed(known, row))
         return list(entries)
 
 
-def _entry_of_stranger(row: Submission, submissions: Path) -> Entry:
-    """Return an entry for a submission made elsewhere; a tag in its description may tell its run."""
-    tag = TAG.search(row.description)
-    runs = find_runs(submissions, tag[1]) if tag else []
-    return replace(entry_of(runs[0]) if runs else Entry(), tag=tag[0] if tag else "", time=row.time)
+def refresh(submissions: Path, kaggle: Kaggle) -> list[Entry]:
+    """Bring the ledger up to date with all of Kaggle's list; return its rows, the best score first."""
+    ledger = submissions / find_competition(kaggle.competition).ledger
+    reconcile(ledger, list_submissions(kaggle, everything=True))
+    enough = timedelta(seconds=kaggle.policy.listing_seconds)
+    with opened(ledger) as entries:
+        for entry in list(entries):
+            if entry.status == "unconfirmed" and age_of(entry) > enough:
+                place(entries, replace(entry, status="failed", reason="not in Kaggle's list"))
+        return sorted(entries, key=lambda entry: -1 if entry.public_score is None else entry.public_score, reverse=True)
 
 
 def confirmed(entry: Entry, row: Submission) -> Entry:
@@ -243,3 +247,21 @@ def age_of(entry: Entry) -> timedelta:
 def figure(number: float | None, form: str) -> str:
     """Return a number in a format, or a dash for None."""
     return "-" if number is None else format(number, form)
+
+
+def ledger_table(entries: list[Entry]) -> str:
+    """Return entries as a table to print."""
+    rows = [
+        (
+            figure(entry.public_score, ".5f"),
+            figure(entry.out_of_fold, ".5f"),
+            figure(entry.difference, "+.1f"),
+            entry.time.removesuffix("Z").replace("T", " "),
+            entry.ref or "-",
+            entry.status,
+            (entry.run or "(by hand)") + (f": {entry.reason}" if entry.reason else ""),
+        )
+        for entry in entries
+    ]
+    headings = ("public", "out-of-fold", "diff/se", "submitted (UTC)", "ref", "status", "run")
+    return table(headings, rows, left=headings[3:])

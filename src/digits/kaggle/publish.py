@@ -4,12 +4,13 @@ import json
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from digits.console import BadInput, KitError
 from digits.kaggle.client import Kaggle
+from digits.kaggle.kernel import user_name
 from digits.runs.store import RUN_JSON, Run
 
 LICENCE = "CC0-1.0"
@@ -29,8 +30,8 @@ def publish(kaggle: Kaggle, run: Run, say: Callable[[str], None] = print) -> str
     if record.leaked or record.source != "kaggle":
         raise BadInput(f"Run {run.name} was trained on {record.source!r}, not on the competition's data.")
     slug = re.sub(r"[^a-z0-9]+", "-", f"digits-{run.name}".lower()).strip("-")[:50]
-    name = f"{kaggle.user_name()}/{slug}"
-    before = kaggle.ask("dataset", name=name)
+    name = f"{user_name(kaggle)}/{slug}"
+    before = _state(kaggle, name)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for file in [*models, run.folder / RUN_JSON]:
@@ -39,31 +40,40 @@ def publish(kaggle: Kaggle, run: Run, say: Callable[[str], None] = print) -> str
         metadata = {"id": name, "title": slug, "licenses": [{"name": LICENCE}]}
         (folder / "dataset-metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
         kaggle.tell(f"Uploading {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, as {name} ...")
-        # Not repeated by itself: a version that arrived although its answer was lost would be there twice.
-        error = kaggle.once("publish", folder=temporary, notes=f"run {run.name}", new=before is None)
-    if error:
-        raise KitError(f"Kaggle did not take the dataset: {error}")
-    version = _wait_until_ready(kaggle, name, sizes, 0 if before is None else before["current_version_number"] or 0)
+        call, what = "dataset_create_new", dict[str, Any](public=False)
+        if before is not None:
+            call, what = "dataset_create_version", {"version_notes": f"run {run.name}"}
+        # One attempt: a version that arrived although its answer was lost would be there twice.
+        reply = kaggle.ask(call, what | {"folder": temporary, "quiet": True, "convert_to_csv": False}, attempts=1)
+    status = reply.get("status", "ok")
+    if reply.get("error") or status.lower() != "ok":
+        raise KitError(f"Kaggle did not take the dataset: {reply.get('error') or status}")
+    version_before = (before or {}).get("current_version_number") or 0
+
+    def look() -> int | None:
+        found = _state(kaggle, name) or {"status": "unknown"}
+        if found["status"] in ("failed", "deleted"):
+            raise KitError(f"Kaggle could not process the dataset {name} ({found['status']}).")
+        version = found.get("current_version_number") or 0
+        return version if found["status"] == "ready" and version > version_before else None
+
+    version = kaggle.poll(look, kaggle.policy.transfer_seconds, "Kaggle is processing the dataset")
+    if version is None:
+        raise KitError(f"The dataset {name} is not ready yet; later: the same command.")
+    listed: dict[str, int] = {}
+    token = ""
+    while token is not None:
+        page = kaggle.ask("dataset_list_files", {"dataset": name, "page_token": token})
+        listed |= {file["name"]: file.get("totalBytes", 0) for file in page.get("datasetFiles", [])}
+        token = page.get("nextPageToken")
+    wrong = [file for file, size in sizes.items() if listed.get(file) != size]
+    if wrong:
+        raise KitError(f"The dataset {name} is not what was sent: {', '.join(wrong)} missing or of another size.")
     say(f"Published version {version}, private: https://www.kaggle.com/datasets/{name}")
     return name
 
 
-def _wait_until_ready(kaggle: Kaggle, name: str, sizes: dict[str, int], version_before: int) -> int:
-    """Wait until Kaggle has the new version, compare the files' sizes, and return the version."""
-    until = time.monotonic() + kaggle.policy.transfer_seconds
-    pause = kaggle.policy.poll_seconds
-    while True:
-        found = kaggle.ask("dataset", name=name) or {"status": "unknown", "current_version_number": 0}
-        if found["status"] in ("failed", "deleted"):
-            raise KitError(f"Kaggle could not process the dataset {name} ({found['status']}).")
-        if found["status"] == "ready" and (found["current_version_number"] or 0) > version_before:
-            break
-        if time.monotonic() > until:
-            raise KitError(f"The dataset {name} is not ready yet; later: the same command.")
-        kaggle.tell(f"Kaggle is processing the dataset ({found['status']}).")
-        time.sleep(pause)
-        pause = min(1.5 * pause, kaggle.policy.longest_poll_seconds)
-    wrong = [file for file, size in sizes.items() if found["sizes"].get(file) != size]
-    if wrong:
-        raise KitError(f"The dataset {name} is not what was sent: {', '.join(wrong)} missing or of another size.")
-    return found["current_version_number"]
+def _state(kaggle: Kaggle, name: str) -> dict | None:
+    """Return a dataset's status and current_version_number; None where there is none of that name."""
+    state = kaggle.ask("dataset_status", {"dataset": name, "format": "json"}, absent=(403, 404))
+    return None if state is None else json.loads(state)

@@ -2,7 +2,6 @@
 
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -20,16 +19,19 @@ from digits.data.competition import (
     read_submission,
 )
 from digits.files import display_path, file_lock
-from digits.kaggle.client import Kaggle, Limits, NoCredentials, Push, Submission, UnreachableError
+from digits.kaggle.client import Kaggle, NoCredentials, UnreachableError
+from digits.kaggle.kernel import Push
 from digits.kaggle.ledger import (
     TAG_DIGITS,
     TIME,
     Entry,
+    Submission,
     age_of,
     confirmed,
     entry_of,
     figure,
     is_same,
+    list_submissions,
     read_ledger,
     reconcile,
     record,
@@ -197,16 +199,19 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options, say:
         kaggle.tell(f"warning: {doubt}")
     submissions.mkdir(parents=True, exist_ok=True)
     with file_lock(submissions / ".submit.lock"):
+        if options.dry_run:
+            kaggle = replace(kaggle, policy=replace(kaggle.policy, attempts=1))
         try:
-            limits, listed = kaggle.standing()
-        except NoCredentials as error:
-            if not options.dry_run:
+            left, listed = _left_today(kaggle), list_submissions(kaggle)
+        except KitError as error:
+            refused = isinstance(error, KaggleRefused) and not isinstance(error, NoCredentials)
+            if refused or not options.dry_run:
                 raise
-            say(f"Dry run: the file was checked. Nothing can be sent: {error}")
+            say(f"Dry run: the file was checked, and Kaggle could not be asked: {error}")
             return
         entry = _earlier_attempt(candidate, ledger, listed, kaggle, options.again, say)
         if entry is None:
-            say(_left_today(limits, kaggle.page))
+            say(left)
             tag = _free_tag(candidate, read_ledger(ledger))
             message = options.message or (title_of(candidate.run) if candidate.run else file.name)
             text = f"{message[:LONGEST_MESSAGE]} [{tag}]"
@@ -279,21 +284,24 @@ def _free_tag(candidate: Candidate, entries: list[Entry]) -> str:
     return tag
 
 
-def _left_today(limits: Limits | None, page: str) -> str:
-    """Say how many submissions are left; KaggleRefused where none is."""
+def _left_today(kaggle: Kaggle) -> str:
+    """Return how many submissions are left, in words; KaggleRefused where none is."""
+    what, unknown = {"competition_name": kaggle.competition}, (400, 404, 500, 502, 503, 504)
+    limits = kaggle.ask("competition_get_submission_limits", what, absent=unknown)
     if limits is None:
         return "warning: Kaggle does not say how many submissions are left today; it refuses one too many by itself."
-    if not limits.known:
+    today, total, left = (limits.get(name, 0) for name in ("numToday", "numTotal", "numAllowedNow"))
+    if left > 0:
+        return f"Submissions left today: {left} ({today} made)."
+    if not total:
         return "Submissions left today: Kaggle does not say before the first one."
-    if limits.num_allowed_now > 0:
-        return f"Submissions left today: {limits.num_allowed_now} ({limits.num_today} made)."
-    if limits.limited_by_total:
-        raise KaggleRefused(f"no submissions are left in this competition ({limits.num_total} made). See {page}")
+    if limits.get("limitedByTotal"):
+        raise KaggleRefused(f"no submissions are left in this competition ({total} made). See {kaggle.page}")
     now = datetime.now(UTC)
     reset = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     hours, minutes = divmod((reset - now).seconds // 60, 60)
     raise KaggleRefused(
-        f"no submissions are left today ({limits.num_today} made). The count starts again at midnight UTC, "
+        f"no submissions are left today ({today} made). The count starts again at midnight UTC, "
         f"{reset.astimezone():%H:%M %Z} here, in {hours} h {minutes} min."
     )
 
@@ -320,11 +328,13 @@ def _send(candidate: Candidate, text: str, tag: str, ledger: Path, kaggle: Kaggl
     kaggle.tell(f"Submitting {notebook or display_path(candidate.file)} ...")
     missing = "Kaggle accepted the submission but does not list it, which happens at the daily limit."
     try:
+        what: dict = {"competition": kaggle.competition, "message": text, "quiet": True}
         if notebook:
-            ref = kaggle.retry(lambda: kaggle.submit_notebook(notebook, candidate.file.name, text))
+            what |= {"file_name": "submission.csv", "kernel": notebook.name, "kernel_version": notebook.version}
+            reply = kaggle.ask("competition_submit_code", what)
         else:
-            ref = kaggle.retry(lambda: kaggle.submit(candidate.file, text))
-        entry = record(ledger, replace(entry, ref=ref))
+            reply = kaggle.ask("competition_submit", what | {"file_name": str(candidate.file)})
+        entry = record(ledger, replace(entry, ref=str(reply.get("ref", ""))))
     except KitError as error:
         if not getattr(error, "maybe_submitted", False):
             record(ledger, replace(entry, status="failed", reason=str(error)))
@@ -333,8 +343,12 @@ def _send(candidate: Candidate, text: str, tag: str, ledger: Path, kaggle: Kaggl
             raise KitError(f"{error} Nothing was submitted.") from None
         kaggle.tell(f"{error} The submission may have arrived: looking for it in Kaggle's list.")
         missing = f"{error} The answer to the submission was lost, and Kaggle does not list it so far."
+
+    def look() -> Submission | None:
+        return next((row for row in list_submissions(kaggle) if is_same(entry, row)), None)
+
     try:
-        row = _look(entry, kaggle)
+        row = kaggle.poll(look, kaggle.policy.listing_seconds, "Kaggle does not list it yet; looking again")
     except KitError as error:
         record(ledger, replace(entry, reason=str(error)))
         raise KitError(f"{error} The submission may have counted. {LATER}") from None
@@ -347,38 +361,20 @@ def _send(candidate: Candidate, text: str, tag: str, ledger: Path, kaggle: Kaggl
     return record(ledger, confirmed(entry, row))
 
 
-def _look(entry: Entry, kaggle: Kaggle) -> Submission | None:
-    """Look for a submission in Kaggle's list until it shows or the time for that is over."""
-    until = time.monotonic() + kaggle.policy.listing_seconds
-    while True:
-        row = next((row for row in kaggle.submissions() if is_same(entry, row)), None)
-        left = until - time.monotonic()
-        if row is not None or left <= 0:
-            return row
-        kaggle.tell(f"Kaggle does not list it yet; looking again, {left:.0f} s at most.")
-        time.sleep(kaggle.policy.poll_seconds)
-
-
 def _follow(entry: Entry, ledger: Path, kaggle: Kaggle, wait_seconds: float, say: Callable[[str], None]) -> None:
     """Wait for the score, say it and record it."""
     say(f"Submitted as {entry.tag}, ref {entry.ref}.")
-    if entry.status == "pending" and wait_seconds:
-        kaggle.tell(f"Waiting for the score, {wait_seconds:.0f} s at most.")
-    started = told = time.monotonic()
+
+    def look() -> Submission | None:
+        return next((row for row in list_submissions(kaggle) if row.ref == entry.ref and row.status != "pending"), None)
+
     try:
-        while entry.status == "pending" and (left := started + wait_seconds - time.monotonic()) > 0:
-            time.sleep(min(kaggle.policy.poll_seconds, left))
-            if time.monotonic() - told > 4 * kaggle.policy.notice_seconds:
-                told = time.monotonic()
-                kaggle.tell(f"Not scored yet, {told - started:.0f} s.")
-            row = next((row for row in kaggle.submissions() if row.ref == entry.ref), None)
-            if row is not None:
-                entry = confirmed(entry, row)
+        row = kaggle.poll(look, wait_seconds, "Waiting for the score") if entry.status == "pending" else None
     except UnreachableError as error:
         raise KitError(f"The submission is in, but its score could not be fetched: {error} {LATER}") from None
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Interrupted; the submission is in. {LATER}") from None
-    record(ledger, entry)
+    entry = record(ledger, confirmed(entry, row)) if row else entry
     if entry.status == "error":
         raise KitError(f"Kaggle could not score the submission (ref {entry.ref}): {entry.reason or 'no reason given'}")
     if entry.status == "pending":
