@@ -58,6 +58,20 @@ def test_the_fused_norm_trains_as_keras_own_does():
     assert np.allclose(fused.moving_variance, own.moving_variance, rtol=0.01)
 
 
+def test_byte_dropout_drops_at_its_rate_keeps_the_mean_and_draws_anew_each_time():
+    import keras
+
+    inputs, dropout = np.ones((64, 7, 7, 5), np.float32), networks.ByteDropout(0.2, seed=1)
+    first, second = (keras.ops.convert_to_numpy(dropout(inputs, training=True)) for _ in range(2))
+    for outputs in (first, second):
+        assert abs((outputs == 0).mean() - 51 / 256) < 0.015  # Four standard errors of 15,680 values.
+        assert np.allclose(outputs[outputs > 0], 256 / 205)
+    assert (first != second).mean() > 0.2
+    # No value depends on its neighbours: of two adjacent ones, both are dropped as often as by chance.
+    assert abs(((first == 0)[:, 1:] & (first == 0)[:, :-1]).mean() - (51 / 256) ** 2) < 0.01
+    assert np.array_equal(dropout(inputs, training=False), inputs)
+
+
 def test_the_factor_on_dropout_reaches_every_dropout_layer_and_nothing_else():
     rates = {
         factor: [

@@ -33,7 +33,7 @@ def tiny(input_shape, classes):
     """Build a network with norm and dropout and next to no work."""
     images, x = networks._images(input_shape)
     x = networks._block(layers.MaxPooling2D(2)(x), 8, 5, pool=True)
-    x = layers.Dropout(0.1)(layers.Flatten()(x))
+    x = networks.ByteDropout(0.1)(layers.Flatten()(x))
     return networks._classifier("tiny", images, layers.Dense(classes)(x))
 
 
