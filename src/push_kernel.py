@@ -39,8 +39,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if not 0 <= flags.wait <= 86_400:
         parser.error(f"--wait: expected 0 to 86400 seconds, found {flags.wait:g}")
     changes = flags.recipe or flags.set or flags.accelerator or flags.title
-    if changes and (flags.fetch is not None or flags.status is not None):
+    later = flags.fetch is not None or flags.status is not None
+    if changes and later:
         parser.error("--fetch and --status push nothing: give them alone")
+    if flags.competition != "digit-recognizer" and flags.folder == ROOT / "kernels" and not later:
+        parser.error(
+            f"the notebook in kernels/ trains on digit-recognizer only. For {flags.competition} train here, then "
+            f"publish the run's models and predict with them: scripts/publish.sh RUN --competition {flags.competition}"
+        )
     if flags.title and len(flags.title) < 5:
         parser.error("--title: Kaggle asks for five characters or more")
     return flags

@@ -158,7 +158,21 @@ def test_a_zip_on_disk_is_taken_without_network(user, tmp_path):
     (tmp_path / "got-by-hand.zip").write_bytes(GOOD)
     assert user("--zip", tmp_path / "got-by-hand.zip") == 0
     assert user.files == FILES
+    for name in FILES:
+        (user.data / name).unlink()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "digit-recognizer.zip").write_bytes(GOOD)
+    assert user("--zip", tmp_path / "folder") == 0
+    assert user.files == FILES
     assert not user.kaggle.calls
+
+
+def test_what_is_still_missing_after_a_file_on_disk_is_said(user, tmp_path):
+    (tmp_path / "part.zip").write_bytes(zipped({"sample_submission.csv": FILES["sample_submission.csv"]}))
+    assert user("--zip", tmp_path / "part.zip") == 0
+    assert "Still missing in" in user.out
+    assert user.out.endswith("data: train.csv and test.csv.\n")
+    assert list(user.files) == ["sample_submission.csv"]
 
 
 def test_a_file_on_disk_that_is_not_the_data_changes_nothing(user, tmp_path):

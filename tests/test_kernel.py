@@ -16,7 +16,15 @@ from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
 
 @pytest.fixture(scope="module")
 def notebook():
-    return build_kernel.notebook(build_kernel.training_cells())
+    return build_kernel.notebook(training_cells())
+
+
+def training_cells():
+    return build_kernel.cells(build_kernel.TRAIN, build_kernel.training_files())
+
+
+def prediction_cells():
+    return build_kernel.cells(build_kernel.PREDICT, build_kernel.prediction_files())
 
 
 def sources(notebook, kind):
@@ -37,14 +45,14 @@ def test_the_notebooks_in_the_repository_are_those_that_src_makes():
 
 def test_they_are_valid_notebooks_without_outputs(notebook):
     nbformat = pytest.importorskip("nbformat")
-    for book in (notebook, build_kernel.notebook(build_kernel.prediction_cells())):
+    for book in (notebook, build_kernel.notebook(prediction_cells())):
         nbformat.validate(nbformat.from_dict(book))
         assert len({cell["id"] for cell in book["cells"]}) == len(book["cells"])
         assert all(not cell.get("outputs") for cell in book["cells"])
 
 
 def test_each_file_is_written_verbatim_in_a_folded_cell_and_all_that_it_imports_is_there():
-    for cells in (build_kernel.training_cells(), build_kernel.prediction_cells()):
+    for cells in (training_cells(), prediction_cells()):
         written = {}
         for kind, text in cells:
             if text.startswith("%%write_modules"):
@@ -85,8 +93,8 @@ def test_its_results_are_drawn_of_a_finished_run(monkeypatch, tmp_path):
     make_run(monkeypatch, tmp_path / "submissions", "notebook")
     values = {"Path": Path, "ARGUMENTS": ["--recipe", "quick", "--limit", "600"]}
     (tmp_path / "submission.csv").write_bytes((tmp_path / "submissions" / "notebook" / "submission.csv").read_bytes())
-    for kind, text in build_kernel.training_cells():
-        if kind == "code" and text not in (build_kernel.SETTINGS, build_kernel.TRAIN, build_kernel.SHOW_NETWORK):
+    for kind, text in training_cells():
+        if kind == "code" and not text.startswith(("ARGUMENTS", "SUMMARY", "train = ")):
             with plt.rc_context():
                 exec(text.replace("/kaggle/input", "/no/such/folder"), values)
     plt.close("all")
@@ -199,7 +207,7 @@ def test_the_whole_notebook_runs_in_a_kaggle_like_folder_and_its_networks_predic
     assert sorted(path.name for path in data.iterdir()) == ["test.csv", "train.csv"] or os.geteuid() == 0
     shutil.copytree(working / "submissions" / "notebook", tmp_path / "input" / "digits-notebook")
     (working / "submission.csv").rename(tmp_path / "first.csv")
-    run_notebook(build_kernel.notebook(build_kernel.prediction_cells()), tmp_path)
+    run_notebook(build_kernel.notebook(prediction_cells()), tmp_path)
     first, second = (
         (folder / name).read_text().split() for folder, name in ((tmp_path, "first.csv"), (working, "submission.csv"))
     )

@@ -213,7 +213,13 @@ def test_the_command_pushes_fetches_and_tells_the_status(memory, tmp_path, capsy
     memory.output["1/submission.csv"] = SUBMISSION
     assert push_kernel.main(["--fetch", *folder]) == 2
     assert "expected 28,000 rows" in capsys.readouterr().err
-    for wrong in (["--fetch", "--no-wait"], ["--fetch", "--recipe", "quick"], ["--title", "abc"], ["--wait", "-1"]):
+    for wrong in (
+        ["--fetch", "--no-wait"],
+        ["--fetch", "--recipe", "quick"],
+        ["--title", "abc"],
+        ["--wait", "-1"],
+        ["--competition", "kannada-mnist"],
+    ):
         with pytest.raises(SystemExit):
             push_kernel.main([*wrong, *folder])
 

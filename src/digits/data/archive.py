@@ -89,6 +89,9 @@ def _members(archive: Path, competition: Competition) -> Iterator[tuple[str | No
         names = [
             path.name for path in sorted(archive.iterdir()) if path.is_file() and _plain(path.name) in competition.files
         ]
+        if not names and (archive / competition.archive).is_file():
+            yield from _members(archive / competition.archive, competition)
+            return
         if not names:
             raise _nothing_in(f"{shown} (a folder)", [path.name for path in archive.iterdir()], competition)
         for name in names:

@@ -7,6 +7,7 @@ from pathlib import Path
 from digits.console import BadInput, KitError
 from digits.data import archive
 from digits.data.competition import DIGIT_RECOGNIZER, Competition, find_competition
+from digits.data.folder import find_file
 from digits.files import display_path
 from digits.kaggle.client import Kaggle, NoCredentials
 
@@ -82,3 +83,6 @@ def install(
     data_dir.mkdir(parents=True, exist_ok=True)
     for path in archive.install(file, data_dir, competition):
         say(archive.describe(path, competition) if path.name in ("train.csv", "test.csv") else display_path(path))
+    missing = [name for name in ("train", "test") if find_file(data_dir, name, competition) is None]
+    if missing:
+        say(f"Still missing in {display_path(data_dir)}: {' and '.join(f'{name}.csv' for name in missing)}.")
