@@ -136,8 +136,8 @@ def test_without_the_data_the_page_says_so_and_shows_the_rest(run, monkeypatch):
 
 def test_other_data_than_the_run_s_are_not_shown_as_its_own(run, data):
     labels = (data.train.labels + 1) % 10
-    other = replace(data, train=replace(data.train, labels=labels), facts=data.facts | {"class_counts": [60] * 10})
-    other.facts["files"] = [data.facts["files"][0] | {"sha256": "0"}]
+    files = [replace(data.summary.files[0], sha256="0")]
+    other = replace(data, train=replace(data.train, labels=labels), summary=replace(data.summary, files=files))
     page = page_of(run, source=other)
     assert "not those that this run was trained on" in page
     assert '<figure class="card"' not in page
