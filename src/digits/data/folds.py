@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
 from digits.console import BadInput
 
@@ -31,6 +30,9 @@ def split_folds(
         raise BadInput(f"folds: expected a whole number from 1 up, found {folds!r}. Use for example --folds 5")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise BadInput(f"seed: expected a whole number from 0 to 4294967295, found {seed!r}. Use for example --seed 0")
+    # It takes a second, which the commands that split nothing are spared.
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
+
     labels = np.asarray(labels)
     if not len(labels):
         raise BadInput("folds: expected labelled images, found none. Give a training file with rows")

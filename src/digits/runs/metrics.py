@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special, stats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +47,8 @@ def calibrated_log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     Label smoothing makes networks too modest and dropout less so, which moves the plain log-loss more than what they
     know does: two ways to train are compared by this one.
     """
+    from scipy import optimize, special
+
     logarithms = np.log(np.clip(probabilities.astype(np.float64), 1e-9, 1))
 
     def loss(temperature: float) -> float:
@@ -102,6 +103,8 @@ class Comparison:
 
 def mcnemar(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> Comparison:
     """Compare the answers `first` and `second`, digits (n,), on rows whose true digits are `labels` (McNemar 1947)."""
+    from scipy import stats
+
     first_right, second_right = first == labels, second == labels
     b, c = int((first_right & ~second_right).sum()), int((~first_right & second_right).sum())
     p_value = float(stats.binomtest(b, b + c).pvalue) if b + c else 1.0
@@ -132,6 +135,8 @@ def check_not_constant(answers: np.ndarray, classes: int) -> Check:
 
 def check_class_shares(answers: np.ndarray, training_counts: np.ndarray) -> Check:
     """Ask whether the answers' class shares are the training labels', by Cramér's V of the two counts (classes,)."""
+    from scipy import stats
+
     counts = np.bincount(answers, minlength=len(training_counts))
     table = np.stack([counts, training_counts])
     table = table[:, table.sum(axis=0) > 0]
