@@ -79,7 +79,14 @@ def test_rows_in_another_order_than_the_models_say_fail(monkeypatch):
     assert not pipeline.check_rows_in_order([], images, np.roll(probabilities, 1, axis=0), None).passed
 
 
-def test_a_model_that_cannot_be_read_fails_the_check_and_not_the_run(tmp_path):
+def test_a_model_that_cannot_be_read_fails_the_check_and_not_the_run(tmp_path, monkeypatch):
+    class WorkerOfThisProcess:
+        def __init__(self, *_, **__): ...
+
+        def run(self, function, *arguments):
+            return function(*arguments, log=print)
+
+    monkeypatch.setattr(pipeline, "Worker", WorkerOfThisProcess)
     broken = tmp_path / "fold-1.keras"
     broken.write_bytes(b"not a model")
     check = pipeline.check_rows_in_order([broken], np.zeros((3, 28, 28), np.uint8), sure_of([1, 2, 3]), None)

@@ -9,7 +9,7 @@ import pytest
 
 from digits.files import ROOT
 
-COUNT = pytest.mark.parametrize("count", [60, pytest.param(2000, marks=pytest.mark.slow)])
+COUNT = pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.slow)])
 
 
 @COUNT
