@@ -1,5 +1,6 @@
 """What holds for all tests, and what several files share because it takes seconds to make."""
 
+import os
 import signal
 
 import pytest
@@ -16,7 +17,7 @@ def _finished_run(submissions, *flags, **how):
     from train_process import finish
 
     code, out, err = finish(submissions, *flags, "--run", "whole", **how)
-    assert code == 0, out + err
+    assert (code, err) == (0, ""), out
     return submissions / "whole"
 
 
@@ -34,6 +35,15 @@ def real_run(tmp_path_factory):
     from train_process import REAL
 
     return _finished_run(tmp_path_factory.mktemp("real"), *REAL, real=True)
+
+
+@pytest.fixture
+def environment():
+    """Give the variables of the environment back as they were: what trains in this process changes them."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture

@@ -38,14 +38,6 @@ def folder(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def environment():
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
-
-
 def test_networks_on_trial_differ_from_compact_in_what_they_say():
     from digits.model import networks
 

