@@ -67,19 +67,21 @@ def page(tmp_path_factory):
         return build_report(make_run(patch, folder), sample, reference=folder / "none")
 
 
-def look(page, probe, tmp_path, width=500):
-    """Open a page with a probe at its end; return what the probe found, and the console's lines."""
+@pytest.fixture(scope="module", params=[500, 1400])
+def looked(request, page, tmp_path_factory):
+    """What the probe at the end of the page finds in a window of each width, and the console's lines."""
+    tmp_path = tmp_path_factory.mktemp("window")
     probed = tmp_path / "probed.html"
-    probed.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{probe}</body>"), encoding="utf-8")
-    command = [CHROMIUM, *FLAGS, f"--window-size={width},900", f"--user-data-dir={tmp_path / 'profile'}"]
+    probed.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
+    command = [CHROMIUM, *FLAGS, f"--window-size={request.param},900", f"--user-data-dir={tmp_path / 'profile'}"]
     done = subprocess.run([*command, probed.as_uri()], capture_output=True, text=True, timeout=60, check=True)
     found = re.search(r"<pre id=\"found\">(.*?)</pre>", done.stdout)
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     return json.loads(found[1]) if found else None, console
 
 
-def test_the_filters_show_the_digits_of_a_pair_and_all_again(page, tmp_path):
-    found, console = look(page, PROBE, tmp_path)
+def test_the_filters_show_the_digits_of_a_pair_and_all_again(looked):
+    found, console = looked
     assert console == []
     number, true, predicted = found["wanted"]
     assert found["chosen"] == [number, true, predicted]
@@ -89,9 +91,8 @@ def test_the_filters_show_the_digits_of_a_pair_and_all_again(page, tmp_path):
     assert found["predicted"]
 
 
-@pytest.mark.parametrize("width", [500, 1400])
-def test_the_page_fits_its_window_and_asks_for_nothing(page, tmp_path, width):
-    found, _ = look(page, PROBE, tmp_path, width)
+def test_the_page_fits_its_window_and_asks_for_nothing(looked):
+    found, _ = looked
     assert found["overflow"] <= 0
     assert found["pictures"]
     assert found["requests"] == 0
