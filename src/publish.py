@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import digits.environment  # noqa: F401 first: it finds the Python that has the packages
-from digits.console import entry_point
+from digits.console import entry_point, seconds
 from digits.files import ROOT, SUBMISSIONS
 
 
@@ -28,11 +28,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--accelerator", default="none", metavar="NAME", help="none (the default), gpu, t4x2, tpu")
     add("--dataset-only", action="store_true", help="publish the models, push no notebook")
     add("--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="where the runs are")
-    add("--wait", type=float, default=12 * 3600, metavar="SECONDS", help="for the notebook (default %(default)s)")
-    flags = parser.parse_args(argv)
-    if not 0 <= flags.wait <= 86_400:
-        parser.error(f"--wait: expected 0 to 86400 seconds, found {flags.wait:g}")
-    return flags
+    add("--wait", type=seconds, default=43_200, metavar="SECONDS", help="for the notebook (default 12 h)")
+    return parser.parse_args(argv)
 
 
 @entry_point
@@ -50,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     changes = kernel.Changes(accelerator=flags.accelerator, title=f"predict {run.name}", datasets=[dataset])
     pushed = kernel.push(kaggle, ROOT / "kernels" / "predict", changes, folder)
     kernel.wait(kaggle, pushed, flags.wait)
-    kernel.fetch(kaggle, pushed, folder)
-    print(f"Submit it: scripts/submit.sh --competition {flags.competition} --notebook {pushed}")
+    submission = kernel.fetch(kaggle, pushed, folder)
+    print(f"Submit it: {kernel.submit_command(kaggle, pushed, submission)}")
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def test_a_lasting_fault_leaves_the_data_folder_as_it_was(user):
 def test_a_bad_file_is_fetched_again(user):
     user.kaggle.fault("digit-recognizer.zip", body=CORRUPT)
     assert user() == 0
-    assert "Fetching it again" in user.out
+    assert "What came is not used: " in user.out
     assert user.files == FILES
 
 

@@ -187,6 +187,8 @@ def write_data(folder):
     folder.mkdir(parents=True)
     write_csv(folder / "train.csv", TRAIN_COLUMNS, 400, np.random.default_rng(0))
     write_csv(folder / "test.csv", PIXEL_COLUMNS, 60, np.random.default_rng(1))
+    rows = "".join(f"{number},0\n" for number in range(1, 61))
+    (folder / "sample_submission.csv").write_text(f"ImageId,Label\n{rows}")
     folder.chmod(0o555)
     return folder
 
@@ -204,7 +206,7 @@ def test_the_whole_notebook_runs_in_a_kaggle_like_folder_and_its_networks_predic
     for words in ("out-of-fold", "submission.csv: 60 rows, checked", "Expected score", "fold 2/2"):
         assert words in outputs
     assert outputs.count('"image/png"') == 8
-    assert sorted(path.name for path in data.iterdir()) == ["test.csv", "train.csv"] or os.geteuid() == 0
+    assert len(list(data.iterdir())) == 3 or os.geteuid() == 0
     shutil.copytree(working / "submissions" / "notebook", tmp_path / "input" / "digits-notebook")
     (working / "submission.csv").rename(tmp_path / "first.csv")
     run_notebook(build_kernel.notebook(prediction_cells()), tmp_path)
@@ -230,4 +232,4 @@ def test_a_notebook_whose_training_fails_fails(notebook, kernel_of_this_python, 
 
     write_data(tmp_path / "input" / "digit-recognizer")
     with pytest.raises(CellExecutionError, match="training ended with exit code 2"):
-        run_notebook(notebook, tmp_path, ["--recipe", "quick", "--jobs", "0"])
+        run_notebook(notebook, tmp_path, ["--recipe", "quick", "--pseudo-labels", "none"])

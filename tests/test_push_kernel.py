@@ -324,7 +324,7 @@ def test_the_publish_command_uploads_predicts_and_names_the_command_that_submits
     assert sent["datasetDataSources"] == [f"{USER}/digits-my-run"]
     assert sent["competitionDataSources"] == ["kannada-mnist"]
     assert not {"enableInternet", "enableGpu"} & {name for name, value in sent.items() if value}
-    command = f"scripts/submit.sh --competition kannada-mnist --notebook {USER}/predict-my-run/1"
+    command = f"scripts/submit.sh --notebook {USER}/predict-my-run/1 --competition kannada-mnist"
     assert command in capsys.readouterr().out
 
 

@@ -524,6 +524,9 @@ def test_a_notebook_s_version_is_fetched_checked_and_submitted_in_the_place_of_a
     assert [entry.status for entry in read_ledger(user.folder / "ledger-kannada-mnist.csv")] == ["complete"]
     assert user("--notebook", "someone/predict-a-run/3", "--competition", "kannada-mnist") == 2
     assert "submitted before" in user.err
+    user.kaggle.fault("CreateCodeSubmission", stall=60)
+    assert user("--again", "--notebook", "someone/predict-a-run/3", "--competition", "kannada-mnist") == 1
+    assert "scripts/submit.sh --status --competition kannada-mnist" in user.err
     user.kaggle.fault("CreateCodeSubmission", stall=60, after=True)
     assert user("--again", "--notebook", "someone/predict-a-run/3", "--competition", "kannada-mnist") == 0
     assert user.used == 2

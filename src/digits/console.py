@@ -1,5 +1,6 @@
 """How a command behaves in its terminal: exceptions and exit codes, signals, streams that never fail."""
 
+import argparse
 import contextlib
 import functools
 import io
@@ -68,10 +69,10 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: Collecti
 
 
 def seconds(text: str) -> float:
-    """Return the seconds that a flag names, from 0 to a day; the type of such a flag."""
+    """Return the seconds that a flag names, from 0 to a day: the type of such a flag."""
     number = float(text)
     if not 0 <= number <= 86_400:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"expected 0 to 86400 seconds, found {text}")
     return number
 
 

@@ -46,15 +46,18 @@ def files_of_credentials(api) -> list[str]:
 
 
 def describe(error: BaseException) -> dict:
-    """Return an error as plain values: kind, text, and of an answer status, Retry-After and the method called."""
+    """Return an error as plain values: kind, text, method, and of an answer its status and Retry-After in seconds."""
     import requests
+    import urllib3
 
     response, request = getattr(error, "response", None), getattr(error, "request", None)
     request = request if request is not None else getattr(response, "request", None)
     method = (getattr(request, "url", None) or "").partition("?")[0].rpartition("/")[2]
     values: dict[str, Any] = {"kind": "other", "text": str(error) or type(error).__name__, "method": method}
     if response is not None:
-        values |= {"kind": "http", "status": response.status_code, "retry_after": response.headers.get("Retry-After")}
+        values |= {"kind": "http", "status": response.status_code}
+        with contextlib.suppress(urllib3.exceptions.InvalidHeader, TypeError):
+            values["retry_after"] = urllib3.Retry().parse_retry_after(response.headers.get("Retry-After"))
         with contextlib.suppress(ValueError, TypeError, AttributeError):  # An error can come with status 200.
             values["status"] = max(values["status"], int(response.json().get("code") or 0))
     elif isinstance(error, json.JSONDecodeError):

@@ -9,8 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -188,7 +186,7 @@ def error_of(call: str, page: str, kind: str, text: str, **found: Any) -> KitErr
             return UnreachableError(what, maybe_submitted=maybe_submitted)
         return KitError(what)
     if status == 429:
-        wait = _seconds(found.get("retry_after"))
+        wait = found.get("retry_after")
         asked = "" if wait is None else f" for {wait:.0f} s"
         return UnreachableError(f"Kaggle asks to slow down{asked} (HTTP 429).", retry_after=wait)
     if call == "kernels_push" and status == 409:
@@ -237,15 +235,6 @@ def _credentials_error(page: str, source: str, files: list[str], text: str) -> K
 def short(text: str) -> str:
     """Return what Kaggle says in one line of a bearable length."""
     return " ".join(text.split())[:TEXT_LENGTH]
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """Return the seconds that a Retry-After header means (RFC 9110: a number or a date), or None."""
-    with contextlib.suppress(ValueError, TypeError):
-        return max(0.0, float(retry_after or ""))
-    with contextlib.suppress(ValueError, TypeError):
-        return max(0.0, (parsedate_to_datetime(retry_after or "") - datetime.now(UTC)).total_seconds())
-    return None
 
 
 def tell_on_stderr(line: str) -> None:

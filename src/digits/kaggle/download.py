@@ -25,31 +25,24 @@ def fetch(data_dir: Path, kaggle: Kaggle, say: Callable[[str], None] = print) ->
         say(f"The data is already in {display_path(data_dir)}, and good.")
         return
     data_dir.mkdir(parents=True, exist_ok=True)
-    own = data_dir / competition.archive
-    if own.is_file():
-        try:
-            install(own, data_dir, say, competition)
-            if archive.is_complete(data_dir, competition):
-                return
-            reason = "it does not hold train.csv and test.csv."
-        except BadInput as error:
-            reason = str(error).removesuffix(archive.REMEDY).strip()
-        say(f"{display_path(own)} is not used: {reason} Fetching the data.")
-    reason = ""
-    for attempt in range(1, ATTEMPTS + 1):
+    own, reason = data_dir / competition.archive, ""
+    what = {"competition": kaggle.competition, "force": True, "quiet": True}
+    for attempt in range(0 if own.is_file() else 1, ATTEMPTS + 1):
         with tempfile.TemporaryDirectory(prefix="digits-") as folder:
-            kaggle.tell(f"Downloading the data of {kaggle.competition} ...")
+            file = own
+            if attempt:
+                kaggle.tell(f"Downloading the data of {kaggle.competition} ...")
+                kaggle.ask("competition_download_files", what | {"path": folder}, attempts=2)
+                file = next(Path(folder).glob(f"{kaggle.competition}.*"), Path(folder))
             try:
-                what = {"competition": kaggle.competition, "path": folder, "force": True, "quiet": True}
-                kaggle.ask("competition_download_files", what, attempts=2)
-                install(next(Path(folder).glob(f"{kaggle.competition}.*"), Path(folder)), data_dir, say, competition)
+                install(file, data_dir, say, competition)
+                if archive.is_complete(data_dir, competition):
+                    return
                 reason = "it does not hold train.csv and test.csv."
             except BadInput as error:
                 reason = str(error).removesuffix(archive.REMEDY).replace(f"{folder}/", "").strip()
-        if archive.is_complete(data_dir, competition):
-            return
         if attempt < ATTEMPTS:
-            say(f"What came is not the data: {reason} Fetching it again.")
+            say(f"{'What came' if attempt else display_path(own)} is not used: {reason} Fetching the data.")
     raise KitError(
         f"what Kaggle sent is not the data: {reason}\nNo good file in {display_path(data_dir)} was replaced. "
         f"Try again later, or fetch the zip from {kaggle.page}/data and give it: "

@@ -113,7 +113,7 @@ def wait(kaggle: Kaggle, pushed: Push, seconds: float, say: Callable[[str], None
     Raises:
         KitError: if the run fails (with the end of its log), or the time is over.
     """
-    later = f"The notebook runs on at Kaggle: {pushed.url}\nFetch it later: scripts/push_kernel.sh --fetch {pushed}"
+    later = f"The notebook runs on at Kaggle: {pushed.url}\n{fetch_later(kaggle, pushed)}"
     started, states = time.monotonic(), [""]
 
     def look() -> tuple[str, str] | None:
@@ -143,6 +143,18 @@ def wait(kaggle: Kaggle, pushed: Push, seconds: float, say: Callable[[str], None
             lines += _end_of_log(Path(folder))
         reason = "\n".join(lines).strip() or "no reason given"
         raise KitError(f"Version {pushed.version} ended as {ended[0]}: {reason}")
+
+
+def fetch_later(kaggle: Kaggle, pushed: Push) -> str:
+    """Return the command that fetches a version's output later, in words."""
+    return f"Fetch it later: scripts/push_kernel.sh --fetch {pushed}{find_competition(kaggle.competition).flag}"
+
+
+def submit_command(kaggle: Kaggle, pushed: Push, submission: Path) -> str:
+    """Return the command that submits what `fetch` returned: the notebook's version where only that counts."""
+    competition = find_competition(kaggle.competition)
+    what = f"--notebook {pushed}" if competition.notebooks_only else submission.parent.name
+    return f"scripts/submit.sh {what}{competition.flag}"
 
 
 def _output(kaggle: Kaggle, pushed: Push, folder: str, pattern: str) -> list[Path]:

@@ -27,36 +27,6 @@ TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True)
-class Submission:
-    """A row of Kaggle's list of submissions; `time` is UTC, `status` is pending, complete or error."""
-
-    ref: str
-    time: str
-    description: str
-    status: str
-    public_score: float | None
-    reason: str
-
-
-def list_submissions(kaggle: Kaggle, everything: bool = False) -> list[Submission]:
-    """Return the newest hundred submissions, newest first, or all of them: pages until one brings nothing new."""
-    rows: dict[str, Submission] = {}
-    for page in range(1, LONGEST_LIST // PAGE_SIZE + 1 if everything else 2):
-        before = len(rows)
-        what = {"competition": kaggle.competition, "page_number": page, "page_size": PAGE_SIZE}
-        for row in kaggle.ask("competition_submissions", what) or []:
-            score = None
-            with contextlib.suppress(ValueError):
-                score = float(row.get("publicScore", ""))
-            ref, time = str(row["ref"]), row["date"][:19] + "Z" if row.get("date") else ""
-            status, reason = row.get("status", "pending").lower(), row.get("errorDescription", "")
-            rows[ref] = Submission(ref, time, row.get("description", ""), status, score, reason)
-        if len(rows) - before < PAGE_SIZE:
-            break
-    return list(rows.values())
-
-
-@dataclass(frozen=True)
 class Entry:
     """One submission.
 
@@ -118,6 +88,30 @@ def title_of(run: Run) -> str:
     accuracy = f"{folds}, out-of-fold {score.accuracy:.4f} ± {score.standard_error:.4f}"
     extra = f", trained on {record.extra.images} extra images" if record.extra else ""
     return f"run {record.run}, recipe {record.recipe_name}, {accuracy}{extra}"
+
+
+def list_submissions(kaggle: Kaggle, everything: bool = False) -> list[Entry]:
+    """Return Kaggle's list, the newest hundred or all: ref, time, status, score, reason, and the tag in the message."""
+    entries: dict[str, Entry] = {}
+    for page in range(1, LONGEST_LIST // PAGE_SIZE + 1 if everything else 2):
+        before = len(entries)
+        what = {"competition": kaggle.competition, "page_number": page, "page_size": PAGE_SIZE}
+        for row in kaggle.ask("competition_submissions", what) or []:
+            score = None
+            with contextlib.suppress(ValueError):
+                score = float(row.get("publicScore", ""))
+            tag, time = TAG.search(row.get("description", "")), row["date"][:19] + "Z" if row.get("date") else ""
+            entries[str(row["ref"])] = Entry(
+                ref=str(row["ref"]),
+                time=time,
+                tag=tag[0] if tag else "",
+                status=row.get("status", "pending").lower(),
+                public_score=score,
+                reason=row.get("errorDescription", ""),
+            )
+        if len(entries) - before < PAGE_SIZE:
+            break
+    return list(entries.values())
 
 
 NUMBERS: dict[str, type] = {"folds": int, "out_of_fold": float, "standard_error": float, "public_score": float}
@@ -200,15 +194,15 @@ def place(entries: list[Entry], entry: Entry) -> None:
     entries.append(entry)
 
 
-def reconcile(ledger: Path, listed: list[Submission]) -> list[Entry]:
+def reconcile(ledger: Path, listed: list[Entry]) -> list[Entry]:
     """Write what Kaggle's list says into the ledger, new rows for what it does not hold yet; return all rows."""
     with opened(ledger) as entries:
         for row in reversed(listed):
             known = next((entry for entry in entries if is_same(entry, row)), None)
             if known is None:  # Made elsewhere; a tag in its description may tell its run.
-                tag = TAG.search(row.description)
+                tag = TAG.fullmatch(row.tag)
                 runs = find_runs(ledger.parent, tag[1]) if tag else []
-                known = replace(entry_of(runs[0]) if runs else Entry(), tag=tag[0] if tag else "", time=row.time)
+                known = replace(entry_of(runs[0]), tag=row.tag, time=row.time) if runs else row
             place(entries, confirmed(known, row))
         return list(entries)
 
@@ -225,15 +219,14 @@ def refresh(submissions: Path, kaggle: Kaggle) -> list[Entry]:
         return sorted(entries, key=lambda entry: -1 if entry.public_score is None else entry.public_score, reverse=True)
 
 
-def confirmed(entry: Entry, row: Submission) -> Entry:
+def confirmed(entry: Entry, row: Entry) -> Entry:
     """Return the entry with what Kaggle's list says of it."""
     return replace(entry, ref=row.ref, status=row.status, public_score=row.public_score, reason=row.reason)
 
 
-def is_same(entry: Entry, row: Submission) -> bool:
+def is_same(entry: Entry, row: Entry) -> bool:
     """Say whether a row of Kaggle's list is this entry: by its ref, and until it is settled also by its tag."""
-    found = TAG.search(row.description)
-    return row.ref == entry.ref or bool(found and found[0] == entry.tag and not entry.settled)
+    return row.ref == entry.ref or bool(row.tag and row.tag == entry.tag and not entry.settled)
 
 
 def age_of(entry: Entry) -> timedelta:

@@ -25,7 +25,6 @@ from digits.kaggle.ledger import (
     TAG_DIGITS,
     TIME,
     Entry,
-    Submission,
     age_of,
     confirmed,
     entry_of,
@@ -47,7 +46,6 @@ LEAST_AGREEMENT = 0.95
 """Share of rows in which answers agree with earlier ones at least: two good models agree in about 99 of a hundred."""
 LONGEST_MESSAGE = 200
 """Characters; Kaggle cuts long descriptions, and the tag comes last."""
-LATER = "Look later: scripts/submit.sh --status"
 
 
 @dataclass(frozen=True)
@@ -212,7 +210,9 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options, say:
         entry = _earlier_attempt(candidate, ledger, listed, kaggle, options.again, say)
         if entry is None:
             say(left)
-            tag = _free_tag(candidate, read_ledger(ledger))
+            taken = {known.tag for known in read_ledger(ledger) if known.settled}
+            tags = (candidate.tag, *(f"{candidate.tag}-{number}" for number in range(2, len(taken) + 3)))
+            tag = next(tag for tag in tags if tag not in taken)
             message = options.message or (title_of(candidate.run) if candidate.run else file.name)
             text = f"{message[:LONGEST_MESSAGE]} [{tag}]"
             if options.dry_run:
@@ -229,14 +229,14 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options, say:
                     sent = replace(candidate, file=plain_copy(candidate.file, Path(folder), competition))
                     entry = _send(sent, text, tag, ledger, kaggle, options.notebook)
             except KeyboardInterrupt:
-                raise KeyboardInterrupt(f"Interrupted. The submission may have counted. {LATER}") from None
+                raise KeyboardInterrupt(f"Interrupted. The submission may have counted. {_later(kaggle)}") from None
     _follow(entry, ledger, kaggle, options.wait_seconds, say)
 
 
 def _earlier_attempt(
     candidate: Candidate,
     ledger: Path,
-    listed: list[Submission],
+    listed: list[Entry],
     kaggle: Kaggle,
     again: bool,
     say: Callable[[str], None],
@@ -274,16 +274,6 @@ def _earlier_attempt(
     return None
 
 
-def _free_tag(candidate: Candidate, entries: list[Entry]) -> str:
-    """Return the candidate's tag, numbered where Kaggle has submissions with it."""
-    taken = {entry.tag for entry in entries if entry.settled}
-    tag, number = candidate.tag, 1
-    while tag in taken:
-        number += 1
-        tag = f"{candidate.tag}-{number}"
-    return tag
-
-
 def _left_today(kaggle: Kaggle) -> str:
     """Return how many submissions are left, in words; KaggleRefused where none is."""
     what, unknown = {"competition_name": kaggle.competition}, (400, 404, 500, 502, 503, 504)
@@ -304,6 +294,10 @@ def _left_today(kaggle: Kaggle) -> str:
         f"no submissions are left today ({today} made). The count starts again at midnight UTC, "
         f"{reset.astimezone():%H:%M %Z} here, in {hours} h {minutes} min."
     )
+
+
+def _later(kaggle: Kaggle) -> str:
+    return f"Look later: scripts/submit.sh --status{find_competition(kaggle.competition).flag}"
 
 
 def _approve(doubts: list[str], yes: bool) -> None:
@@ -344,18 +338,18 @@ def _send(candidate: Candidate, text: str, tag: str, ledger: Path, kaggle: Kaggl
         kaggle.tell(f"{error} The submission may have arrived: looking for it in Kaggle's list.")
         missing = f"{error} The answer to the submission was lost, and Kaggle does not list it so far."
 
-    def look() -> Submission | None:
+    def look() -> Entry | None:
         return next((row for row in list_submissions(kaggle) if is_same(entry, row)), None)
 
     try:
         row = kaggle.poll(look, kaggle.policy.listing_seconds, "Kaggle does not list it yet; looking again")
     except KitError as error:
         record(ledger, replace(entry, reason=str(error)))
-        raise KitError(f"{error} The submission may have counted. {LATER}") from None
+        raise KitError(f"{error} The submission may have counted. {_later(kaggle)}") from None
     if row is None:
         record(ledger, replace(entry, reason=missing))
         raise KitError(
-            f"{missing} Nothing is sent a second time by itself. {LATER}\n"
+            f"{missing} Nothing is sent a second time by itself. {_later(kaggle)}\n"
             f"If it is neither there nor at {kaggle.page}/submissions, submit again."
         )
     return record(ledger, confirmed(entry, row))
@@ -365,20 +359,20 @@ def _follow(entry: Entry, ledger: Path, kaggle: Kaggle, wait_seconds: float, say
     """Wait for the score, say it and record it."""
     say(f"Submitted as {entry.tag}, ref {entry.ref}.")
 
-    def look() -> Submission | None:
+    def look() -> Entry | None:
         return next((row for row in list_submissions(kaggle) if row.ref == entry.ref and row.status != "pending"), None)
 
     try:
         row = kaggle.poll(look, wait_seconds, "Waiting for the score") if entry.status == "pending" else None
     except UnreachableError as error:
-        raise KitError(f"The submission is in, but its score could not be fetched: {error} {LATER}") from None
+        raise KitError(f"The submission is in, but its score could not be fetched: {error} {_later(kaggle)}") from None
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Interrupted; the submission is in. {LATER}") from None
+        raise KeyboardInterrupt(f"Interrupted; the submission is in. {_later(kaggle)}") from None
     entry = record(ledger, confirmed(entry, row)) if row else entry
     if entry.status == "error":
         raise KitError(f"Kaggle could not score the submission (ref {entry.ref}): {entry.reason or 'no reason given'}")
     if entry.status == "pending":
-        say(f"Not scored yet. {LATER}")
+        say(f"Not scored yet. {_later(kaggle)}")
         return
     difference = figure(entry.difference, "+.1f")
     compared = (
