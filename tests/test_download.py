@@ -207,11 +207,11 @@ def test_a_body_that_breaks_off_is_resumed_and_a_page_in_its_place_is_not_taken_
     assert online.files == FILES
 
 
-def test_a_passing_trouble_of_the_storage_is_tried_again(online):
-    online.kaggle.fault("digit-recognizer.zip", status=500)
-    assert online() == 0
-    assert online.files == FILES
-    assert online.kaggle.calls["DownloadDataFiles"] == 2
+def test_a_passing_trouble_of_the_storage_is_tried_again(user):
+    user.kaggle.fault("digit-recognizer.zip", status=500)
+    assert user() == 0
+    assert user.files == FILES
+    assert user.kaggle.calls["DownloadDataFiles"] == 2
 
 
 def test_a_stalled_download_is_told_and_given_up(online, monkeypatch):

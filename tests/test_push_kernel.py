@@ -174,13 +174,22 @@ def test_a_run_that_takes_too_long_is_left_running_and_can_be_fetched_later(memo
         kernel.last_push(tmp_path, "a/b")
 
 
-def test_an_interrupt_says_how_to_fetch_later(memory, go, monkeypatch):
+def test_an_interrupt_says_what_may_have_happened_and_what_continues(memory, go, monkeypatch, tmp_path):
     def interrupt(request):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(memory, "_GetKernelSessionStatus", interrupt)
-    with pytest.raises(KeyboardInterrupt, match=r"(?s)runs on at Kaggle.*--fetch someone/"):
-        go()
+    for call, words in [
+        ("_GetKernelSessionStatus", r"(?s)runs on at Kaggle.*--fetch someone/"),
+        ("_ListKernelSessionOutput", "Fetch it later: scripts/push_kernel.sh --fetch someone/"),
+        ("_SaveKernel", "may have taken it: https://www.kaggle.com/code/someone/"),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(memory, call, interrupt)
+            with pytest.raises(KeyboardInterrupt, match=words):
+                go()
+    monkeypatch.setattr(memory, "_CreateDataset", interrupt)
+    with pytest.raises(KeyboardInterrupt, match=r"may have taken it: .*digits-my-run\. The same command"):
+        publish_run(memory.kaggle(), make_run(tmp_path))
 
 
 def test_a_version_that_kaggle_does_not_know_at_once_is_waited_for_and_a_lasting_trouble_ends(memory, go):
@@ -224,39 +233,40 @@ def test_the_command_pushes_fetches_and_tells_the_status(memory, tmp_path, capsy
             push_kernel.main([*wrong, *folder])
 
 
-# Through the unmodified client and HTTP.
-
-
-def test_the_round_trip_through_the_client_counts_only_the_pushed_version(server, tmp_path, told):
-    server.output = {f"1/other-{number}.txt": b"other" for number in range(25)} | {"1/submission.csv": SUBMISSION}
-    kaggle = Kaggle(FAST, told.append)
+def test_the_output_of_a_version_is_fetched_page_by_page_and_of_no_other(memory, tmp_path, told):
+    memory.output = {f"1/other-{number}.txt": b"other" for number in range(25)} | {"1/submission.csv": SUBMISSION}
+    kaggle = memory.kaggle(told.append)
     pushed = kernel.push(kaggle, ROOT / "kernels", kernel.Changes(accelerator="tpu"), tmp_path, told.append)
     kernel.wait(kaggle, pushed, 60, told.append)
     submission = kernel.fetch(kaggle, pushed, tmp_path, told.append, rows=3)
     assert submission.read_bytes() == SUBMISSION
     assert sorted(path.name for path in submission.parent.iterdir()) == [f"{SLUG}.log", "submission.csv"]
-    (sent,) = server.pushed
+    (sent,) = memory.pushed
     assert (sent["machineShape"], sent["enableTpu"], sent["isPrivate"]) == ("TpuV5E8", True, True)
     with pytest.raises(KitError, match="Version 2 left no submission"):
         kernel.fetch(kaggle, Push(pushed.name, 2, "u"), tmp_path, told.append)
-    server.output["3/submission.csv"] = SUBMISSION
-    server.fault("submission.csv", status=403)
+    memory.output["3/submission.csv"] = SUBMISSION
+    memory.fault("submission.csv", status=403)
     with pytest.raises(KitError, match="HTTP 403"):
         kernel.fetch(kaggle, Push(pushed.name, 3, "u"), tmp_path, told.append)
     assert leaks(tmp_path, "\n".join(told)) == []
 
 
-def test_an_output_that_stalls_or_leads_elsewhere_leaves_nothing(server, tmp_path, told):
+def test_an_output_that_stalls_leaves_nothing(server, tmp_path, told):
+    """Through a process of its own and HTTP."""
     version = Push(f"{USER}/digits-kit", 1, "u")
     server.output["1/submission.csv"] = SUBMISSION
     server.fault("submission.csv", stall=60)
     with pytest.raises(KitError, match="No answer from Kaggle in 2 s"):
         kernel.fetch(Kaggle(replace(FAST, stall_seconds=2, attempts=1), told.append), version, tmp_path, told.append)
-    server.output = {"1/submissions/../run.json": b"{}", "1/submissions/../../run.json": b"{}"}
-    with pytest.raises(KitError, match=r"left no submission\.csv"):
-        kernel.fetch(Kaggle(FAST, told.append), version, tmp_path, told.append)
-    assert not list(tmp_path.rglob("run.json"))
     assert not list(tmp_path.rglob("*.csv"))
+
+
+def test_an_output_whose_names_lead_elsewhere_is_not_fetched(memory, tmp_path, told):
+    memory.output = {"1/submissions/../run.json": b"{}", "1/submissions/../../run.json": b"{}"}
+    with pytest.raises(KitError, match=r"left no submission\.csv"):
+        kernel.fetch(memory.kaggle(), Push(f"{USER}/digits-kit", 1, "u"), tmp_path, told.append)
+    assert not list(tmp_path.rglob("run.json"))
 
 
 # Publishing.
@@ -279,6 +289,10 @@ def test_a_run_s_models_are_published_as_a_private_dataset_and_then_as_its_next_
         assert memory.dataset["version"] == version
     assert sorted(memory.dataset["sizes"]) == ["fold-1.keras", "fold-2.keras", "run.json"]
     assert "Published version 2, private" in told[-1]
+    (created,) = memory.requests["CreateDataset"]
+    assert created["isPrivate"] is True
+    assert sorted(file["token"] for file in created["files"]) == ["fold-1.keras", "fold-2.keras", "run.json"]
+    assert len(memory.uploads) == 6
 
 
 def test_what_cannot_be_published_is_refused(memory, tmp_path, monkeypatch):
@@ -326,12 +340,3 @@ def test_the_publish_command_uploads_predicts_and_names_the_command_that_submits
     assert not {"enableInternet", "enableGpu"} & {name for name, value in sent.items() if value}
     command = f"scripts/submit.sh --notebook {USER}/predict-my-run/1 --competition kannada-mnist"
     assert command in capsys.readouterr().out
-
-
-def test_publishing_through_the_client_uploads_each_file_and_checks_what_kaggle_lists(server, tmp_path, told):
-    run = make_run(tmp_path)
-    assert publish_run(Kaggle(FAST, told.append), run, told.append) == f"{USER}/digits-my-run"
-    assert len(server.uploads) == 3
-    (created,) = server.requests["CreateDataset"]
-    assert created["isPrivate"] is True
-    assert sorted(file["token"] for file in created["files"]) == ["fold-1.keras", "fold-2.keras", "run.json"]

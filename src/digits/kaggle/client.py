@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -235,6 +235,15 @@ def _credentials_error(page: str, source: str, files: list[str], text: str) -> K
 def short(text: str) -> str:
     """Return what Kaggle says in one line of a bearable length."""
     return " ".join(text.split())[:TEXT_LENGTH]
+
+
+@contextlib.contextmanager
+def if_interrupted(what: str) -> Iterator[None]:
+    """Let an interrupt of the block say what is known then, and the command that continues."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(str(interrupt) or f"Interrupted. {what}") from None
 
 
 def tell_on_stderr(line: str) -> None:

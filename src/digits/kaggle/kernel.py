@@ -13,7 +13,7 @@ from pathlib import Path
 from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.competition import find_competition, read_submission
 from digits.files import ROOT, atomic_write, display_path
-from digits.kaggle.client import Kaggle, short
+from digits.kaggle.client import Kaggle, if_interrupted, short
 from digits.runs.store import RUN_JSON, Run
 
 METADATA = "kernel-metadata.json"
@@ -62,7 +62,10 @@ def push(kaggle: Kaggle, folder: Path, changes: Changes, submissions: Path, say:
         name = _own_copy(folder, Path(temporary), kaggle, changes)
         kaggle.tell(f"Pushing {display_path(folder)} as {name} ...")
         accelerator = ACCELERATORS.get(changes.accelerator or "", changes.accelerator)
-        reply = kaggle.ask("kernels_push", {"folder": temporary, "acc": accelerator}, attempts=1)
+        with if_interrupted(
+            f"Kaggle may have taken it: https://www.kaggle.com/code/{name}. Pushed again it runs again."
+        ):
+            reply = kaggle.ask("kernels_push", {"folder": temporary, "acc": accelerator}, attempts=1)
     if error := reply.get("error"):
         remedy = "\nGive another title: --title TITLE" if "title" in error.lower() else ""
         if "quota" in error.lower():
@@ -130,10 +133,8 @@ def wait(kaggle: Kaggle, pushed: Push, seconds: float, say: Callable[[str], None
             states.append(state)
         return (state, failure) if state == "complete" or state in FAILED else None
 
-    try:
+    with if_interrupted(later):
         ended = kaggle.poll(look, seconds, f"Waiting for the run of {pushed}")
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Interrupted. {later}") from None
     if ended is None:
         raise KitError(f"Version {pushed.version} is still {states[-1]} after {seconds:,.0f} s. {later}")
     if ended[0] in FAILED:
@@ -178,7 +179,8 @@ def fetch(
     folder = submissions / f"{pushed.name.rpartition('/')[2]}-v{pushed.version}"
     with tempfile.TemporaryDirectory() as temporary:
         kaggle.tell(f"Fetching the output of {pushed} ...")
-        fetched = _output(kaggle, pushed, temporary, WANTED)
+        with if_interrupted(fetch_later(kaggle, pushed)):
+            fetched = _output(kaggle, pushed, temporary, WANTED)
         for line in _end_of_log(Path(temporary)):
             say(line)
         if Path(temporary) / "submission.csv" not in fetched:

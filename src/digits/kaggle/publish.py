@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from digits.console import BadInput, KitError
-from digits.kaggle.client import Kaggle
+from digits.kaggle.client import Kaggle, if_interrupted
 from digits.kaggle.kernel import user_name
 from digits.runs.store import RUN_JSON, Run
 
@@ -44,7 +44,10 @@ def publish(kaggle: Kaggle, run: Run, say: Callable[[str], None] = print) -> str
         if before is not None:
             call, what = "dataset_create_version", {"version_notes": f"run {run.name}"}
         # One attempt: a version that arrived although its answer was lost would be there twice.
-        reply = kaggle.ask(call, what | {"folder": temporary, "quiet": True, "convert_to_csv": False}, attempts=1)
+        with if_interrupted(
+            f"Kaggle may have taken it: https://www.kaggle.com/datasets/{name}. The same command continues."
+        ):
+            reply = kaggle.ask(call, what | {"folder": temporary, "quiet": True, "convert_to_csv": False}, attempts=1)
     status = reply.get("status", "ok")
     if reply.get("error") or status.lower() != "ok":
         raise KitError(f"Kaggle did not take the dataset: {reply.get('error') or status}")

@@ -19,7 +19,7 @@ from digits.data.competition import (
     read_submission,
 )
 from digits.files import display_path, file_lock
-from digits.kaggle.client import Kaggle, NoCredentials, UnreachableError
+from digits.kaggle.client import Kaggle, NoCredentials, UnreachableError, if_interrupted
 from digits.kaggle.kernel import Push
 from digits.kaggle.ledger import (
     TAG_DIGITS,
@@ -36,12 +36,11 @@ from digits.kaggle.ledger import (
     record,
     title_of,
 )
+from digits.runs.metrics import check_class_shares
 from digits.runs.store import Run, all_runs, find_run, find_runs
 
 TRAINING_COUNTS = (4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188)
 """How often each digit is in the competition's train.csv."""
-LARGEST_SHIFT = 0.015
-"""Of a class's share, between answers and training labels: six standard errors at 28,000 rows."""
 LEAST_AGREEMENT = 0.95
 """Share of rows in which answers agree with earlier ones at least: two good models agree in about 99 of a hundred."""
 LONGEST_MESSAGE = 200
@@ -103,9 +102,12 @@ def examine(
         read_submission(file, all_rows, competition)
     run = runs[0] if runs else None
     notes = [f"{display_path(file)}: {len(labels):,} rows{f', {title_of(run)}' if run else ''}"]
-    doubts = _shifted_shares(labels, run, competition)
+    doubts = []
     if run is None:
         notes.append(f"No run in {display_path(submissions)} made this file; nothing is known of its accuracy.")
+        shares = check_class_shares(labels, np.array(TRAINING_COUNTS))
+        if competition.slug == DIGIT_RECOGNIZER.slug and not shares.passed:
+            doubts.append(f"the answers' classes do not occur as often as in training ({shares.detail})")
     else:
         made = run.finished_record()
         doubts += [f"the run's check {check.name!r} failed: {check.detail}" for check in made.failed_checks]
@@ -123,37 +125,22 @@ def examine(
 
 
 def _refuse_unfit(file: Path, run: Run, competition: Competition) -> None:
-    record = run.finished_record()
+    record, made = run.finished_record(), f"{display_path(file)} was made by run {run.name}"
     if record.source != "kaggle":
         raise BadInput(
-            f"{display_path(file)} was made by run {run.name} from the data source {record.source!r}; "
-            "expected 'kaggle'.\n"
+            f"{made} from the data source {record.source!r}; expected 'kaggle'.\n"
             "Fetch the data (scripts/download.sh) and train on it: python src/train.py --source kaggle"
         )
-    if record.data.competition not in (None, competition.slug):
+    if (made_for := record.data.competition) not in (None, competition.slug):
         raise BadInput(
-            f"{display_path(file)} was made by run {run.name} for {record.data.competition}, not for "
-            f"{competition.slug}. Submit it there: scripts/submit.sh {run.name} --competition {record.data.competition}"
+            f"{made} for {made_for}, not for {competition.slug}. Submit it there: scripts/submit.sh {run.name} "
+            f"--competition {made_for}"
         )
     if record.leaked:
         raise BadInput(
-            f"{display_path(file)} was made by run {run.name}, whose training saw test images: it is never sent.\n"
+            f"{made}, whose training saw test images: it is never sent.\n"
             "Train without the leak: python src/train.py --source kaggle"
         )
-
-
-def _shifted_shares(labels: np.ndarray, run: Run | None, competition: Competition) -> list[str]:
-    """Return a doubt where classes' shares are far from those in the training labels."""
-    if run is None and competition.slug != DIGIT_RECOGNIZER.slug:
-        return []
-    counts = np.asarray(run.finished_record().data.class_counts if run else TRAINING_COUNTS, float)
-    expected = counts / counts.sum()
-    found = np.bincount(labels, minlength=len(counts)) / len(labels)
-    far = [digit for digit in np.argsort(-np.abs(found - expected)) if abs(found - expected)[digit] > LARGEST_SHIFT]
-    if not far:
-        return []
-    listed = ", ".join(f"{found[digit]:.1%} are {digit} (expected {expected[digit]:.1%})" for digit in far[:3])
-    return [f"of the answers {listed}" + (f", and {len(far) - 3} more classes are off" if len(far) > 3 else "")]
 
 
 def _differences(
@@ -224,12 +211,10 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options, say:
                     f"not sent: {competition.slug} takes a notebook's output, not a file. Predict there with a "
                     f"run's models; this prints the command that submits: scripts/publish.sh RUN{competition.flag}"
                 )
-            try:
-                with tempfile.TemporaryDirectory() as folder:
-                    sent = replace(candidate, file=plain_copy(candidate.file, Path(folder), competition))
-                    entry = _send(sent, text, tag, ledger, kaggle, options.notebook)
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(f"Interrupted. The submission may have counted. {_later(kaggle)}") from None
+            interrupted = f"The submission may have counted. {_later(kaggle)}"
+            with tempfile.TemporaryDirectory() as folder, if_interrupted(interrupted):
+                sent = replace(candidate, file=plain_copy(candidate.file, Path(folder), competition))
+                entry = _send(sent, text, tag, ledger, kaggle, options.notebook)
     _follow(entry, ledger, kaggle, options.wait_seconds, say)
 
 
@@ -363,11 +348,10 @@ def _follow(entry: Entry, ledger: Path, kaggle: Kaggle, wait_seconds: float, say
         return next((row for row in list_submissions(kaggle) if row.ref == entry.ref and row.status != "pending"), None)
 
     try:
-        row = kaggle.poll(look, wait_seconds, "Waiting for the score") if entry.status == "pending" else None
+        with if_interrupted(f"The submission is in. {_later(kaggle)}"):
+            row = kaggle.poll(look, wait_seconds, "Waiting for the score") if entry.status == "pending" else None
     except UnreachableError as error:
         raise KitError(f"The submission is in, but its score could not be fetched: {error} {_later(kaggle)}") from None
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Interrupted; the submission is in. {_later(kaggle)}") from None
     entry = record(ledger, confirmed(entry, row)) if row else entry
     if entry.status == "error":
         raise KitError(f"Kaggle could not score the submission (ref {entry.ref}): {entry.reason or 'no reason given'}")
