@@ -1,6 +1,7 @@
 """What holds for all tests, and what several files share because it takes seconds to make."""
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -35,6 +36,46 @@ def real_run(tmp_path_factory):
     from train_process import REAL
 
     return _finished_run(tmp_path_factory.mktemp("real"), *REAL, real=True)
+
+
+@pytest.fixture(scope="session")
+def sample():
+    """600 of the sample's training images, and its test images."""
+    from digits.data import dataset
+
+    return dataset.load("sample", limit=600)
+
+
+@pytest.fixture
+def data(monkeypatch, sample):
+    """The same, and what everything loads in this test, whatever it asks for."""
+    from digits.data import dataset
+
+    monkeypatch.setattr(dataset, "load", lambda *_, **__: sample)
+    return sample
+
+
+@pytest.fixture(scope="session")
+def made_runs(tmp_path_factory, sample):
+    """The folder of `runs`, not to be written to."""
+    from digits.data import dataset
+    from made_run import make_run
+
+    folder = tmp_path_factory.mktemp("submissions")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset, "load", lambda *_, **__: sample)
+        for seed, name in enumerate(("one", "two")):
+            make_run(patch, folder, name, seed=seed)
+    return folder
+
+
+@pytest.fixture
+def runs(made_runs, data, tmp_path):
+    """Two finished runs of two members and three folds each, one and two, with made-up networks."""
+    from digits.runs.store import Run
+
+    shutil.copytree(made_runs, tmp_path / "submissions")
+    return [Run(tmp_path / "submissions" / name) for name in ("one", "two")]
 
 
 @pytest.fixture

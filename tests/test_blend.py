@@ -1,41 +1,13 @@
 """Blends are runs: with a record, a report, a comparison, a submission, and blends of their own."""
 
-import shutil
-
 import numpy as np
 import pytest
 
 from digits.console import BadInput
-from digits.data import dataset
 from digits.files import REFERENCE
 from digits.report import analysis, html, summary
 from digits.runs import ensemble
 from digits.runs.store import Run, find_runs
-from made_run import make_run
-
-
-@pytest.fixture(scope="module")
-def sample():
-    return dataset.load("sample", limit=600)
-
-
-@pytest.fixture(scope="module")
-def submissions(tmp_path_factory, sample):
-    folder = tmp_path_factory.mktemp("submissions")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset, "load", lambda *_, **__: sample)
-        for seed, name in enumerate(("one", "two")):
-            make_run(patch, folder, name, seed=seed)
-    return folder
-
-
-@pytest.fixture
-def runs(submissions, sample, tmp_path, monkeypatch):
-    """Copies of two runs of two members each."""
-    monkeypatch.setattr(dataset, "load", lambda *_, **__: sample)
-    folder = tmp_path / "submissions"
-    shutil.copytree(submissions, folder)
-    return [Run(folder / "one"), Run(folder / "two")]
 
 
 def blended(runs, name="both", **options):

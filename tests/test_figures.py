@@ -8,31 +8,17 @@ import pytest
 from PIL import Image
 
 from digits.config import Augmentation
-from digits.data import dataset
 from digits.model.augment import apply_transforms, data_uri
 from digits.report import charts
 from digits.report.analysis import Bin, calibration
 from digits.runs.record import Record
-from made_run import make_run
 
 DIGITS = [str(digit) for digit in range(10)]
 
 
-@pytest.fixture(scope="module")
-def patch():
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
-
-
-@pytest.fixture(scope="module")
-def run(patch, sample, tmp_path_factory):
-    patch.setattr(dataset, "load", lambda *_, **__: sample)
-    return make_run(patch, tmp_path_factory.mktemp("submissions"))
-
-
-@pytest.fixture(scope="module")
-def sample():
-    return dataset.load("sample", limit=600)
+@pytest.fixture
+def run(runs):
+    return runs[0]
 
 
 def test_all_figures_are_drawn_into_the_run_s_folder(run, sample):

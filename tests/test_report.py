@@ -18,35 +18,13 @@ from digits.report import analysis, html
 from digits.report.html import build_report
 from digits.runs.metrics import Check
 from digits.runs.store import Run
-from made_run import SCORE, made_record, make_run
-
-
-@pytest.fixture(scope="module")
-def sample():
-    return dataset.load("sample", limit=600)
-
-
-@pytest.fixture(scope="module")
-def submissions(tmp_path_factory, sample):
-    folder = tmp_path_factory.mktemp("submissions")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset, "load", lambda *_, **__: sample)
-        for seed, name in enumerate(("one", "two")):
-            make_run(patch, folder, name, seed=seed)
-    return folder
+from made_run import SCORE, made_record
 
 
 @pytest.fixture
-def data(monkeypatch, sample):
-    monkeypatch.setattr(dataset, "load", lambda *_, **__: sample)
-    return sample
-
-
-@pytest.fixture
-def run(submissions, tmp_path):
-    """Return a copy of run "one" beside a copy of run "two"."""
-    shutil.copytree(submissions, tmp_path / "submissions")
-    return Run(tmp_path / "submissions" / "one")
+def run(runs):
+    """Return run "one", beside run "two"."""
+    return runs[0]
 
 
 def page_of(run, **options):

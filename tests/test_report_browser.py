@@ -5,9 +5,8 @@ import subprocess
 
 import pytest
 
-from digits.data import dataset
 from digits.report.html import build_report
-from made_run import make_run
+from digits.runs.store import Run
 
 pytestmark = pytest.mark.browser
 
@@ -57,14 +56,11 @@ document.body.insertAdjacentHTML("beforeend", "<pre id='found'>" + JSON.stringif
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page(made_runs, sample, tmp_path_factory):
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine (Debian: apt install chromium)")
-    folder = tmp_path_factory.mktemp("browser")
-    sample = dataset.load("sample", limit=600)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset, "load", lambda *_, **__: sample)
-        return build_report(make_run(patch, folder), sample, reference=folder / "none")
+    folder = shutil.copytree(made_runs / "one", tmp_path_factory.mktemp("browser") / "one")
+    return build_report(Run(folder), sample, reference=folder / "none")
 
 
 @pytest.fixture(scope="module", params=[500, 1400])

@@ -2,20 +2,12 @@ import numpy as np
 import pytest
 
 from digits.console import BadInput
-from digits.data import dataset
 from digits.report.tensorboard import write_tensorboard
-from made_run import make_run
-
-
-@pytest.fixture(scope="module")
-def sample():
-    return dataset.load("sample", limit=600)
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path, sample):
-    monkeypatch.setattr(dataset, "load", lambda *_, **__: sample)
-    return make_run(monkeypatch, tmp_path)
+def run(runs):
+    return runs[0]
 
 
 def read(folder):
