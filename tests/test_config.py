@@ -49,6 +49,7 @@ def test_a_recipe_of_ones_own_says_what_differs_from_its_base(tmp_path):
         ("epochs = true", "epochs = true: expected a whole number from 1 to 10,000."),
         ("epochs = 0", "epochs = 0: expected a whole number from 1 to 10,000."),
         ("learning_rate = nan", "learning_rate = NaN: expected a number from 1e-08 to 10."),
+        (f"learning_rate = 1{'0' * 400}", "000: expected a number from 1e-08 to 10."),
         ('tta.weight = "1"', 'tta.weight = "1": expected a number from 0 to 10.'),
         ("augmentation.keep_ink = 1", "augmentation.keep_ink = 1: expected true or false."),
         ("tta = 1", "tta is not a field of a recipe."),

@@ -355,6 +355,7 @@ def test_what_a_record_lacks_or_has_of_a_wrong_type_is_named_with_its_key(tmp_pa
     )
     assert refusal(checks=[{"name": "x", "passed": True}]) == "'checks.0.detail' is missing."
     assert refusal(leaked=None) == "'leaked': expected true or false, found null."
+    assert refusal(seconds=10**400) == "'seconds': expected a number, found one of 401 digits."
     assert refusal(version=99).startswith("version 99, expected at most 2.")
 
 

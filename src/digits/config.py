@@ -185,8 +185,8 @@ class Field:
                 if self.type is bool or self.low <= typed <= self.high:
                     return typed
             elif names := [typed] if self.type is str else typed:
-                own = _OWN_NETWORK.fullmatch if self.type is not str else lambda name: None
-                unknown = [name for name in names if name not in self.choices and not own(name)]
+                own = [] if self.type is str else [name for name in names if _OWN_NETWORK.fullmatch(name)]
+                unknown = [name for name in names if name not in (*self.choices, *own)]
                 if not unknown:
                     return typed
                 hint = nearest(unknown[0], self.choices)
