@@ -140,6 +140,7 @@ with subprocess.Popen(train, **pipes) as training:
             view.update(Markdown("\n".join(lines[name] for name in sorted(lines))))
         else:
             print(line, end="")
+view.update(Markdown("\n".join(lines[name] for name in sorted(lines) if "fold" in name)))
 if training.returncode:
     raise RuntimeError(f"training ended with exit code {training.returncode}; the reason is above")
 

@@ -510,6 +510,7 @@ def test_a_notebook_s_version_is_fetched_checked_and_submitted_in_the_place_of_a
     write_submission(file, np.arange(ROWS), np.arange(ROWS) % 10, header=("id", "label"))
     user.kaggle.output = {"3/submission.csv": file.read_bytes()}
     assert user(file, "--competition", "kannada-mnist", "--yes") == 2
+    assert not user.kaggle.calls
     assert "kannada-mnist takes a notebook's output, not a file. Predict there with a run's models" in user.err
     assert user("--notebook", "someone/predict-a-run/3", "--competition", "kannada-mnist") == 0
     (sent,) = user.kaggle.requests["CreateCodeSubmission"]

@@ -105,9 +105,10 @@ def examine(
     doubts = []
     if run is None:
         notes.append(f"No run in {display_path(submissions)} made this file; nothing is known of its accuracy.")
-        shares = check_class_shares(labels, np.array(TRAINING_COUNTS))
-        if competition.slug == DIGIT_RECOGNIZER.slug and not shares.passed:
-            doubts.append(f"the answers' classes do not occur as often as in training ({shares.detail})")
+        if competition.slug == DIGIT_RECOGNIZER.slug:
+            shares = check_class_shares(labels, np.array(TRAINING_COUNTS))
+            if not shares.passed:
+                doubts.append(f"the answers' classes do not occur as often as in training ({shares.detail})")
     else:
         made = run.finished_record()
         doubts += [f"the run's check {check.name!r} failed: {check.detail}" for check in made.failed_checks]
@@ -182,6 +183,11 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options, say:
         say(note)
     for doubt in candidate.doubts:
         kaggle.tell(f"warning: {doubt}")
+    if competition.notebooks_only and options.notebook is None:
+        raise BadInput(
+            f"not sent: {competition.slug} takes a notebook's output, not a file. Predict there with a "
+            f"run's models; this prints the command that submits: scripts/publish.sh RUN{competition.flag}"
+        )
     submissions.mkdir(parents=True, exist_ok=True)
     with file_lock(submissions / ".submit.lock"):
         if options.dry_run:
@@ -206,11 +212,6 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options, say:
                 say(f"Dry run: nothing was uploaded. The message would be: {text}")
                 return
             _approve(candidate.doubts, options.yes)
-            if competition.notebooks_only and options.notebook is None:
-                raise BadInput(
-                    f"not sent: {competition.slug} takes a notebook's output, not a file. Predict there with a "
-                    f"run's models; this prints the command that submits: scripts/publish.sh RUN{competition.flag}"
-                )
             interrupted = f"The submission may have counted. {_later(kaggle)}"
             with tempfile.TemporaryDirectory() as folder, if_interrupted(interrupted):
                 sent = replace(candidate, file=plain_copy(candidate.file, Path(folder), competition))
@@ -232,15 +233,10 @@ def _earlier_attempt(
         BadInput: the same answers were submitted before. KitError: they may be on their way.
     """
 
-    def same(entries: list[Entry]) -> list[Entry]:
-        return [
-            entry
-            for entry in entries
-            if entry.sha256 == candidate.sha256 or entry.tag.partition("-")[0] == candidate.tag
-        ]
-
-    lost = {entry.tag for entry in same(read_ledger(ledger)) if entry.status == "unconfirmed"}
-    for entry in same(reconcile(ledger, listed)):
+    lost = {entry.tag for entry in read_ledger(ledger) if entry.status == "unconfirmed"}
+    for entry in reconcile(ledger, listed):
+        if entry.sha256 != candidate.sha256 and entry.tag.partition("-")[0] != candidate.tag:
+            continue
         if entry.status in ("pending", "complete") and entry.tag in lost:
             say(f"The earlier attempt was recorded by Kaggle (ref {entry.ref}); nothing is uploaded again.")
             return entry
