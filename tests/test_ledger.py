@@ -10,7 +10,7 @@ import pytest
 from digits import files
 from digits.console import BadInput, KitError
 from digits.files import file_lock
-from digits.kaggle.ledger import COLUMNS, Entry, opened, read_ledger, record
+from digits.kaggle.ledger import COLUMNS, Entry, ledger_table, opened, read_ledger, record
 from fake_kaggle import wait_until
 
 FULL = Entry(
@@ -52,6 +52,21 @@ def test_the_difference_counts_the_errors_of_both_figures(path):
         row = next(csv.DictReader(file))
     assert list(row) == COLUMNS
     assert row["difference"] == "-1.48"
+
+
+def test_the_difference_takes_the_competition_s_own_test_rows(path):
+    path = path.with_name("ledger-kannada-mnist.csv")
+    record(path, replace(FULL, rows=5_000))
+    (entry,) = read_ledger(path)
+    assert entry.difference == pytest.approx((0.99571 - 0.9964) / (0.0003**2 + 0.9964 * 0.0036 / 5_000) ** 0.5)
+
+
+def test_the_table_is_a_line_a_row_in_any_terminal_and_shows_each_text_as_it_is(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    reason = f"[red] :smile: {'x' * 300}"
+    heading, row = ledger_table([replace(FULL, reason=reason)]).splitlines()
+    assert heading.split()[0] == "public"
+    assert row.endswith(f"complete  {FULL.run}: {reason}")
 
 
 def test_an_entry_takes_the_place_of_its_own_unsettled_row_and_of_no_other(path):

@@ -62,7 +62,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: Collecti
         column.justify, column.no_wrap = "left" if heading in left else "right", True
     for row in rows:
         made.add_row(*row)
-    console = Console(file=io.StringIO(), width=10_000, color_system=None, markup=False)
+    console = Console(file=io.StringIO(), width=10_000, color_system=None, markup=False, emoji=False)
     with console.capture() as captured:
         console.print(made)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
