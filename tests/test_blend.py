@@ -73,6 +73,15 @@ def test_a_reference_run_which_has_only_answers_is_said_to_lack_the_rest():
     assert len(Run(REFERENCE / "standard").answers()) == 28_000
 
 
+def test_a_run_given_twice_is_refused_and_a_weight_offered(runs):
+    with pytest.raises(BadInput, match=r"Run one is given twice\. To count it more than others: --weights"):
+        blended([*runs, Run(runs[0].folder)])
+    with pytest.raises(BadInput, match="Run one is given twice"):
+        ensemble.predict_again([runs[0], runs[0]])
+    with pytest.raises(BadInput, match=r"Run one is given twice\. A comparison takes different runs"):
+        analysis.compare([runs[0], runs[0]])
+
+
 def test_runs_of_other_data_and_names_that_are_taken_are_refused(runs):
     record = runs[1].finished_record()
     record.identity["data"] = "another"

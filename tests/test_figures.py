@@ -91,6 +91,18 @@ def test_public_scores_are_labelled_and_this_run_stands_out():
     assert charts.ORANGE in text.split("</style>", 1)[1]
 
 
+def test_the_names_of_public_scores_stay_inside_the_figure():
+    runs = [("standard-20261126-041500", 0.9964), ("quick-20261126-040000", 0.9912), ("best-cpu-20261126-0500", 0.9972)]
+    figure = charts.panel(
+        charts.draw_public_scores, [(name, score, 0.0003, score) for name, score in runs], 28_000, size=(6.4, 4.4)
+    )
+    figure.draw_without_rendering()
+    for text in figure.axes[0].texts:
+        box = text.get_window_extent()
+        assert figure.bbox.containsx(box.x0), text
+        assert figure.bbox.containsx(box.x1), text
+
+
 def test_calibration_counts_every_digit_once_and_knows_a_sure_liar():
     labels = np.arange(1000) % 10
     sure = np.eye(10, dtype=np.float32)[labels] * 0.9 + 0.01

@@ -271,6 +271,10 @@ def test_a_run_that_does_not_exist_is_refused_with_those_that_do(tmp_path):
     opened(tmp_path, "mine")
     with pytest.raises(BadInput, match=r"There is no run 'yours'\. There are: mine\."):
         store.find_run("yours", tmp_path)
+    for number in range(5):
+        opened(tmp_path, f"more-{number}")
+    with pytest.raises(BadInput, match=r"The newest of 6: .*more-4\. All: python src/report\.py"):
+        store.find_run("yours", tmp_path)
 
 
 def recorded(folder, settings, source):

@@ -312,8 +312,9 @@ def compare(runs: Sequence[Run], data_dir: Path | None = None) -> Compared:
     """Compare finished runs on the rows that they held out, and on the test images.
 
     Raises:
-        BadInput: if a run is not finished, or two have neither training nor test images in common.
+        BadInput: if a run is not finished or given twice, or two have neither training nor test images in common.
     """
+    ensemble.check_different(runs, "A comparison takes different runs")
     gathered = [gather(run, data_dir=data_dir) for run in runs]
     pairs = [_pair(one, other) for number, one in enumerate(gathered) for other in gathered[number + 1 :]]
     rows = test_rows = np.array([], int)

@@ -245,9 +245,14 @@ def draw_public_scores(
             100 * accuracy, 100 * score, xerr=100 * error, yerr=100 * np.sqrt(score * (1 - score) / rows), fmt="o",
             color=ORANGE if name == this else BLUE, markersize=6, capsize=2, elinewidth=1,
         )  # fmt: skip
-        offset = (7, 7) if number % 2 == 0 else (7, -14)
-        axes.annotate(name, (100 * accuracy, 100 * score), offset, textcoords="offset points", color=INK, fontsize=11)
+        axes.annotate(
+            name, (100 * accuracy, 100 * score), (7, 7 if number % 2 == 0 else -14), textcoords="offset points",
+            color=INK, fontsize=11,
+        )  # fmt: skip
     ends = np.array([axes.get_xlim(), axes.get_ylim()])
+    for name in axes.texts:
+        if name.xy[0] > ends[0].mean():  # Or it would run past the right edge.
+            name.set(ha="right", x=-7)
     line = [ends.min(), ends.max()]
     axes.plot(line, line, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(4))

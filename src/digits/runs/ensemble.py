@@ -233,8 +233,21 @@ def blend(
     return run
 
 
+def check_different(runs: Sequence[Run], remedy: str) -> None:
+    """Check that no run is given twice.
+
+    Raises:
+        BadInput: naming the first that is, with `remedy`.
+    """
+    folders = [run.folder.resolve() for run in runs]
+    for index, run in enumerate(runs):
+        if folders[index] in folders[:index]:
+            raise BadInput(f"Run {run.name} is given twice. {remedy}.")
+
+
 def _same_data(runs: list[Run]) -> list[FinishedRecord]:
-    """Return the records of finished runs on the same data; BadInput for others."""
+    """Return the records of finished runs on the same data; BadInput for others, and for a run given twice."""
+    check_different(runs, "To count it more than others: --weights, a number for each member")
     records = [run.finished_record() for run in runs]
     for run, record in zip(runs, records, strict=True):
         if record.identity["data"] != records[0].identity["data"]:

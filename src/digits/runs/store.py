@@ -308,7 +308,11 @@ def all_runs(submissions: Path = SUBMISSIONS) -> list[Run]:
 
 def _runs_there(submissions: Path) -> str:
     names = [run.name for run in all_runs(submissions)]
-    return f"There are: {', '.join(names[-5:])}." if names else "There is none yet: python src/train.py makes one."
+    if not names:
+        return "There is none yet: python src/train.py makes one."
+    if len(names) <= 5:
+        return f"There are: {', '.join(names)}."
+    return f"The newest of {len(names)}: {', '.join(names[-5:])}. All: python src/report.py"
 
 
 def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) -> tuple[Run, bool]:
