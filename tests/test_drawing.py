@@ -28,7 +28,8 @@ class Neighbours:
         self.model = KNeighborsClassifier(5).fit(images.reshape(len(images), -1), labels)
         self.members = [SimpleNamespace(models=[Path("fold-1.keras")] * 5)]
         score = SimpleNamespace(accuracy=0.95)
-        self.record = SimpleNamespace(run="nearest", out_of_fold=score, held_out=False)
+        data = SimpleNamespace(side=28, factor=1)
+        self.record = SimpleNamespace(run="nearest", out_of_fold=score, held_out=False, data=data)
         self.run = SimpleNamespace(name="nearest")
 
     def probabilities(self, images):

@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import io
 import struct
 import zlib
@@ -23,7 +24,9 @@ from digits.data.images import (
     read_image,
     squeeze,
 )
+from digits.report.predictions import Prediction, draw_contact_sheet, predict_images
 from digits.runs import saved
+from made_run import made_record
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +196,7 @@ class Neighbours:
     classes = tuple("0123456789")
 
     def __init__(self, neighbours):
-        self.neighbours = neighbours
+        self.neighbours, self.record = neighbours, made_record()
 
     def __call__(self, run):
         return self
@@ -264,6 +267,46 @@ def test_a_csv_of_new_images_is_predicted_row_by_row(command, tmp_path, sample):
     assert (code, err) == (0, "")
     assert "8 images predicted. Accuracy on the 8" in out
     assert (tmp_path / "run" / "predictions.csv").read_text(encoding="utf-8").splitlines()[8].startswith("new.csv:8,")
+
+
+def test_images_for_a_run_on_other_data_become_what_its_networks_were_trained_on(tmp_path, neighbours):
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    predictor = Neighbours(neighbours)
+    predictor.classes = tuple(words)
+    data = dataclasses.replace(predictor.record.data, side=8, factor=15, classes=words)
+    predictor.record = dataclasses.replace(predictor.record, data=data)
+    digits = np.random.default_rng(0).integers(0, 17, (4, 64)).astype(np.uint8)
+    header = ",".join(["label", *(f"pixel{index}" for index in range(64))])
+    rows = [f"{word},{','.join(map(str, row))}" for word, row in zip(words, digits, strict=False)]
+    (tmp_path / "new.csv").write_text("\n".join([header, *rows]) + "\n", encoding="ascii")
+    for word, row in zip(words, digits, strict=False):
+        (tmp_path / word).mkdir()
+        Image.fromarray((row * 15).reshape(8, 8)).save(tmp_path / word / "bright.png")
+        Image.fromarray(row.reshape(8, 8)).save(tmp_path / word / "dark.png")
+    wanted = dataset.resized(digits, 15)
+    for paths, repeats in (([tmp_path / "new.csv"], 1), ([tmp_path / word for word in words[:4]], 2)):
+        found = predict_images(predictor, paths)
+        assert [each.problem for each in found] == [None] * 4 * repeats
+        assert [each.label for each in found] == np.repeat(words[:4], repeats).tolist()
+        assert np.array_equal([each.image for each in found], np.repeat(wanted, repeats, axis=0))
+    (tmp_path / "page").mkdir()
+    handwriting.drawn("pen", 4).save(tmp_path / "page" / "a_four.png")
+    (page,) = predict_images(predictor, [tmp_path / "page"])
+    assert page.label == "four"
+    assert page.answer == "four"
+    assert 0.7 < likeness(page.image, prepare(read_image(tmp_path / "page" / "a_four.png")).image) < 0.98, "blurred"
+
+
+def test_words_as_classes_fit_into_the_cells_of_the_contact_sheet(tmp_path):
+    image = np.zeros((28, 28), np.uint8)
+    image[4:24, 10:14] = 255
+    long = Prediction(
+        "a.png", "a rather long name of a class", Image.fromarray(image), image, (), None, "x" * 30, 0.5, "y"
+    )
+    draw_contact_sheet(tmp_path / "one.png", [long])
+    draw_contact_sheet(tmp_path / "two.png", [long, dataclasses.replace(long, answer="", label="")])
+    with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "two.png") as two:
+        assert np.array_equal(np.asarray(one), np.asarray(two)[:, : one.width]), "nothing runs into the next cell"
 
 
 def sample_rows(sample):

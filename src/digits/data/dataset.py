@@ -246,8 +246,8 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
     )
     return Dataset(
         "kaggle",
-        LabelledSplit(_images(train_pixels, factor), labels, train_ids),
-        Split(_images(test_pixels, factor), test_labels, test_ids),
+        LabelledSplit(resized(train_pixels, factor), labels, train_ids),
+        Split(resized(test_pixels, factor), test_labels, test_ids),
         summary,
         classes=classes,
         header=header,
@@ -256,7 +256,7 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
     )
 
 
-def _images(pixels: np.ndarray, factor: int) -> np.ndarray:
+def resized(pixels: np.ndarray, factor: int) -> np.ndarray:
     """Return pixels uint8 (n, side²) as images uint8 (n, 28, 28), multiplied by `factor` and resized if need be."""
     side = math.isqrt(pixels.shape[1])
     images = (pixels if factor == 1 else pixels * np.uint8(factor)).reshape(-1, side, side)
@@ -336,7 +336,7 @@ def _load_keras(data_dir: Path) -> Dataset:
         )
     train, test = (
         LabelledSplit(
-            _images(table.pixels, 1),
+            resized(table.pixels, 1),
             _renumber(table, DIGIT_RECOGNIZER.classes, display_path(path), remedy),
             np.arange(1, len(table.pixels) + 1),
         )

@@ -212,17 +212,21 @@ def squeeze(pixels: np.ndarray) -> np.ndarray:
     return _resize(gray, (SIDE, SIDE)).clip(0, 255).round().astype(np.uint8)
 
 
-def prepare(pixels: np.ndarray) -> Prepared:
+def prepare(pixels: np.ndarray, box: int = BOX) -> Prepared:
     """Find the digit in pixels uint8 (h, w, 1 or 3) and give it MNIST's size, place and stroke.
 
     The page's own brightness is divided out, so that shadows and uneven light vanish; ink darker or lighter than the
     page becomes white on black; specks and page edges go; the ink's box is scaled to 20×20 pixels, strokes too thin or
     too thick for that size are corrected, and the centre of mass comes to the middle of 28×28.
 
+    Args:
+        pixels: of an image of any size.
+        box: the long side of the ink in pixels, for data other than MNIST's.
+
     Raises:
         NotADigitImage: if there is nothing on the page.
     """
-    if is_ready(pixels):
+    if box == BOX and is_ready(pixels):
         return Prepared(pixels[..., 0].copy())
     small = _shrunk(pixels)
     channel = int(small.std(axis=(1, 2)).argmax())  # The one in which the ink differs most from the page.
@@ -248,7 +252,13 @@ def prepare(pixels: np.ndarray) -> Prepared:
             raise NotADigitImage("empty: nothing stands out from the page")
         top, bottom, left, right = _box(mask & (ink > 0.35 * level))
     strokes = ((ink / level - 0.2) / 0.5).clip(0, 1) * mask
-    return Prepared(_centred(_scaled(strokes[top:bottom, left:right])), notes)
+    return Prepared(_centred(_scaled(strokes[top:bottom, left:right], box)), notes)
+
+
+def ink_box(images: np.ndarray) -> int:
+    """Return the long side of the ink in pixels, the median of images uint8 (n, 28, 28)."""
+    boxes = (_box(image > 0) for image in images if image.any())
+    return int(np.median([max(bottom - top, right - left) for top, bottom, left, right in boxes]))
 
 
 def is_ready(pixels: np.ndarray) -> bool:
@@ -363,8 +373,8 @@ def _digit_mask(ink: np.ndarray, level: float) -> tuple[np.ndarray, tuple[str, .
     return ndimage.maximum_filter(mask, 3) if min(ink.shape) > 40 else mask, tuple(notes)
 
 
-def _scaled(strokes: np.ndarray) -> np.ndarray:
-    """Return strokes float32 (h, w) in 0-1 scaled so that the long side is 20 pixels, their width corrected."""
+def _scaled(strokes: np.ndarray, box: int) -> np.ndarray:
+    """Return strokes float32 (h, w) in 0-1 scaled so that the long side is `box`, their width corrected."""
     fine = _resize_to(strokes, BOX * FINE)
     solid = np.pad(fine > 0.5, 2 * FINE)  # Room for strokes to grow.
     inside = ndimage.distance_transform_edt(solid)
@@ -376,7 +386,7 @@ def _scaled(strokes: np.ndarray) -> np.ndarray:
         if grown.any():
             top, bottom, left, right = _box(grown > 0)
             fine = grown[top:bottom, left:right]
-    return _resize_to(fine, BOX)
+    return _resize_to(fine, box)
 
 
 def _resize_to(values: np.ndarray, side: int) -> np.ndarray:
@@ -384,7 +394,7 @@ def _resize_to(values: np.ndarray, side: int) -> np.ndarray:
 
 
 def _centred(strokes: np.ndarray) -> np.ndarray:
-    """Return strokes float32 (≤ 20, ≤ 20) in 0-1 as uint8 (28, 28), their centre of mass in the middle."""
+    """Return strokes float32 (h, w) in 0-1 as uint8 (28, 28), their centre of mass in the middle."""
     centre = np.array(ndimage.center_of_mass(strokes))
     start = np.round(SIDE / 2 - centre).astype(int).clip(0, SIDE - np.array(strokes.shape))
     image = np.zeros((SIDE, SIDE), np.uint8)

@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 
 from digits.console import BadInput, KitError
-from digits.data.images import NotADigitImage, prepare, read_image
+from digits.data.images import NotADigitImage, read_image
 from digits.files import OWN, atomic_write, display_path
 from digits.report.html import render
-from digits.report.predictions import UNSURE
+from digits.report.predictions import UNSURE, Preparation
 from digits.runs.saved import Predictor
 
 MAX_BYTES = 50_000_000
@@ -82,6 +82,7 @@ class DrawingServer(ThreadingHTTPServer):
             own: where corrected images go, as LABEL/TIME.png.
         """
         self.predictor, self.own, self.lock = predictor, own, threading.Lock()
+        self.preparation = Preparation(predictor.record)
         self.alike = alike
         self.is_local = host in LOCAL
         record = predictor.record
@@ -100,7 +101,7 @@ class DrawingServer(ThreadingHTTPServer):
     def predict(self, content: bytes) -> dict[str, Any]:
         """Return what the page shows of an image file: the answer, or the problem with it."""
         try:
-            prepared = prepare(read_image(content))
+            prepared = self.preparation.prepared(read_image(content))
         except NotADigitImage as error:
             return {"problem": str(error)}
         with self.lock:

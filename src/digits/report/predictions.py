@@ -1,5 +1,6 @@
 """Predict images that are not the competition's: read, prepare, predict, and write a table and a contact sheet."""
 
+import contextlib
 import csv
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +10,24 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from digits.console import BadInput
-from digits.data.images import NotADigitImage, find_images, label_of, prepare, read_array_file, read_image, squeeze
+from digits.console import BadInput, KitError
+from digits.data.dataset import resized
+from digits.data.images import (
+    BOX,
+    SIDE,
+    NotADigitImage,
+    Prepared,
+    find_images,
+    ink_box,
+    label_of,
+    prepare,
+    read_array_file,
+    read_image,
+    squeeze,
+)
 from digits.files import atomic_write, display_path
 from digits.model.backend import cpu_count
+from digits.runs.record import FinishedRecord
 from digits.runs.saved import Predictor
 
 UNSURE = 0.7
@@ -40,26 +55,64 @@ class Prediction:
     runner_up_probability: float = 0.0
 
 
+class Preparation:
+    """How an image becomes what a run's networks take: in MNIST's form, or that of the run's own training data."""
+
+    def __init__(self, record: FinishedRecord):
+        """Measure the training images where they are not of MNIST's size; without them MNIST's form is taken."""
+        self.side, self.factor, self.box = record.data.side, record.data.factor, BOX
+        if self.side != SIDE:
+            with contextlib.suppress(KitError, OSError):
+                self.box = ink_box(record.load_data().train.images[:1000])
+
+    def brightened(self, pixels: np.ndarray) -> np.ndarray:
+        """Return pixels multiplied as the training images were, unless they have been."""
+        return pixels * np.uint8(self.factor) if int(pixels.max()) * self.factor <= 255 else pixels
+
+    def as_trained(self, pixels: np.ndarray) -> Prepared | None:
+        """Return an image uint8 (side, side, channels) of the training images' own size as they were read, or None."""
+        if pixels.shape[:2] != (self.side, self.side):
+            return None
+        gray = self.brightened(pixels).mean(axis=2).round().astype(np.uint8)
+        return Prepared(resized(gray.reshape(1, -1), 1)[0])
+
+    def prepared(self, pixels: np.ndarray, *, simply: bool = False) -> Prepared:
+        """Return pixels uint8 (h, w, 1 or 3) of any size prepared; `simply`: only grey, inverted and resized."""
+        made = Prepared(squeeze(pixels)) if simply else prepare(pixels, self.box)
+        if self.side >= SIDE:
+            return made
+        # As blurred as what the networks were trained on.
+        small = Image.fromarray(made.image).resize((self.side, self.side), Image.Resampling.BOX)
+        return replace(made, image=resized(np.asarray(small).reshape(1, -1), 1)[0])
+
+
+def _thumbnail(pixels: np.ndarray) -> Image.Image:
+    """Return pixels uint8 (h, w, 1 or 3) as an image that fills a cell of the contact sheet."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    image.thumbnail((CELL, CELL))
+    scale = CELL // max(image.size)
+    return image if scale < 2 else image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
 def predict_images(predictor: Predictor, paths: Sequence[Path], *, is_prepared: bool | None = None) -> list[Prediction]:
     """Return the predictions of image files, of all images in folders, and of the rows of .csv, .npy and .npz files.
 
     Args:
         predictor: of a run.
         paths: files and folders.
-        is_prepared: whether the images are as MNIST's are; None: those in .csv, .npy and .npz files are, others not.
+        is_prepared: whether the images are as the training images; None: those in .csv, .npy and .npz files are, and
+            files of the training images' own size where that is not 28 × 28, others not.
     """
-    classes = predictor.classes
+    classes, preparation = predictor.classes, Preparation(predictor.record)
 
     def read(path: Path) -> Prediction:
         name, label = display_path(path), label_of(path, classes)
         try:
             pixels = read_image(path)
-            thumbnail = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-            thumbnail.thumbnail((CELL, CELL))
-            if is_prepared:
-                return Prediction(name, label, thumbnail, squeeze(pixels))
-            prepared = prepare(pixels)
-            return Prediction(name, label, thumbnail, prepared.image, prepared.notes)
+            # An image of 28 × 28 may be any; one of another run's own size is taken as one of its images.
+            own = preparation.as_trained(pixels) if is_prepared is not False and preparation.side != SIDE else None
+            prepared = own or preparation.prepared(pixels, simply=bool(is_prepared))
+            return Prediction(name, label, _thumbnail(pixels), prepared.image, prepared.notes)
         except NotADigitImage as error:
             return Prediction(name, label, problem=str(error))
 
@@ -70,18 +123,16 @@ def predict_images(predictor: Predictor, paths: Sequence[Path], *, is_prepared: 
         except BadInput as error:
             yield Prediction(name, None, problem=str(error).removeprefix(f"{name}: "))
             return
-        for row, image in enumerate(images, start=1):
+        for row, pixels in enumerate(images[..., np.newaxis], start=1):
             label = None if labels is None else str(labels[row - 1])
-            notes: tuple[str, ...] = ()
-            thumbnail = Image.fromarray(image)
-            if is_prepared is False or image.shape != (28, 28):
-                try:
-                    prepared = prepare(image[..., np.newaxis])
-                except NotADigitImage as error:
-                    yield Prediction(f"{name}:{row}", label, problem=str(error))
-                    continue
-                image, notes = prepared.image, prepared.notes
-            yield Prediction(f"{name}:{row}", label, thumbnail, image, notes)
+            try:
+                own = None if is_prepared is False else preparation.as_trained(pixels)
+                prepared = own or preparation.prepared(pixels, simply=bool(is_prepared))
+            except NotADigitImage as error:
+                yield Prediction(f"{name}:{row}", label, problem=str(error))
+                continue
+            thumbnail = _thumbnail(preparation.brightened(pixels))
+            yield Prediction(f"{name}:{row}", label, thumbnail, prepared.image, prepared.notes)
 
     found: list[Prediction] = []
     with ThreadPoolExecutor(cpu_count()) as threads:
@@ -150,9 +201,11 @@ def draw_contact_sheet(path: Path, predictions: Sequence[Prediction]) -> int:
         own = each.thumbnail.convert("RGB")
         sheet.paste(own, (x + 6 + (CELL - own.width) // 2, y + 6 + (CELL - own.height) // 2))
         sheet.paste(Image.fromarray(each.image).resize((CELL, CELL), Image.Resampling.NEAREST), (x + CELL + 10, y + 6))
-        wanted = f" (is {each.label})" if is_wrong else ""
-        text = f"{each.answer}  {each.probability:.1%}{wanted}   {each.runner_up} {each.runner_up_probability:.1%}"
-        draw.text((x + 6, y + CELL + 10), text, fill=frame if is_wrong else "#1f2430", font=large)
+        text = f"{each.answer}  {each.probability:.1%}" + f" (is {each.label})" * is_wrong
+        runner_up = f"   {each.runner_up} {each.runner_up_probability:.1%}"
+        text += runner_up * (large.getlength(text + runner_up) <= width - 20)
+        font = large if large.getlength(text) <= width - 20 else small
+        draw.text((x + 6, y + CELL + 10), text, fill=frame if is_wrong else "#1f2430", font=font)
         caption = "; ".join((Path(each.name).name, *each.notes))
         draw.text((x + 6, y + CELL + 32), caption[:42], fill="#5d6675", font=small)
     with atomic_write(path) as temporary:

@@ -154,7 +154,7 @@ def _write(predictor: Predictor, form: str, path: Path) -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     kind = {"onnx": "onnx", "litert": "litert", "saved-model": "tf_saved_model"}[form]
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), silenced(2):
         model(np.zeros((1, *model.input_shape[1:]), np.uint8))  # Keras exports to ONNX only what was called.
         model.export(path, format=kind, verbose=False)
     if form == "onnx":
@@ -206,6 +206,7 @@ def _open(form: str, path: Path) -> Runtime:
 
 
 def _litert(interpreter: Any) -> Runtime:
+    interpreter.allocate_tensors()
     place = interpreter.get_input_details()[0]["index"]
 
     def run(images: np.ndarray) -> np.ndarray:
