@@ -250,9 +250,9 @@ def draw_public_scores(
             color=INK, fontsize=11,
         )  # fmt: skip
     ends = np.array([axes.get_xlim(), axes.get_ylim()])
-    for name in axes.texts:
-        if name.xy[0] > ends[0].mean():  # Or it would run past the right edge.
-            name.set(ha="right", x=-7)
+    for label in axes.texts:
+        if label.xy[0] > ends[0].mean():  # Or it would run past the right edge.
+            label.set(ha="right", x=-7)
     line = [ends.min(), ends.max()]
     axes.plot(line, line, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(4))
