@@ -16,7 +16,7 @@ from digits.kaggle.client import Kaggle
 from digits.kaggle.kernel import Push
 from digits.kaggle.publish import publish as publish_run
 from digits.runs.store import Run
-from fake_kaggle import FAST, USER, leaks
+from fake_kaggle import FAST, FASTER, USER, leaks
 from made_run import made_record
 
 SLUG = json.loads((ROOT / "kernels" / "kernel-metadata.json").read_text())["id"].partition("/")[2]
@@ -192,14 +192,14 @@ def test_an_interrupt_says_what_may_have_happened_and_what_continues(memory, go,
         publish_run(memory.kaggle(), make_run(tmp_path))
 
 
-def test_a_version_that_kaggle_does_not_know_at_once_is_waited_for_and_a_lasting_trouble_ends(memory, go):
-    memory.output["1/submission.csv"] = SUBMISSION
+def test_a_version_that_kaggle_does_not_know_at_once_is_waited_for_and_a_lasting_trouble_ends(memory, told):
+    pushed = Push(f"{USER}/digits-kit", 1, "u")
     memory.fault("GetKernelSessionStatus", status=403)
-    assert go().exists()
-    memory.states = ["RUNNING"]
+    kernel.wait(memory.kaggle(policy=replace(FASTER, call_seconds=60)), pushed, 60, told.append)
+    assert told[-1].endswith("complete")
     memory.fault("GetKernelSessionStatus", times=99, status=503)
     with pytest.raises(KitError, match=r"(?s)HTTP 503.*--fetch"):
-        go()
+        kernel.wait(memory.kaggle(policy=replace(FASTER, call_seconds=0)), pushed, 60, told.append)
 
 
 def test_a_folder_without_a_notebook_is_bad_input(memory, go, tmp_path):
@@ -298,6 +298,10 @@ def test_a_run_s_models_are_published_as_a_private_dataset_and_then_as_its_next_
 def test_what_cannot_be_published_is_refused(memory, tmp_path, monkeypatch):
     with pytest.raises(BadInput, match="'sample'"):
         publish_run(memory.kaggle(), make_run(tmp_path / "a", source="sample"))
+    data = replace(made_record().data, competition="kannada-mnist")
+    with pytest.raises(BadInput, match="is for kannada-mnist, not digit-recognizer: add --competition kannada-mnist"):
+        publish_run(memory.kaggle(), make_run(tmp_path / "c", data=data))
+    assert not memory.calls
     run = make_run(tmp_path / "b")
     create = memory._CreateDataset
 

@@ -225,10 +225,12 @@ def _credentials_error(page: str, source: str, files: list[str], text: str) -> K
     source = source or "KAGGLE_API_TOKEN" * bool(token)
     if source:
         return KaggleRefused(f"Kaggle does not accept the credentials of {source}. Make a new token: {TOKEN_PAGE}{why}")
+    slug = page.rpartition("/")[2]
+    flag = f" --competition {slug}" * (slug != COMPETITION)
     return NoCredentials(
         f"no Kaggle credentials found. Make a token at {TOKEN_PAGE} and save it in ~/.kaggle/access_token (or set "
         f"KAGGLE_API_TOKEN), and accept the rules: {page}/rules{why}\nWithout an account's token: fetch the zip "
-        f"with a browser from {page}/data, then scripts/download.sh --zip FILE"
+        f"with a browser from {page}/data, then scripts/download.sh{flag} --zip FILE"
     )
 
 

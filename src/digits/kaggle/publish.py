@@ -29,6 +29,8 @@ def publish(kaggle: Kaggle, run: Run, say: Callable[[str], None] = print) -> str
         raise BadInput(f"Run {run.name} has no saved models (fold-*.keras) to publish.")
     if record.leaked or record.source != "kaggle":
         raise BadInput(f"Run {run.name} was trained on {record.source!r}, not on the competition's data.")
+    if (made_for := record.data.competition) not in (None, kaggle.competition):
+        raise BadInput(f"Run {run.name} is for {made_for}, not {kaggle.competition}: add --competition {made_for}")
     slug = re.sub(r"[^a-z0-9]+", "-", f"digits-{run.name}".lower()).strip("-")[:50]
     name = f"{user_name(kaggle)}/{slug}"
     before = _state(kaggle, name)
