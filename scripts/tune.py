@@ -25,12 +25,12 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "src")]
 
-from bench import tables, trials
+from bench import trials
 from bench.measuring import Thing, run_thing
 from benchmark import prepare_data
 from digits import config
 from digits.config import Recipe
-from digits.console import BadInput, KitError, entry_point
+from digits.console import BadInput, KitError, entry_point, table
 from digits.files import DATA
 from digits.training.workers import share_machine
 
@@ -342,7 +342,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ranked = sorted(complete, key=lambda trial: trial.value)[:5]
     keys = [axis.key for axis in axes]
     lines = [[str(one.number), *(_short(one.params[key]) for key in keys), f"{one.value:.4f}"] for one in ranked]
-    print(f"\n{tables.table(['best trials', *keys, 'log-loss'], lines)}\n")
+    print(f"\n{table(['best trials', *keys, 'log-loss'], lines, left=('best trials',))}\n")
     if shares:
         told = (f"{key} {share:.0%}" for key, share in shares.items())
         print(f"Importance of each field for the log-loss: {', '.join(told)}\n")

@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     runs = [find_run(name, flags.submissions_dir) for name in flags.runs]
     if not runs:
         standings, unfinished = analysis.leaderboard(flags.submissions_dir)
-        print(summary.of_leaderboard(standings, shutil.get_terminal_size((120, 24)).columns))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print(summary.of_leaderboard(standings, width))
         if unfinished:
             print(f"Not finished, or not readable: {', '.join(unfinished)}.")
         if standings:

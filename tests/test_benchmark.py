@@ -75,7 +75,6 @@ def test_a_part_is_printed_with_medians_spreads_and_ratios_to_the_first_row():
     assert tables.render("load", part).splitlines() == [
         "load: a title (n = 1)",
         "         median  min–max  × the first",
-        "-------  ------  -------  -----------",
         "thing 0     0.2  0.2–0.2         1.00",
         "thing 1     0.5  0.4–0.6         2.50",
     ]

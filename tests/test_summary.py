@@ -1,9 +1,11 @@
 """The closing words of a run."""
 
 import dataclasses
+from pathlib import Path
 
 from digits.files import display_path
 from digits.report import summary
+from digits.report.analysis import Standing
 from digits.runs.metrics import Check
 from digits.runs.store import Run
 from made_run import made_record, make_run
@@ -46,3 +48,20 @@ def test_the_next_step_of_a_code_competition_is_to_publish_the_models(tmp_path):
     assert "takes a notebook's output, not a file" in text
     assert f"scripts/publish.sh {display_path(run.folder)} --competition kannada-mnist" in text
     assert "submit.sh" not in text
+
+
+def test_a_terminal_too_narrow_for_the_list_of_runs_leaves_columns_out_and_says_which():
+    name = "a-run-with-a-long-name"
+    one = Standing(Run(Path(name)), made_record(run=name), name, "standard", None, "kaggle", "")
+    whole = summary.of_leaderboard([one]).splitlines()
+    assert whole[0].split() == [
+        "run", "accuracy", "errors", "public", "log-loss", "scored", "time", "date", "recipe",
+    ]  # fmt: skip
+    assert len(whole) == 2
+    for width in (60, 80):
+        lines = summary.of_leaderboard([one], width).splitlines()
+        assert max(map(len, lines[:2])) <= width
+        assert "a-run-with-a-long-name  99.640% ± 0.030%" in lines[1]
+        assert lines[2].startswith("In a wider terminal, or a pipe: ")
+        assert lines[2].endswith("date, recipe.")
+    assert summary.of_leaderboard([one], 200).splitlines() == whole

@@ -1,22 +1,10 @@
 """The benchmark's figures as text."""
 
-from collections.abc import Sequence
-
 from bench.measuring import middle
+from digits.console import table
 
 UNITS = {"seconds": (1.0, "{:.3g}"), "images_per_second": (1.0, "{:,.0f}"), "bytes": (1e-9, "{:.2f}")}
 """A factor, and how a number is written."""
-
-
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of aligned columns, the first to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        aligned = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
-        return "  ".join([cells[0].ljust(widths[0]), *aligned[1:]]).rstrip()
-
-    return "\n".join([line(headers), "  ".join("-" * width for width in widths), *map(line, rows)])
 
 
 def number(value: float, unit: str) -> str:
@@ -30,7 +18,7 @@ def render(name: str, part: dict) -> str:
     rows, title = part["rows"], f"{name}: {part['title']} (n = {part['n']})\n"
     if name == "accuracy":
         headers = ["", "training", "accuracy", "min–max", *(f"to {target:.1%}" for target in part["targets"])]
-        body = table(headers, [_accuracy_row(row, part["targets"]) for row in rows])
+        body = table(headers, [_accuracy_row(row, part["targets"]) for row in rows], left=headers[:1])
         return "\n".join([title + body, "", *_ratios(part), *_extrapolated(part)])
     unit = part["value"]
     cells = [
@@ -40,7 +28,7 @@ def render(name: str, part: dict) -> str:
         ]
         for row in rows
     ]  # fmt: skip
-    return title + table(["", "median", "min–max", "× the first"], cells)
+    return title + table(["", "median", "min–max", "× the first"], cells, left=("",))
 
 
 def _accuracy_row(row: dict, targets: list[float]) -> list[str]:

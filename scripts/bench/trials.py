@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from bench import tables
 from bench.measuring import Thing, paired_effect, run_thing
 from digits.config import NETWORKS, Recipe, Tta
+from digits.console import table
 from digits.model.backend import backend_name, resolve_precision
 from digits.runs.identity import MODEL_CODE, code_hashes
 from digits.training.workers import Slots
@@ -140,4 +140,4 @@ def render(rows: list[dict]) -> str:
         changes = ["", ""] if number == 0 else [effect(row, "accuracy", 100, 2), effect(row, "log_loss", 1000, 1)]
         lines.append([row["name"], means[0], changes[0], means[1], changes[1], means[2]])
     headers = ["", "accuracy", "effect (points)", "calibrated log-loss × 1000", "effect", "seconds"]
-    return tables.table(headers, lines)
+    return table(headers, lines, left=("",))

@@ -240,19 +240,19 @@ def draw_public_scores(
         rows: of the test set.
         this: the name of the one to highlight.
     """
-    for number, (name, accuracy, error, score) in enumerate(sorted(submissions, key=lambda one: one[1])):
+    ordered = sorted(submissions, key=lambda one: one[1])
+    for name, accuracy, error, score in ordered:
         axes.errorbar(
             100 * accuracy, 100 * score, xerr=100 * error, yerr=100 * np.sqrt(score * (1 - score) / rows), fmt="o",
             color=ORANGE if name == this else BLUE, markersize=6, capsize=2, elinewidth=1,
         )  # fmt: skip
-        axes.annotate(
-            name, (100 * accuracy, 100 * score), (7, 7 if number % 2 == 0 else -14), textcoords="offset points",
-            color=INK, fontsize=11,
-        )  # fmt: skip
     ends = np.array([axes.get_xlim(), axes.get_ylim()])
-    for label in axes.texts:
-        if label.xy[0] > ends[0].mean():  # Or it would run past the right edge.
-            label.set(ha="right", x=-7)
+    for number, (name, accuracy, _, score) in enumerate(ordered):
+        is_right = 100 * accuracy > ends[0].mean()  # Its name would run past the edge.
+        axes.annotate(
+            name, (100 * accuracy, 100 * score), (-7 if is_right else 7, 7 if number % 2 == 0 else -14),
+            textcoords="offset points", ha="right" if is_right else "left", color=INK, fontsize=11,
+        )  # fmt: skip
     line = [ends.min(), ends.max()]
     axes.plot(line, line, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(4))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from digits.console import table
 from digits.data.competition import DIGIT_RECOGNIZER, find_competition
 from digits.files import ROOT, SUBMISSIONS, display_path
 from digits.report.analysis import Standing
@@ -18,11 +19,15 @@ def of_run(run: Run) -> str:
     return "\n\n".join(section for section in sections if section)
 
 
-def of_leaderboard(standings: Sequence[Standing], width: int = 100) -> str:
-    """Return the runs in the order of their accuracy as a table of so many columns of text."""
+def of_leaderboard(standings: Sequence[Standing], width: int | None = None) -> str:
+    """Return the runs in the order of their accuracy as a table of at most `width` characters, if that is given.
+
+    Where the terminal is too narrow the last columns are left out, which is said below the table.
+    """
     if not standings:
         return "No run is finished yet: python src/train.py makes one."
-    rows = [("run", "accuracy", "errors", "scored", "log-loss", "public", "time", "date", "recipe")]
+    headings = ["run", "accuracy", "errors", "public", "log-loss", "scored", "time", "date", "recipe"]
+    rows = []
     for one in standings:
         score = one.record.out_of_fold
         decimals = 3 if score.rows >= 10_000 else 2
@@ -31,15 +36,20 @@ def of_leaderboard(standings: Sequence[Standing], width: int = 100) -> str:
                 one.name + " LEAKED" * one.record.leaked,
                 f"{score.accuracy:.{decimals}%} ± {score.standard_error:.{decimals}%}",
                 f"{score.wrong:,}",
-                f"{score.rows:,}",
-                f"{score.log_loss:.4f}",
                 f"{one.public_score:.5f}" if one.public_score else "-",
+                f"{score.log_loss:.4f}",
+                f"{score.rows:,}",
                 duration(one.record.seconds),
                 one.record.created[:10],
                 one.recipe,
             )
         )
-    return "\n".join(line if len(line) <= width else f"{line[: width - 1]}…" for line in _table(rows, "l").split("\n"))
+    for count in range(len(headings), 2, -1):
+        text = table(headings[:count], [row[:count] for row in rows], left=("run", "recipe"))
+        if width is None or max(map(len, text.split("\n"))) <= width:
+            break
+    left_out = ", ".join(headings[count:])
+    return f"{text}\nIn a wider terminal, or a pipe: {left_out}." if left_out else text
 
 
 def duration(seconds: float) -> str:
@@ -50,24 +60,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 100 else f"{minutes} min"
 
 
-def _table(rows: Sequence[tuple[str, ...]], first: str = "r") -> str:
-    """Return rows, the header first, as aligned text; all columns to the right, but the first and last where "l"."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    left = {0, len(widths) - 1} if first == "l" else set()
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column in left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "  ".join("─" * width for width in widths), *lines[1:]])
-
-
 def _folds(record: FinishedRecord) -> str:
     if not record.folds:
         return ""
-    rows = [("fold", "network", "epochs", "accuracy", "wrong", "log-loss", "seconds")]
+    headings = ("fold", "network", "epochs", "accuracy", "wrong", "log-loss", "seconds")
+    rows = []
     for fold in record.folds:
         name = str(fold.fold) + (f".{fold.member}" if record.settings.members > 1 else "")
         accuracy = f"{fold.accuracy:.2%} ± {fold.standard_error:.2%}"
@@ -75,17 +72,18 @@ def _folds(record: FinishedRecord) -> str:
         rows.append((name, fold.network, str(fold.epochs), accuracy, *figures))
     for refit in record.refits:
         rows.append((f"refit {refit.number}", refit.network, str(refit.epochs), "–", "–", "–", f"{refit.seconds:.0f}"))
-    return _table(rows)
+    return table(headings, rows, left=("network",))
 
 
 def _members(record: FinishedRecord) -> str:
     if record.blend is None:
         return ""
-    rows = [("member", "weight", "accuracy", "wrong", "rows in which it differs from the others")]
+    headings = ("member", "weight", "accuracy", "wrong", "rows in which it differs from the others")
+    rows = []
     for member, differing in zip(record.blend.members, record.blend.disagreement, strict=True):
         figures = f"{member.weight:.3f}", f"{member.accuracy:.3%}", str(member.wrong)
         rows.append((member.name, *figures, " ".join(map(str, differing))))
-    return _table(rows)
+    return table(headings, rows, left=("member",))
 
 
 def _accuracy(record: FinishedRecord) -> str:
