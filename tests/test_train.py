@@ -154,8 +154,8 @@ def test_the_seed_recipe_does_what_the_first_readme_did_with_kerass_mnist(mnist_
 
 @pytest.mark.slow
 def test_the_real_data_train_to_a_submission_of_28000_rows(tmp_path):
-    flags = ["--recipe", "quick", "--epochs", "2", "--data-dir", real_data(), "--run", "real"]
-    code, _, err = finish(tmp_path, *flags, real=True)
+    flags = ["--recipe", "quick", "--epochs", "2", "--competition", "digit-recognizer", "--data-dir", real_data()]
+    code, _, err = finish(tmp_path, *flags, "--run", "real", real=True)
     assert code == 0, err
     facts = json.loads((tmp_path / "real" / "run.json").read_text())
     assert facts["out_of_fold"]["accuracy"] > 0.985
