@@ -90,3 +90,20 @@ def test_the_plain_twin_answers_alike_and_is_of_keras_layers_alone():
     twin = networks.plain(network)
     assert all(type(layer).__module__.startswith("keras.") for layer in twin.layers)
     assert np.allclose(network.predict_on_batch(images), twin.predict_on_batch(images), atol=1e-6)
+
+
+def test_the_3x3_convolutions_of_compact_pass_their_channels_on_at_first():
+    import keras
+
+    kernels = [
+        keras.ops.convert_to_numpy(layer.kernel)
+        for layer in networks.build_network("compact").layers
+        if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (3, 3)
+    ]
+    assert len(kernels) == 4
+    for kernel in kernels:
+        channels, filters = kernel.shape[2:]
+        passed = np.zeros((3, 3, channels, channels))
+        passed[1, 1] = np.eye(channels)
+        assert np.array_equal(kernel[..., :channels], passed)
+        assert filters == channels or np.unique(kernel[..., channels:]).size > 1000  # The others start at random.

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
+import numpy as np
 from keras import layers
 
 from digits.console import BadInput
@@ -120,7 +121,8 @@ def seed(input_shape: Shape, classes: int) -> keras.Model:
 def compact(input_shape: Shape, classes: int) -> keras.Model:
     """Build the smallest network that is still good: 283,498 weights, 6.4 M multiply-adds an image.
 
-    Only the maps after a pool and the last are normalised: on two cores the others' norms cost a fifth of the time.
+    Only the maps after a pool and the last are normalised: on two cores the others' norms cost a fifth of the time. The
+    3×3 convolutions start as identities, which short trainings gain from.
     """
     images, x = _images(input_shape)
     x = ByteDropout(0.2)(_block(x, 32, 5, pool=True))
@@ -129,7 +131,22 @@ def compact(input_shape: Shape, classes: int) -> keras.Model:
     x = _block(x, 128, 3, padding="same", norm=False)
     x = _block(x, 128, 3)
     x = ByteDropout(0.4)(layers.Flatten()(x))
-    return _classifier("compact", images, layers.Dense(classes)(x))
+    network = _classifier("compact", images, layers.Dense(classes)(x))
+    for layer in network.layers:
+        if isinstance(layer, layers.Conv2D) and layer.kernel_size == (3, 3):
+            _start_as_identity(layer)
+    return network
+
+
+def _start_as_identity(layer: layers.Conv2D) -> None:
+    """Let a convolution's first filters pass their input channels on at first (dirac initialisation; Jordan 2024)."""
+    weights = layer.get_weights()
+    kernel = weights[0]
+    height, width, channels, filters = kernel.shape
+    passed = np.arange(min(channels, filters))
+    kernel[..., passed] = 0
+    kernel[height // 2, width // 2, passed, passed] = 1
+    layer.set_weights(weights)
 
 
 def vgg(input_shape: Shape, classes: int) -> keras.Model:
