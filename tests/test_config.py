@@ -120,7 +120,7 @@ def test_a_saved_recipe_is_the_recipe_and_tells_what_differs(tmp_path):
     again = config.load_recipe(str(tmp_path / "mine.toml"))
     assert again == recipe.changed(name="mine")
     assert config.describe_differences(again) == (
-        'differs from quick in networks = ["vgg", "late48"] (["compact"]), epochs = 20 (10), tta.weight = 0.5 (1), '
+        'differs from quick in networks = ["vgg", "late48"] (["compact"]), epochs = 20 (8), tta.weight = 0.5 (1), '
         "members = 2 (1)"
     )
     assert config.describe_differences(config.load_recipe("quick")) == ""

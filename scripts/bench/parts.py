@@ -26,7 +26,7 @@ class Plan:
     seeds: int = 3
     epochs: int = 2
     """Of the part train, after one to warm up."""
-    quick_epochs: tuple[int, ...] = (1, 2, 3, 10)
+    quick_epochs: tuple[int, ...] = (1, 2, 3, 8)
     original_epochs: int = 10
     deotte_epochs: int = 12
     folds: int = 5
