@@ -75,7 +75,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     how("--minutes", type=int, metavar="M", help="train no longer than this, and finish with what is done by then")
     how("--deterministic", action="store_true", help="the same bytes from the same command on the same machine; slower")
     how("--tensorboard", action="store_true", help="also write the finished run for TensorBoard")
-    how("--no-report", action="store_true", help="draw no figures, build no page and print no summary")
+    how("--no-report", action="store_true", help="draw no figures and build no page")
     how("--export", choices=("h5",), help="also save the first network in the classic form, mnistModel2.h5")
     return parser.parse_args(argv)
 
@@ -153,8 +153,7 @@ def _train(flags: argparse.Namespace, settings: Settings, given: list[str], slot
     )
     if flags.export:
         pipeline.export_h5(run)
-    if not flags.no_report:
-        print(f"\n{summary.of_run(run)}")
+    print(f"\n{summary.of_run(run)}")
     if flags.from_run:
         print(f"\n{compare_answers(run, find_run(flags.from_run))}")
 

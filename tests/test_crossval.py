@@ -197,6 +197,8 @@ def test_a_real_run_that_is_killed_resumes_and_gives_the_same_bytes(real_run, tm
     code, out, err = finish(tmp_path, "--run", "again", "--no-report", real=True, prepare=UNCHECKED)
     assert code == 0, err
     assert "(resumed)" in out
+    assert "Held-out accuracy: " in out
+    assert not (run.folder / "report.html").exists()
     assert same_results(run.folder, real_run)
 
 

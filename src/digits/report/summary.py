@@ -125,11 +125,12 @@ def _warnings(record: FinishedRecord) -> str:
 def _files(run: Run, record: FinishedRecord) -> str:
     peak, rows = record.peak_memory_bytes, f"{record.submission.rows:,} rows, checked"
     lines = [f"{display_path(ROOT / record.submission.copy)}  {rows}"] if record.submission.copy else []
+    page = ", report.html" if (run.folder / "report.html").exists() else ""
     return "\n".join(
         [
             *lines,
             f"{display_path(run.folder)}/  {'' if lines else f'{record.submission.file} ({rows}), '}run.json, "
-            "probabilities, report.html",
+            f"probabilities{page}",
             f"{duration(record.seconds)}{f', {peak / 1e9:.2f} GB at most in one process' if peak else ''}",
         ]
     )
