@@ -24,6 +24,7 @@ from digits.data.images import (
     read_image,
     squeeze,
 )
+from digits.report import predictions
 from digits.report.predictions import Prediction, draw_contact_sheet, predict_images
 from digits.runs import saved
 from made_run import made_record
@@ -257,6 +258,24 @@ def test_bad_images_are_one_line_each_and_the_others_are_predicted(command, tmp_
     table = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
     assert table[1] == "text.png,,,,,not an image that Pillow can read,"
     assert len(table) == len(bad) + 4
+
+
+def test_many_files_are_read_by_several_processes_with_the_same_outcome(monkeypatch, tmp_path, neighbours):
+    for digit in range(4):
+        (tmp_path / f"pen_{digit}.png").write_bytes(file_of(handwriting.drawn("pen", digit)))
+    (tmp_path / "text_5.png").write_text("no image", encoding="utf-8")
+    alone = predict_images(Neighbours(neighbours), [tmp_path])
+    monkeypatch.setattr(predictions, "MANY", 5)
+    together = predict_images(Neighbours(neighbours), [tmp_path])
+    assert [each.problem for each in together] == [None] * 4 + ["not an image that Pillow can read"]
+    for one, other in zip(alone, together, strict=True):
+        assert (one.name, one.label, one.answer, one.probability) == (
+            other.name,
+            other.label,
+            other.answer,
+            other.probability,
+        )
+        assert np.array_equal(one.image, other.image)
 
 
 def test_a_csv_of_new_images_is_predicted_row_by_row(command, tmp_path, sample):

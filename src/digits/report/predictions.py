@@ -2,8 +2,10 @@
 
 import contextlib
 import csv
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import functools
+import multiprocessing
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,6 +36,8 @@ UNSURE = 0.7
 """An answer of a lower probability, 0-1, is noted as unsure."""
 SHOWN = 200
 """The most images on a contact sheet; of more, those with the least certain answers."""
+MANY = 200
+"""Of so many image files on, each processor reads its share in a process of its own."""
 CELL, CAPTION, COLUMNS = 112, 54, 5
 
 
@@ -89,9 +93,30 @@ class Preparation:
 def _thumbnail(pixels: np.ndarray) -> Image.Image:
     """Return pixels uint8 (h, w, 1 or 3) as an image that fills a cell of the contact sheet."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    image.thumbnail((CELL, CELL))
+    image.thumbnail((CELL, CELL), Image.Resampling.BOX, reducing_gap=1.0)
     scale = CELL // max(image.size)
     return image if scale < 2 else image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
+def _read(path: Path, classes: Sequence[str], preparation: Preparation, is_prepared: bool | None) -> Prediction:
+    """Return an image file read and prepared, not yet predicted."""
+    name, label = display_path(path), label_of(path, classes)
+    try:
+        pixels = read_image(path)
+        # An image of 28 × 28 may be any; one of another run's own size is taken as one of its images.
+        own = preparation.as_trained(pixels) if is_prepared is not False and preparation.side != SIDE else None
+        prepared = own or preparation.prepared(pixels, simply=bool(is_prepared))
+        return Prediction(name, label, _thumbnail(pixels), prepared.image, prepared.notes)
+    except NotADigitImage as error:
+        return Prediction(name, label, problem=str(error))
+
+
+def _mapped(read: Callable[[Path], Prediction], files: Sequence[Path]) -> list[Prediction]:
+    """Return read(file) of all files, computed by all processors where starting them takes less time than it saves."""
+    if len(files) < MANY:
+        return [read(file) for file in files]
+    with ProcessPoolExecutor(cpu_count(), multiprocessing.get_context("spawn")) as processes:
+        return list(processes.map(read, files, chunksize=16))
 
 
 def predict_images(predictor: Predictor, paths: Sequence[Path], *, is_prepared: bool | None = None) -> list[Prediction]:
@@ -105,16 +130,7 @@ def predict_images(predictor: Predictor, paths: Sequence[Path], *, is_prepared: 
     """
     classes, preparation = predictor.classes, Preparation(predictor.record)
 
-    def read(path: Path) -> Prediction:
-        name, label = display_path(path), label_of(path, classes)
-        try:
-            pixels = read_image(path)
-            # An image of 28 × 28 may be any; one of another run's own size is taken as one of its images.
-            own = preparation.as_trained(pixels) if is_prepared is not False and preparation.side != SIDE else None
-            prepared = own or preparation.prepared(pixels, simply=bool(is_prepared))
-            return Prediction(name, label, _thumbnail(pixels), prepared.image, prepared.notes)
-        except NotADigitImage as error:
-            return Prediction(name, label, problem=str(error))
+    read = functools.partial(_read, classes=classes, preparation=preparation, is_prepared=is_prepared)
 
     def read_rows(path: Path) -> Iterable[Prediction]:
         name = display_path(path)
@@ -135,12 +151,11 @@ def predict_images(predictor: Predictor, paths: Sequence[Path], *, is_prepared: 
             yield Prediction(f"{name}:{row}", label, thumbnail, prepared.image, prepared.notes)
 
     found: list[Prediction] = []
-    with ThreadPoolExecutor(cpu_count()) as threads:
-        for path in paths:
-            files, arrays, problem = find_images(path)
-            found += [Prediction(display_path(path), None, problem=problem)] if problem else threads.map(read, files)
-            for array in arrays:
-                found += read_rows(array)
+    for path in paths:
+        files, arrays, problem = find_images(path)
+        found += [Prediction(display_path(path), None, problem=problem)] if problem else _mapped(read, files)
+        for array in arrays:
+            found += read_rows(array)
     images = [prediction.image for prediction in found if prediction.image is not None]
     answers = iter(predictor.probabilities(np.stack(images)) if images else ())
     return [
