@@ -68,9 +68,9 @@ def test_the_saved_models_predict_the_run_s_own_test_images(runs, sample, monkey
 
 
 def test_a_reference_run_which_has_only_answers_is_said_to_lack_the_rest():
-    with pytest.raises(BadInput, match=r"Run standard has no out_of_fold\.npy: only its record and its submission"):
-        ensemble.blend([Run(REFERENCE / "standard")])
-    assert len(Run(REFERENCE / "standard").answers()) == 28_000
+    with pytest.raises(BadInput, match=r"Run quick has no out_of_fold\.npy: only its record and its submission"):
+        ensemble.blend([Run(REFERENCE / "quick")])
+    assert len(Run(REFERENCE / "quick").answers()) == 28_000
 
 
 def test_a_run_given_twice_is_refused_and_a_weight_offered(runs):

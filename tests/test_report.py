@@ -51,7 +51,7 @@ def test_the_page_says_the_score_how_sure_and_what_was_mistaken(run, data):
         "Run details",
     ]  # fmt: skip
     assert 'class="alarm' not in page
-    assert "epochs</th><td>6 (recipe: 10)</td>" in page
+    assert "epochs</th><td>6 (recipe: 8)</td>" in page
 
 
 def test_the_page_needs_nothing_but_itself(run, data):
@@ -271,7 +271,7 @@ def test_the_leaderboard_lists_all_finished_runs_best_first_and_names_the_others
     standings, unfinished = analysis.leaderboard(folder, folder / "none")
     assert [one.name for one in standings] == ["one", "two"], "a leaked run is last, whatever its accuracy"
     assert unfinished == ["begun"]
-    assert standings[0].recipe == "quick: epochs = 6 (10), folds = 3 (1), members = 2 (1)"
+    assert standings[0].recipe == "quick: epochs = 6 (8), folds = 3 (1), members = 2 (1)"
     assert entry_point.main(["--submissions-dir", str(folder)]) == 0
     out = capsys.readouterr().out
     assert out.index("one ") < out.index("two LEAKED")

@@ -15,7 +15,7 @@ def test_a_search_is_a_range_or_values_that_the_field_takes():
     assert tune.Axis.parse("learning_rate=1e-3..0.03:log", base) == tune.Axis("learning_rate", (), 1e-3, 0.03, True)
     assert tune.Axis.parse("epochs=2..5", base) == tune.Axis("epochs", (), 2, 5)
     assert tune.Axis.parse("networks=compact,vgg", base).values == ("compact", "vgg")
-    assert tune.Axis.parse("learning_rate=0.001..0.03", base).current(base) == 0.01
+    assert tune.Axis.parse("learning_rate=0.001..0.03", base).current(base) == base.learning_rate
     assert tune.Axis.parse("dropout=0,0.5", base).current(base) == "0"
     assert tune.Axis.parse("dropout=0.5,1", base).current(base) is None
     assert tune.Axis.parse("networks=compact,vgg", base).current(base) == "compact"
