@@ -82,6 +82,8 @@ def test_a_terminal_shows_all_networks_at_once_at_every_width(clock, monkeypatch
         monkeypatch.setenv("COLUMNS", str(width))
         monkeypatch.setattr(sys, "stdout", terminal := Terminal())
         with ProgressDisplay(tasks(), test_images=500, slots=2) as display:
+            display._live.refresh()
+            assert "starting" in terminal.getvalue()
             for clock[0], images in ((0, 0), (10, 2000)):
                 for fold in (1, 2):
                     display.log(Progress(f"fold {fold}/5", "training", 4, images, 0.5, 0.99))

@@ -204,7 +204,9 @@ class ProgressDisplay:
         work = sum(network.work for network in networks)
         share = sum(network.share * network.work for network in networks) / work if work else 0.0
         cells = [f"{done}/{len(networks)} done", "" if left is None or self._stage else f"{duration(left)} left"]
-        table.add_row(self._stage or "total", ProgressBar(total=1.0, completed=share), *cells)
+        training = any(network.progress for network in networks if not network.done)
+        label = self._stage or ("total" if training or done == len(networks) else "starting")
+        table.add_row(label, ProgressBar(total=1.0, completed=share), *cells)
         return table
 
 
