@@ -111,7 +111,7 @@ class FakeKaggle:
             what |= {"body": error.body, "headers": error.headers | what.get("headers", {})}
         self._faults.setdefault(method, []).extend([Answer(**what)] * times)
 
-    def mend(self) -> None:
+    def clear_faults(self) -> None:
         """Forget the faults to come."""
         self._faults.clear()
 

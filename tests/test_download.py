@@ -104,7 +104,7 @@ def test_a_lasting_fault_leaves_the_data_folder_as_it_was(user):
         assert user() == code
         assert words in user.err.splitlines()[-1]
         assert user.files == before
-        user.kaggle.mend()
+        user.kaggle.clear_faults()
     for content, words in [
         (HTML, "not the data"),
         (CORRUPT, "not the data"),

@@ -104,7 +104,7 @@ def test_a_passing_trouble_is_tried_again_and_a_lasting_one_has_an_end(memory, t
     with pytest.raises(UnreachableError):
         list_submissions(kaggle)
     assert memory.calls["ListSubmissions"] == 6
-    memory.mend()
+    memory.clear_faults()
     tomorrow = format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)
     for asked, words in [("3600", "for 3600 s"), (tomorrow, "for 21600 s"), ("99999999999", "for 21600 s")]:
         memory.fault("ListSubmissions", status=429, headers={"Retry-After": asked})

@@ -132,7 +132,7 @@ def test_a_dry_run_does_all_but_the_upload_and_without_network_or_credentials_al
         assert "3 empty images" in user.err
         assert f"the file was checked, and Kaggle could not be asked: {words}" in user.out
         assert "Trying again" not in user.err
-        user.kaggle.mend()
+        user.kaggle.clear_faults()
         monkeypatch.delenv("KAGGLE_API_TOKEN", raising=False)
     assert (user.used, user.ledger) == (0, [])
 
@@ -341,7 +341,7 @@ def test_a_fault_costs_at_most_one_submission_and_a_lost_answer_is_never_sent_ag
         assert words in user.err, name
         assert user.states[-1] == status, name
         assert user.used == used, name
-        user.kaggle.mend()
+        user.kaggle.clear_faults()
 
 
 def test_a_submission_that_kaggle_counts_but_does_not_list_is_not_sent_again(user):
@@ -382,7 +382,7 @@ def test_a_list_that_fails_after_the_upload_does_not_lose_the_submission(user, m
     assert "may have counted" in user.err
     assert "--status" in user.err
     assert (user.states, user.ledger[0].ref) == (["unconfirmed"], "1000")
-    user.kaggle.mend()
+    user.kaggle.clear_faults()
     assert user("--status") == 0
     assert user.states == ["complete"]
 

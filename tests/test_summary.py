@@ -35,6 +35,9 @@ def test_the_next_step_names_this_very_run_and_is_not_to_submit_it_after_a_faile
     text = summary.of_run(run)
     assert "!!! CHECK FAILED: every class is predicted: 9 of 10" in text
     assert "scripts/submit.sh" not in text
+    assert f"before you submit: {display_path(run.folder / 'run.json')}" in text  # There is no page.
+    (run.folder / "report.html").touch()
+    assert f"before you submit: {display_path(run.folder / 'report.html')}" in summary.of_run(run)
     submission = dataclasses.replace(made_record().submission, copy=None)
     run.write_record(made_record(submission=submission))
     assert "predictions, not a submission" in summary.of_run(run)

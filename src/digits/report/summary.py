@@ -158,7 +158,9 @@ def _next(run: Run, record: FinishedRecord) -> str:
         return "These test images are not the competition's: predictions, not a submission."
     competition = find_competition(record.data.competition)
     if record.failed_checks:
-        return f"Find out why the check failed before you submit: {display_path(run.folder / 'report.html')}"
+        page = run.folder / "report.html"
+        where = display_path(page if page.exists() else run.folder / "run.json")
+        return f"Find out why the check failed before you submit: {where}"
     if competition.notebooks_only:
         return (
             f"{competition.slug} takes a notebook's output, not a file. Predict there with this run's models:\n"
