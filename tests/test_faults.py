@@ -235,6 +235,18 @@ def test_a_member_whose_loss_is_not_finite_is_left_out_and_recorded(trained):
     assert record.out_of_fold.rows == 600
 
 
+def test_networks_are_trained_member_by_member_and_recorded_fold_by_fold(trained, monkeypatch):
+    """A run that is cut short has then scored all rows, and the largest network is not left for the end."""
+    asked = []
+    train_all = pipeline.cross_validate
+    monkeypatch.setattr(
+        pipeline, "cross_validate", lambda run, tasks, *rest: asked.extend(tasks) or train_all(run, tasks, *rest)
+    )
+    record = trained({}, members=2)
+    assert [(task.fold, task.member) for task in asked] == [(1, 1), (2, 1), (1, 2), (2, 2)]
+    assert [(score.fold, score.member) for score in record.folds] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+
+
 def test_a_fold_that_does_not_learn_is_reported_and_recorded(trained):
     assert failed_checks(trained({(2, 1): 0.1}))["every network learned"] == "did not: fold-2"
 

@@ -71,6 +71,26 @@ def test_the_estimate_counts_rounds_predictions_and_the_threads_of_the_last_netw
     assert display.seconds_left() == pytest.approx(expected)
 
 
+def test_no_time_is_estimated_before_every_network_of_the_first_round_is_measured(clock, capsys):
+    """A small network that starts first says nothing of how long the large one beside it takes."""
+    recipe, rows = (
+        load_recipe("standard").changed(epochs=40, members=2, networks=("late48", "compact")),
+        np.arange(1000),
+    )
+    run = [FoldTask(recipe, 1, member, 5, 0, "float32", rows, rows[:200], None, 1) for member in (1, 2)]
+    display = ProgressDisplay(run, test_images=0, slots=2)
+    for seconds, member, images in ((0, 2, 0), (10, 2, 1000), (12, 1, 0), (14, 2, 1400)):
+        clock[0] = seconds
+        display.log(Progress(run[member - 1].label, "training", 0, images, None, None))
+    assert display.seconds_left() is None
+    assert capsys.readouterr().out == ""
+    clock[0] = 22
+    display.log(Progress(run[0].label, "training", 0, 100, None, None))
+    work = run[0].training_images + 200 * 7 / 3
+    assert display.seconds_left() == pytest.approx((work - 100) / 10 + progress.END_SECONDS)
+    assert "Estimated time: 52 min, 2 networks at a time, 110 images/s" in capsys.readouterr().out
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

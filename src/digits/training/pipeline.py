@@ -164,6 +164,7 @@ def train(
                 results, failures = cross_validate(
                     run, tasks, train_split, source.test, slots, display, cluster_address, deadline
                 )
+            results.sort(key=lambda result: (result.fold == REFIT, result.fold, result.member))
             display.stage("checking the saved models, drawing the figures" if report else "checking the saved models")
             with concurrent.futures.ThreadPoolExecutor(1) as executor:  # The figures are drawn during the check.
                 row_check = executor.submit(
@@ -261,7 +262,9 @@ def _tasks(
     recipe, rows = settings.recipe, np.arange(len(source.train.labels))
     splits = dict(enumerate(split_folds(source.train.labels, recipe.folds, settings.fold_seed, source.groups), start=1))
     splits[REFIT] = rows, rows[:0]
-    networks = [(fold, member) for fold in range(1, recipe.folds + 1) for member in range(1, recipe.members + 1)]
+    # Member by member: a run that is cut short has scored all rows, and the largest network, listed first, is not left
+    # for the end, where other processors would be idle.
+    networks = [(fold, member) for member in range(1, recipe.members + 1) for fold in range(1, recipe.folds + 1)]
     networks += [(REFIT, number) for number in range(1, recipe.refit + 1)]
     return [
         FoldTask(

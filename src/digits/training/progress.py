@@ -141,11 +141,13 @@ class ProgressDisplay:
             print_line(f"{text} …")
 
     def seconds_left(self) -> float | None:
-        """Estimate the seconds until the run is finished; None before a network's speed is measured."""
+        """Estimate the seconds until the run is finished; None before the speed of all that train is measured."""
         networks = self._networks.values()
-        running = [network for network in networks if network.progress and not network.done]
+        left = [network for network in networks if not network.done]
+        running = [network for network in left if network.progress]
         measured = [network for network in networks if network.images_per_second]
-        if not measured or any(network.progress and not network.images_per_second for network in running):
+        starting = not self._announced and len(running) < min(self._slots, len(left))
+        if not measured or starting or not all(network.images_per_second for network in running):
             return None
 
         def seconds(network: _Network) -> float:
@@ -156,7 +158,7 @@ class ProgressDisplay:
             start = 0.0 if network.progress else START_SECONDS
             return start + network.work * (1 - network.share) / rate
 
-        waiting = [seconds(network) for network in networks if not network.progress and not network.done]
+        waiting = [seconds(network) for network in left if not network.progress]
         return END_SECONDS + seconds_left([seconds(network) for network in running], waiting, self._slots)
 
     def _speeds(self) -> str:
