@@ -91,6 +91,19 @@ def test_no_time_is_estimated_before_every_network_of_the_first_round_is_measure
     assert "Estimated time: 52 min, 2 networks at a time, 110 images/s" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("other", "cost"), [("compact", 6.4 / 65.4), ("vgg", 13.3 / 65.4), ("my.py:net", 1)])
+def test_a_network_that_is_not_yet_measured_is_estimated_by_its_multiply_adds(clock, other, cost):
+    recipe, rows = load_recipe("standard").changed(epochs=40, members=2, networks=("late48", other)), np.arange(1000)
+    run = [FoldTask(recipe, 1, member, 5, 0, "float32", rows, rows[:200], None, 1) for member in (1, 2)]
+    display = ProgressDisplay(run, test_images=0, slots=1)
+    for seconds, images in ((0, 0), (10, 100)):
+        clock[0] = seconds
+        display.log(Progress(run[0].label, "training", 0, images, None, None))
+    work = run[0].training_images + 200 * 7 / 3
+    expected = (work - 100) / 10 + progress.START_SECONDS + cost * work / 10 + progress.END_SECONDS
+    assert display.seconds_left() == pytest.approx(expected)
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

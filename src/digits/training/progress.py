@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from digits.config import NETWORKS
 from digits.console import print_line
 from digits.training.fold import FoldTask, Progress
 
@@ -152,9 +153,7 @@ class ProgressDisplay:
 
         def seconds(network: _Network) -> float:
             alike = [other for other in measured if other.kind == network.kind] or measured
-            rate = network.images_per_second or statistics.mean(
-                (other.images_per_second or 1) * (network.threads / other.threads) ** THREAD_EXPONENT for other in alike
-            )
+            rate = network.images_per_second or statistics.mean(_rate_as(network, other) for other in alike)
             start = 0.0 if network.progress else START_SECONDS
             return start + network.work * (1 - network.share) / rate
 
@@ -210,6 +209,13 @@ class ProgressDisplay:
         label = self._stage or ("total" if training or done == len(networks) else "starting")
         table.add_row(label, ProgressBar(total=1.0, completed=share), *cells)
         return table
+
+
+def _rate_as(network: _Network, other: _Network) -> float:
+    """Return the images a second expected of a network, given those of another."""
+    threads = (network.threads / other.threads) ** THREAD_EXPONENT
+    known = network.kind in NETWORKS and other.kind in NETWORKS
+    return (other.images_per_second or 1) * threads * (NETWORKS[other.kind] / NETWORKS[network.kind] if known else 1)
 
 
 def _loss(progress: Progress) -> str:
