@@ -12,6 +12,17 @@ def test_the_standard_error_is_the_binomial_one():
     assert score.standard_error == pytest.approx(0.0004994, abs=1e-6)
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_without_an_error_or_without_a_right_answer_the_standard_error_is_not_zero(right):
+    """Ninety right answers do not show that the next is right: half an error, or half a right answer, is counted."""
+    labels = np.arange(90) % 10
+    score = metrics.score(np.eye(10)[labels if right else (labels + 1) % 10], labels)
+    assert score.accuracy == right
+    assert score.standard_error == pytest.approx(0.0078, abs=1e-4)
+    expected = metrics.expected_score(score, 90)
+    assert 0 < expected.high - expected.low < 0.03
+
+
 def test_accuracy_counts_the_rows_whose_largest_probability_is_the_label():
     probabilities = np.eye(10, dtype=np.float32)[[1, 2, 3, 4]]
     score = metrics.score(probabilities, np.array([1, 2, 3, 9]))

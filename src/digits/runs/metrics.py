@@ -14,7 +14,10 @@ class Score:
     accuracy: float
     """The share of correct rows, 0-1."""
     standard_error: float
-    """Of the accuracy, as that of a binomial share: how much it varies from one sample of as many rows to another."""
+    """Of the accuracy, as that of a binomial share: how much it varies from one sample of as many rows to another.
+
+    Where all rows are right, or all wrong, half a row is counted as otherwise: the share itself would give 0.
+    """
     wrong: int
     rows: int
     log_loss: float
@@ -25,10 +28,10 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
     """Score probabilities (n, classes) against labels (n,)."""
     rows = len(labels)
     wrong = int((probabilities.argmax(axis=1) != labels).sum())
-    accuracy = (rows - wrong) / rows
+    share = min(max(wrong, 0.5), rows - 0.5) / rows
     return Score(
-        accuracy=accuracy,
-        standard_error=math.sqrt(accuracy * (1 - accuracy) / rows),
+        accuracy=(rows - wrong) / rows,
+        standard_error=math.sqrt(share * (1 - share) / rows),
         wrong=wrong,
         rows=rows,
         log_loss=log_loss(probabilities, labels),
@@ -74,7 +77,7 @@ def expected_score(out_of_fold: Score, rows: int) -> ExpectedScore:
     little better than any one of them, is not included.
     """
     share = out_of_fold.accuracy
-    error = math.sqrt(share * (1 - share) * (1 / out_of_fold.rows + 1 / rows))
+    error = out_of_fold.standard_error * math.sqrt(1 + out_of_fold.rows / rows)
     return ExpectedScore(share, max(0.0, share - 1.96 * error), min(1.0, share + 1.96 * error))
 
 
