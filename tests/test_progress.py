@@ -102,6 +102,9 @@ def test_a_network_that_is_not_yet_measured_is_estimated_by_its_multiply_adds(cl
     work = run[0].training_images + 200 * 7 / 3
     expected = (work - 100) / 10 + progress.START_SECONDS + cost * work / 10 + progress.END_SECONDS
     assert display.seconds_left() == pytest.approx(expected)
+    display.finish(run[0].label, "")
+    display.log(Progress(run[1].label, "training", 0, 0, None, None))
+    assert display.seconds_left() == pytest.approx(cost * work / 10 + progress.END_SECONDS)
 
 
 class Terminal(io.StringIO):

@@ -158,7 +158,7 @@ def build_report(
         record=record,
         names=record.data.names,
         kind="Held-out" if record.held_out else "Out-of-fold",
-        decimals=3 if record.out_of_fold.rows >= 10_000 else 2,
+        decimals=record.out_of_fold.decimals,
         passed=[check for check in record.checks if check.passed],
         members=analysis.members(data),
         tta=_tta(record),

@@ -30,11 +30,10 @@ def of_leaderboard(standings: Sequence[Standing], width: int | None = None) -> s
     rows = []
     for one in standings:
         score = one.record.out_of_fold
-        decimals = 3 if score.rows >= 10_000 else 2
         rows.append(
             (
                 one.name + " LEAKED" * one.record.leaked,
-                f"{score.accuracy:.{decimals}%} ± {score.standard_error:.{decimals}%}",
+                score.text,
                 f"{score.wrong:,}",
                 f"{one.public_score:.5f}" if one.public_score else "-",
                 f"{score.log_loss:.4f}",
@@ -67,9 +66,8 @@ def _folds(record: FinishedRecord) -> str:
     rows = []
     for fold in record.folds:
         name = str(fold.fold) + (f".{fold.member}" if record.settings.members > 1 else "")
-        accuracy = f"{fold.accuracy:.2%} ± {fold.standard_error:.2%}"
-        figures = str(fold.wrong), f"{fold.log_loss:.4f}", f"{fold.seconds:.0f}"
-        rows.append((name, fold.network, str(fold.epochs), accuracy, *figures))
+        figures = fold.text, str(fold.wrong), f"{fold.log_loss:.4f}", f"{fold.seconds:.0f}"
+        rows.append((name, fold.network, str(fold.epochs), *figures))
     for refit in record.refits:
         rows.append((f"refit {refit.number}", refit.network, str(refit.epochs), "–", "–", "–", f"{refit.seconds:.0f}"))
     return table(headings, rows, left=("network",))
@@ -87,17 +85,16 @@ def _members(record: FinishedRecord) -> str:
 
 
 def _accuracy(record: FinishedRecord) -> str:
-    def line(name: str, score: Score, decimals: int) -> str:
-        accuracy = f"{score.accuracy:.{decimals}%} ± {score.standard_error:.{decimals}%}"
-        return f"{name} accuracy: {accuracy} ({score.wrong:,} of {score.rows:,} wrong), log-loss {score.log_loss:.4f}"
+    def line(name: str, score: Score) -> str:
+        return f"{name} accuracy: {score.text} ({score.wrong:,} of {score.rows:,} wrong), log-loss {score.log_loss:.4f}"
 
-    lines = [line("Held-out" if record.held_out else "Out-of-fold", record.out_of_fold, 3)]
+    lines = [line("Held-out" if record.held_out else "Out-of-fold", record.out_of_fold)]
     if record.blend:
         lines.append(f"  (blend by {record.blend.out_of_fold_by})")
     if record.refits:
         lines.append(f"  {record.refit_note}")
     if record.test.score:
-        lines.append(line("Test", record.test.score, 2))
+        lines.append(line("Test", record.test.score))
     if record.is_submittable:
         score = record.expected_score
         lines.append(f"Expected on Kaggle: {score.middle:.5f}, 95 % between {score.low:.5f} and {score.high:.5f}")

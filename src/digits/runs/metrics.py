@@ -23,6 +23,16 @@ class Score:
     log_loss: float
     """In nats."""
 
+    @property
+    def decimals(self) -> int:
+        """How many to show of the accuracy in percent."""
+        return 3 if self.rows >= 10_000 else 2
+
+    @property
+    def text(self) -> str:
+        """The accuracy and its standard error: 99.626% ± 0.030%."""
+        return f"{self.accuracy:.{self.decimals}%} ± {self.standard_error:.{self.decimals}%}"
+
 
 def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
     """Score probabilities (n, classes) against labels (n,)."""

@@ -142,13 +142,13 @@ class ProgressDisplay:
             print_line(f"{text} …")
 
     def seconds_left(self) -> float | None:
-        """Estimate the seconds until the run is finished; None before the speed of all that train is measured."""
+        """Estimate the seconds until the run is finished; None before the first networks' speed is measured."""
         networks = self._networks.values()
         left = [network for network in networks if not network.done]
         running = [network for network in left if network.progress]
         measured = [network for network in networks if network.images_per_second]
-        starting = not self._announced and len(running) < min(self._slots, len(left))
-        if not measured or starting or not all(network.images_per_second for network in running):
+        begun = sum(network.images_per_second is not None for network in running) == min(self._slots, len(left))
+        if not measured or not (begun or self._announced):
             return None
 
         def seconds(network: _Network) -> float:
