@@ -79,21 +79,23 @@ def variants(recipe: Recipe) -> dict[str, str]:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition(":")[0] + ".",
-        allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0] + ".", allow_abbrev=False)
     add = parser.add_argument
-    add("--recipe", default="quick", metavar="NAME", help="what is changed: a recipe's name, or a TOML file")
-    add("--seeds", type=int, default=3, metavar="N", help="fits of each variant")
-    add("--epochs", type=int, metavar="N", help="(default: the recipe's)")
+    add("--recipe", default="quick", metavar="NAME", help="recipe to change: a name or a TOML file (default: quick)")
+    add("--seeds", type=int, default=3, metavar="N", help="fits of each variant (default: 3)")
+    add("--epochs", type=int, metavar="N", help="times through the data (default: the recipe's)")
     add("--only", metavar="NAME,…", help="variants, by name (default: all; --list shows them)")
-    add("--set", nargs="+", action="append", metavar="KEY=VALUE", help="a variant of your own instead; may be repeated")
+    add("--set", nargs="+", action="append", metavar="KEY=VALUE", help="a variant of your own; may be repeated")
     add("--list", action="store_true", help="show the variants and what they set, and do nothing else")
-    add("--jobs", type=int, metavar="J", help="fits at a time (default: what the machine can)")
+    add("--jobs", type=int, metavar="J", help="fits at a time (default: one for each processor)")
     add("--few", action="store_true", help="train on a fifth of the images and score two others")
-    add("--data-dir", type=Path, default=DATA, metavar="DIR", help="with the competition's files; else the sample")
+    add(
+        "--data-dir",
+        type=Path,
+        default=DATA,
+        metavar="DIR",
+        help="the competition's files (default: data/), else the sample",
+    )
     add("--json", type=Path, metavar="FILE", help="keep every fit here, and resume from there")
     add("--small", action="store_true", help="a few images of the sample: shows only that it works")
     return parser.parse_args(argv)

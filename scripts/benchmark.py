@@ -43,23 +43,34 @@ SMALL_TRAIN, SMALL_TEST = 600, 100
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition(":")[0] + ".",
-        allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0] + ".", allow_abbrev=False)
     add = parser.add_argument
-    add("--part", choices=[*parts.PARTS, "all", "none"], default="all", help="none: only show what --json holds")
-    add("--data-dir", type=Path, default=DATA, metavar="DIR", help="with the competition's files; else the sample")
-    add("--repeats", type=int, default=5, metavar="N", help="of each thing, in turn")
-    add("--seeds", type=int, default=3, metavar="N", help="of the part accuracy")
-    add("--deotte-epochs", type=int, default=12, metavar="N", help="of Deotte's 45; 0 leaves him out")
-    add("--torch-python", metavar="FILE", help="a Python with PyTorch and Keras (default: this one, if it has)")
     add(
-        "--standard-run", type=Path, metavar="DIR", help="a finished run of `standard --folds 5` to set beside Deotte's"
+        "--part",
+        choices=[*parts.PARTS, "all", "none"],
+        default="all",
+        help="(default: all) none: only show what --json holds",
     )
+    add(
+        "--data-dir",
+        type=Path,
+        default=DATA,
+        metavar="DIR",
+        help="the competition's files (default: data/), else the sample",
+    )
+    add("--repeats", type=int, default=5, metavar="N", help="of each measurement (default: 5)")
+    add("--seeds", type=int, default=3, metavar="N", help="of the part accuracy (default: 3)")
+    add(
+        "--deotte-epochs",
+        type=int,
+        default=12,
+        metavar="N",
+        help="of Deotte's 45; 0: leave his recipe out (default: 12)",
+    )
+    add("--torch-python", metavar="FILE", help="a Python with PyTorch and Keras (default: this one, if it has them)")
+    add("--standard-run", type=Path, metavar="DIR", help="a finished run of `standard` to compare with Deotte's")
     add("--json", type=Path, metavar="FILE", help="keep the figures here, also those of earlier parts")
-    add("--figure", type=Path, metavar="FILE", help="draw them here (.svg, .png)")
+    add("--figure", type=Path, metavar="FILE", help="draw the figures here (.svg, .png)")
     add("--small", action="store_true", help="a few images of the sample and no repetition: shows only that it works")
     flags = parser.parse_args(argv)
     for name, least in (("repeats", 1), ("seeds", 1), ("deotte_epochs", 0)):

@@ -121,7 +121,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="fits each of the best and the recipe at the end (default: 4)",
     )
-    add("--jobs", type=int, metavar="J", help="trials at a time (default: what the machine can)")
+    add("--jobs", type=int, metavar="J", help="trials at a time (default: one for each processor)")
     add("--limit", type=int, metavar="N", help="use N training images only")
     add("--study", type=Path, default=Path("tune.db"), metavar="FILE", help="keeps everything (default: tune.db)")
     add("--data-dir", type=Path, default=DATA, metavar="DIR", help="with the competition's files; else the sample")

@@ -27,7 +27,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="SLUG",
         help="another goes to data/SLUG/ (default: %(default)s)",
     )
-    parser.add_argument("--if-possible", action="store_true", help="without credentials, say so and end well")
+    parser.add_argument("--if-possible", action="store_true", help="without credentials, print a note and exit with 0")
     return parser.parse_args(argv)
 
 

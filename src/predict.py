@@ -19,6 +19,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="predict.py",
         description="Write a submission from one finished run, or from many blended; or predict your own images.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad input, 130 interrupted.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -28,7 +29,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="equal",
         help="equal (default), greedy (found out of fold), or numbers, one a member: 2,1,1",
     )
-    add("--mean", choices=("arithmetic", "logarithmic"), default="arithmetic", help="of the probabilities")
+    add(
+        "--mean",
+        choices=("arithmetic", "logarithmic"),
+        default="arithmetic",
+        help="how probabilities are averaged (default: arithmetic)",
+    )
     add("--from-models", action="store_true", help="predict again with a single run's saved models, and compare")
     add(
         "--images",

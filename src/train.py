@@ -51,8 +51,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     what("--members", type=int, metavar="M", help="networks a fold, averaged (default: the recipe's)")
     what("--refit", type=int, metavar="M", help="after the folds, train M networks on all images for the submission")
     what("--epochs", type=int, metavar="N", help="times through the data (default: the recipe's)")
-    what("--networks", nargs="+", metavar="NAME", help=f"the members', in turn: {', '.join(config.NETWORKS)}")
-    what("--seed", type=int, metavar="S", help="of weights, order and warps; folds stay the same (default: 0)")
+    what("--networks", nargs="+", metavar="NAME", help=f"members: {', '.join(config.NETWORKS)}, or FILE.py:FUNCTION")
+    what("--seed", type=int, metavar="S", help="of weights, batch order and augmentation, not of folds (default: 0)")
     what("--no-tta", action="store_true", help="predict each image once, as it is")
     data = parser.add_argument_group("on what").add_argument
     data(
@@ -61,22 +61,24 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="auto (the default): the files in the data folder, else the sample",
     )
     data("--data-dir", type=Path, metavar="DIR", help="where train.csv and test.csv are (default: data/)")
-    data("--competition", metavar="SLUG", help="whose files, in data/SLUG/, and form of an answer (see docs/data.md)")
-    data("--limit", type=int, metavar="N", help="train on N images only")
-    data("--allow-leak", action="store_true", help="train on test images if you must: marked, and never submitted")
-    data("--pseudo-labels", metavar="RUN", help="test images of which RUN, with the same folds, was sure join training")
-    data("--extra", metavar="FOLDER", help="images of your own that join training (data/own); marked in the record")
+    data("--competition", metavar="SLUG", help="whose files and submission format are used (docs/data.md)")
+    data("--limit", type=int, metavar="N", help="use N training images only")
+    data(
+        "--allow-leak", action="store_true", help="allow test images among the training images: marked, never submitted"
+    )
+    data("--pseudo-labels", metavar="RUN", help="also train on test images that RUN (same folds) predicts confidently")
+    data("--extra", metavar="FOLDER", help="also train on images of your own (data/own); marked in the record")
     how = parser.add_argument_group("how").add_argument
-    how("--run", metavar="NAME", help="name the run, or go on with the one of that name; alone, with its own settings")
-    how("--from-run", metavar="FILE", help="repeat the run of this run.json, with all settings of its record")
+    how("--run", metavar="NAME", help="name of the run; an unfinished one is resumed, alone with its own settings")
+    how("--from-run", metavar="FILE", help="repeat the run that this run.json records, with all its settings")
     how("--out", type=Path, metavar="FILE", help="copy the submission here (default: submissions/submission.csv)")
-    how("--jobs", type=int, metavar="J", help="networks trained at a time (default: what the machine can)")
+    how("--jobs", type=int, metavar="J", help="networks trained at a time (default: one a processor or GPU)")
     how("--cluster", metavar="ADDRESS", help="train on the Dask cluster whose scheduler is at tcp://HOST:PORT")
     how("--minutes", type=int, metavar="M", help="train no longer than this, and finish with what is done by then")
     how("--deterministic", action="store_true", help="the same bytes from the same command on the same machine; slower")
     how("--tensorboard", action="store_true", help="also write the finished run for TensorBoard")
     how("--no-report", action="store_true", help="draw no figures and build no page")
-    how("--export", choices=("h5",), help="also save the first network in the classic form, mnistModel2.h5")
+    how("--export", choices=("h5",), help="also save the first network as HDF5, mnistModel2.h5")
     return parser.parse_args(argv)
 
 

@@ -155,15 +155,17 @@ def check_class_shares(answers: np.ndarray, training_counts: np.ndarray) -> Chec
     table = table[:, table.sum(axis=0) > 0]
     strength = np.sqrt(stats.chi2_contingency(table).statistic / table.sum())
     return Check(
-        "class shares like the training labels'", bool(strength < 0.1), f"Cramér's V {strength:.3f}, expected < 0.1"
+        "predicted class shares match the training labels",
+        bool(strength < 0.1),
+        f"Cramér's V {strength:.3f}, expected < 0.1",
     )
 
 
 def check_confidence(out_of_fold: np.ndarray, test: np.ndarray) -> Check:
-    """Ask whether the networks are as sure of the test images as of those they did not see in training."""
+    """Ask whether test images are predicted as confidently as images held out of training."""
     known, new = (float(probabilities.max(axis=1).mean()) for probabilities in (out_of_fold, test))
     return Check(
-        "as sure of the test images as out of fold",
+        "test images are predicted as confidently as out-of-fold ones",
         abs(known - new) < 0.02,
         f"{known:.4f} out of fold, {new:.4f} on test",
     )

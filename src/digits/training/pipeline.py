@@ -49,7 +49,7 @@ def check_rows_in_order(
         tta: the views that were averaged.
         deterministic: whether to compute the same bits each time.
     """
-    name = "the saved models predict the same of each row"
+    name = "the saved models reproduce the predictions"
     rows = np.unique(np.linspace(0, len(images) - 1, ROWS_PREDICTED_AGAIN).astype(int))
     try:
         worker = Worker(cpu_count(), deterministic=deterministic)
