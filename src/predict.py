@@ -55,9 +55,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="DIR",
         help="where the competition's files are (default: where the runs found them)",
     )
-    add("--out", type=Path, metavar="FILE", help="copy the submission, or write predictions.csv, here")
+    add("--out", type=Path, metavar="FILE", help="copy the submission, or write the predictions, here")
     add("--run", metavar="NAME", help="name the blend")
     return parser.parse_args(argv)
+
+
+def blends(flags: argparse.Namespace) -> bool:
+    """Return whether a flag is given that only a blend uses."""
+    return flags.weights != "equal" or flags.mean != "arithmetic" or flags.run is not None
 
 
 def predict_own(flags: argparse.Namespace, runs: Sequence["Run"]) -> None:
@@ -66,7 +71,7 @@ def predict_own(flags: argparse.Namespace, runs: Sequence["Run"]) -> None:
     Raises:
         BadInput: for flags of something else, and at the end for images that could not be used.
     """
-    if len(runs) > 1 or flags.from_models or flags.weights != "equal" or flags.run or flags.data_dir:
+    if len(runs) > 1 or flags.from_models or blends(flags) or flags.data_dir:
         raise BadInput(
             "--images takes one RUN, and of the other flags --prepare, --no-prepare and --out. Blend several runs "
             "first: python src/predict.py RUN RUN --run NAME"
@@ -105,8 +110,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if flags.images:
         predict_own(flags, runs)
         return
+    if flags.prepare is not None:
+        raise BadInput("--prepare and --no-prepare are for --images.")
     if flags.from_models:
-        for line in ensemble.predict_again(runs, flags.data_dir, flags.out):
+        if len(runs) > 1 or blends(flags):
+            raise BadInput("--from-models takes one RUN, and of the other flags --data-dir and --out.")
+        for line in ensemble.predict_again(runs[0], flags.data_dir, flags.out):
             print(line)
         return
     words = sys.argv[1:] if argv is None else argv

@@ -84,7 +84,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def words_of(name: str, value: object) -> list[str]:
     """Return the words by which a command line gives a flag its value; none for the default."""
-    if value in (None, False):
+    if value is None or value is False:
         return []
     return [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
 
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if flags.list_settings:
         print(config.describe_settings(settings.recipe))
         return
-    given = [f"--{name.replace('_', '-')}" for name in WHAT if getattr(flags, name) not in (None, False)]
+    given = [words[0] for name in WHAT if (words := words_of(name, getattr(flags, name)))]
     command = shlex.join(["python", "src/train.py", *(sys.argv[1:] if argv is None else argv)])
     if flags.save_recipe:
         from digits.runs.store import repeated

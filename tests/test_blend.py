@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import predict
 from digits.console import BadInput
 from digits.files import REFERENCE
 from digits.report import analysis, html, summary
@@ -48,8 +49,10 @@ def test_a_blend_of_a_blend_and_a_run_takes_the_blend_as_one_member(runs):
 
 
 def test_a_blend_without_models_names_the_runs_that_have_them(runs):
-    with pytest.raises(BadInput, match="is a blend, without models of its own; give the runs it blends: one two"):
-        ensemble.predict_again([blended(runs)])
+    with pytest.raises(
+        BadInput, match="is a blend, without models of its own; give one of the runs it blends: one two"
+    ):
+        ensemble.predict_again(blended(runs))
 
 
 def test_the_saved_models_predict_the_run_s_own_test_images(runs, sample, monkeypatch, tmp_path):
@@ -62,9 +65,57 @@ def test_the_saved_models_predict_the_run_s_own_test_images(runs, sample, monkey
         return run.probabilities()[1]
 
     monkeypatch.setattr(ensemble, "predict_saved", predict_saved)
-    lines = ensemble.predict_again([run], out=tmp_path / "again.csv")
-    assert "differ from the runs' own in 0 of 1,000 rows" in lines[1]
+    before = (run.folder / "submission.csv").read_bytes()
+    lines = ensemble.predict_again(run, out=tmp_path / "new" / "again.csv")
+    assert "differ from the run's own in 0 of 1,000 rows" in lines[1]
     assert np.array_equal(predicted[0], sample.test.images)
+    assert (tmp_path / "new" / "again.csv").read_bytes() == before
+
+
+def test_predicting_again_never_changes_a_run_s_submission(runs, monkeypatch):
+    """Else its hash in run.json would be of another file, and the run's failed checks would not be found by it."""
+    run = runs[0]
+    (run.folder / "fold-1.keras").touch()
+    before = (run.folder / "submission.csv").read_bytes()
+    monkeypatch.setattr(ensemble, "predict_saved", lambda *_: run.probabilities()[1][:, ::-1])
+    assert "differ from the run's own in 0 of" not in ensemble.predict_again(run)[1]
+    assert (run.folder / "submission.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["one", "two", "--from-models"],
+        ["one", "--from-models", "--weights", "1,2"],
+        ["one", "--from-models", "--run", "again"],
+        ["one", "--images", "digit.png", "--mean", "logarithmic"],
+        ["one", "two", "--prepare"],
+    ],
+)
+def test_a_flag_that_would_not_be_used_is_refused(runs, flags, capsys):
+    folder = runs[0].folder.parent
+    assert predict.main([str(folder / word) if word in ("one", "two") else word for word in flags]) == 2
+    assert "--" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a/b", "../x", "", "reference"])
+def test_a_blend_has_the_name_of_a_folder(runs, name):
+    with pytest.raises(BadInput, match="expected a name of letters"):
+        blended(runs, name=name)
+
+
+def test_a_blend_whose_files_cannot_be_written_leaves_its_name_free(runs, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError):  # noqa: PT011 another one on another system
+        blended(runs, out=tmp_path / "file" / "submission.csv")
+    assert blended(runs).finished_record().blend
+
+
+def test_the_score_of_a_greedy_logarithmic_blend_is_of_that_mean(runs):
+    arithmetic, logarithmic = (
+        blended(runs, name=str(mean), weights="greedy", logarithmic=mean).probabilities()[0] for mean in (False, True)
+    )
+    assert not np.allclose(arithmetic, logarithmic, atol=1e-4)
 
 
 def test_a_reference_run_which_has_only_answers_is_said_to_lack_the_rest():
@@ -77,7 +128,7 @@ def test_a_run_given_twice_is_refused_and_a_weight_offered(runs):
     with pytest.raises(BadInput, match=r"Run one is given twice\. To count it more than others: --weights"):
         blended([*runs, Run(runs[0].folder)])
     with pytest.raises(BadInput, match="Run one is given twice"):
-        ensemble.predict_again([runs[0], runs[0]])
+        blended([runs[0], runs[0]])
     with pytest.raises(BadInput, match=r"Run one is given twice\. A comparison takes different runs"):
         analysis.compare([runs[0], runs[0]])
 

@@ -59,7 +59,7 @@ def test_what_the_score_is_of_is_said(refitted):
 def test_the_saved_models_of_refits_predict_too(refitted):
     code, out, err = finish(refitted[0].parent, "whole", "--from-models", command="predict")
     assert code == 0, err
-    assert "differ from the runs' own in 0 of 1,000 rows" in out
+    assert "differ from the run's own in 0 of 1,000 rows" in out
 
 
 def test_a_run_killed_during_a_refit_resumes_and_gives_the_same_bytes(refitted, tmp_path):

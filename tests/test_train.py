@@ -15,6 +15,7 @@ import pytest
 
 import predict
 import train
+from digits.files import REFERENCE
 from train_process import finish
 
 ROOT = Path(__file__).parents[1]
@@ -99,9 +100,17 @@ def test_a_run_leaves_its_files_and_reports_its_accuracy(real_run):
     assert (submission["Label"] == test.argmax(axis=1)).all()
 
 
+@pytest.mark.parametrize("flag", ["--seed", "--refit"])
+def test_a_flag_whose_value_is_0_is_given_too(flag, tmp_path, capsys):
+    """Else `--from-run` would ignore it and train with the recorded value."""
+    words = ["--from-run", str(REFERENCE / "quick"), flag, "0", "--save-recipe", str(tmp_path / "my.toml")]
+    assert train.main(words) == 2
+    assert f"leave out {flag}" in capsys.readouterr().err
+
+
 def test_predict_by_the_saved_models_gives_the_runs_own_answers(real_run, capsys, environment):
     assert predict.main([str(real_run), "--from-models"]) == 0
-    assert "differ from the runs' own in 0 of 1,000 rows" in capsys.readouterr().out
+    assert "differ from the run's own in 0 of 1,000 rows" in capsys.readouterr().out
 
 
 def test_the_same_seed_gives_the_same_submission_and_another_a_different_one(home):

@@ -1,6 +1,6 @@
 """Averages and blends of probabilities, and pseudo-labels."""
 
-import datetime
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ import numpy as np
 
 from digits.config import Tta
 from digits.console import BadInput
-from digits.data.competition import write_answers
+from digits.data.competition import write_submission
 from digits.data.folds import split_folds
-from digits.files import ROOT, SUBMISSIONS, display_path
+from digits.files import SUBMISSIONS, display_path
 from digits.model.backend import cpu_count, load_keras, prepare_process
 from digits.runs import metrics
 from digits.runs.record import Blend, BlendMember, FinishedRecord, PseudoLabelsUsed, RunSettings, now
-from digits.runs.store import REFIT, FoldResult, Run
+from digits.runs.store import REFIT, FoldResult, Run, new_run
 
 
 def mean(
@@ -100,7 +100,9 @@ def greedy_weights(members: Sequence[np.ndarray], labels: np.ndarray, rounds: in
     return counts / counts.sum()
 
 
-def nested_blend(members: Sequence[np.ndarray], labels: np.ndarray, seed: int = 0, folds: int = 5) -> np.ndarray:
+def nested_blend(
+    members: Sequence[np.ndarray], labels: np.ndarray, seed: int = 0, folds: int = 5, *, logarithmic: bool = False
+) -> np.ndarray:
     """Return the probabilities float32 (n, classes) of a greedy blend whose weights never saw the row's own label.
 
     Weights found on some rows are applied to the others, in turn: so the accuracy of what comes back is an honest
@@ -109,7 +111,7 @@ def nested_blend(members: Sequence[np.ndarray], labels: np.ndarray, seed: int = 
     blended = np.empty_like(members[0])
     for chosen, unseen in split_folds(labels, folds, seed):
         weights = greedy_weights([member[chosen] for member in members], labels[chosen])
-        blended[unseen] = mean([member[unseen] for member in members], weights)
+        blended[unseen] = mean([member[unseen] for member in members], weights, logarithmic=logarithmic)
     return blended
 
 
@@ -169,12 +171,12 @@ def blend(
         logarithmic: average log-probabilities.
         data_dir: where the training labels are; None: where the first run found them.
         out: where to copy the submission.
-        name: of the new run.
+        name: of the new run; None: blend-TIME.
         command: as it was typed, for the record.
         submissions: the folder of all runs.
 
     Raises:
-        BadInput: if the runs are of different data, or the weights are not one for each member.
+        BadInput: if the runs are of different data, the weights are not one for each member, or the name is taken.
     """
     started = time.perf_counter()
     records = _same_data(runs)
@@ -188,15 +190,17 @@ def blend(
     shares = _shares(weights, members, known, labels)
     out_of_fold = np.full_like(members[0].out_of_fold, np.nan)
     if weights == "greedy":
-        out_of_fold[scored] = nested_blend(known, labels)
+        out_of_fold[scored] = nested_blend(known, labels, logarithmic=logarithmic)
     else:
         out_of_fold[scored] = mean(known, shares, logarithmic=logarithmic)
     test = mean([member.test for member in members], shares, logarithmic=logarithmic)
 
-    run = Run(submissions / (name or f"blend-{datetime.datetime.now():%Y%m%d-%H%M%S}"))
-    if run.folder.exists():
-        raise BadInput(f"There is a run {run.name} already; give the blend another name: --run NAME")
-    run.results_folder.mkdir(parents=True)
+    run = new_run("blend", name, submissions)
+    try:
+        results = run.write_results(source, out_of_fold, test, out, leaked=leaked)
+    except BaseException:
+        shutil.rmtree(run.folder)
+        raise
     scores = [metrics.score(own, labels) for own in known]
     record = FinishedRecord(
         run=run.name,
@@ -226,7 +230,7 @@ def blend(
             "nested folds" if weights == "greedy" else "the same weights on every row",
         ),
         checks=list(dict.fromkeys(check for record in records for check in record.failed_checks)),
-        **run.write_results(source, out_of_fold, test, out, leaked=leaked),
+        **results,
         seconds=round(time.perf_counter() - started, 1),
     )
     run.write_record(record)
@@ -270,39 +274,38 @@ def _shares(weights: str, members: list[Member], known: list[np.ndarray], labels
     return shares / shares.sum() if shares.sum() else shares
 
 
-def predict_again(runs: list[Run], data_dir: Path | None = None, out: Path | None = None) -> list[str]:
-    """Predict the runs' own test images with their saved models, write the submission, and say how it compares.
+def predict_again(run: Run, data_dir: Path | None = None, out: Path | None = None) -> list[str]:
+    """Predict a run's own test images with its saved models, and say how the answers compare with the run's.
+
+    Args:
+        run: it keeps its own submission.
+        data_dir: where the test images are; None: where the run found them.
+        out: where to write the answers, as a submission; None: nowhere.
 
     Raises:
-        BadInput: if a run has no saved model, or one that Keras cannot load safely.
+        BadInput: if the run has no saved model, or one that Keras cannot load safely.
     """
-    records = _same_data(runs)
-    predicted, stored = [], []
-    for run, record in zip(runs, records, strict=True):
-        if record.blend:
-            names = " ".join(dict.fromkeys(member.name.partition("/")[0] for member in record.blend.members))
-            raise BadInput(f"Run {run.name} is a blend, without models of its own; give the runs it blends: {names}")
-        if not run.models():
-            raise BadInput(f"{display_path(run.folder)} has no saved model (fold-K.keras).")
-        stored.append(run.probabilities()[1])
-    source = records[0].load_data(data_dir)
+    record = run.finished_record()
+    if record.blend:
+        names = " ".join(dict.fromkeys(member.name.partition("/")[0] for member in record.blend.members))
+        raise BadInput(f"Run {run.name} is a blend, without models of its own; give one of the runs it blends: {names}")
+    if not run.models():
+        raise BadInput(f"{display_path(run.folder)} has no saved model (fold-K.keras).")
+    own = run.probabilities()[1].argmax(axis=1)
+    source = record.load_data(data_dir)
     prepare_process(cpu_count(), deterministic=False)
-    for run, record in zip(runs, records, strict=True):
-        tta = record.recipe.tta if record.recipe else Tta()
-        predicted.append(predict_saved(run.models(), source.test.images, tta))
-    answers = mean(predicted).argmax(axis=1)
-    leaked = any(record.leaked for record in records)
-    if out is None and source.competition is not None:
-        out = SUBMISSIONS / source.competition.submission
-    written = write_answers(
-        runs[0].folder, source.test.ids, answers, out, header=source.header, classes=source.classes, leaked=leaked
-    )
-    differing = int((answers != mean(stored).argmax(axis=1)).sum())
-    return [
-        f"{len(answers):,} images predicted again with the saved models of {', '.join(run.name for run in runs)}.",
-        f"The answers differ from the runs' own in {differing} of {len(answers):,} rows.",
-        f"Written: {display_path(ROOT / written['copy'])}",
+    tta = record.recipe.tta if record.recipe else Tta()
+    answers = predict_saved(run.models(), source.test.images, tta).argmax(axis=1)
+    lines = [
+        f"{len(answers):,} images predicted again with the saved models of {run.name}.",
+        f"The answers differ from the run's own in {int((answers != own).sum())} of {len(answers):,} rows.",
     ]
+    if out is not None:
+        path = out.with_name("leaked-" * record.leaked + out.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_submission(path, source.test.ids, answers, header=source.header, classes=source.classes)
+        lines.append(f"Written: {display_path(path)}")
+    return lines
 
 
 def predict_saved(

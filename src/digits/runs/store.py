@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import datetime
-import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -333,12 +332,10 @@ def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) 
                 record = run.record()
                 if not differences(record.identity, identity) and not isinstance(record, FinishedRecord):
                     return run, True
-        return _new_run(submissions / f"{identity['recipe']}-{datetime.datetime.now():%Y%m%d-%H%M%S}"), False
-    if not _NAME.fullmatch(name) or name == "reference":
-        raise BadInput(f"--run {name!r}: expected a name of letters, digits, '.', '_' and '-', other than 'reference'.")
-    run = Run(submissions / name)
+        return new_run(identity["recipe"], None, submissions), False
+    run = _named(name, submissions)
     if not (run.folder / RUN_JSON).exists():
-        return _begin(run), False
+        return new_run(identity["recipe"], name, submissions), False
     record = run.record()
     different = differences(record.identity, identity)
     if different:
@@ -369,8 +366,29 @@ def differences(before: dict, now: dict) -> list[str]:
     ]
 
 
-def _begin(run: Run) -> Run:
-    """Make the folder of a run with a given name; one that was killed before it had a record may be there already."""
+def new_run(prefix: str, name: str | None, submissions: Path = SUBMISSIONS) -> Run:
+    """Make a new run's folder and return the run.
+
+    Args:
+        prefix: what the name begins with, followed by the time, if `name` is None.
+        name: the user's name for it; a run of that name that was killed before it had a record is begun again.
+        submissions: the folder of all runs.
+
+    Raises:
+        BadInput: if the name is not one a folder can have, or is taken.
+    """
+    if name is None:
+        base, number = f"{prefix}-{datetime.datetime.now():%Y%m%d-%H%M%S}", 1
+        while True:
+            run = Run(submissions / (base if number == 1 else f"{base}-{number}"))
+            with contextlib.suppress(FileExistsError):  # Another process was faster.
+                run.folder.mkdir(parents=True)
+                run.results_folder.mkdir()
+                return run
+            number += 1
+    run = _named(name, submissions)
+    if (run.folder / RUN_JSON).exists():
+        raise BadInput(f"There is a run {name} already. Give this one another name: --run NAME")
     with contextlib.suppress(FileNotFoundError):
         foreign = [path.name for path in run.folder.iterdir() if path.name != "parts" and not path.name.startswith(".")]
         if foreign:
@@ -382,15 +400,10 @@ def _begin(run: Run) -> Run:
     return run
 
 
-def _new_run(folder: Path) -> Run:
-    """Make a folder of that name, or of that name and the first free number, which no other process can also get."""
-    for number in itertools.count(1):
-        run = Run(folder if number == 1 else folder.with_name(f"{folder.name}-{number}"))
-        with contextlib.suppress(FileExistsError):
-            run.folder.mkdir(parents=True)
-            run.results_folder.mkdir()
-            return run
-    raise AssertionError("unreachable")
+def _named(name: str, submissions: Path) -> Run:
+    if not _NAME.fullmatch(name) or name == "reference":
+        raise BadInput(f"--run {name!r}: expected a name of letters, digits, '.', '_' and '-', other than 'reference'.")
+    return Run(submissions / name)
 
 
 def find_runs(submissions: Path, sha256: str) -> list[Run]:
@@ -416,7 +429,7 @@ def repeated(
         submissions: the folder of all runs.
 
     Returns:
-        Settings, data folder and test file, or None where the flags alone decide.
+        Settings and data folder, or None where the flags alone decide.
 
     Raises:
         BadInput: if there is no such run, or flags contradict it.
