@@ -1,25 +1,54 @@
-from pathlib import Path
+import pytest
 
 from digits.model import backend
 
 
-def test_bfloat16_is_chosen_only_where_the_hardware_multiplies_it(monkeypatch, tmp_path):
-    """A T4 (compute capability 7.5) does not, an A100 (8.0) does; of two GPUs the older one decides."""
-    monkeypatch.setattr(backend, "Path", lambda name: tmp_path / Path(name).name)
+@pytest.fixture
+def driver(monkeypatch, tmp_path):
+    """Return a function that sets what the NVIDIA driver answers, and how many GPUs the backend finds."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    (tmp_path / "nvidia0").touch()
-    for answer, precision in [
-        ("7.5\n7.5\n", "float32"),
-        ("8.0\n", "mixed_bfloat16"),
-        ("9.0\n7.5\n", "float32"),
-        ("No devices\n", "float32"),
-    ]:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: False)
+
+    def change(answer, found=1):
         (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\nprintf '{answer}'\n")
         (tmp_path / "nvidia-smi").chmod(0o755)
+        monkeypatch.setattr(backend, "_COUNT_GPUS", dict.fromkeys(backend.BACKENDS, f"print({found})"))
+        backend._finds_gpus.cache_clear()
+
+    yield change
+    backend._finds_gpus.cache_clear()
+
+
+def test_bfloat16_is_chosen_only_where_the_hardware_multiplies_it(driver, monkeypatch):
+    """A T4 (compute capability 7.5) does not, an A100 (8.0) does; of two GPUs the older one decides."""
+    for answer, precision in [
+        ("7.5\\n7.5\\n", "float32"),
+        ("8.0\\n", "mixed_bfloat16"),
+        ("9.0\\n7.5\\n", "float32"),
+        ("No devices\\n", "float32"),
+    ]:
+        driver(answer)
         assert backend.resolve_precision("auto") == precision
-    (tmp_path / "nvidia-smi").unlink()
-    assert backend.resolve_precision("auto") == "float32"
-    (tmp_path / "nvidia0").unlink()
-    (tmp_path / "cpuinfo").write_text("flags: avx2 amx_bf16")
+    monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: True)
     assert backend.resolve_precision("auto") == "mixed_bfloat16"
     assert backend.resolve_precision("float32") == "float32"
+
+
+def test_a_gpu_that_the_backend_as_installed_cannot_use_is_named_and_not_counted(driver, capsys):
+    """A laptop with an NVIDIA GPU and the packages of requirements.txt, which compute on the processor."""
+    driver("8.6\\n", found=0)
+    assert backend.usable_gpus() == {}
+    assert backend.resolve_precision("auto") == "float32"
+    assert capsys.readouterr().out.count("Note: this machine has an NVIDIA GPU that tensorflow cannot use") == 1
+
+
+def test_cuda_visible_devices_chooses_among_gpus_and_makes_none(driver, monkeypatch):
+    driver("8.0\\n7.5\\n9.0\\n7.5\\n")
+    assert backend.usable_gpus() == {"0": 8.0, "1": 7.5, "2": 9.0, "3": 7.5}
+    for value, gpus in (("1,2", {"1": 7.5, "2": 9.0}), ("GPU-8a1b", {"GPU-8a1b": 7.5}), ("", {}), ("-1", {})):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert backend.usable_gpus() == gpus
+    driver("")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert backend.usable_gpus() == {}

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -14,7 +13,7 @@ import pytest
 from digits.console import BadInput, KitError
 from digits.files import ROOT
 from digits.training import workers
-from digits.training.workers import ProcessDiedError, StoppedError, Worker, share_machine, visible_gpus
+from digits.training.workers import ProcessDiedError, StoppedError, Worker, share_machine
 
 PATHS = os.pathsep.join(str(ROOT / "tests" / name) for name in ("stub", "."))
 """Where the process finds this file and a stub of Keras."""
@@ -97,12 +96,11 @@ def test_a_process_ends_with_the_one_that_started_it():
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
     """Simulate a machine of 8 processors, 64 GB and no GPU; return a function that changes it."""
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def change(processors=8, gigabytes=64, gpus=()):
         monkeypatch.setattr(workers, "cpu_count", lambda: processors)
         monkeypatch.setattr(workers, "_memory_bytes", lambda: gigabytes << 30)
-        monkeypatch.setattr(Path, "glob", lambda self, pattern: [Path("/dev") / f"nvidia{gpu}" for gpu in gpus])
+        monkeypatch.setattr(workers, "usable_gpus", lambda: {str(gpu): 8.0 for gpu in gpus})
 
     change()
     return change
@@ -153,16 +151,6 @@ def test_networks_that_share_a_gpu_do_not_allocate_its_whole_memory(machine):
     assert one == other
     assert (one["CUDA_VISIBLE_DEVICES"], one["XLA_PYTHON_CLIENT_PREALLOCATE"]) == ("0", "false")
     assert "XLA_PYTHON_CLIENT_PREALLOCATE" not in share_machine(5).environments[0]
-
-
-def test_cuda_visible_devices_chooses_among_gpus_and_makes_none(machine, monkeypatch):
-    machine(gpus=(0, 1, 2, 3))
-    for value, gpus in (("1,3", ["1", "3"]), ("GPU-8a1b", ["GPU-8a1b"]), ("", []), ("-1", [])):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
-        assert visible_gpus() == gpus
-    machine()
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert visible_gpus() == []
 
 
 def test_slots_are_acquired_in_turn_and_released_after_an_error(machine):

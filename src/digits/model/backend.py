@@ -1,6 +1,7 @@
 """The Keras backend: which one, with how many threads, in which precision, and loaded without its start-up messages."""
 
 import contextlib
+import functools
 import importlib.util
 import logging
 import os
@@ -11,9 +12,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from digits.console import BadInput
+from digits.console import BadInput, print_line
 
-BACKENDS = ("tensorflow", "jax", "torch")
+_COUNT_GPUS = {
+    "tensorflow": "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))",
+    "jax": "import jax; print(sum(device.platform == 'gpu' for device in jax.devices()))",
+    "torch": "import torch; print(torch.cuda.device_count())",
+}
+"""For each backend a program that prints how many GPUs it can use."""
+BACKENDS = tuple(_COUNT_GPUS)
 _KERAS_DEFAULTS = {
     "image_data_format": "channels_last",
     "floatx": "float32",
@@ -52,15 +59,37 @@ def multiplies_bfloat16() -> bool:
 
 
 def compute_capabilities() -> list[float]:
-    """Return the CUDA compute capability of each NVIDIA GPU of this machine, by what its driver says; none: []."""
-    if not Path("/dev/nvidia0").exists():
-        return []
+    """Return the CUDA compute capability of each NVIDIA GPU of this machine; 0.0 where the driver does not tell it."""
     command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
         return [float(line) for line in answer.split()]
     except (OSError, subprocess.SubprocessError, ValueError):
-        return [0.0]
+        return [0.0 for _ in Path("/dev").glob("nvidia[0-9]*")]
+
+
+def usable_gpus() -> dict[str, float]:
+    """Return the compute capability of each NVIDIA GPU that the backend can use, by its CUDA_VISIBLE_DEVICES name."""
+    capabilities, visible = compute_capabilities(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    known = {str(number): capability for number, capability in enumerate(capabilities)}
+    names = list(known) if visible is None else [name for name in visible.split(",") if name not in ("", "-1")]
+    if not (known and names and _finds_gpus(backend_name(), visible)):
+        return {}
+    return {name: known.get(name, min(capabilities)) for name in names}
+
+
+@functools.cache
+def _finds_gpus(backend: str, visible: str | None) -> bool:
+    """Ask the backend, in a process of its own, whether it can use a GPU; if not, print a note."""
+    command = [sys.executable, "-c", _COUNT_GPUS[backend]]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    if answer.returncode == 0 and int(answer.stdout.split()[-1]) > 0:
+        return True
+    print_line(
+        f"Note: this machine has an NVIDIA GPU that {backend} cannot use as installed; it trains on the processor. "
+        "What to install: docs/gpu.md"
+    )
+    return False
 
 
 def resolve_precision(asked: str) -> str:
@@ -72,8 +101,8 @@ def resolve_precision(asked: str) -> str:
     """
     if asked != "auto":
         return asked
-    gpus = compute_capabilities()
-    return "mixed_bfloat16" if (min(gpus) >= 8.0 if gpus else multiplies_bfloat16()) else "float32"
+    gpus = usable_gpus()
+    return "mixed_bfloat16" if (min(gpus.values()) >= 8.0 if gpus else multiplies_bfloat16()) else "float32"
 
 
 def prepare_process(threads: int, deterministic: bool) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from digits.console import KitError, explain, print_line, robust_streams
-from digits.model.backend import cpu_count, load_keras, prepare_process
+from digits.model.backend import cpu_count, load_keras, prepare_process, usable_gpus
 
 MEMORY_PER_NETWORK_BYTES = 2 << 30
 """What a process that trains a network holds at most (1.1 GB measured), and as much again for everything else."""
@@ -88,7 +88,7 @@ def share_machine(networks: int, jobs: int | None = None, *, deterministic: bool
         jobs: how many to train at a time; None: one for each GPU, or as the processors and the memory allow.
         deterministic: one thread each.
     """
-    processors, gpus = cpu_count(), visible_gpus()
+    processors, gpus = cpu_count(), list(usable_gpus())
     side_by_side = min(networks, len(gpus) or processors)
     threads = [processors // side_by_side or 1] * networks
     last_round = networks % side_by_side
@@ -99,15 +99,6 @@ def share_machine(networks: int, jobs: int | None = None, *, deterministic: bool
     at_a_time = min(networks, jobs or min(side_by_side, max(1, _memory_bytes() // MEMORY_PER_NETWORK_BYTES)))
     environments = tuple(_environment(gpus, slot, at_a_time) for slot in range(at_a_time))
     return Slots(tuple(threads), environments, deterministic)
-
-
-def visible_gpus() -> list[str]:
-    """Return the NVIDIA GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
-    installed = sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None or not installed:
-        return installed
-    return [name for name in visible.split(",") if name not in ("", "-1")]
 
 
 def _environment(gpus: list[str], slot: int, at_a_time: int) -> dict[str, str]:
