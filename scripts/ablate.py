@@ -72,8 +72,8 @@ def variants(recipe: Recipe) -> dict[str, str]:
         "float32": "precision=float32",
         "bfloat16": "precision=mixed_bfloat16",
         **{f"the network {name}": f"networks={name}" for name in ("vgg", "deotte", "late48", "late64")},
-        "the network compact with every norm": f"networks={_OWN}:every_norm",
-        "the network compact with Keras norms": f"networks={_OWN}:keras_norms",
+        "the network compact with every norm": shlex.quote(f"networks={_OWN}:every_norm"),
+        "the network compact with Keras norms": shlex.quote(f"networks={_OWN}:keras_norms"),
     }
 
 
@@ -107,12 +107,12 @@ def chosen(recipe: Recipe, only: str | None, own: Sequence[Sequence[str]] | None
     Raises:
         BadInput: for an unknown name or a setting that cannot be.
     """
-    known = {" ".join(words): " ".join(words) for words in own} if own else variants(recipe)
+    known = {" ".join(words): shlex.join(words) for words in own} if own else variants(recipe)
     asked = [name.strip() for name in only.split(",")] if only else list(known)
     unknown = [name for name in asked if name not in known]
     if unknown:
         raise BadInput(f"--only {unknown[0]!r}: expected names from --list.")
-    changed = {name: set_values(recipe, words.split()) for name, words in known.items() if name in asked}
+    changed = {name: set_values(recipe, shlex.split(words)) for name, words in known.items() if name in asked}
     return {"the recipe as it is": recipe} | changed
 
 
@@ -139,8 +139,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     with tempfile.TemporaryDirectory(prefix="ablate-") as folder:
-        data = prepare_data(Path(folder), flags.data_dir, flags.small)
-        state = f"{data} {trials.state_of_code()}{' few' * flags.few}"
+        data, data_hash = prepare_data(Path(folder), flags.data_dir, flags.small)
+        state = f"{data_hash} {trials.state_of_code()}{' few' * flags.few}"
         common = {"folder": folder, "state": state, "few": flags.few}
         slots = share_machine(len(recipes) * flags.seeds, flags.jobs)
         trials.fit_missing(recipes, flags.seeds, kept["cells"], common, slots, keep)

@@ -20,14 +20,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "src")]
 
 from bench import parts, tables
 from bench.measuring import describe_run
-from digits.console import (
-    BadInput,
-    entry_point,
-)
-from digits.files import (
-    DATA,
-    atomic_write,
-)
+from digits.console import BadInput, entry_point
+from digits.files import DATA, atomic_write
+from digits.runs.store import find_run
 
 SMALL = {
     "repeats": 1,
@@ -86,11 +81,7 @@ def plan_of(flags: argparse.Namespace, folder: Path) -> parts.Plan:
         BadInput: if the run of `standard` or the Python with PyTorch is none.
     """
     sizes = SMALL if flags.small else {name: getattr(flags, name) for name in ("repeats", "seeds", "deotte_epochs")}
-    standard = None
-    if flags.standard_run is not None:
-        standard = json.loads((flags.standard_run / "run.json").read_text(encoding="utf-8"))
-        if standard.get("status") != "finished":
-            raise BadInput(f"--standard-run {flags.standard_run}: expected a finished run, found {standard['status']}.")
+    standard = find_run(str(flags.standard_run)).finished_record() if flags.standard_run else None
     return parts.Plan(folder, torch_python=_torch_python(flags.torch_python), standard_run=standard, **sizes)
 
 
@@ -106,11 +97,12 @@ def _torch_python(asked: str | None) -> str:
     return asked
 
 
-def prepare_data(folder: Path, data_dir: Path, small: bool, limit: int | None = None) -> str:
-    """Fill `folder` with the data, and return what it is."""
+def prepare_data(folder: Path, data_dir: Path, small: bool, limit: int | None = None) -> tuple[str, str]:
+    """Fill `folder` with the data, and return what it is, in words and as a hash."""
     from bench.reading import prepare
     from digits.data import dataset
     from digits.data.dataset import Split
+    from digits.runs.identity import data_hash
 
     source = dataset.load(
         "sample" if small else "auto", None if data_dir == DATA else data_dir, limit=SMALL_TRAIN if small else limit
@@ -120,7 +112,7 @@ def prepare_data(folder: Path, data_dir: Path, small: bool, limit: int | None = 
     if small:
         test = Split(test.images[:SMALL_TEST], None, test.ids[:SMALL_TEST])
     prepare(folder, source.train, test, data_dir if plain else None)
-    return f"{source.summary.description}{', cut small: the figures mean nothing' if small else ''}"
+    return f"{source.summary.description}{', cut small: the figures mean nothing' if small else ''}", data_hash(source)
 
 
 def measure(flags: argparse.Namespace, command: str, known: dict) -> dict:
@@ -129,7 +121,7 @@ def measure(flags: argparse.Namespace, command: str, known: dict) -> dict:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         folder = Path(name)
         plan = plan_of(flags, folder)
-        data = prepare_data(folder, flags.data_dir, flags.small) if wanted else ""
+        data = prepare_data(folder, flags.data_dir, flags.small)[0] if wanted else ""
         for part in wanted:
             print(f"{part} …")
             run = describe_run(command)

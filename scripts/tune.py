@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import math
 import shlex
 import statistics
 import sys
@@ -232,8 +231,8 @@ def importances(study) -> dict[str, float]:
         return {}
 
 
-def draw(study, axes: Sequence[Axis], shares: dict[str, float], title: str, path: Path) -> None:
-    """Plot the log-loss by trial, and by the value of each field."""
+def draw(study, base: Recipe, axes: Sequence[Axis], shares: dict[str, float], title: str, path: Path) -> None:
+    """Plot the log-loss by trial, and by the value of each field; a line for the recipe `base`, if it was a trial."""
     from matplotlib.figure import Figure
 
     complete = [trial for trial in finished(study) if trial.state.name == "COMPLETE"]
@@ -249,8 +248,8 @@ def draw(study, axes: Sequence[Axis], shares: dict[str, float], title: str, path
         top = {"transform": plot.get_xaxis_transform(), "clip_on": False}
         plot.plot([place(trial) for trial in pruned], [1] * len(pruned), "x", color="#999999", label="pruned", **top)
         plot.plot([place(best)], [best.value], "o", color="#c44e52", markersize=10, fillstyle="none", label="best")
-        if complete[0].number == 0:
-            plot.axhline(complete[0].value, color="#999999", linestyle=":", label="the recipe as it is")
+        for trial in [trial for trial in complete if with_values(base, trial.params) == base][:1]:
+            plot.axhline(trial.value, color="#999999", linestyle=":", label="the recipe as it is")
 
     scatter(plots[0], lambda trial: trial.number)
     plots[0].xaxis.get_major_locator().set_params(integer=True)
@@ -283,7 +282,7 @@ def verdict(row: dict[str, Any]) -> str:
         return "One fit of each says nothing about noise: use --confirm 2 or more."
     half = float(t.ppf(0.975, n - 1)) * error
     told = f"{1000 * effect:+.1f} × 10⁻³, 95 % between {1000 * (effect - half):+.1f} and {1000 * (effect + half):+.1f}"
-    if abs(effect) <= half or math.isnan(half):
+    if abs(effect) <= half:
         return f"Within noise: the log-loss of the best differs from the recipe's by {told} (n = {n}). Keep the recipe."
     better = "better" if effect < 0 else "worse"
     return f"The best is {better} than the recipe on fresh splits: log-loss {told} (n = {n})."
@@ -303,15 +302,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe_file, plot = (flags.study.with_name(f"{flags.study.stem}-best.{kind}") for kind in ("toml", "png"))
     words = shlex.join(["python", "scripts/tune.py", *(sys.argv[1:] if argv is None else argv)])
     with tempfile.TemporaryDirectory(prefix="tune-") as folder:
-        data = prepare_data(Path(folder), flags.data_dir, small=False, limit=flags.limit)
+        data, data_hash = prepare_data(Path(folder), flags.data_dir, small=False, limit=flags.limit)
         print(f"Data: {data}.", flush=True)
-        state = f"{data} {trials.state_of_code()}"
+        state = f"{data_hash} {trials.state_of_code()}"
         what = {
             "the recipe": config.flat(base),
             "the search": " ".join(flags.search),
-            "the data": data,
+            "the data": f"{data} ({data_hash})",
             "the number of folds": flags.folds,
-            "the code": hashlib.sha256(state.encode()).hexdigest()[:16],
+            "the code": hashlib.sha256(trials.state_of_code().encode()).hexdigest()[:16],
         }
         study = open_study(flags.study, json.loads(json.dumps(what)))
         slots = share_machine(flags.trials, flags.jobs)
@@ -336,7 +335,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         trials.fit_missing(recipes, flags.confirm, cells, common, slots, keep)
     rows = trials.effects(recipes, flags.confirm, cells, state)
     shares, conclusion = importances(study), verdict(rows[1])
-    draw(study, axes, shares, f"{base.name}, {len(complete)} of {len(finished(study))} trials complete", plot)
+    draw(study, base, axes, shares, f"{base.name}, {len(complete)} of {len(finished(study))} trials complete", plot)
     recipe_file.unlink(missing_ok=True)
     config.save_recipe(best, recipe_file, f"{words}\n# {conclusion}")
     ranked = sorted(complete, key=lambda trial: trial.value)[:5]

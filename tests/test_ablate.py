@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import threading
 
 import pytest
@@ -89,6 +90,17 @@ def test_only_known_variants_are_chosen_or_those_of_the_command_line():
     assert recipes["epochs=3 dropout=1"].epochs == 3
     with pytest.raises(BadInput, match="--set emma=0: emma is not a field"):
         ablate.chosen(base, None, [["emma=0"]])
+
+
+def test_a_network_of_a_folder_with_a_space_in_its_name_is_tried_too(tmp_path, monkeypatch):
+    copy = shutil.copytree(ablate._OWN.parent, tmp_path / "my projects" / "bench") / ablate._OWN.name
+    monkeypatch.setattr(ablate, "_OWN", copy)
+    base = load_recipe("quick")
+    assert ablate.chosen(base, None)["the network compact with every norm"].networks == (
+        "trial_networks.py:every_norm",
+    )
+    (_, own) = ablate.chosen(base, None, [[f"networks={copy}:every_norm", "epochs=1"]]).values()
+    assert own.networks == ("trial_networks.py:every_norm",)
 
 
 def made_fit(thing, common):

@@ -12,7 +12,8 @@ import benchmark
 from bench import figure, kit, measuring, parts, reading, tables
 from bench.measuring import Thing, first_reached, paired_effect, spread
 from digits.console import BadInput, KitError
-from digits.files import ROOT
+from digits.files import REFERENCE, ROOT
+from digits.runs.store import Run
 
 RUN = {"created": "2026-01-02T03:04:05+00:00", "machine": {"processors": 2, "processor": "made up"}}
 
@@ -83,7 +84,7 @@ def test_a_part_is_printed_with_medians_spreads_and_ratios_to_the_first_row():
 
 
 def test_every_part_compares_the_kit_with_something_and_is_printed_and_drawn(tmp_path):
-    run = {"seconds": 500.0, "out_of_fold": {"accuracy": 0.9965}}
+    run = dataclasses.replace(Run(REFERENCE / "standard").finished_record(), seconds=500.0)
     plan = parts.Plan(tmp_path, repeats=1, seeds=2, deotte_epochs=2, standard_run=run, run=measured)
     known = {name: part(plan) for name, part in parts.PARTS.items()}
     for name, part in known.items():
@@ -94,7 +95,7 @@ def test_every_part_compares_the_kit_with_something_and_is_printed_and_drawn(tmp
     assert "To 99.0%: quick, 1 epoch, 4 s; the original script takes more than 1.0 times as long;" in text
     assert "To 99.5%: no mean of `quick` reached it." in text
     assert known["accuracy"]["extrapolated"]["deotte_whole_seconds"] == 4 / 2 * 45 * 15
-    assert text.endswith("standard --folds 5: 99.65% out-of-fold in 8.3 minutes, 3 times shorter.")
+    assert text.endswith("standard --folds 5: 99.63% out-of-fold in 8.3 minutes, 3 times shorter.")
     for suffix in (".png", ".svg"):
         figure.draw(known, tmp_path / f"figure{suffix}")
         assert (tmp_path / f"figure{suffix}").stat().st_size > 5000
@@ -105,6 +106,15 @@ def test_a_measurement_that_fails_in_its_process_is_reported_with_its_last_words
         measuring.run_thing(Thing("broken", "no_such"), {})
     with pytest.raises(BadInput, match="expected a function of one of reading, kit"):
         measuring.find("kit.no_such")
+
+
+def test_a_measurement_that_is_interrupted_is_no_failure(tmp_path):
+    """Ctrl-C in a terminal ends the processes of a command too, each with its own exit code."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 130\n")
+    python.chmod(0o755)
+    with pytest.raises(KeyboardInterrupt):
+        measuring.run_thing(Thing("interrupted", "kit.fit", python=str(python)), {})
 
 
 def test_the_command_keeps_each_part_and_shows_the_parts_kept_before(tmp_path, capsys):

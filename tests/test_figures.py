@@ -64,9 +64,9 @@ def test_scipy_warps_digits_as_the_training_layer_does(sample):
 
     images = sample.train.images[:200]
     wide = Augmentation(rotation_degrees=25, shift_pixels=4.5, zoom=0.3, shear_degrees=15)
-    warps = draw_transforms(np.random.default_rng(1), ink_margins(images), wide)
-    trained_on = np.asarray(AffineTransform()(images[..., None], warps))[..., 0]
-    assert np.abs(apply_transforms(images, warps).astype(float) - trained_on).max() <= 0.51
+    transforms = draw_transforms(np.random.default_rng(1), ink_margins(images), wide)
+    trained_on = np.asarray(AffineTransform()(images[..., None], transforms))[..., 0]
+    assert np.abs(apply_transforms(images, transforms).astype(float) - trained_on).max() <= 0.51
 
 
 def test_a_chart_for_a_page_is_the_same_each_time_and_has_colours_for_dark_mode():

@@ -56,13 +56,15 @@ def fits(monkeypatch):
         return {"seconds": 1.0, "scores": [{"tta": recipe["tta"], "accuracy": 0.9, "log_loss": loss}]}
 
     run.killed_at = None
-    monkeypatch.setattr(tune, "prepare_data", lambda *_, **__: "made data")
+    monkeypatch.setattr(tune, "prepare_data", lambda *_, **__: ("made data", "0123"))
     monkeypatch.setattr(tune, "run_thing", run)
     monkeypatch.setattr(trials, "run_thing", run)
     return fitted, run
 
 
-def test_a_search_that_was_interrupted_resumes_and_ends_with_recipe_plot_and_verdict(tmp_path, fits, capsys):
+def test_a_search_that_was_interrupted_resumes_and_ends_with_recipe_plot_and_verdict(
+    tmp_path, fits, capsys, monkeypatch
+):
     fitted, run = fits
     study = tmp_path / "quick.db"
     command = ["--search", "learning_rate=0.001..0.03:log", "ema=0.9,0.99", "--limit", "300", "--jobs", "1"]
@@ -85,6 +87,10 @@ def test_a_search_that_was_interrupted_resumes_and_ends_with_recipe_plot_and_ver
     before = len(fitted)
     assert tune.main(command) == 0, "all is kept"
     assert len(fitted) == before
+    with monkeypatch.context() as patch:
+        patch.setattr(tune, "prepare_data", lambda *_, **__: ("made data", "4567"))
+        assert tune.main(command) == 2, "one label was corrected"
+    assert "is of something else: the data was made data (0123)" in capsys.readouterr().err
     assert tune.main([*command[:2], *command[3:]]) == 2
     assert (
         "is of something else: the search was learning_rate=0.001..0.03:log ema=0.9,0.99 and is"

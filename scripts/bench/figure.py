@@ -5,7 +5,7 @@ from typing import Any
 
 from digits.files import atomic_write
 
-QUICK, KIT, OTHER, FAINT = "#1a5fb4", "#1a5fb4", "#b5b5b5", "#5e5c64"
+KIT, OTHER, FAINT = "#1a5fb4", "#b5b5b5", "#5e5c64"
 
 
 def draw(parts: dict, path: Path) -> None:
@@ -36,7 +36,7 @@ def _accuracy(panel, part: dict) -> None:
     named = set()
     for row in part["rows"]:
         is_quick = row["label"].startswith("quick")
-        color, label = (QUICK, "the kit, quick") if is_quick else (next(colors), row["label"])
+        color, label = (KIT, "the kit, quick") if is_quick else (next(colors), row["label"])
         for trace in row["traces"]:
             seconds, accuracy = zip(*trace, strict=True)
             errors = [max(100 * (1 - share), 0.01) for share in accuracy]

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.reading import arrays, held_out_split
 from digits.config import Recipe, Settings, Tta
-from digits.model.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process, resolve_precision
+from digits.model.backend import cpu_count, load_keras, prepare_process, resolve_precision
 from digits.typed import read_as
 
 
@@ -26,7 +26,7 @@ def recipe_of(options: dict) -> Recipe:
 def _start(recipe: Recipe, options: dict) -> str:
     """Load Keras as the kit does, and return the precision.
 
-    The options' `threads` and `environment` are its share of the machine, as in `placement.Slots`; else it has all.
+    The options' `threads` and `environment` are its share of the machine, as in `workers.Slots`; else it has all.
     """
     os.environ.update(options.get("environment", {}))
     prepare_process(options.get("threads", cpu_count()), deterministic=False)
@@ -72,8 +72,6 @@ def train(options: dict) -> dict:
     seconds = time.perf_counter() - started
     return {
         "images_per_second": sum(epoch.images_per_second * epoch.seconds for epoch in done) / seconds,
-        "precision": precision,
-        "peak_memory_bytes": peak_memory_bytes(),
     }
 
 
@@ -97,10 +95,10 @@ def fit(options: dict) -> dict:
     seconds = time.perf_counter() - started
     scores = []
     for tta in options.get("ttas", [dataclasses.asdict(recipe.tta)]):
-        said = predict_probabilities(network, held_out, Tta(**tta))
-        accuracy = metrics.score(said, held_out_labels).accuracy
+        probabilities = predict_probabilities(network, held_out, Tta(**tta))
+        accuracy = metrics.score(probabilities, held_out_labels).accuracy
         scores.append(
-            {"tta": tta, "accuracy": accuracy, "log_loss": metrics.calibrated_log_loss(said, held_out_labels)}
+            {"tta": tta, "accuracy": accuracy, "log_loss": metrics.calibrated_log_loss(probabilities, held_out_labels)}
         )
     return {"seconds": seconds, "scores": scores, "trace": [[seconds, scores[0]["accuracy"]]]}
 
@@ -119,7 +117,7 @@ def predict(options: dict) -> dict:
     seconds = time.perf_counter() - started
     if probabilities.shape != (len(images), 10) or not np.isfinite(probabilities).all():
         raise RuntimeError(f"the kit predicted {probabilities.shape}")
-    return {"seconds": seconds, "images": len(images)}
+    return {"seconds": seconds}
 
 
 def memory(options: dict) -> dict:

@@ -1,10 +1,10 @@
 """Measure in fresh processes, in turns, and summarise; in such a process: `python -m bench.measuring WHAT JSON`."""
 
 import dataclasses
-import datetime
 import importlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from digits.console import BadInput, KitError, entry_point
+from digits.console import INTERRUPTED, BadInput, KitError, entry_point
 from digits.files import ROOT
 from digits.runs import record
 
@@ -32,6 +32,7 @@ def run_thing(thing: Thing, common: dict) -> dict:
 
     Raises:
         KitError: if it failed, with the end of what it printed.
+        KeyboardInterrupt: if it was interrupted.
     """
     code_path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "scripts")])
     options = json.dumps({**common, **thing.options, "started": time.time()})
@@ -41,6 +42,11 @@ def run_thing(thing: Thing, common: dict) -> dict:
         text=True,
         env={**os.environ, "PYTHONPATH": code_path, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
+    if done.returncode in (
+        INTERRUPTED,
+        -signal.SIGINT,
+    ):  # Ctrl-C in a terminal reaches this process, too.
+        raise KeyboardInterrupt
     if done.returncode:
         raise KitError(f"{thing.label}: failed with exit code {done.returncode}: {done.stderr.strip()[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -110,10 +116,9 @@ def paired_effect(values: Sequence[float], baseline: Sequence[float]) -> tuple[f
 def describe_run(command: str) -> dict:
     """Return the command, the time, the machine, and the versions that measured."""
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {
         "command": command,
-        "created": created,
+        "created": record.now(),
         "load_average_before": load,
         "versions": record.versions(),
         "machine": dataclasses.asdict(record.machine()),

@@ -10,6 +10,7 @@ from bench.measuring import Thing, first_reached, interleave, run_thing, spread
 from digits.config import Recipe, Tta, load_recipe
 from digits.files import ROOT
 from digits.model.backend import backend_name, resolve_precision
+from digits.runs.record import FinishedRecord
 
 TARGETS = (0.986, 0.99, 0.995)
 """The original script's final accuracy, and two on the way to ours."""
@@ -32,8 +33,8 @@ class Plan:
     folds: int = 5
     torch_python: str = sys.executable
     """The interpreter that has PyTorch; "" for none."""
-    standard_run: dict | None = None
-    """The run.json of a finished `standard --folds 5`."""
+    standard_run: FinishedRecord | None = None
+    """Of a run of `standard`."""
     run: Callable[[Thing, dict], dict] = run_thing
 
     def compare(self, title: str, key: str, things: list[Thing], repeats: int | None = None, **facts) -> dict:
@@ -139,7 +140,7 @@ def extrapolated(deotte_seconds: float, plan: Plan) -> dict:
         "deotte_seconds_an_epoch": an_epoch, "deotte_whole_seconds": an_epoch * DEOTTE_EPOCHS * DEOTTE_NETWORKS,
     }  # fmt: skip
     if run := plan.standard_run:
-        facts["standard"] = {"seconds": run["seconds"], "accuracy": run["out_of_fold"]["accuracy"]}
+        facts["standard"] = {"seconds": run.seconds, "accuracy": run.out_of_fold.accuracy}
     return facts
 
 

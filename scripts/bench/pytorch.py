@@ -40,7 +40,7 @@ def twin(network):
                 module = torch.nn.BatchNorm2d(channels)
             case "ReLU":
                 module = torch.nn.ReLU()
-            case "Dropout":
+            case "Dropout" | "ByteDropout":
                 module = torch.nn.Dropout(layer.rate)
             case "Flatten":
                 module = torch.nn.Flatten()
@@ -89,7 +89,4 @@ def train(options: dict) -> dict:
     for _ in range(options["epochs"]):
         epoch()
     seconds = time.perf_counter() - started
-    return {
-        "images_per_second": options["epochs"] * len(images) / seconds,
-        "precision": "bfloat16 autocast" if options["bfloat16"] else "float32",
-    }
+    return {"images_per_second": options["epochs"] * len(images) / seconds}

@@ -30,5 +30,5 @@ def every_norm(input_shape: tuple[int, int, int], classes: int) -> keras.Model:
 
 
 def keras_norms(input_shape: tuple[int, int, int], classes: int) -> keras.Model:
-    """Build compact with Keras's own batch norm."""
+    """Build compact with Keras's own batch norm and dropout."""
     return plain(NETWORKS["compact"](input_shape, classes))

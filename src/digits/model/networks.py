@@ -96,7 +96,7 @@ def _classifier(name: str, images, logits) -> keras.Model:
 def _block(x, filters: int, kernel: int, *, padding: str = "valid", pool: bool = False, norm: bool = True):
     """Convolve, pool, normalise, rectify.
 
-    Pooling first spares the other two three quarters of their work, and the maximum commutes with both.
+    Pooling first spares the other two three quarters of their work.
     """
     x = layers.Conv2D(filters, kernel, padding=padding, use_bias=not norm)(x)
     if pool:
@@ -257,7 +257,7 @@ def build_network(
 
 @keras.saving.register_keras_serializable("digits")
 class AffineTransform(keras.layers.Layer):
-    """Apply warps float32 (n, 8) to images uint8 (n, 28, 28, 1), bilinearly, empty outside; gives float32 in 0-255.
+    """Apply transforms float32 (n, 8) to images uint8 (n, 28, 28, 1), bilinearly, 0 outside; gives float32 in 0-255.
 
     One native op for the whole batch on TensorFlow; on JAX and torch, Keras's own gather.
     """
@@ -265,14 +265,18 @@ class AffineTransform(keras.layers.Layer):
     def __init__(self, **settings):
         super().__init__(dtype="float32", autocast=False, **settings)
 
-    def call(self, images, warps):
-        """Return the warped images."""
+    def call(self, images, transforms):
+        """Return the transformed images."""
         return keras.ops.image.affine_transform(
-            keras.ops.cast(images, "float32"), warps, interpolation="bilinear", fill_mode="constant", fill_value=0.0
+            keras.ops.cast(images, "float32"),
+            transforms,
+            interpolation="bilinear",
+            fill_mode="constant",
+            fill_value=0.0,
         )
 
 
 def augmented_model(network: keras.Model) -> keras.Model:
-    """Return a model of (images uint8, warps float32 (n, 8)) that warps the images and hands them to `network`."""
-    images, warps = keras.Input(network.input_shape[1:], dtype="uint8"), keras.Input((8,), dtype="float32")
-    return keras.Model([images, warps], network(AffineTransform()(images, warps)))
+    """Return a model of (images uint8, transforms float32 (n, 8)) that applies these and then `network`."""
+    images, transforms = keras.Input(network.input_shape[1:], dtype="uint8"), keras.Input((8,), dtype="float32")
+    return keras.Model([images, transforms], network(AffineTransform()(images, transforms)))

@@ -148,7 +148,7 @@ class Trainer:
             recipe: how to train.
             network: its name in `networks.NETWORKS`.
             images: uint8 (n, 28, 28).
-            labels: classes uint8 (n,), each of them at least once, or probabilities float32 (n, classes).
+            labels: classes uint8 (n,), each of them at least once.
             seed: non-negative integers that together determine every random choice.
             precision: float32 or mixed_bfloat16.
         """
@@ -156,7 +156,7 @@ class Trainer:
         self.history: list[Epoch] = []
         self._batch_size = min(recipe.batch_size, len(images))
         self._margins = ink_margins(images)
-        targets = labels if labels.ndim == 2 else np.eye(int(labels.max()) + 1, dtype=np.float32)[labels]
+        targets = np.eye(int(labels.max()) + 1, dtype=np.float32)[labels]
         self._feed = _feed(images[..., np.newaxis], targets, self._batch_size)
 
         keras.utils.set_random_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))

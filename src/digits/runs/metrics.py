@@ -35,7 +35,7 @@ class Score:
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
-    """Score probabilities (n, classes) against labels (n,)."""
+    """Score probabilities (n, classes) against labels (n,), at least one."""
     rows = len(labels)
     wrong = int((probabilities.argmax(axis=1) != labels).sum())
     share = min(max(wrong, 0.5), rows - 0.5) / rows
@@ -49,13 +49,13 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean negative log-likelihood in nats of labels (n,) under probabilities (n, 10)."""
+    """Return the mean negative log-likelihood in nats of labels (n,) under probabilities (n, classes)."""
     chosen = probabilities[np.arange(len(labels)), labels]
     return float(-np.log(np.clip(chosen, 1e-7, 1)).mean())
 
 
 def calibrated_log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the log-loss of probabilities (n, 10) after the one temperature that makes it least (Guo et al. 2017).
+    """Return the log-loss of probabilities (n, classes) at the temperature that makes it least (Guo et al. 2017).
 
     Label smoothing makes networks too modest and dropout less so, which moves the plain log-loss more than what they
     know does: two ways to train are compared by this one.
@@ -115,7 +115,7 @@ class Comparison:
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> Comparison:
-    """Compare the answers `first` and `second`, digits (n,), on rows whose true digits are `labels` (McNemar 1947)."""
+    """Compare the answers `first` and `second`, classes (n,), on rows of the classes `labels` (McNemar 1947)."""
     from scipy import stats
 
     first_right, second_right = first == labels, second == labels
@@ -134,7 +134,7 @@ class Check:
 
 
 def check_probabilities(probabilities: np.ndarray) -> Check:
-    """Ask whether probabilities (n, 10) are numbers in 0-1 that sum to 1."""
+    """Ask whether probabilities (n, classes) are numbers in 0-1 that sum to 1."""
     worst = float(np.abs(probabilities.sum(axis=1) - 1).max())
     good = bool(np.isfinite(probabilities).all() and (probabilities >= 0).all() and worst < 1e-3)
     return Check("probabilities sum to 1", good, f"the sum is off by {worst:.1e} at most")

@@ -51,9 +51,9 @@ class FoldResult:
     validation_rows: np.ndarray
     """Row numbers int (m,) of the held-out training images."""
     validation_probabilities: np.ndarray
-    """float32 (m, 10)."""
+    """float32 (m, classes)."""
     test_probabilities: np.ndarray
-    """float32 (t, 10)."""
+    """float32 (t, classes)."""
     history: list[dict]
     """One `trainer.Epoch` as a dict for each epoch."""
     seconds: float
