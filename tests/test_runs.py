@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from digits.report import analysis
 from digits.runs import store
 from digits.runs.record import Record
 from digits.runs.store import FoldResult, Run, load_fold_result, open_run, resumable, save_fold_result
+from digits.training import crossval, pipeline
 from digits.training.fold import Arrays
 from made_run import made_record, make_run
 
@@ -369,18 +371,60 @@ def test_a_run_done_in_pieces_counts_the_seconds_of_all(tmp_path, monkeypatch):
     assert 5000 < make_run(monkeypatch, tmp_path).record().seconds < 6000
 
 
-def test_a_run_that_is_interrupted_keeps_count_of_its_seconds(tmp_path, monkeypatch):
-    def interrupted(*_):
+def test_a_resumed_run_keeps_the_time_command_and_commit_that_it_began_with(tmp_path, monkeypatch):
+    run = make_run(monkeypatch, tmp_path)
+    origin = {"created": "2026-11-23T04:11:37+00:00", "command": "python src/train.py --members 2", "git": "0123456789ab"}
+    run.write_record(dataclasses.replace(run.record(), **origin))
+    resumed = make_run(monkeypatch, tmp_path).record()
+    assert {name: getattr(resumed, name) for name in origin} == origin
+
+
+@pytest.mark.parametrize("during", ["training", "the check of the models"])
+def test_a_run_that_is_interrupted_keeps_count_of_its_seconds(tmp_path, monkeypatch, during):
+    clock = [0.0]
+
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
+
+    def trained(*arguments):
+        clock[0] += 100
+        return interrupted() if during == "training" else made_run.cross_validate(*arguments)
 
     run = make_run(monkeypatch, tmp_path)
     run.write_record(dataclasses.replace(run.record(), seconds=5000.0))
-    monkeypatch.setattr(made_run, "cross_validate", interrupted)
+    settings, _ = run.record().asked()
+    monkeypatch.setattr(pipeline.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(pipeline, "cross_validate", trained)
+    monkeypatch.setattr(pipeline, "check_rows_in_order", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        make_run(monkeypatch, tmp_path)
+        pipeline.train(settings, command="test", run_name=run.name, submissions=tmp_path, report=False)
     with pytest.raises(BadInput, match="not finished"):
         run.finished_record()
-    assert run.record().seconds > 5000
+    assert run.record().seconds == 5100
+
+
+def test_a_run_that_is_killed_while_it_trains_has_counted_the_seconds_until_its_last_network(tmp_path, monkeypatch):
+    clock, run = [0.0], Run(tmp_path / "mine")
+
+    def train_in_worker(task, folder, **how):
+        if task.fold == 3:  # Another thread writes what the two before came to.
+            deadline = time.monotonic() + 30
+            while run.record().seconds < 200 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            shutil.copytree(run.folder, tmp_path / "killed")
+            raise KeyboardInterrupt
+        clock[0] += 100
+        arrays = Arrays.mapped(folder)
+        validation = made_run.say(np.random.default_rng(0), arrays.labels[task.validation_rows], 0)
+        test = np.full((len(arrays.test_images), 10), 0.1, np.float32)
+        return FoldResult(task.fold, 1, task.network, task.validation_rows, validation, test, [], 1.0, 1), b"model"
+
+    monkeypatch.setattr(crossval, "train_in_worker", train_in_worker)
+    monkeypatch.setattr(pipeline.time, "perf_counter", lambda: clock[0])
+    settings = Settings(load_recipe("quick").changed(folds=3), source="sample", limit=600, jobs=1)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.train(settings, command="test", run_name="mine", submissions=tmp_path, report=False)
+    assert Run(tmp_path / "killed").record().seconds == 200
 
 
 def test_what_changes_no_probability_changes_no_hash_of_the_code(monkeypatch, tmp_path):

@@ -28,6 +28,7 @@ def cross_validate(
     display: ProgressDisplay,
     cluster_address: str | None = None,
     deadline: float = math.inf,
+    on_result: Callable[[], None] = lambda: None,
 ) -> tuple[list[FoldResult], dict[str, str]]:
     """Train the networks that are not finished; return the results in the tasks' order, and why others are missing.
 
@@ -43,6 +44,7 @@ def cross_validate(
         display: shows the progress.
         cluster_address: of a Dask scheduler, whose workers train instead.
         deadline: in seconds of `time.monotonic`, after which nothing more is trained; checkpoints stay.
+        on_result: called after each network whose result is on disk.
 
     Raises:
         BadInput: if a task cannot be done as asked.
@@ -67,6 +69,7 @@ def cross_validate(
                 save_fold_result(run.result_path(task.fold, task.member), result)
                 run.checkpoint_path(task.fold, task.member).unlink(missing_ok=True)
                 results[task.label] = result
+                on_result()
                 text = "trained on all images"
                 if task.fold != REFIT:
                     answers = result.validation_probabilities.argmax(axis=1)

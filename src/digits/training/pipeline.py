@@ -9,7 +9,7 @@ import math
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +140,7 @@ def train(
         if changes := describe_differences(settings.recipe):
             print(f"Recipe: {changes}.")
         print(f"Run: {run.name}{' (resumed)' if resumed else ''}: {_plan(settings, identity, slots)}")
-        if resumed:
-            started -= run.record().seconds  # Those before the interruption count too.
+        before = run.record() if resumed else None
         record = Record.begin(
             run.name,
             settings,
@@ -155,14 +154,17 @@ def train(
             pseudo_labels=pseudo_labels.used() if pseudo_labels else None,
             extra=extra,
         )
+        if before:
+            record.created, record.command, record.git = before.created, before.command, before.git
+            started -= before.seconds  # Those before the interruption count too.
         tasks = _tasks(run, settings, source, identity["precision"], slots, pseudo_labels)
         extra_rows = np.arange(len(source.train.labels), len(train_split.labels))
         tasks = [dataclasses.replace(task, train_rows=np.concatenate([task.train_rows, extra_rows])) for task in tasks]
         custom.write_sources(settings.recipe, run.folder)
         with ProgressDisplay(tasks, len(source.test.images), slots.at_a_time) as display:
-            with _seconds_kept(run, record, started):
+            with _seconds_kept(run, record, started) as keep_seconds:
                 results, failures = cross_validate(
-                    run, tasks, train_split, source.test, slots, display, cluster_address, deadline
+                    run, tasks, train_split, source.test, slots, display, cluster_address, deadline, keep_seconds
                 )
             results.sort(key=lambda result: (result.fold == REFIT, result.fold, result.member))
             display.stage("checking the saved models, drawing the figures" if report else "checking the saved models")
@@ -225,8 +227,8 @@ def _seconds_since(started: float) -> float:
 
 
 @contextlib.contextmanager
-def _seconds_kept(run: Run, record: Record, started: float) -> Iterator[None]:
-    """Write into run.json how long the run has taken so far, also when the work ends early."""
+def _seconds_kept(run: Run, record: Record, started: float) -> Iterator[Callable[[], None]]:
+    """Write into run.json how long the run has taken, at the start and however it ends; yield what does it between."""
 
     def write() -> None:
         record.seconds = _seconds_since(started)
@@ -234,11 +236,10 @@ def _seconds_kept(run: Run, record: Record, started: float) -> Iterator[None]:
 
     write()
     try:
-        yield
-    except BaseException:
+        yield write
+    finally:
         with contextlib.suppress(OSError):  # The user is to read about what ended the work.
             write()
-        raise
 
 
 def _plan(settings: Settings, identity: dict, slots: Slots) -> str:
