@@ -5,9 +5,10 @@ import pytest
 
 import predict
 from digits.console import BadInput
-from digits.files import REFERENCE
+from digits.files import REFERENCE, display_path
 from digits.report import analysis, html, summary
-from digits.runs import ensemble
+from digits.runs import ensemble, saved, store
+from digits.runs.saved import saved_members
 from digits.runs.store import Run, find_runs
 
 
@@ -53,6 +54,20 @@ def test_a_blend_without_models_names_the_runs_that_have_them(runs):
         BadInput, match="is a blend, without models of its own; give one of the runs it blends: one two"
     ):
         ensemble.predict_again(blended(runs))
+
+
+def test_a_run_whose_models_were_deleted_names_the_command_that_trains_them_again(runs, monkeypatch):
+    for run, command in (
+        (runs[0], f"python src/train.py --from-run {runs[0].folder}"),
+        (Run(REFERENCE / "best-gpu"), f"python src/train.py --from-run {display_path(REFERENCE / 'best-gpu')}"),
+    ):
+        with pytest.raises(BadInput) as refusal:
+            saved_members(run)
+        assert str(refusal.value).endswith(f"Train it again: {command}")
+        assert store.repeated(command.split()[-1], None, [])[0].recipe == run.record().recipe
+    monkeypatch.setattr(saved, "SUBMISSIONS", runs[0].folder.parent)
+    with pytest.raises(BadInput, match=r"Train it again: python src/train\.py --run one$"):
+        saved_members(runs[0])
 
 
 def test_the_saved_models_predict_the_run_s_own_test_images(runs, sample, monkeypatch, tmp_path):

@@ -96,6 +96,22 @@ def test_what_is_finished_is_not_trained_again_and_a_damaged_result_is(run, trai
     assert "fold-3.npz is damaged" in out
 
 
+def test_a_network_whose_model_was_deleted_is_trained_again_and_its_result_kept_until_then(run, trained, capsys):
+    validated(run)
+    trained[1].clear()
+    run.model_path(2, 1).unlink()
+    before = run.result_path(2, 1).read_bytes()
+    trained[0][2] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        validated(run)
+    assert run.result_path(2, 1).read_bytes() == before
+    trained[0].clear()
+    assert len(validated(run)[0]) == 3
+    assert trained[1] == [2, 2]
+    assert run.model_path(2, 1).read_bytes() == b"model"
+    assert "fold 2/3: fold-2.keras is missing. It is trained again." in capsys.readouterr().out
+
+
 def test_a_network_that_fails_affects_no_other(run, trained, capsys):
     trained[0][2] = TrainingFailedError("the loss was nan in epoch 3")
     results, failures = validated(run)

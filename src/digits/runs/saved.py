@@ -1,6 +1,7 @@
 """A run's saved networks, loaded once and ready to predict new images."""
 
 import contextlib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,9 +51,10 @@ def saved_members(run: Run) -> list[SavedMember]:
     record = run.finished_record()
     if record.blend is None:
         if not run.models():
-            raise BadInput(
-                f"{display_path(run.folder)} has no saved model (fold-K.keras). Train it again: {record.command}"
-            )
+            there = display_path(run.folder)
+            how = ["--run", run.name] if run.folder.parent == SUBMISSIONS else ["--from-run", there]
+            remedy = shlex.join(["python", "src/train.py", *how])
+            raise BadInput(f"{there} has no saved model (fold-K.keras). Train it again: {remedy}")
         return [SavedMember(run.models(), record.recipe.tta if record.recipe else Tta(), record)]
     members = []
     for member in record.blend.members:

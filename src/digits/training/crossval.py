@@ -63,7 +63,8 @@ def cross_validate(
                 display.finish(task.label, f"FAILED: {outcome}")
             else:
                 result, model = outcome
-                # In this order, whatever is on disk is complete at any moment.
+                # In this order, a result on disk is that of the model beside it at any moment.
+                run.result_path(task.fold, task.member).unlink(missing_ok=True)
                 with atomic_write(run.model_path(task.fold, task.member)) as temporary:
                     temporary.write_bytes(model)
                 save_fold_result(run.result_path(task.fold, task.member), result)
@@ -85,10 +86,14 @@ def cross_validate(
 
 
 def _finished(run: Run, tasks: list[FoldTask], display: ProgressDisplay) -> dict[str, FoldResult]:
+    """Return the results of the networks whose result and model are both there."""
     results = {}
     for task in tasks:
-        path = run.result_path(task.fold, task.member)
+        path, model = run.result_path(task.fold, task.member), run.model_path(task.fold, task.member)
         if not path.exists():
+            continue
+        if not model.exists():
+            display.log(f"{task.label}: {model.name} is missing. It is trained again.")
             continue
         try:
             results[task.label] = load_fold_result(path)
