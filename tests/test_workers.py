@@ -94,12 +94,19 @@ def test_a_process_ends_with_the_one_that_started_it():
 
 
 @pytest.fixture(autouse=True)
-def machine(monkeypatch):
+def machine(monkeypatch, tmp_path):
     """Simulate a machine of 8 processors, 64 GB and no GPU; return a function that changes it."""
+    sysconf, limits = os.sysconf, (tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes")
+    monkeypatch.setattr(workers, "CONTAINER_LIMITS", limits)
 
-    def change(processors=8, gigabytes=64, gpus=()):
+    def change(processors=8, gigabytes=64, gpus=(), container=(None, None)):
         monkeypatch.setattr(workers, "cpu_count", lambda: processors)
-        monkeypatch.setattr(workers, "_memory_bytes", lambda: gigabytes << 30)
+        memory = {"SC_PHYS_PAGES": gigabytes << 18, "SC_PAGE_SIZE": 1 << 12}
+        monkeypatch.setattr(os, "sysconf", lambda name: memory.get(name) or sysconf(name))
+        for path, limit in zip(limits, container, strict=True):
+            path.unlink(missing_ok=True)
+            if limit is not None:
+                path.write_text(f"{limit}\n")
         monkeypatch.setattr(workers, "usable_gpus", lambda: {str(gpu): 8.0 for gpu in gpus})
 
     change()
@@ -132,6 +139,17 @@ def test_memory_bounds_how_many_are_trained_at_a_time_except_the_first_and_what_
     assert (share_machine(5).at_a_time, share_machine(5, 4).at_a_time, share_machine(5).threads) == (2, 4, (1,) * 5)
     machine(gigabytes=1)
     assert share_machine(5).at_a_time == 1
+
+
+def test_a_container_s_limit_is_its_memory(machine):
+    unlimited = 9223372036854771712  # What version 1 of cgroups says where there is no limit.
+    for container, at_a_time in (
+        ((None, None), 5), ((4 << 30, None), 2), (("max", None), 5), ((None, 4 << 30), 2), ((None, unlimited), 5),
+    ):  # fmt: skip
+        machine(container=container)
+        assert share_machine(5).at_a_time == at_a_time, container
+    machine(gigabytes=4, container=(64 << 30, None))
+    assert share_machine(5).at_a_time == 2
 
 
 def test_deterministic_is_one_thread_each():

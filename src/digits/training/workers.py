@@ -19,6 +19,8 @@ from digits.model.backend import cpu_count, load_keras, prepare_process, usable_
 
 MEMORY_PER_NETWORK_BYTES = 2 << 30
 """What a process that trains a network holds at most (1.1 GB measured), and as much again for everything else."""
+CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where cgroups of version 2 and 1 say how much memory a container may use, if it is limited."""
 _POLL_SECONDS = 0.2
 
 
@@ -111,7 +113,12 @@ def _environment(gpus: list[str], slot: int, at_a_time: int) -> dict[str, str]:
 
 
 def _memory_bytes() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Return the memory of this machine, or of the container where that has less."""
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in CONTAINER_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # There is no such file, or it says "max".
+            sizes.append(int(path.read_text()))
+    return min(sizes)
 
 
 class ProcessDiedError(KitError):
