@@ -1,18 +1,24 @@
 """The same run on a Dask cluster of real processes on this machine, one of which is killed mid-fold."""
 
+import contextlib
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import psutil
 import pytest
 
+from digits.config import load_recipe
 from digits.console import BadInput
 from digits.files import ROOT
 from digits.training import cluster
+from digits.training.fold import Arrays, FoldTask
+from digits.training.progress import ProgressDisplay
 from train_process import EXACT, start, wait_for, workers
 
 pytest.importorskip("distributed", reason="dask.distributed is not installed: pip install -r requirements-cluster.txt")
@@ -58,6 +64,8 @@ def test_a_cluster_gives_the_results_of_one_machine_though_a_worker_dies_mid_fol
     for name in ("out_of_fold.npy", "test_probabilities.npy"):
         np.testing.assert_allclose(np.load(tmp_path / "far" / name), np.load(stub_run / name), atol=1e-4)
     assert (tmp_path / "far" / "fold-2.keras").exists()
+    assert json.loads((tmp_path / "far" / "run.json").read_text())["machine"] is None, "it is the workers', not known"
+    assert "networks at a time: " not in out.partition("Run: far: ")[2].partition("\n")[0]
 
 
 def test_an_interrupted_client_ends_the_trainings_on_the_workers(a_cluster, tmp_path):
@@ -70,6 +78,39 @@ def test_an_interrupted_client_ends_the_trainings_on_the_workers(a_cluster, tmp_
     assert process.returncode == 130, err
     assert f"Resume with: python src/train.py --run stopped --cluster {address}\n" in err
     assert not psutil.wait_procs(trainings, timeout=30)[1]
+
+
+@pytest.fixture
+def local_cluster(monkeypatch, tmp_path):
+    """The address of a scheduler with a worker of three threads, all in this process; training is a word to the log."""
+    import distributed
+
+    def train_in_worker(task, arrays, *, log, **how):
+        log(f"a word of seed {task.seed}")
+        return task.seed
+
+    monkeypatch.setattr(cluster, "train_in_worker", train_in_worker)
+    monkeypatch.setattr(cluster, "_send_code", lambda client: None)  # It would replace the code of this process.
+    how = {"n_workers": 1, "threads_per_worker": 3, "processes": False, "dashboard_address": ":0"}
+    with distributed.LocalCluster(**how, host="127.0.0.1", protocol="tcp://", local_directory=str(tmp_path)) as there:
+        yield there.scheduler_address
+
+
+def test_runs_on_one_cluster_hear_of_their_own_networks_alone_and_know_its_threads(local_cluster):
+    rows = np.arange(3)
+    arrays, displays, heard = Arrays(rows, rows, rows), [ProgressDisplay(), ProgressDisplay()], ([], [])
+    with contextlib.ExitStack() as stack:
+        for number, display in enumerate(displays):
+            display.log = heard[number].append
+            train = stack.enter_context(cluster.connected(local_cluster, arrays, display, lambda: False))
+            task = FoldTask(load_recipe("quick"), 1, 1, 1, number, "float32", rows, rows, None)
+            assert train(task) == number
+        deadline = time.monotonic() + 30
+        while not all(heard) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.2)
+    assert heard == (["a word of seed 0"], ["a word of seed 1"])
+    assert [display.slots for display in displays] == [3, 3]
 
 
 def test_an_address_without_a_scheduler_is_refused():

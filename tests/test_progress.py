@@ -107,6 +107,18 @@ def test_a_network_that_is_not_yet_measured_is_estimated_by_its_multiply_adds(cl
     assert display.seconds_left() == pytest.approx(cost * work / 10 + progress.END_SECONDS)
 
 
+def test_an_estimate_is_made_where_more_networks_are_trained_than_there_seemed_to_be_slots(clock):
+    """Workers that join a cluster later do that."""
+    run = tasks(threads=(1,) * 5)
+    display = ProgressDisplay(run, test_images=0)
+    for clock[0], images in ((0, 0), (10, 1000)):
+        for fold in (1, 2):
+            display.log(Progress(f"fold {fold}/5", "training", 0, images, None, None))
+    work = run[0].training_images + 200 * 7 / 3
+    one, start = (work - 1000) / 100, progress.START_SECONDS + work / 100
+    assert display.seconds_left() == pytest.approx(one + 2 * start + progress.END_SECONDS)
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

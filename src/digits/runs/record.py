@@ -168,6 +168,7 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
     """Of Python and the packages."""
     machine: Machine | None = None
+    """None: the workers of a cluster."""
     git: str | None = None
     """The commit."""
     pseudo_labels: PseudoLabelsUsed | None = None
@@ -185,13 +186,11 @@ class Record:
         *,
         command: str,
         data_dir: Path | None = None,
-        networks_at_a_time: int | None = None,
-        threads_a_network: int | None = None,
-        threads_in_last_round: int | None = None,
+        machine: Machine | None = None,
         pseudo_labels: PseudoLabelsUsed | None = None,
         extra: ExtraImages | None = None,
     ) -> "Record":
-        """Return the record of a run that begins now on this machine."""
+        """Return the record of a run that begins now."""
         return cls(
             run=run_name,
             command=command,
@@ -209,12 +208,7 @@ class Record:
             data=source.summary,
             backend=backend_name(),
             versions=versions(),
-            machine=dataclasses.replace(
-                machine(),
-                networks_at_a_time=networks_at_a_time,
-                threads_a_network=threads_a_network,
-                threads_in_last_round=threads_in_last_round,
-            ),
+            machine=machine,
             git=git_commit(),
             pseudo_labels=pseudo_labels,
             extra=extra,

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import secrets
 import socket
 import tempfile
 import urllib.parse
@@ -14,10 +15,10 @@ from typing import Any
 from digits.console import BadInput, KitError
 from digits.model.backend import backend_name, cpu_count
 from digits.runs.store import FoldResult
-from digits.training.fold import Arrays, FoldTask, Log, Progress, train_in_worker
+from digits.training.fold import Arrays, FoldTask, Progress, train_in_worker
+from digits.training.progress import ProgressDisplay
 from digits.training.workers import StoppedError
 
-_TOPIC = "digits"
 _POLL_SECONDS = 0.2
 CONNECT_SECONDS = 10
 
@@ -50,12 +51,18 @@ def require_scheduler(address: str) -> None:
 
 @contextlib.contextmanager
 def connected(
-    address: str, arrays: Arrays, log: Log, stopped: Callable[[], bool]
+    address: str, arrays: Arrays, display: ProgressDisplay, stopped: Callable[[], bool]
 ) -> Iterator[Callable[[FoldTask], tuple[FoldResult, bytes]]]:
     """Yield a function that trains a task on the cluster whose scheduler is at `address`.
 
     No shared file system is needed, and the workers need nothing of the kit: it is sent with the data, once to each.
     The task of a worker that dies is done again by another, from the first epoch.
+
+    Args:
+        address: of the scheduler.
+        arrays: the data of all tasks.
+        display: takes messages and progress, and the number of the workers' threads, each of which trains a network.
+        stopped: asked a few times a second; when true, the tasks are ended.
 
     Raises:
         BadInput: if dask.distributed is not installed, or no scheduler answers.
@@ -69,14 +76,16 @@ def connected(
         dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}),
         distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False) as client,
     ):
-        client.subscribe_topic(_TOPIC, lambda event: log(_decoded(event[1])))
+        topic = f"digits-{secrets.token_hex(8)}"  # Other runs on this scheduler have their own.
+        client.subscribe_topic(topic, lambda event: display.log(_decoded(event[1])))
         _send_code(client)
-        if not client.scheduler_info()["workers"]:
-            log(f"The cluster has no worker yet; waiting for one: dask worker {address}")
+        display.slots = max(1, sum(client.nthreads().values()))
+        if not client.nthreads():
+            display.log(f"The cluster has no worker yet; waiting for one: dask worker {address}")
         # The result of a task rather than scattered: the scheduler can compute it again when its workers are dead.
         shared = client.submit(Arrays, **vars(arrays), pure=False)
         client.replicate(shared)
-        yield lambda task: _train(client, task, shared, stopped)
+        yield lambda task: _train(client, task, shared, topic, stopped)
 
 
 def _decoded(message: str | Sequence[Any]) -> str | Progress:
@@ -102,10 +111,10 @@ def _send_code(client) -> None:
         client.upload_file(str(path))
 
 
-def _train(client, task: FoldTask, shared, stopped: Callable[[], bool]) -> tuple[FoldResult, bytes]:
+def _train(client, task: FoldTask, shared, topic: str, stopped: Callable[[], bool]) -> tuple[FoldResult, bytes]:
     """Have one task done, and wait for it."""
     future = client.submit(
-        _train_on_worker, dataclasses.replace(task, checkpoint=None), shared, backend_name(), pure=False
+        _train_on_worker, dataclasses.replace(task, checkpoint=None), shared, backend_name(), topic, pure=False
     )
     try:
         while not stopped():
@@ -120,7 +129,7 @@ def _train(client, task: FoldTask, shared, stopped: Callable[[], bool]) -> tuple
         future.cancel()
 
 
-def _train_on_worker(task: FoldTask, arrays: Arrays, backend: str) -> tuple[FoldResult, bytes]:
+def _train_on_worker(task: FoldTask, arrays: Arrays, backend: str, topic: str) -> tuple[FoldResult, bytes]:
     import distributed
 
     worker = distributed.get_worker()
@@ -129,7 +138,7 @@ def _train_on_worker(task: FoldTask, arrays: Arrays, backend: str) -> tuple[Fold
 
     def log(message: str | Progress) -> None:
         # A tuple: the scheduler adds a key of its own to a dictionary.
-        worker.log_event(_TOPIC, message if isinstance(message, str) else dataclasses.astuple(message))
+        worker.log_event(topic, message if isinstance(message, str) else dataclasses.astuple(message))
 
     return train_in_worker(
         dataclasses.replace(task, threads=threads),

@@ -124,7 +124,7 @@ def _outcomes(
     if cluster_address is not None:
         from digits.training import cluster
 
-        trainers, at_a_time = cluster.connected(cluster_address, arrays, display.log, stopped), len(tasks)
+        trainers, at_a_time = cluster.connected(cluster_address, arrays, display, stopped), len(tasks)
     else:
         trainers, at_a_time = _local(run, arrays, slots, display, stopped), slots.at_a_time
     with trainers as train:

@@ -27,7 +27,7 @@ from digits.model.backend import cpu_count, load_keras, peak_memory_bytes, prepa
 from digits.runs import ensemble, metrics
 from digits.runs.identity import identity_of
 from digits.runs.metrics import Check
-from digits.runs.record import ExtraImages, FoldScore, Record, Refit
+from digits.runs.record import ExtraImages, FoldScore, Record, Refit, machine
 from digits.runs.store import REFIT, FoldResult, Run, find_run, fold_name, open_run, resumable
 from digits.training.crossval import cross_validate
 from digits.training.fold import FoldTask
@@ -130,6 +130,8 @@ def train(
         if settings.pseudo_labels
         else None
     )
+    if cluster_address is not None:
+        slots = Slots((1,) * settings.recipe.network_count, ({},))  # Not known here: the workers choose the threads.
     slots = slots or share_machine(settings.recipe.network_count, settings.jobs, deterministic=settings.deterministic)
     if settings.recipe.sources:
         shape = identity["precision"], (*source.train.images.shape[1:], 1), len(source.classes)
@@ -141,6 +143,12 @@ def train(
             print(f"Recipe: {changes}.")
         print(f"Run: {run.name}{' (resumed)' if resumed else ''}: {_plan(settings, identity, slots)}")
         before = run.record() if resumed else None
+        trained_on = dataclasses.replace(
+            machine(),
+            networks_at_a_time=slots.at_a_time,
+            threads_a_network=slots.threads[0],
+            threads_in_last_round=slots.threads[-1],
+        )
         record = Record.begin(
             run.name,
             settings,
@@ -148,9 +156,7 @@ def train(
             identity,
             command=command,
             data_dir=data_dir,
-            networks_at_a_time=slots.at_a_time,
-            threads_a_network=slots.threads[0],
-            threads_in_last_round=slots.threads[-1],
+            machine=trained_on if cluster_address is None else None,
             pseudo_labels=pseudo_labels.used() if pseudo_labels else None,
             extra=extra,
         )

@@ -92,7 +92,7 @@ class ProgressDisplay:
             slots: how many networks are trained at a time.
         """
         self._networks = {task.label: _Network(task, test_images) for task in tasks}
-        self._slots, self._stage, self._announced = slots, "", False
+        self.slots, self._stage, self._announced = slots, "", False
         self._live: Live | None = None
         self._width = max([7, *map(len, self._networks)])
         self._lock = threading.Lock()
@@ -147,7 +147,7 @@ class ProgressDisplay:
         left = [network for network in networks if not network.done]
         running = [network for network in left if network.progress]
         measured = [network for network in networks if network.images_per_second]
-        begun = sum(network.images_per_second is not None for network in running) == min(self._slots, len(left))
+        begun = sum(network.images_per_second is not None for network in running) >= min(self.slots, len(left))
         if not measured or not (begun or self._announced):
             return None
 
@@ -158,7 +158,7 @@ class ProgressDisplay:
             return start + network.work * (1 - network.share) / rate
 
         waiting = [seconds(network) for network in left if not network.progress]
-        return END_SECONDS + seconds_left([seconds(network) for network in running], waiting, self._slots)
+        return END_SECONDS + seconds_left([seconds(network) for network in running], waiting, self.slots)
 
     def _speeds(self) -> str:
         rates = [network.images_per_second for network in self._networks.values() if network.images_per_second]
