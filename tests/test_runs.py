@@ -373,7 +373,7 @@ def test_a_run_done_in_pieces_counts_the_seconds_of_all(tmp_path, monkeypatch):
 
 def test_a_resumed_run_keeps_the_time_command_and_commit_that_it_began_with(tmp_path, monkeypatch):
     run = make_run(monkeypatch, tmp_path)
-    origin = {"created": "2026-11-23T04:11:37+00:00", "command": "python src/train.py --members 2", "git": "0123456789ab"}
+    origin = {"created": "2026-11-23T04:11:37+00:00", "command": "python src/train.py --seed 0", "git": "0123456"}
     run.write_record(dataclasses.replace(run.record(), **origin))
     resumed = make_run(monkeypatch, tmp_path).record()
     assert {name: getattr(resumed, name) for name in origin} == origin

@@ -178,6 +178,16 @@ def test_a_saved_network_that_is_none_is_refused(tmp_path):
         predict.load_network(tmp_path / "fold-1.keras")
 
 
+def test_a_saved_network_with_a_changed_bit_is_refused(tmp_path):
+    path = tmp_path / "fold-1.keras"
+    predict.save_network(networks.build_network("seed"), path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"class_name")] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=r"fold-1\.keras: not a model that Keras loads safely: Bad CRC-32"):
+        predict.load_network(path)
+
+
 def test_a_model_that_brings_code_is_refused_and_its_code_not_run(tmp_path, monkeypatch):
     import keras
 

@@ -1,5 +1,6 @@
 """Predict the class probabilities of images with a trained network, with or without test-time augmentation."""
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def load_network(path: Path) -> keras.Model:
         custom.load_module(source.name, source.read_text(encoding="utf-8"))
     try:
         network = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, OSError, TypeError, KeyError) as error:
+    except (ValueError, OSError, TypeError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise BadInput(f"{display_path(path)}: not a model that Keras loads safely: {reason}") from None
     if network.input_shape != (None, *INPUT_SHAPE) or len(network.output_shape) != 2:
