@@ -105,7 +105,10 @@ def settings_of(flags: argparse.Namespace) -> Settings:
     recipe = config.override(config.load_recipe(flags.recipe or "standard"), given | no_views)
     recipe = config.set_values(recipe, flags.set or ())
     named = ("seed", "source", "competition", "limit", "deterministic", "jobs", "allow_leak", "pseudo_labels", "extra")
-    return Settings(recipe, **{name: getattr(flags, name) for name in named if getattr(flags, name) is not None})
+    options = {name: getattr(flags, name) for name in named if getattr(flags, name) is not None}
+    if flags.extra:
+        options["extra"] = str(Path(options["extra"]).absolute())  # The run may be resumed from another folder.
+    return Settings(recipe, **options)
 
 
 @entry_point
@@ -153,11 +156,11 @@ def _train(flags: argparse.Namespace, settings: Settings, given: list[str], slot
         report=not flags.no_report,
         resume_flags=[word for name in HOW for word in words_of(name, getattr(flags, name))],
     )
-    if flags.export:
-        pipeline.export_h5(run)
     print(f"\n{summary.of_run(run)}")
     if flags.from_run:
         print(f"\n{compare_answers(run, find_run(flags.from_run))}")
+    if flags.export:
+        pipeline.export_h5(run)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from digits.runs import export as exporting
 from digits.runs.export import SUFFIXES, export, require_packages
 from digits.runs.saved import Predictor
 from digits.runs.store import Run
+from digits.training.pipeline import export_h5
 from made_run import make_run
 
 
@@ -107,6 +109,14 @@ def test_a_file_that_does_not_agree_with_the_run_is_not_kept(run, tmp_path, monk
     with pytest.raises(KitError, match="does not agree with run small"):
         export(Predictor(run), "keras", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_hdf5_file_is_of_the_first_network_that_was_trained(run, tmp_path):
+    other = Run(shutil.copytree(run.folder, tmp_path / "other"))
+    record = other.finished_record()
+    other.write_record(dataclasses.replace(record, folds=record.folds[1:]))
+    other.model_path(1, 1).unlink()
+    assert export_h5(other).stat().st_size > 1_000_000
 
 
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch):

@@ -15,7 +15,9 @@ import pytest
 
 import predict
 import train
+from digits.console import BadInput
 from digits.files import REFERENCE
+from digits.training import pipeline
 from train_process import finish
 
 ROOT = Path(__file__).parents[1]
@@ -135,6 +137,22 @@ def test_predict_blends_runs_into_one_with_its_own_record(home):
 def test_predict_names_the_runs_there_are_when_asked_for_another(capsys):
     assert predict.main(["no-such-run"]) == 2
     assert "There is no run 'no-such-run'" in capsys.readouterr().err
+
+
+def test_the_summary_is_printed_before_the_network_is_exported(runs, monkeypatch, capsys):
+    monkeypatch.setattr(pipeline, "train", lambda *_, **__: runs[0])
+    monkeypatch.setattr(pipeline, "export_h5", lambda run: (_ for _ in ()).throw(BadInput("no such model")))
+    assert train.main(["--cluster", "tcp://127.0.0.1:1", "--export", "h5"]) == 2
+    out, err = capsys.readouterr()
+    assert "Out-of-fold accuracy" in out
+    assert err == "error: no such model\n"
+
+
+def test_images_of_ones_own_are_found_from_another_folder_when_the_run_is_resumed(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    settings = train.settings_of(train.parse(["--extra", "own"]))
+    assert settings.extra == str(tmp_path / "own")
+    assert train.settings_of(train.parse([])).extra is None
 
 
 @pytest.fixture

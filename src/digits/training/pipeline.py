@@ -95,7 +95,7 @@ def train(
 
     Raises:
         BadInput: if the data or the settings cannot be used; a new run leaves no folder then.
-        KitError: if networks failed.
+        KitError: if no network of a fold could be trained, or another process works on the run.
     """
     started = time.perf_counter()
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
@@ -359,13 +359,13 @@ def _write_history(run: Run, results: list[FoldResult]) -> None:
 
 
 def export_h5(run: Run) -> Path:
-    """Save the run's first network also as mnistModel2.h5, in the HDF5 format of the README that this kit grew from."""
+    """Save the first network that was trained as mnistModel2.h5, in HDF5 as the README that this kit grew from."""
     prepare_process(cpu_count(), deterministic=False)
     load_keras()
     from digits.model.predict import load_network
 
-    path = run.folder / "mnistModel2.h5"
+    first, path = run.finished_record().folds[0], run.folder / "mnistModel2.h5"
     logging.getLogger("absl").setLevel(logging.ERROR)  # Keras recommends .keras, which is there too.
     with atomic_write(path) as temporary:
-        load_network(run.model_path(1, 1)).save(temporary)
+        load_network(run.model_path(first.fold, first.member)).save(temporary)
     return path
