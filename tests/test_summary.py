@@ -1,6 +1,7 @@
 """The closing words of a run."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 from digits.files import display_path
@@ -41,6 +42,20 @@ def test_the_next_step_names_this_very_run_and_is_not_to_submit_it_after_a_faile
     submission = dataclasses.replace(made_record().submission, copy=None)
     run.write_record(made_record(submission=submission))
     assert "predictions, not a submission" in summary.of_run(run)
+
+
+def test_the_commands_that_are_printed_reach_the_shell_as_they_are_meant(tmp_path):
+    run = Run(tmp_path / "Jane's runs" / "made")
+    run.folder.mkdir(parents=True)
+    for competition in ("digit-recognizer", "kannada-mnist"):
+        run.write_record(made_record(data=dataclasses.replace(made_record().data, competition=competition)))
+        command = shlex.split(summary.submit_command(run, run.finished_record()))
+        assert command[1] == str(run.folder)
+        assert command[2:] == ["--competition", competition] * (competition != "digit-recognizer")
+    run.write_record(made_record(data=dataclasses.replace(made_record().data, competition="digit-recognizer")))
+    words = shlex.split(summary.of_run(run).partition("By hand:")[2])
+    assert words[words.index("-f") + 1] == str(run.folder / "submission.csv")
+    assert words[-2:] == ["-m", "made 0.99640 out of fold, digits:111111111111"]
 
 
 def test_the_next_step_of_a_code_competition_is_to_publish_the_models(tmp_path):

@@ -1,5 +1,6 @@
 """What a finished run came to, as text for a terminal."""
 
+import shlex
 from collections.abc import Sequence
 
 from digits.console import table
@@ -137,7 +138,7 @@ def submit_command(run: Run, record: FinishedRecord) -> str:
     """Return the command that submits this very run, or, where only notebooks count, the one that leads there."""
     competition = find_competition(record.data.competition) if record.data.competition else DIGIT_RECOGNIZER
     name = run.name if run.folder.parent == SUBMISSIONS else display_path(run.folder)
-    return f"scripts/{'publish' if competition.notebooks_only else 'submit'}.sh {name}{competition.flag}"
+    return f"scripts/{'publish' if competition.notebooks_only else 'submit'}.sh {shlex.quote(name)}{competition.flag}"
 
 
 def _next(run: Run, record: FinishedRecord) -> str:
@@ -168,7 +169,5 @@ def _next(run: Run, record: FinishedRecord) -> str:
     kind += ", extra training images" if record.extra else ""
     message = f"{record.run} {record.out_of_fold.accuracy:.5f} {kind}, digits:{record.submission.sha256[:12]}"
     file = display_path(run.folder / record.submission.file)
-    return (
-        f"Submit:   {submit_command(run, record)}\n"
-        f'By hand:  kaggle competitions submit -c {record.data.competition} -f {file} -m "{message}"'
-    )
+    by_hand = ["kaggle", "competitions", "submit", "-c", competition.slug, "-f", file, "-m", message]
+    return f"Submit:   {submit_command(run, record)}\nBy hand:  {shlex.join(by_hand)}"
