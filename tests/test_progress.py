@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from digits.config import load_recipe
+from digits.console import duration
 from digits.training import progress
 from digits.training.fold import FoldTask, Progress
-from digits.training.progress import ProgressDisplay, duration, seconds_left
+from digits.training.progress import ProgressDisplay, seconds_left
 
 
 def tasks(folds=5, epochs=40, threads=(1, 1, 1, 1, 2)):
@@ -36,9 +37,20 @@ def test_networks_are_begun_in_their_turn_as_soon_as_a_slot_is_free():
     assert seconds_left([], [], slots=2) == 0
 
 
-def test_durations_are_as_rough_as_they_are_known():
-    found = [duration(seconds) for seconds in (0, 7, 62, 95, 1044, 6000, 20_000)]
-    assert found == ["5 s", "5 s", "60 s", "2 min", "17 min", "1 h 40 min", "5 h 33 min"]
+def test_a_duration_is_in_seconds_minutes_or_hours_by_its_length():
+    found = [duration(seconds) for seconds in (0, 7, 62, 99, 101, 1044, 5900, 6000, 7500, 20_000)]
+    assert found == [
+        "0 s",
+        "7 s",
+        "62 s",
+        "99 s",
+        "2 min",
+        "17 min",
+        "98 min",
+        "1 h 40 min",
+        "2 h 05 min",
+        "5 h 33 min",
+    ]
 
 
 def test_a_log_has_one_heading_and_at_most_a_line_for_each_tenth_of_the_epochs(clock, capsys):
@@ -69,6 +81,17 @@ def test_the_estimate_counts_rounds_predictions_and_the_threads_of_the_last_netw
     start, end = progress.START_SECONDS, progress.END_SECONDS
     expected = (each - 1000) / 100 + start + each / 100 + start + each / (100 * 2**progress.THREAD_EXPONENT) + end
     assert display.seconds_left() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("rate", "text"), [(100, "40 s"), (10, "7 min")])
+def test_an_estimate_is_shown_in_steps_of_five_seconds_or_a_minute(clock, capsys, rate, text):
+    (task,) = run = tasks(folds=1, epochs=5)
+    display = ProgressDisplay(run, test_images=0)
+    for clock[0], images in ((0, 0), (10, 10 * rate)):
+        display.log(Progress(task.label, "training", 0, images, None, None))
+    left = task.training_images + 200 * 7 / 3 - 10 * rate
+    assert display.seconds_left() == pytest.approx(left / rate + progress.END_SECONDS)
+    assert f"Estimated time: {text}, {rate} images/s" in capsys.readouterr().out
 
 
 def test_no_time_is_estimated_before_every_network_of_the_first_round_is_measured(clock, capsys):

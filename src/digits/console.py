@@ -68,6 +68,14 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: Collecti
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
+def duration(seconds: float) -> str:
+    """Return 45 as "45 s", 4980 as "83 min", and 100 minutes or more in hours: "1 h 40 min"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
 def seconds(text: str) -> float:
     """Return the seconds that a flag names, from 0 to a day: the type of such a flag."""
     number = float(text)

@@ -11,14 +11,14 @@ import jinja2
 import numpy as np
 
 from digits import config
-from digits.console import KitError
+from digits.console import KitError, duration
 from digits.data.dataset import Dataset, Split
 from digits.files import REFERENCE, atomic_write
 from digits.model.augment import data_uri, png_uri
 from digits.report import analysis, charts
 from digits.report.analysis import Compared, RunData
 from digits.report.charts import svg
-from digits.report.summary import duration, submit_command
+from digits.report.summary import submit_command
 from digits.runs.record import FinishedRecord
 from digits.runs.store import Run, all_runs
 

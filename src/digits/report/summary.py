@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
-from digits.console import table
+from digits.console import duration, table
 from digits.data.competition import DIGIT_RECOGNIZER, find_competition
 from digits.files import ROOT, SUBMISSIONS, display_path
 from digits.report.analysis import Standing
@@ -50,14 +50,6 @@ def of_leaderboard(standings: Sequence[Standing], width: int | None = None) -> s
             break
     left_out = ", ".join(headings[count:])
     return f"{text}\nIn a wider terminal, or a pipe: {left_out}." if left_out else text
-
-
-def duration(seconds: float) -> str:
-    """Return 4980 as "83 min", and more than 100 minutes in hours."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 100 else f"{minutes} min"
 
 
 def _folds(record: FinishedRecord) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from digits.config import NETWORKS
-from digits.console import print_line
+from digits.console import duration, print_line
 from digits.training.fold import FoldTask, Progress
 
 if TYPE_CHECKING:
@@ -72,14 +72,6 @@ def seconds_left(running: Sequence[float], waiting: Sequence[float], slots: int)
     return max(free, default=0.0)
 
 
-def duration(seconds: float) -> str:
-    """Return a rough duration: 45 s, 12 min, 3 h 20 min."""
-    if seconds < 90:
-        return f"{max(5, round(seconds / 5) * 5)} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
 class ProgressDisplay:
     """Shows all networks of a run at once: bars in a terminal, lines in a log; a context."""
 
@@ -125,7 +117,7 @@ class ProgressDisplay:
             left = self.seconds_left()
             if not self._announced and left is not None:
                 self._announced = True
-                print_line(f"Estimated time: {duration(left)}, {self._speeds()}")
+                print_line(f"Estimated time: {_estimate(left)}, {self._speeds()}")
             if self._live is None and message.epoch > epoch_before:
                 self._print_epoch(network, message, left)
 
@@ -175,7 +167,7 @@ class ProgressDisplay:
         network.lines = tenths
         print_line(
             f"{network.label:<{self._width}}  {f'{progress.epoch}/{network.epochs}':>7}  {_loss(progress):>7}"
-            f"  {_accuracy(progress):>8}  {_rate(network):>8}  {'' if left is None else duration(left):>9}"
+            f"  {_accuracy(progress):>8}  {_rate(network):>8}  {'' if left is None else _estimate(left):>9}"
         )
 
     def _table(self) -> Any:
@@ -204,7 +196,7 @@ class ProgressDisplay:
         done = sum(network.done for network in networks)
         work = sum(network.work for network in networks)
         share = sum(network.share * network.work for network in networks) / work if work else 0.0
-        cells = [f"{done}/{len(networks)} done", "" if left is None or self._stage else f"{duration(left)} left"]
+        cells = [f"{done}/{len(networks)} done", "" if left is None or self._stage else f"{_estimate(left)} left"]
         training = any(network.progress for network in networks if not network.done)
         label = self._stage or ("total" if training or done == len(networks) else "starting")
         table.add_row(label, ProgressBar(total=1.0, completed=share), *cells)
@@ -216,6 +208,10 @@ def _rate_as(network: _Network, other: _Network) -> float:
     threads = (network.threads / other.threads) ** THREAD_EXPONENT
     known = network.kind in NETWORKS and other.kind in NETWORKS
     return (other.images_per_second or 1) * threads * (NETWORKS[other.kind] / NETWORKS[network.kind] if known else 1)
+
+
+def _estimate(seconds: float) -> str:
+    return duration(max(5, round(seconds / 5) * 5))
 
 
 def _loss(progress: Progress) -> str:
