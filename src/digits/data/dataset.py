@@ -125,7 +125,7 @@ def load(
         competition: whose files they are; None: digit-recognizer's in its default folder; in another folder those of a
             known competition if its test images are, else one's own.
         limit: train on this many images with the same class shares; the test images are always all predicted.
-        allow_leak: go on where training images are also test images, and say so in `leaked`.
+        allow_leak: allow training images that are also test images, and say so in `leaked`.
         folds: how many folds the training images must fill with each class.
 
     Raises:
