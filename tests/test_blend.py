@@ -7,7 +7,7 @@ import predict
 from digits.console import BadInput
 from digits.files import REFERENCE, display_path
 from digits.report import analysis, html, summary
-from digits.runs import ensemble, saved, store
+from digits.runs import ensemble, store
 from digits.runs.saved import saved_members
 from digits.runs.store import Run, find_runs
 
@@ -15,6 +15,13 @@ from digits.runs.store import Run, find_runs
 def blended(runs, name="both", **options):
     folder = runs[0].folder.parent
     return ensemble.blend(runs, name=name, submissions=folder, command="python src/predict.py one two", **options)
+
+
+def with_models(run):
+    """Make the files of the run's saved models, empty."""
+    for score in run.finished_record().folds:
+        run.model_path(score.fold, score.member).touch()
+    return run
 
 
 def test_a_blend_has_its_members_weights_and_disagreements_in_its_record(runs):
@@ -63,16 +70,17 @@ def test_a_run_whose_models_were_deleted_names_the_command_that_trains_them_agai
     ):
         with pytest.raises(BadInput) as refusal:
             saved_members(run)
-        assert str(refusal.value).endswith(f"Train it again: {command}")
+        assert str(refusal.value).endswith(f"Train again: {command}")
         assert store.repeated(command.split()[-1], None, [])[0].recipe == run.record().recipe
-    monkeypatch.setattr(saved, "SUBMISSIONS", runs[0].folder.parent)
-    with pytest.raises(BadInput, match=r"Train it again: python src/train\.py --run one$"):
-        saved_members(runs[0])
+    monkeypatch.setattr(store, "SUBMISSIONS", runs[0].folder.parent)
+    with_models(runs[0])
+    runs[0].model_path(2, 1).unlink()
+    with pytest.raises(BadInput, match=r"lacks 1 of 6 saved models \(fold-2\.keras\)\. .* src/train\.py --run one$"):
+        saved_members(runs[0])  # Else the other five would be averaged without a word.
 
 
 def test_the_saved_models_predict_the_run_s_own_test_images(runs, sample, monkeypatch, tmp_path):
-    run = runs[0]
-    (run.folder / "fold-1.keras").touch()
+    run = with_models(runs[0])
     predicted = []
 
     def predict_saved(models, images, tta):
@@ -89,8 +97,7 @@ def test_the_saved_models_predict_the_run_s_own_test_images(runs, sample, monkey
 
 def test_predicting_again_never_changes_a_run_s_submission(runs, monkeypatch):
     """Else its hash in run.json would be of another file, and the run's failed checks would not be found by it."""
-    run = runs[0]
-    (run.folder / "fold-1.keras").touch()
+    run = with_models(runs[0])
     before = (run.folder / "submission.csv").read_bytes()
     monkeypatch.setattr(ensemble, "predict_saved", lambda *_: run.probabilities()[1][:, ::-1])
     assert "differ from the run's own in 0 of" not in ensemble.predict_again(run)[1]

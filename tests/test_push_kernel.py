@@ -15,9 +15,10 @@ from digits.kaggle import kernel
 from digits.kaggle.client import Kaggle
 from digits.kaggle.kernel import Push
 from digits.kaggle.publish import publish as publish_run
+from digits.runs.record import FoldScore
 from digits.runs.store import Run
 from fake_kaggle import FAST, FASTER, USER, leaks
-from made_run import made_record
+from made_run import SCORE, made_record
 
 SLUG = json.loads((ROOT / "kernels" / "kernel-metadata.json").read_text())["id"].partition("/")[2]
 SUBMISSION = b"ImageId,Label\n1,7\n2,0\n3,9\n"
@@ -277,7 +278,8 @@ def make_run(folder, **changes):
     run.folder.mkdir(parents=True)
     for fold in (1, 2):
         run.model_path(fold, 1).write_bytes(bytes(fold))
-    run.write_record(made_record(run="my-run", **changes))
+    scores = [FoldScore(**vars(SCORE), fold=fold, member=1, network="compact", epochs=1, seconds=1) for fold in (1, 2)]
+    run.write_record(made_record(run="my-run", folds=scores, **changes))
     write_submission(run.folder / "submission.csv", np.arange(1, 4), np.arange(3))
     return run
 
@@ -329,7 +331,7 @@ def test_what_cannot_be_published_is_refused(memory, tmp_path, monkeypatch):
             publish_run(memory.kaggle(), run)
     for model in run.folder.glob("*.keras"):
         model.unlink()
-    with pytest.raises(BadInput, match="no saved models"):
+    with pytest.raises(BadInput, match="lacks 2 of 2 saved models"):
         publish_run(memory.kaggle(), run)
 
 

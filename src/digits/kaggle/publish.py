@@ -20,13 +20,13 @@ def publish(kaggle: Kaggle, run: Run, say: Callable[[str], None] = print) -> str
     """Upload a run's models and record as a private dataset, or as its next version; return its name, owner/slug.
 
     Raises:
-        BadInput: if the run has no models, or is not one to submit.
+        BadInput: if the run is a blend or lacks a model, or is not one to submit.
         KitError: if the upload fails, or what Kaggle lists after it is not what was sent.
     """
     record = run.finished_record()
     models = run.models()
     if not models:
-        raise BadInput(f"Run {run.name} has no saved models (fold-*.keras) to publish.")
+        raise BadInput(f"Run {run.name} is a blend, without models of its own: publish the runs that it blends.")
     if record.leaked or record.source != "kaggle":
         raise BadInput(f"Run {run.name} was trained on {record.source!r}, not on the competition's data.")
     if (made_for := record.data.competition) not in (None, kaggle.competition):

@@ -283,19 +283,17 @@ def predict_again(run: Run, data_dir: Path | None = None, out: Path | None = Non
         out: where to write the answers, as a submission; None: nowhere.
 
     Raises:
-        BadInput: if the run has no saved model, or one that Keras cannot load safely.
+        BadInput: if a saved model is missing, or one is none that Keras loads safely.
     """
     record = run.finished_record()
     if record.blend:
         names = " ".join(dict.fromkeys(member.name.partition("/")[0] for member in record.blend.members))
         raise BadInput(f"Run {run.name} is a blend, without models of its own; give one of the runs it blends: {names}")
-    if not run.models():
-        raise BadInput(f"{display_path(run.folder)} has no saved model (fold-K.keras).")
-    own = run.probabilities()[1].argmax(axis=1)
+    models, own = run.models(), run.probabilities()[1].argmax(axis=1)
     source = record.load_data(data_dir)
     prepare_process(cpu_count(), deterministic=False)
     tta = record.recipe.tta if record.recipe else Tta()
-    answers = predict_saved(run.models(), source.test.images, tta).argmax(axis=1)
+    answers = predict_saved(models, source.test.images, tta).argmax(axis=1)
     lines = [
         f"{len(answers):,} images predicted again with the saved models of {run.name}.",
         f"The answers differ from the run's own in {int((answers != own).sum())} of {len(answers):,} rows.",

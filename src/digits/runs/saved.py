@@ -1,15 +1,14 @@
 """A run's saved networks, loaded once and ready to predict new images."""
 
 import contextlib
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from digits.config import Recipe, Tta
+from digits.config import Tta
 from digits.console import BadInput
-from digits.files import SUBMISSIONS, display_path
+from digits.files import SUBMISSIONS
 from digits.model.backend import cpu_count, load_keras, prepare_process
 from digits.runs.ensemble import mean
 from digits.runs.record import FinishedRecord
@@ -50,11 +49,6 @@ def saved_members(run: Run) -> list[SavedMember]:
     """
     record = run.finished_record()
     if record.blend is None:
-        if not run.models():
-            there = display_path(run.folder)
-            how = ["--run", run.name] if run.folder.parent == SUBMISSIONS else ["--from-run", there]
-            remedy = shlex.join(["python", "src/train.py", *how])
-            raise BadInput(f"{there} has no saved model (fold-K.keras). Train it again: {remedy}")
         return [SavedMember(run.models(), record.recipe.tta if record.recipe else Tta(), record)]
     members = []
     for member in record.blend.members:
@@ -64,10 +58,7 @@ def saved_members(run: Run) -> list[SavedMember]:
         if blend and blend.mean == "logarithmic" and len(record.blend.members) > 1:
             raise BadInput(f"Run {run.name} averages the logarithmic blend {name}; only such blends alone can be used.")
         for found in saved_members(own):
-            models = found.models
-            if network:  # RUN/NETWORK-MEMBER
-                recipe = found.record.recipe or Recipe(name="")
-                models = own.member_models(int(network.rpartition("-")[2]), recipe)
+            models = own.models(int(network.rpartition("-")[2])) if network else found.models  # RUN/NETWORK-MEMBER
             members.append(SavedMember(models, found.tta, found.record, found.weight * member.weight))
     return members
 

@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import json
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -134,15 +135,25 @@ class Run:
         files = [path for path in self.results_folder.glob(pattern) if ".checkpoint" not in path.name]
         return sorted(map(load_fold_result, files), key=lambda result: (result.fold, result.member))
 
-    def models(self) -> list[Path]:
-        """Return the saved models there are, those of the folds first."""
-        return [path for pattern in ("fold-*.keras", "refit-*.keras") for path in sorted(self.folder.glob(pattern))]
+    def models(self, member: int | None = None) -> list[Path]:
+        """Return the saved models of the networks that this finished run averages, or of one of its members.
 
-    def member_models(self, member: int, recipe: Recipe) -> list[Path]:
-        """Return the saved models of one member: one a fold, and its refits."""
-        paths = [self.model_path(fold, member) for fold in range(1, recipe.folds + 1)]
-        paths += [self.model_path(REFIT, number) for number in range(member, recipe.refit + 1, recipe.members)]
-        return [path for path in paths if path.exists()]
+        Raises:
+            BadInput: if one is missing; the message names the command that trains it again.
+        """
+        record = self.finished_record()
+        networks = [(score.fold, score.member) for score in record.folds]
+        networks += [(REFIT, refit.number) for refit in record.refits]
+        numbers = {network: (network[1] - 1) % record.settings.members + 1 for network in networks}
+        paths = [self.model_path(*network) for network in networks if member in (None, numbers[network])]
+        if missing := [path.name for path in paths if not path.exists()]:
+            there = display_path(self.folder)
+            how = ["--run", self.name] if self.folder.parent == SUBMISSIONS else ["--from-run", there]
+            raise BadInput(
+                f"{there} lacks {len(missing)} of {len(paths)} saved models ({missing[0]}). "
+                f"Train again: {shlex.join(['python', 'src/train.py', *how])}"
+            )
+        return paths
 
     def record(self) -> Record:
         """Read run.json.
