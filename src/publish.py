@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     changes = kernel.Changes(accelerator=flags.accelerator, title=f"predict {run.name}", datasets=[dataset])
     pushed = kernel.push(kaggle, ROOT / "kernels" / "predict", changes, folder)
-    kernel.wait(kaggle, pushed, flags.wait)
+    kernel.wait(kaggle, pushed, folder, flags.wait)
     submission = kernel.fetch(kaggle, pushed, folder)
     print(f"Submit it: {kernel.submit_command(kaggle, pushed, submission)}")
 

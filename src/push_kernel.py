@@ -72,9 +72,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         changes = kernel.Changes(arguments, flags.accelerator, flags.title)
         pushed = kernel.push(kaggle, flags.folder, changes, folder)
         if not flags.wait:
-            print(kernel.fetch_later(kaggle, pushed))
+            print(kernel.fetch_later(kaggle, pushed, folder))
             return
-    kernel.wait(kaggle, pushed, flags.wait)
+    kernel.wait(kaggle, pushed, folder, flags.wait)
     submission = kernel.fetch(kaggle, pushed, folder)
     print(f"Submit it: {kernel.submit_command(kaggle, pushed, submission)}")
 

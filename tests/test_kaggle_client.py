@@ -74,6 +74,7 @@ def test_the_reason_of_a_failed_connection_is_named():
         ("NameResolutionError: Failed to resolve 'api.kaggle.com' ([Errno -2]", "is there a network?", True),
         ("ProxyError('Unable to connect to proxy', ConnectionRefusedError(111", "the proxy (https_proxy)", True),
         ("ConnectTimeoutError: timed out", "timed out", True),
+        ("<HTTPConnection object at 0x7f24074a1b50>: [Errno 104]", "connection to Kaggle failed", True),
         ("[Errno 111] Connection refused", "refused", True),
     ]:
         error = error_of(LIST, PAGE, kind="connection", text=text)

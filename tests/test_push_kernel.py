@@ -1,6 +1,8 @@
 """The notebook's round trip, and publishing models for one, with a Kaggle in memory and once through the client."""
 
 import json
+import re
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 import publish
 import push_kernel
+import submit
 from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.competition import write_submission
 from digits.files import ROOT
@@ -31,7 +34,7 @@ def go(memory, tmp_path, told):
     def go(seconds=5, folder=ROOT / "kernels", **changes):
         kaggle = memory.kaggle(told.append)
         pushed = kernel.push(kaggle, folder, kernel.Changes(**changes), tmp_path, told.append)
-        kernel.wait(kaggle, pushed, seconds, told.append)
+        kernel.wait(kaggle, pushed, tmp_path, seconds, told.append)
         return kernel.fetch(kaggle, pushed, tmp_path, told.append, rows=3)
 
     return go
@@ -193,14 +196,14 @@ def test_an_interrupt_says_what_may_have_happened_and_what_continues(memory, go,
         publish_run(memory.kaggle(), make_run(tmp_path))
 
 
-def test_a_version_that_kaggle_does_not_know_at_once_is_waited_for_and_a_lasting_trouble_ends(memory, told):
+def test_a_version_that_kaggle_does_not_know_at_once_is_waited_for_and_a_lasting_trouble_ends(memory, tmp_path, told):
     pushed = Push(f"{USER}/digits-kit", 1, "u")
     memory.fault("GetKernelSessionStatus", status=403)
-    kernel.wait(memory.kaggle(policy=replace(FASTER, call_seconds=60)), pushed, 60, told.append)
+    kernel.wait(memory.kaggle(policy=replace(FASTER, call_seconds=60)), pushed, tmp_path, 60, told.append)
     assert told[-1].endswith("complete")
     memory.fault("GetKernelSessionStatus", times=99, status=503)
     with pytest.raises(KitError, match=r"(?s)HTTP 503.*--fetch"):
-        kernel.wait(memory.kaggle(policy=replace(FASTER, call_seconds=0)), pushed, 60, told.append)
+        kernel.wait(memory.kaggle(policy=replace(FASTER, call_seconds=0)), pushed, tmp_path, 60, told.append)
 
 
 def test_a_folder_without_a_notebook_is_bad_input(memory, go, tmp_path):
@@ -216,7 +219,7 @@ def test_the_command_pushes_fetches_and_tells_the_status(memory, tmp_path, capsy
     assert (
         push_kernel.main(["--recipe", "quick", "--set", "epochs=2", "--accelerator", "none", "--no-wait", *folder]) == 0
     )
-    assert "--fetch someone/" in capsys.readouterr().out
+    assert re.search(rf"--fetch someone/\S+/1 --submissions-dir {tmp_path}$", capsys.readouterr().out, re.M)
     assert memory.pushed[0]["enableGpu"] is False
     assert push_kernel.main(["--status", *folder]) == 0
     assert "/1: queued" in capsys.readouterr().out
@@ -238,7 +241,7 @@ def test_the_output_of_a_version_is_fetched_page_by_page_and_of_no_other(memory,
     memory.output = {f"1/other-{number}.txt": b"other" for number in range(25)} | {"1/submission.csv": SUBMISSION}
     kaggle = memory.kaggle(told.append)
     pushed = kernel.push(kaggle, ROOT / "kernels", kernel.Changes(accelerator="tpu"), tmp_path, told.append)
-    kernel.wait(kaggle, pushed, 60, told.append)
+    kernel.wait(kaggle, pushed, tmp_path, 60, told.append)
     submission = kernel.fetch(kaggle, pushed, tmp_path, told.append, rows=3)
     assert submission.read_bytes() == SUBMISSION
     assert sorted(path.name for path in submission.parent.iterdir()) == [f"{SLUG}.log", "submission.csv"]
@@ -345,4 +348,14 @@ def test_the_publish_command_uploads_predicts_and_names_the_command_that_submits
     assert sent["competitionDataSources"] == ["kannada-mnist"]
     assert not {"enableInternet", "enableGpu"} & {name for name, value in sent.items() if value}
     command = f"scripts/submit.sh --notebook {USER}/predict-my-run/1 --competition kannada-mnist"
-    assert command in capsys.readouterr().out
+    assert f"{command} --submissions-dir {tmp_path}\n" in capsys.readouterr().out
+
+
+def test_the_command_that_submits_the_predictions_of_published_models_works(memory, tmp_path, capsys):
+    make_run(tmp_path)
+    write_submission(tmp_path / "s.csv", np.arange(1, 28_001), np.arange(28_000) % 10)
+    memory.output["1/submission.csv"] = (tmp_path / "s.csv").read_bytes()
+    assert publish.main(["my-run", "--submissions-dir", str(tmp_path)]) == 0
+    command = capsys.readouterr().out.rpartition("Submit it: ")[2]
+    assert submit.main([*shlex.split(command)[1:], "--dry-run"]) == 0
+    assert "28,000 rows" in capsys.readouterr().out

@@ -138,6 +138,7 @@ def test_what_is_printed_and_written_does_not_depend_on_the_secret(monkeypatch, 
 def test_patterns_that_always_hide_something_are_hidden():
     text = "Authorization: Basic c29tZW9uZTprZXk= via http://me:pw@proxy:3128 to https://h/p?Signature=abc&x=1 ('why?')"
     assert redact([text]) == ["Authorization: Basic … via http://…@proxy:3128 to https://h/p?… ('why?')"]
+    assert redact("run tta, basic [digits:0123456789ab]") == "run tta, basic [digits:0123456789ab]"
 
 
 def test_a_credential_is_hidden_in_every_spelling(monkeypatch):

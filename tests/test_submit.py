@@ -13,6 +13,7 @@ from digits.data.competition import COMPETITIONS, content_hash, write_submission
 from digits.data.dataset import DataFile, DataSummary
 from digits.files import file_lock
 from digits.kaggle import submit as submitting
+from digits.kaggle.client import RetryPolicy
 from digits.kaggle.ledger import Entry, read_ledger, record
 from digits.kaggle.submit import TRAINING_COUNTS
 from digits.runs.metrics import Check
@@ -21,6 +22,7 @@ from digits.runs.store import Run
 from fake_kaggle import use
 from made_run import made_record
 
+SHIPPED = RetryPolicy()
 ROWS = 2800
 """Of the tests' submissions."""
 
@@ -49,6 +51,16 @@ def make_run(folder, name="a-run", labels=None, test_form="exact", **changes):
     data = DataSummary(files, list(TRAINING_COUNTS), "the competition's files")
     run.write_record(made_record(**{"run": name, "data": data, "submission": submission} | changes))
     return submission.sha256
+
+
+def make_reference(folder, labels):
+    """Write a reference run as it is committed; return the answers' hash."""
+    sha256 = make_run(folder / "reference", "standard", labels)
+    (folder / "reference" / "submission.csv").unlink()
+    plain = folder / "reference" / "standard" / "submission.csv"
+    plain.with_name("submission.csv.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    plain.unlink()
+    return sha256
 
 
 class User:
@@ -100,6 +112,21 @@ def test_a_submission_is_sent_once_scored_and_recorded(user):
     assert "Credentials: KAGGLE_API_TOKEN" in user.err
 
 
+def test_what_is_sent_is_what_was_checked_whatever_has_taken_its_place(user, monkeypatch):
+    sha256 = make_run(user.folder, "checked", checks=[Check("ink", False, "3 empty images")])
+    checked = (user.folder / "submission.csv").read_bytes()
+
+    def another_run_ends(question):
+        make_run(user.folder, "newer", answers(1))
+        return "y"
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", another_run_ends)
+    assert user() == 0
+    assert user.kaggle.uploads == [checked]
+    assert [(entry.run, entry.sha256) for entry in user.ledger] == [("checked", sha256)]
+
+
 def test_the_message_says_by_itself_what_was_sent(user):
     make_run(user.folder)
     assert user("--no-wait") == 0
@@ -112,7 +139,7 @@ def test_not_waiting_or_not_long_enough_leaves_a_pending_row_that_status_complet
     user.kaggle.polls_until_scored = 10_000
     assert user("--wait", 0.02) == 0
     assert "Not scored yet" in user.out
-    assert "--status" in user.out
+    assert f"Look later: scripts/submit.sh --status --submissions-dir {user.folder}\n" in user.out
     assert user.states == ["pending"]
     user.kaggle.submissions[0]["polls"] = 0
     assert user("--status") == 0
@@ -167,6 +194,12 @@ def test_a_run_can_be_named_instead_of_its_file(user):
     assert "There is no run 'third'. There are: first, second." in user.err
 
 
+def test_a_reference_run_can_be_named_though_its_file_is_packed(user):
+    sha256 = make_reference(user.folder, answers())
+    assert user("reference/standard", "--dry-run") == 0
+    assert f"digits:{sha256[:12]}" in user.out
+
+
 def test_the_run_of_a_file_is_the_one_in_whose_folder_it_lies(user):
     make_run(user.folder, "r1")
     make_run(user.folder, "b1")  # A blend of r1 alone has its answers.
@@ -214,7 +247,7 @@ def test_a_file_that_is_no_honest_answer_is_refused(user):
 
 def test_the_same_answers_are_sent_again_only_when_asked(user):
     sha256 = make_run(user.folder)
-    user.kaggle.record(f"from elsewhere [digits:{sha256[:12]}]")
+    user.kaggle.record(f"from elsewhere, basic [digits:{sha256[:12]}]")
     assert user() == 2
     assert "submitted before" in user.err
     assert "--again" in user.err
@@ -248,11 +281,7 @@ def test_the_run_of_another_test_file_than_the_competition_s_is_doubted(user):
 
 
 def test_answers_unlike_all_earlier_ones_are_doubted(user):
-    make_run(user.folder / "reference", "standard", changed(answers(), 20))
-    (user.folder / "reference" / "submission.csv").unlink()
-    plain = user.folder / "reference" / "standard" / "submission.csv"
-    plain.with_name("submission.csv.gz").write_bytes(gzip.compress(plain.read_bytes()))  # As it is committed.
-    plain.unlink()
+    make_reference(user.folder, changed(answers(), 20))
     for number, labels in enumerate((np.roll(answers(), 1), answers(5))):
         make_run(user.folder, f"other-{number}", labels)
         assert refused(user, 2, "agree with the reference run standard in", "Rows in another order")
@@ -337,7 +366,7 @@ def test_a_fault_costs_at_most_one_submission_and_a_lost_answer_is_never_sent_ag
         make_run(user.folder, f"run-{number}", answers(number))
         user.kaggle.submissions.clear()
         user.kaggle.fault(call, **fault)
-        assert user("--yes") == code, name
+        assert user("--yes", "-m", "no tta, basic") == code, name
         assert words in user.err, name
         assert user.states[-1] == status, name
         assert user.used == used, name
@@ -464,11 +493,12 @@ def test_an_attempt_that_died_and_did_not_arrive_can_be_made_again(user):
 
 
 def test_an_attempt_of_a_moment_ago_is_waited_for(user, monkeypatch):
-    use(monkeypatch, user.kaggle, listing_seconds=100)
-    lost_attempt(user, 10)
+    use(monkeypatch, user.kaggle, submit_seconds=SHIPPED.submit_seconds, listing_seconds=SHIPPED.listing_seconds)
+    lost_attempt(user, 150)  # Its process was killed, but the client's own may still upload.
     assert user() == 1
     assert "Try again in" in user.err
-    assert user.used == 0
+    assert user("--status") == 0
+    assert (user.states, user.used) == (["unconfirmed"], 0)
 
 
 def test_an_old_attempt_that_kaggle_does_not_list_is_failed_for_status(user):
@@ -526,11 +556,11 @@ def test_a_notebook_s_version_is_fetched_checked_and_submitted_in_the_place_of_a
     assert [entry.status for entry in read_ledger(user.folder / "ledger-kannada-mnist.csv")] == ["complete"]
     assert user("--notebook", "someone/predict-a-run/3", "--competition", "kannada-mnist") == 2
     assert "submitted before" in user.err
+    user.kaggle.fault("CreateCodeSubmission", stall=60, after=True)
+    assert user("--again", "--notebook", "someone/predict-a-run/3", "--competition", "kannada-mnist") == 0
     user.kaggle.fault("CreateCodeSubmission", stall=60)
     assert user("--again", "--notebook", "someone/predict-a-run/3", "--competition", "kannada-mnist") == 1
     assert "scripts/submit.sh --status --competition kannada-mnist" in user.err
-    user.kaggle.fault("CreateCodeSubmission", stall=60, after=True)
-    assert user("--again", "--notebook", "someone/predict-a-run/3", "--competition", "kannada-mnist") == 0
     assert user.used == 2
     assert user("--notebook", "nonsense") == 2
     assert "OWNER/NOTEBOOK/NUMBER" in user.err

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,11 @@ def display_path(path: Path) -> str:
     with contextlib.suppress(ValueError):
         return str(path.relative_to(Path.cwd()))
     return str(path)
+
+
+def submissions_flag(folder: Path) -> str:
+    """Return what commands need for another folder of runs than the default: " --submissions-dir DIR"."""
+    return "" if Path(folder).absolute() == SUBMISSIONS else f" --submissions-dir {shlex.quote(display_path(folder))}"
 
 
 def write_npz(path: Path, values: dict) -> None:

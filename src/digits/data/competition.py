@@ -253,18 +253,6 @@ def _label_cure(label: str, column: str) -> str:
     return "Give every image a label" if label.lower() in ("", "nan", "na", "null", "none") else "Correct it"
 
 
-def plain_copy(path: Path, folder: Path, competition: Competition = DIGIT_RECOGNIZER) -> Path:
-    """Return a submission as Kaggle takes it: `path` itself, or a copy in `folder` where it is written otherwise."""
-    labels = read_submission(path, None, competition)
-    ids = np.arange(competition.first_id, competition.first_id + len(labels))
-    text = submission_text(ids, [competition.classes[label] for label in labels.tolist()], competition.header)
-    if path.read_bytes().replace(b"\r\n", b"\n") == text.encode():
-        return path
-    copy = folder / "submission.csv"
-    copy.write_text(text, encoding="utf-8", newline="")
-    return copy
-
-
 def content_hash(labels: np.ndarray) -> str:
     """Return the sha256 of a submission's labels: the same answers have the same, however they are written."""
     return hashlib.sha256(np.asarray(labels, np.uint8).tobytes()).hexdigest()

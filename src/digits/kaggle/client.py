@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from digits.console import BadInput, KaggleRefused, KitError
+from digits.data.competition import DIGIT_RECOGNIZER, find_competition
 from digits.files import display_path
 from digits.redaction import redact
 
-COMPETITION = "digit-recognizer"
 TOKEN_PAGE = "https://www.kaggle.com/settings/api"
 REQUIREMENT = "kaggle>=2.2.5,<3"
 CHILD = Path(__file__).with_name("child.py")
+ALARM_SECONDS = 10
+"""After the time limit of a call, its process ends by itself."""
 TEXT_LENGTH = 300
 KEPT = (
     *("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR", "KAGGLE_API_ENVIRONMENT"),
@@ -35,7 +37,7 @@ BEFORE_SUBMITTING = ("IntrospectToken", "GenerateAccessToken", "StartSubmissionU
 UPLOAD_REFUSED = "Could not submit to competition"
 """What the client answers where the storage did not take the file; nothing is submitted then."""
 CONNECTION_FAULTS = (
-    ("407", "the proxy asks for a name and password: https_proxy=http://NAME:PASSWORD@HOST:PORT", False),
+    (r"\b407\b", "the proxy asks for a name and password: https_proxy=http://NAME:PASSWORD@HOST:PORT", False),
     (
         "CERTIFICATE_VERIFY_FAILED|SSLError|certificate",
         "the certificate is not trusted; where a proxy inspects the traffic, REQUESTS_CA_BUNDLE must name the file "
@@ -76,6 +78,11 @@ class RetryPolicy:
     """The first and the longest pause between two looks at something that takes its time."""
     notice_seconds: float = 15
     """Between two lines that tell that something is still waited for."""
+
+    @property
+    def unconfirmed_seconds(self) -> float:
+        """Within which an upload ends and shows in the list: its process may outlive a parent that is killed."""
+        return self.submit_seconds + ALARM_SECONDS + self.listing_seconds
 
     def seconds_for(self, call: str) -> float:
         """Return how long a call may take."""
@@ -121,7 +128,12 @@ def call_child(call: str, arguments: dict[str, Any], policy: RetryPolicy, tell: 
     longest, lost = policy.seconds_for(call), {"maybe_submitted": call in SUBMITS}
     folder = Path(arguments["path"]) if call in DOWNLOADS else None
     process = subprocess.Popen(
-        [sys.executable, "-P", str(CHILD), json.dumps({"call": call, "arguments": arguments, "seconds": longest + 10})],
+        [
+            sys.executable,
+            "-P",
+            str(CHILD),
+            json.dumps({"call": call, "arguments": arguments, "seconds": longest + ALARM_SECONDS}),
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -225,12 +237,10 @@ def _credentials_error(page: str, source: str, files: list[str], text: str) -> K
     source = source or "KAGGLE_API_TOKEN" * bool(token)
     if source:
         return KaggleRefused(f"Kaggle does not accept the credentials of {source}. Make a new token: {TOKEN_PAGE}{why}")
-    slug = page.rpartition("/")[2]
-    flag = f" --competition {slug}" * (slug != COMPETITION)
     return NoCredentials(
         f"no Kaggle credentials found. Make a token at {TOKEN_PAGE} and save it in ~/.kaggle/access_token (or set "
         f"KAGGLE_API_TOKEN), and accept the rules: {page}/rules{why}\nWithout an account's token: fetch the zip "
-        f"with a browser from {page}/data, then scripts/download.sh{flag} --zip FILE"
+        f"with a browser from {page}/data, then scripts/download.sh{find_competition(page).flag} --zip FILE"
     )
 
 
@@ -261,7 +271,7 @@ class Kaggle:
     tell: Callable[[str], None] = tell_on_stderr
     call: Callable[[str, dict[str, Any], RetryPolicy, Callable[[str], None]], dict] = call_child
     """What makes a call; tests give another."""
-    competition: str = COMPETITION
+    competition: str = DIGIT_RECOGNIZER.slug
     _sources: list[str] = field(default_factory=list)
 
     @property

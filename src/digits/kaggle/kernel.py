@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shlex
 import shutil
 import tempfile
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.competition import find_competition, read_submission
-from digits.files import ROOT, atomic_write, display_path
+from digits.files import ROOT, atomic_write, display_path, submissions_flag
 from digits.kaggle.client import Kaggle, if_interrupted, short
 from digits.runs.store import RUN_JSON, Run
 
@@ -110,13 +111,13 @@ def status(kaggle: Kaggle, pushed: Push) -> tuple[str, str]:
     return reply.get("status", "queued").lower(), short(reply.get("failureMessage", ""))
 
 
-def wait(kaggle: Kaggle, pushed: Push, seconds: float, say: Callable[[str], None] = print) -> None:
-    """Wait for the end of a version's run; ask after 10 s first, later once a minute.
+def wait(kaggle: Kaggle, pushed: Push, submissions: Path, seconds: float, say: Callable[[str], None] = print) -> None:
+    """Wait for the end of a version's run; ask at once, after 10 s, and at growing intervals up to a minute.
 
     Raises:
         KitError: if the run fails (with the end of its log), or the time is over.
     """
-    later = f"The notebook runs on at Kaggle: {pushed.url}\n{fetch_later(kaggle, pushed)}"
+    later = f"The notebook runs on at Kaggle: {pushed.url}\n{fetch_later(kaggle, pushed, submissions)}"
     started, states = time.monotonic(), [""]
 
     def look() -> tuple[str, str] | None:
@@ -146,16 +147,18 @@ def wait(kaggle: Kaggle, pushed: Push, seconds: float, say: Callable[[str], None
         raise KitError(f"Version {pushed.version} ended as {ended[0]}: {reason}")
 
 
-def fetch_later(kaggle: Kaggle, pushed: Push) -> str:
+def fetch_later(kaggle: Kaggle, pushed: Push, submissions: Path) -> str:
     """Return the command that fetches a version's output later, in words."""
-    return f"Fetch it later: scripts/push_kernel.sh --fetch {pushed}{find_competition(kaggle.competition).flag}"
+    flags = find_competition(kaggle.competition).flag + submissions_flag(submissions)
+    return f"Fetch it later: scripts/push_kernel.sh --fetch {pushed}{flags}"
 
 
 def submit_command(kaggle: Kaggle, pushed: Push, submission: Path) -> str:
     """Return the command that submits what `fetch` returned: the notebook's version where only that counts."""
-    competition = find_competition(kaggle.competition)
-    what = f"--notebook {pushed}" if competition.notebooks_only else submission.parent.name
-    return f"scripts/submit.sh {what}{competition.flag}"
+    competition, folder = find_competition(kaggle.competition), submission.parent
+    what = folder.name if (folder / RUN_JSON).exists() else shlex.quote(display_path(submission))
+    what = f"--notebook {pushed}" if competition.notebooks_only else what
+    return f"scripts/submit.sh {what}{competition.flag}{submissions_flag(folder.parent)}"
 
 
 def _output(kaggle: Kaggle, pushed: Push, folder: str, pattern: str) -> list[Path]:
@@ -179,7 +182,7 @@ def fetch(
     folder = submissions / f"{pushed.name.rpartition('/')[2]}-v{pushed.version}"
     with tempfile.TemporaryDirectory() as temporary:
         kaggle.tell(f"Fetching the output of {pushed} ...")
-        with if_interrupted(fetch_later(kaggle, pushed)):
+        with if_interrupted(fetch_later(kaggle, pushed, submissions)):
             fetched = _output(kaggle, pushed, temporary, WANTED)
         for line in _end_of_log(Path(temporary)):
             say(line)

@@ -211,7 +211,7 @@ def refresh(submissions: Path, kaggle: Kaggle) -> list[Entry]:
     """Bring the ledger up to date with all of Kaggle's list; return its rows, the best score first."""
     ledger = submissions / find_competition(kaggle.competition).ledger
     reconcile(ledger, list_submissions(kaggle, everything=True))
-    enough = timedelta(seconds=kaggle.policy.listing_seconds)
+    enough = timedelta(seconds=kaggle.policy.unconfirmed_seconds)
     with opened(ledger) as entries:
         for entry in list(entries):
             if entry.status == "unconfirmed" and age_of(entry) > enough:

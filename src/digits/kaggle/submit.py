@@ -15,10 +15,10 @@ from digits.data.competition import (
     Competition,
     content_hash,
     find_competition,
-    plain_copy,
     read_submission,
+    write_submission,
 )
-from digits.files import display_path, file_lock
+from digits.files import display_path, file_lock, submissions_flag
 from digits.kaggle.client import Kaggle, NoCredentials, UnreachableError, if_interrupted
 from digits.kaggle.kernel import Push
 from digits.kaggle.ledger import (
@@ -52,6 +52,7 @@ class Candidate:
     """A checked file: `notes` are for the user to read, `doubts` have to be accepted before it is sent."""
 
     file: Path
+    labels: np.ndarray
     sha256: str
     run: Run | None
     notes: list[str]
@@ -80,8 +81,7 @@ def submission_file(run_or_file: str | None, submissions: Path, competition: Com
     """Return the submission that a user names: a file, a run by name or folder, or None for the newest."""
     if run_or_file is None or Path(run_or_file).is_file() or run_or_file.endswith((".csv", ".zip", ".gz")):
         return Path(run_or_file or submissions / competition.submission)
-    run = find_run(run_or_file, submissions)
-    return run.folder / run.finished_record().submission.file
+    return find_run(run_or_file, submissions).submission_path
 
 
 def examine(
@@ -122,7 +122,7 @@ def examine(
             f"the answers agree with {name} in {1 - rows / all_rows:.1%} of the rows only, and with no other earlier "
             "ones in more; good answers agree in about 99 %. Rows in another order, or of other images?"
         )
-    return Candidate(file, sha256, run, notes, doubts)
+    return Candidate(file, labels, sha256, run, notes, doubts)
 
 
 def _refuse_unfit(file: Path, run: Run, competition: Competition) -> None:
@@ -159,9 +159,7 @@ def _differences(
     for name, run in named:
         try:
             made = run.finished_record()
-            plain = run.folder / made.submission.file
-            packed = plain.with_name(f"{plain.name}.gz")  # The form of the reference runs.
-            earlier = read_submission(plain if plain.exists() else packed, len(labels), competition)
+            earlier = read_submission(run.submission_path, len(labels), competition)
         except BadInput:
             continue
         if made.source == "kaggle" and made.submission.sha256 != sha256:
@@ -212,9 +210,13 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options, say:
                 say(f"Dry run: nothing was uploaded. The message would be: {text}")
                 return
             _approve(candidate.doubts, options.yes)
-            interrupted = f"The submission may have counted. {_later(kaggle)}"
+            kaggle.tell(f"Submitting {options.notebook or display_path(file)} ...")
+            interrupted = f"The submission may have counted. {_later(kaggle, submissions)}"
             with tempfile.TemporaryDirectory() as folder, if_interrupted(interrupted):
-                sent = replace(candidate, file=plain_copy(candidate.file, Path(folder), competition))
+                # What was checked is sent: another run may have replaced the file since.
+                sent = replace(candidate, file=Path(folder) / "submission.csv")
+                ids = np.arange(len(sent.labels)) + competition.first_id
+                write_submission(sent.file, ids, sent.labels, header=competition.header, classes=competition.classes)
                 entry = _send(sent, text, tag, ledger, kaggle, options.notebook)
     _follow(entry, ledger, kaggle, options.wait_seconds, say)
 
@@ -246,7 +248,7 @@ def _earlier_attempt(
                 f"the same answers were submitted before ({entry.time}, ref {entry.ref}{score}). To spend another "
                 "submission on them: --again"
             )
-        wait = kaggle.policy.listing_seconds - age_of(entry).total_seconds()
+        wait = kaggle.policy.unconfirmed_seconds - age_of(entry).total_seconds()
         if entry.status == "unconfirmed" and wait > 0:
             raise KitError(
                 f"these answers were sent at {entry.time} and Kaggle does not list them yet; they may have counted. "
@@ -277,8 +279,9 @@ def _left_today(kaggle: Kaggle) -> str:
     )
 
 
-def _later(kaggle: Kaggle) -> str:
-    return f"Look later: scripts/submit.sh --status{find_competition(kaggle.competition).flag}"
+def _later(kaggle: Kaggle, submissions: Path) -> str:
+    flags = find_competition(kaggle.competition).flag + submissions_flag(submissions)
+    return f"Look later: scripts/submit.sh --status{flags}"
 
 
 def _approve(doubts: list[str], yes: bool) -> None:
@@ -300,7 +303,6 @@ def _send(candidate: Candidate, text: str, tag: str, ledger: Path, kaggle: Kaggl
     known = entry_of(candidate.run) if candidate.run else Entry(sha256=candidate.sha256)
     entry = replace(known, time=datetime.now(UTC).strftime(TIME), tag=tag, status="unconfirmed")
     record(ledger, entry)
-    kaggle.tell(f"Submitting {notebook or display_path(candidate.file)} ...")
     missing = "Kaggle accepted the submission but does not list it, which happens at the daily limit."
     try:
         what: dict = {"competition": kaggle.competition, "message": text, "quiet": True}
@@ -326,11 +328,11 @@ def _send(candidate: Candidate, text: str, tag: str, ledger: Path, kaggle: Kaggl
         row = kaggle.poll(look, kaggle.policy.listing_seconds, "Kaggle does not list it yet; looking again")
     except KitError as error:
         record(ledger, replace(entry, reason=str(error)))
-        raise KitError(f"{error} The submission may have counted. {_later(kaggle)}") from None
+        raise KitError(f"{error} The submission may have counted. {_later(kaggle, ledger.parent)}") from None
     if row is None:
         record(ledger, replace(entry, reason=missing))
         raise KitError(
-            f"{missing} Nothing is sent a second time by itself. {_later(kaggle)}\n"
+            f"{missing} Nothing is sent a second time by itself. {_later(kaggle, ledger.parent)}\n"
             f"If it is neither there nor at {kaggle.page}/submissions, submit again."
         )
     return record(ledger, confirmed(entry, row))
@@ -343,16 +345,17 @@ def _follow(entry: Entry, ledger: Path, kaggle: Kaggle, wait_seconds: float, say
     def look() -> Entry | None:
         return next((row for row in list_submissions(kaggle) if row.ref == entry.ref and row.status != "pending"), None)
 
+    later = _later(kaggle, ledger.parent)
     try:
-        with if_interrupted(f"The submission is in. {_later(kaggle)}"):
+        with if_interrupted(f"The submission is in. {later}"):
             row = kaggle.poll(look, wait_seconds, "Waiting for the score") if entry.status == "pending" else None
     except UnreachableError as error:
-        raise KitError(f"The submission is in, but its score could not be fetched: {error} {_later(kaggle)}") from None
+        raise KitError(f"The submission is in, but its score could not be fetched: {error} {later}") from None
     entry = record(ledger, confirmed(entry, row)) if row else entry
     if entry.status == "error":
         raise KitError(f"Kaggle could not score the submission (ref {entry.ref}): {entry.reason or 'no reason given'}")
     if entry.status == "pending":
-        say(f"Not scored yet. {_later(kaggle)}")
+        say(f"Not scored yet. {later}")
         return
     difference = figure(entry.difference, "+.1f")
     compared = (

@@ -123,6 +123,17 @@ class Run:
         """Return where the state of a network in training is."""
         return self.results_folder / f"{fold_name(fold, member)}.checkpoint.npz"
 
+    @property
+    def submission_path(self) -> Path:
+        """The submission's file; of a reference run the packed one.
+
+        Raises:
+            BadInput: as `finished_record`.
+        """
+        plain = self.folder / self.finished_record().submission.file
+        packed = plain.with_name(f"{plain.name}.gz")
+        return packed if packed.is_file() else plain
+
     def fold_results(self) -> list[FoldResult]:
         """Read the results of the folds' finished networks, in order of fold and member; none for a blend."""
         return self._results("fold-*.npz")
@@ -214,9 +225,7 @@ class Run:
         """
         if (self.folder / "test_probabilities.npy").is_file():
             return self.probabilities()[1].argmax(axis=1).astype(np.uint8)
-        submission = self.finished_record().submission
-        packed = self.folder / f"{submission.file}.gz"
-        return read_submission(packed if packed.is_file() else self.folder / submission.file, rows=submission.rows)
+        return read_submission(self.submission_path, rows=self.finished_record().submission.rows)
 
     def write_record(self, record: Record) -> None:
         """Write run.json."""
