@@ -113,8 +113,37 @@ def test_a_folder_of_images_gives_the_bytes_of_its_csv(tmp_path):
     ):
         load(tmp_path / "words")
     (tmp_path / "words/a/wide.png").write_bytes(b"\x89PNG")
-    with pytest.raises(BadInput, match=r"wide\.png: expected an image, found a damaged file"):
+    with pytest.raises(BadInput, match=r"wide\.png: expected an image, found: not an image that"):
         load(tmp_path / "words")
+
+
+def test_images_of_any_depth_with_and_without_transparency_give_one_table(tmp_path):
+    clear = np.stack([np.full_like(IMAGES, 255)] * 3 + [IMAGES], axis=-1)  # White ink on nothing.
+    forms = {
+        "8 bits": (".png", IMAGES, {}),
+        "16 bits": (".png", IMAGES.astype(np.uint16) * 257, {}),
+        "8 bits in 16": (".png", IMAGES.astype(np.uint16), {}),
+        "0 to 1": (".tiff", (IMAGES / 255).astype(np.float32), {}),
+        "transparent": (".png", clear, {}),
+        "WebP": (".webp", IMAGES, {"lossless": True}),
+    }
+    contents = set()
+    for name, (suffix, images, options) in forms.items():
+        for row, image in enumerate(images):
+            path = tmp_path / name / str(LABELS[row]) / f"{row}{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path, **options)
+        contents.add(formats.tables_of_images(tmp_path / name, "")["train"].content)
+    assert len(contents) == 1
+
+
+def test_images_whose_names_repeat_in_each_class_have_ids_of_their_own(tmp_path):
+    names = [f"{label}/{row // 10}.png" for row, label in enumerate(LABELS)]
+    write_images(tmp_path / "train", IMAGES, names)
+    write_images(tmp_path / "test", TEST[:4], ["0/0.png", "0/1.png", "1/0.png", "1/1.png"])
+    assert load(tmp_path).test.ids.tolist() == ["0/0.png", "0/1.png", "1/0.png", "1/1.png"]
+    source = load(tmp_path / "train")  # Held out, as there are no test images.
+    assert sorted([*source.train.ids, *source.test.ids]) == sorted(names)
 
 
 def test_classes_ids_and_the_form_of_the_answer_are_the_folders_own(tmp_path):
@@ -164,11 +193,24 @@ def test_images_of_another_size_and_range_are_resized_and_brightened_and_it_is_s
     assert source.train.images.max() > 200
     assert (source.summary.side, source.summary.factor) == (8, 15)
     assert source.summary.warnings[:2] == [
-        "no pixel is above 16: all are multiplied by 15.",
+        "no pixel is above 17: all are multiplied by 15.",
         "the images of 8 × 8 are resized to 28 × 28.",
     ]
     torn_files.write_pair(tmp_path, (tmp_path / "train.csv").read_bytes())
     with pytest.raises(BadInput, match=r"test\.csv: expected images of 8 × 8 pixels as in train\.csv, found 28 × 28"):
+        load(tmp_path)
+
+
+def test_test_images_a_little_brighter_than_the_training_images_do_not_overflow(tmp_path):
+    np.savez(tmp_path / "data.npz", x_train=IMAGES // 4, y_train=LABELS, x_test=TEST // 4 + TEST // 200)
+    source = load(tmp_path)
+    np.testing.assert_array_equal(source.train.images, IMAGES // 4 * 3)
+    np.testing.assert_array_equal(source.test.images, (TEST // 4 + TEST // 200) * 3)
+
+
+def test_test_images_of_another_range_than_the_training_images_are_refused(tmp_path):
+    np.savez(tmp_path / "data.npz", x_train=IMAGES // 128, y_train=LABELS, x_test=TEST)
+    with pytest.raises(BadInput, match=r"expected test images with pixels 0-1 as .* found up to 255\. Write both"):
         load(tmp_path)
 
 

@@ -14,16 +14,8 @@ import handwriting
 import predict
 from digits.console import BadInput
 from digits.data import dataset
-from digits.data.images import (
-    NotADigitImage,
-    is_ready,
-    label_of,
-    load_extra,
-    prepare,
-    read_array_file,
-    read_image,
-    squeeze,
-)
+from digits.data.formats import NotADigitImage, read_image
+from digits.data.images import is_ready, label_of, load_extra, prepare, read_array_file, squeeze
 from digits.report import predictions
 from digits.report.predictions import Prediction, draw_contact_sheet, predict_images
 from digits.runs import saved

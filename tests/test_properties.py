@@ -35,15 +35,40 @@ def test_what_is_written_is_read_back(rows, ending, quote, mark, last_ending):
     np.testing.assert_array_equal(csv_reader.parse(data, "x").pixels, rows)
 
 
-@given(text=st.text(alphabet='0123456789,\n\r" -.e', max_size=60))
-def test_the_fast_path_takes_nothing_that_the_careful_path_refuses(text):
-    data = b"%s\n%s%s\n" % (b",".join(b"p%d" % index for index in range(64)), b"0," * 62, text.encode())
+def parsed(data):
+    """Return what a CSV is read as, or None where it is refused."""
     try:
         table = csv_reader.parse(data, "x")
     except BadInput:
-        return
-    with unittest.mock.patch.object(csv_reader, "_parse_fast", return_value=None):
-        np.testing.assert_array_equal(table.pixels, csv_reader.parse(data, "x").pixels)
+        return None
+    return table.content, table.classes, None if table.ids is None else table.ids.tolist()
+
+
+@given(
+    text=st.text(alphabet='0123456789,\n\r" -.e', max_size=60),
+    names=st.lists(st.text(alphabet='07cé .\t"\r\n\0', max_size=4), min_size=1, max_size=5),
+    column=st.sampled_from(["label", "id"]),
+    ending=st.sampled_from(["\n", "\r\n"]),
+)
+def test_what_the_fast_path_takes_the_careful_path_reads_alike(text, names, column, ending):
+    header = ",".join([column, *(f"p{index}" for index in range(64))])
+    rows = [f"{name},{','.join('0' * 64)}" for name in names]
+    for lines in ([header, *rows], [header, f"1,{'0,' * 62}{text}"]):
+        data = (ending.join(lines) + ending).encode()
+        if (found := parsed(data)) is not None:
+            with unittest.mock.patch.object(csv_reader, "_parse_fast", return_value=None):
+                assert found == parsed(data)
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_byte_order_mark_and_a_header_that_ends_in_a_word_take_the_fast_path(ending):
+    rows = np.arange(3 * 64, dtype=np.uint8).reshape(3, 64)
+    names = [f"r{row}c{column}x" for row in range(8) for column in range(8)]
+    with unittest.mock.patch.object(csv_reader, "_parse_carefully", side_effect=AssertionError):
+        for data in (torn_files.csv_bytes(rows, names, ending), torn_files.csv_bytes(rows[1:], rows[0], ending)):
+            for mark in (b"", csv_reader.UTF8_BOM):
+                table = csv_reader.parse(mark + data, "x")
+                np.testing.assert_array_equal(table.pixels, rows[-len(table.pixels) :])
 
 
 @given(data=st.binary(max_size=200))

@@ -12,7 +12,7 @@ import numpy as np
 from digits.data.csv_reader import Table, as_ids, parse, read_bytes
 from digits.files import display_path
 
-VERSION = 3
+VERSION = 4
 
 
 def read_cached(path: Path, member: str | None, *, labelled: bool, remedy: str) -> Table:

@@ -373,7 +373,8 @@ def _pixel(text: str, column: str, place: str, remedy: str) -> int:
 def _parse_fast(data: bytes, columns: Columns, has_header: bool) -> _Columns | None:
     """Parse bytes of which every one is as expected, or return None: nothing is guessed here.
 
-    First as numbers 0-255 throughout, then with the text before the pixels (words, ids) taken off each line.
+    First as numbers 0-255 throughout, then with the text before the pixels (words, ids) taken off each line. Ids are
+    text: 007 is not 7.
     """
     start = data.find(b"\n") + 1 if has_header else 3 * data.startswith(UTF8_BOM)
     chunks, position = [], start
@@ -390,7 +391,7 @@ def _parse_fast(data: bytes, columns: Columns, has_header: bool) -> _Columns | N
     ending = b"\r\n" if data[: chunks[0][1]].endswith(b"\r\n") else b"\n"
     before = columns.width - len(columns.pixels)
     leading = bool((np.sort(columns.pixels) == np.arange(before, columns.width)).all())
-    for cut in (0, before) if before and leading else (0,):
+    for cut in [0] * (columns.id is None) + [before] * bool(before and leading):
         with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
             parse_chunk = functools.partial(_parse_chunk, data, ending=ending, columns=columns.width - cut, before=cut)
             results = list(threads.map(parse_chunk, chunks))
@@ -414,18 +415,25 @@ def _parse_chunk(
 ) -> tuple[np.ndarray, list[list[bytes]]] | None:
     """Parse the whole lines data[start:stop] to uint8 (lines, columns), and `before` fields of text in front of them.
 
-    Works on all bytes at once, with three bytes of the line before in front: at each byte, the value of the field that
-    ended just before it; then only those at separators are taken. None if any byte is not as expected.
+    Works on all bytes at once, with three line ends in front: at each byte, the value of the field that ended just
+    before it; then only those at separators are taken. None if any byte is not as expected.
     """
-    text = data[max(chunk[0] - 3, 0) : chunk[1]]
+    text = data[chunk[0] : chunk[1]]
     if not text.endswith(ending):
         text += ending
     texts: list[list[bytes]] = []
-    if chunk[0] < 3 or before:
-        texts = [line.split(b",", before) for line in text[min(chunk[0], 3) :].split(ending)[:-1]]
-        if b'"' in text or any(len(fields) <= before or not all(fields) for fields in texts):
+    if before:
+        texts = [[field.strip(b" \t") for field in line.split(b",", before)] for line in text.split(ending)[:-1]]
+        other_ends = text.count(b"\n") != len(texts) or text.count(b"\r") != len(texts) * (len(ending) - 1)
+        if (
+            other_ends
+            or b'"' in text
+            or b"\0" in text
+            or any(len(fields) <= before or not all(fields) for fields in texts)
+        ):
             return None
-        text = ending.join([b"\n\n\n" + texts[0][-1], *(fields[-1] for fields in texts[1:]), b""])
+        text = ending.join([*(fields[-1] for fields in texts), b""])
+    text = b"\n\n\n" + text
     piece = np.frombuffer(text, np.uint8)
     is_digit = piece >= ord("0")
     two_digits = is_digit[1:] & is_digit[:-1]

@@ -206,6 +206,12 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
             f"{display_path(folder)}, {test_name}: expected images of {side} × {side} pixels as in {train_name}, found "
             f"{other} × {other}. {remedy}"
         )
+    train_max, brightest = int(train.pixels.max()), max(int(table.pixels.max()) for _, table in read.values())
+    if brightest > 2 * train_max:
+        raise BadInput(
+            f"{display_path(folder)}, {test_name}: expected test images with pixels 0-{train_max} as the training "
+            f"images have, found up to {brightest}. Write both with pixels 0-255"
+        )
     classes = competition.classes if competition else train.classes
     if len(classes) < 2:
         raise BadInput(f"{place}, column label: expected two classes or more, found only {classes[0]!r}. {remedy}")
@@ -224,9 +230,9 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
     else:
         test_pixels = test.pixels
         test_labels, test_ids = _labels_and_ids(test, classes, sample_ids, competition, folder, remedy)
-    factor = 255 // max(int(train.pixels.max()), 1)
+    factor = 255 // max(brightest, 1)
     if factor > 1:
-        warnings.append(f"no pixel is above {train.pixels.max()}: all are multiplied by {factor}.")
+        warnings.append(f"no pixel is above {brightest}: all are multiplied by {factor}.")
     if side != SIDE:
         warnings.append(f"the images of {side} × {side} are resized to {SIDE} × {SIDE}.")
     is_verified = competition is None or files[-1].form != "different data"

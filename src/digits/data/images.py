@@ -1,40 +1,33 @@
-"""Image files of any kind, and their preparation the way MNIST's digits were prepared."""
+"""Images of one's own, and their preparation the way MNIST's digits were prepared."""
 
-import io
 import math
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from scipy import ndimage
 
-from digits.console import BadInput, KitError
+from digits.console import BadInput
 from digits.data.cache import fingerprints
+from digits.data.competition import SIDE
 from digits.data.csv_reader import parse, read_bytes
-from digits.data.formats import read_idx, read_npz
+from digits.data.formats import IMAGE_SUFFIXES, NotADigitImage, read_idx, read_image, read_npz
 from digits.files import display_path
 
-SIDE, BOX = 28, 20
+BOX = 20
 """MNIST's digits were scaled into a box of 20×20 pixels, then placed in 28×28 by their centre of mass (LeCun 1998)."""
 FINE = 4
 """A digit is drawn at this many times its final size while its strokes are measured and corrected."""
 STROKE_WIDTHS = (2.2, 4.0)
 """Strokes of a digit of 20 pixels are brought into this range, in pixels; MNIST's are mostly 2 to 4 wide."""
-MAX_PIXELS = 100_000_000
-WORKING_SIDE, FINDING_SIDE, PAGE_SIDE = 1024, 160, 64
-"""The longest side, in pixels, at which an image is kept, the digit is looked for, and the page is measured."""
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+FINDING_SIDE, PAGE_SIDE = 160, 64
+"""The longest side, in pixels, at which the digit is looked for, and the page is measured."""
 ARRAY_SUFFIXES = {".csv", ".npy", ".npz"}
 IMAGE_NAMES, LABEL_NAMES = ("x", "images", "x_test", "arr_0"), ("y", "labels", "y_test")
 """The arrays that are read of an .npz; without one of these names the first."""
-
-
-class NotADigitImage(KitError):  # noqa: N818 an answer about an input, like BadInput
-    """This one image cannot be used; the message is a phrase that says why."""
 
 
 @dataclass(frozen=True)
@@ -43,61 +36,6 @@ class Prepared:
 
     image: np.ndarray
     notes: tuple[str, ...] = ()
-
-
-def read_image(source: Path | bytes) -> np.ndarray:
-    """Return an image file's pixels uint8 (height, width, 1 or 3), upright, less than 2,048 on its long side.
-
-    Transparent pixels become the page: its own colour where most of the image is opaque, otherwise (a drawing on
-    nothing) black or white, whichever differs more from what is drawn.
-
-    Raises:
-        NotADigitImage: if the file is not one image, or is damaged, too large or an animation.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata; both are checked here.
-            image: Image.Image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-            if image.width * image.height > MAX_PIXELS:
-                raise NotADigitImage(f"{image.width:,}×{image.height:,} pixels; expected at most {MAX_PIXELS:,} in all")
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                raise NotADigitImage("an animation or a stack of images; expected one")
-            image.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # A large JPEG is decoded at a fraction of its size.
-            ImageOps.exif_transpose(image, in_place=True)
-            return _pixels(image)
-    except NotADigitImage:
-        raise
-    except UnidentifiedImageError:
-        raise NotADigitImage("not an image that Pillow can read") from None
-    except Image.DecompressionBombError:
-        raise NotADigitImage(f"too many pixels; expected at most {MAX_PIXELS:,}") from None
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise NotADigitImage((error.strerror or str(error)).lower()) from None
-    except Exception as error:  # Pillow's decoders raise a dozen kinds for damaged files.
-        raise NotADigitImage(f"damaged or cut short ({str(error) or type(error).__name__})") from None
-
-
-def _pixels(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I") or image.mode == "F":  # 16 or 32 bits become 8.
-        deep = np.asarray(image, np.float32)
-        low, high = (0, 65535) if deep.min() >= 0 and 255 < deep.max() <= 65535 else (deep.min(), deep.max())
-        image = Image.fromarray(((deep - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8))
-    if factor := max(0, max(image.size) // WORKING_SIDE - 1):
-        image = (image.convert("RGBA") if image.mode in ("P", "PA", "LA") else image).reduce(factor + 1)
-    if "A" in image.mode or "transparency" in image.info:
-        image = image.convert("RGBA")
-        values = np.asarray(image)
-        opaque = values[values[..., 3] > 127, :3]
-        if not len(opaque):
-            raise NotADigitImage("empty: wholly transparent")
-        colour = np.median(opaque[:: max(1, len(opaque) // 1000)], axis=0)
-        if len(opaque) < image.width * image.height / 2:
-            colour = np.full(3, 0 if colour.mean() > 127 else 255)
-        page = Image.new("RGBA", image.size, (*colour.astype(int).tolist(), 255))
-        image = Image.alpha_composite(page, image)
-    mode = "L" if image.mode in ("1", "L") else "RGB"
-    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-    return pixels[..., np.newaxis] if mode == "L" else pixels
 
 
 def find_images(path: Path) -> tuple[list[Path], list[Path], str | None]:
@@ -111,10 +49,12 @@ def find_images(path: Path) -> tuple[list[Path], list[Path], str | None]:
         is_array = path.suffix.lower() in ARRAY_SUFFIXES or "ubyte" in path.name
         return ([], [path], None) if is_array else ([path], [], None)
     files = [
-        file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        file
+        for file in sorted(path.rglob("*"))
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
     ]
     if not files:
-        return [], [], f"a folder without images ({', '.join(sorted(SUFFIXES))})"
+        return [], [], f"a folder without images ({', '.join(sorted(IMAGE_SUFFIXES))})"
     return files, [], None
 
 

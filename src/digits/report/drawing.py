@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from digits.console import BadInput, KitError
-from digits.data.images import NotADigitImage, read_image
+from digits.data.formats import NotADigitImage, read_image
 from digits.files import OWN, atomic_write, display_path
 from digits.report.html import render
 from digits.report.predictions import UNSURE, Preparation

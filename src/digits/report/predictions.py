@@ -13,20 +13,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from digits.console import BadInput, KitError
+from digits.data.competition import SIDE
 from digits.data.dataset import resized
-from digits.data.images import (
-    BOX,
-    SIDE,
-    NotADigitImage,
-    Prepared,
-    find_images,
-    ink_box,
-    label_of,
-    prepare,
-    read_array_file,
-    read_image,
-    squeeze,
-)
+from digits.data.formats import NotADigitImage, gray, read_image
+from digits.data.images import BOX, Prepared, find_images, ink_box, label_of, prepare, read_array_file, squeeze
 from digits.files import atomic_write, display_path
 from digits.model.backend import cpu_count
 from digits.runs.record import FinishedRecord
@@ -77,8 +67,7 @@ class Preparation:
         """Return an image uint8 (side, side, channels) of the training images' own size as they were read, or None."""
         if pixels.shape[:2] != (self.side, self.side):
             return None
-        gray = self.brightened(pixels).mean(axis=2).round().astype(np.uint8)
-        return Prepared(resized(gray.reshape(1, -1), 1)[0])
+        return Prepared(resized(self.brightened(gray(pixels)).reshape(1, -1), 1)[0])
 
     def prepared(self, pixels: np.ndarray, *, simply: bool = False) -> Prepared:
         """Return pixels uint8 (h, w, 1 or 3) of any size prepared; `simply`: only grey, inverted and resized."""
