@@ -6,11 +6,12 @@ python="$kit/.venv/bin/python"
 # environment FILE: install the packages of FILE into .venv in the tested versions of requirements.lock, unless that has been done.
 environment() {
   local wanted stamp="$kit/.venv/.installed-$1"
-  if [ ! -x "$python" ]; then
+  # Also where an earlier attempt was interrupted, or failed for want of pip.
+  if [ ! -x "$python" ] || ! { command -v uv || "$python" -m pip --version; } >/dev/null 2>&1; then
     local base
     base=$(suitable_python) || return 2
     echo "Making the virtual environment .venv with $("$base" --version) ..."
-    "$base" -m venv "$kit/.venv" || {
+    "$base" -m venv --clear "$kit/.venv" || {
       echo "error: no virtual environment could be made. On Debian and Ubuntu: sudo apt install python3-venv" >&2
       return 1
     }

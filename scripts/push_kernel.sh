@@ -4,5 +4,8 @@ set -euo pipefail
 root="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 python="$root/.venv/bin/python"
 [[ -x "$python" ]] || python=python3
-"$python" "$root/scripts/build_kernel.py" --check || true # A note where it was edited, or src/ has changed since.
+case " $* " in
+  *" --help "* | *" -h "* | *" --status"* | *" --fetch"*) ;; # Nothing is pushed.
+  *) "$python" "$root/scripts/build_kernel.py" --check || true ;; # A note where it was edited, or src/ has changed since.
+esac
 exec "$python" "$root/src/push_kernel.py" "$@"

@@ -193,6 +193,31 @@ def write_data(folder):
     return folder
 
 
+def test_the_prediction_s_notebook_predicts_also_a_test_image_that_is_a_training_image(
+    monkeypatch, tmp_path, environment
+):
+    from digits.model import backend, predict
+    from made_run import made_record
+
+    data = write_data(tmp_path / "input" / "data")
+    train, test = data / "train.csv", data / "test.csv"
+    lines = [*test.read_text().splitlines()[:-1], train.read_text().splitlines()[1].partition(",")[2]]
+    test.write_text("\n".join(lines) + "\n")
+    (tmp_path / "input" / "models").mkdir()
+    made_record().write(tmp_path / "input" / "models" / "run.json")
+    (tmp_path / "input" / "models" / "fold-1.keras").touch()
+    monkeypatch.setattr(backend, "load_keras", lambda: None)
+    monkeypatch.setattr(predict, "load_network", lambda path: None)
+    monkeypatch.setattr(predict, "predict_probabilities", lambda network, images, tta: np.eye(10)[np.zeros(60, int)])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    values = {}
+    for kind, text in prediction_cells():
+        if kind == "code":
+            exec(text.replace("/kaggle/input", str(tmp_path / "input")), values)
+    assert len((tmp_path / "submission.csv").read_text().splitlines()) == 61
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mount", ["digit-recognizer", "competitions/digit-recognizer"])
 def test_the_whole_notebook_runs_in_a_kaggle_like_folder_and_its_networks_predict_in_the_other(

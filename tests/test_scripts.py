@@ -73,6 +73,37 @@ def test_quickstart_downloads_nothing_where_the_user_says_where_the_data_are(tmp
         assert quickstart(tmp_path / str(number), *flags)[1] == [f"src/train.py {' '.join(flags)}"]
 
 
+def test_an_environment_that_was_left_half_made_is_made_again(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "environment.sh").write_text((ROOT / "scripts" / "environment.sh").read_text())
+    half_made = "mkdir -p .venv/bin && cp python3 .venv/bin/python && echo venv && exit 1"
+    program = f'#!/bin/sh\ncase "$*" in *-m\\ venv*) {half_made};; *-m\\ pip*) exit 1;; esac\n'
+    (tmp_path / "python3").write_text(program)
+    (tmp_path / "python3").chmod(0o755)
+    command = ["bash", "-c", "source scripts/environment.sh; environment requirements.txt"]
+    for _ in range(2):
+        environment = {"PATH": f"{tmp_path}:{SYSTEM_PATH}"}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stdout.splitlines()[-1] == "venv"
+        assert "sudo apt install python3-venv" in done.stderr
+
+
+def test_the_notebook_is_checked_only_where_it_is_pushed(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "push_kernel.sh").write_text((ROOT / "scripts" / "push_kernel.sh").read_text())
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").write_text('#!/bin/sh\nbasename "$1"\n')
+    (tmp_path / ".venv" / "bin" / "python").chmod(0o755)
+    for flags, ran in [
+        ([], ["build_kernel.py", "push_kernel.py"]),
+        (["--recipe", "quick"], ["build_kernel.py", "push_kernel.py"]),
+        *(([flag], ["push_kernel.py"]) for flag in ("--help", "-h", "--status", "--status=3", "--fetch")),
+    ]:
+        command = ["bash", str(tmp_path / "scripts" / "push_kernel.sh"), *flags]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ran, flags
+
+
 def suitable_python(folder, version, system="Linux", machine="x86_64"):
     """Ask environment.sh for a Python on a machine with only one of this version, on this system and processor."""
     folder.mkdir()
