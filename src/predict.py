@@ -76,6 +76,11 @@ def predict_own(flags: argparse.Namespace, runs: Sequence["Run"]) -> None:
             "--images takes one RUN, and of the other flags --prepare, --no-prepare and --out. Blend several runs "
             "first: python src/predict.py RUN RUN --run NAME"
         )
+    if flags.out and flags.out.suffix.lower() == ".png":
+        raise BadInput(
+            f"--out {flags.out}: expected a name for the table, found one for the contact sheet, which is written "
+            "beside it. Use for example --out predictions.csv"
+        )
     from digits.files import display_path
     from digits.report.predictions import draw_contact_sheet, predict_images, summarize, write_predictions
     from digits.runs.saved import Predictor

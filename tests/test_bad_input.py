@@ -249,6 +249,7 @@ PACKED = {
     "gzip": (torn_files.gzip_bytes(GOOD), None),
     "xz": (lzma.compress(GOOD, preset=0), None),
     "zip": (torn_files.zip_bytes({"anything.csv": GOOD}), None),
+    "zip, macOS": (torn_files.zip_bytes({"anything.csv": GOOD, "__MACOSX/._anything.csv": b"x"}), None),
     "gzip, cut": (torn_files.gzip_bytes(GOOD)[:-100], "expected a whole archive, found a damaged one"),
     "gzip, damaged": (torn_files.gzip_bytes(GOOD)[:-6] + b"abcdef", "expected a whole archive, found a damaged one"),
     "xz, cut": (lzma.compress(GOOD, preset=0)[:-50], "expected a whole archive, found a damaged one"),
@@ -532,6 +533,7 @@ SUBMISSIONS_READ = {
     "blanks": SUBMISSION.replace(",", " , ").encode(),
     "gzip": torn_files.gzip_bytes(SUBMISSION.encode()),
     "zip": torn_files.zip_bytes({"submission.csv": SUBMISSION.encode()}),
+    "zip, macOS": torn_files.zip_bytes({"submission.csv": SUBMISSION.encode(), "__MACOSX/._submission.csv": b"x"}),
 }
 SUBMISSIONS_REFUSED = {
     "empty": ("", "line 1: expected the header 'ImageId,Label', found ''"),

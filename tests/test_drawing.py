@@ -122,6 +122,8 @@ def test_it_listens_on_this_machine_alone_and_says_when_a_port_is_taken(running,
     monkeypatch.setattr("digits.report.drawing.training_images", lambda predictor: None)
     with pytest.raises(BadInput, match=f"--port {running.server_port} is taken or not allowed"):
         open_server(running.predictor, "127.0.0.1", running.server_port)
+    with pytest.raises(BadInput, match="--port 99999 is taken or not allowed"):
+        open_server(running.predictor, "127.0.0.1", 99999)
 
 
 def test_without_any_run_it_says_how_to_make_one(tmp_path, monkeypatch, capsys):

@@ -83,7 +83,7 @@ def test_a_chart_for_a_page_is_the_same_each_time_and_has_colours_for_dark_mode(
 
 def test_public_scores_are_labelled_and_this_run_stands_out():
     text = charts.svg(
-        charts.draw_public_scores, [("a", 0.9964, 0.0003, 0.9966), ("b", 0.9971, 0.0, 0.997)], 28_000, "a"
+        charts.draw_public_scores, [("a", 0.9964, 0.0003, 0.9966, 28_000), ("b", 0.9971, 0.0, 0.997, 5000)], "a"
     )
     text = base64.b64decode(text.partition(",")[2]).decode()
     assert ">a</text>" in text
@@ -91,10 +91,18 @@ def test_public_scores_are_labelled_and_this_run_stands_out():
     assert charts.ORANGE in text.split("</style>", 1)[1]
 
 
+def test_the_bar_of_a_public_score_is_its_standard_error_on_its_own_test_set():
+    points = [("a", 0.99, 0.0, 0.98, 28_000), ("b", 0.991, 0.0, 0.98, 5000)]
+    axes = charts.panel(charts.draw_public_scores, points).axes[0]
+    for point, (*_, score, rows) in zip(axes.containers, points, strict=True):
+        low, high = point.lines[2][1].get_segments()[0][:, 1]
+        assert high - low == pytest.approx(200 * np.sqrt(score * (1 - score) / rows))
+
+
 def test_the_names_of_public_scores_stay_inside_the_figure():
     runs = [("standard-20261126-041500", 0.9964), ("quick-20261126-040000", 0.9912), ("best-cpu-20261126-0500", 0.9972)]
     figure = charts.panel(
-        charts.draw_public_scores, [(name, score, 0.0003, score) for name, score in runs], 28_000, size=(6.4, 4.4)
+        charts.draw_public_scores, [(name, score, 0.0003, score, 28_000) for name, score in runs], size=(6.4, 4.4)
     )
     figure.draw_without_rendering()
     for text in figure.axes[0].texts:

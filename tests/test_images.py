@@ -177,6 +177,9 @@ def test_arrays_are_read_in_their_usual_forms(tmp_path, sample):
     with pytest.raises(BadInput, match=r"bad\.npy: damaged, or not a NumPy array"):
         read_array_file(tmp_path / "bad.npy")
     np.savez(tmp_path / "f.npz", x=images, y=labels)
+    (tmp_path / "packed.npy").write_bytes((tmp_path / "f.npz").read_bytes())
+    with pytest.raises(BadInput, match=r"packed\.npy: damaged, or not a NumPy array"):
+        read_array_file(tmp_path / "packed.npy")
     read, found = read_array_file(tmp_path / "f.npz")
     assert np.array_equal(read, images)
     assert np.array_equal(found, labels)
@@ -334,6 +337,9 @@ def test_flags_of_a_blend_do_not_go_with_images(command):
     code, _, err = command("--images", "x.png", "--weights", "greedy")
     assert code == 2
     assert "--images takes one RUN" in err
+    code, _, err = command("--images", "x.png", "--out", "table.png")
+    assert code == 2
+    assert "--out table.png: expected a name for the table" in err
 
 
 def own_images(folder, digits=(4, 7)):
@@ -357,6 +363,9 @@ def test_extra_images_need_labels_and_must_not_be_the_datasets_own(tmp_path, sam
         load_extra(tmp_path / "own", classes, known)
     with pytest.raises(BadInput, match=r"there is no such file.*python src/draw\.py"):
         load_extra(tmp_path / "none", classes, known)
+    (tmp_path / "own.csv").touch()
+    with pytest.raises(BadInput, match=r"own\.csv: expected a folder of images, found a file of another kind"):
+        load_extra(tmp_path / "own.csv", classes, known)
 
 
 def test_extra_images_join_training_in_every_fold_and_are_marked_but_not_scored(tmp_path, monkeypatch, capsys):

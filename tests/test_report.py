@@ -15,6 +15,7 @@ from PIL import Image
 import report as entry_point
 from digits.console import BadInput
 from digits.data import dataset
+from digits.data.dataset import DataFile
 from digits.kaggle.ledger import Entry, record
 from digits.report import analysis, html
 from digits.report.html import build_report
@@ -178,6 +179,14 @@ def test_a_run_on_other_test_images_is_not_compared(run, data):
     assert "<td>two</td>" not in page_of(run, source=data)
 
 
+@pytest.mark.parametrize("form", ["own data", "not verified", "1,000 of 5,000 rows"])
+def test_runs_on_other_files_of_the_same_name_and_length_are_not_compared(run, data, form):
+    two = Run(run.folder.parent / "two")
+    for number, one in enumerate((run, two)):
+        change(one, data=replace(one.finished_record().data, files=[DataFile("test.csv", 1000, str(number), form)]))
+    assert analysis.agreement(analysis.gather(run, data), two) is None
+
+
 def test_the_public_score_of_a_submission_is_in_the_report_and_on_the_leaderboard(run, data):
     answers = run.finished_record().submission.sha256
     record(run.folder.parent / "ledger.csv", Entry(run="one", sha256=answers, out_of_fold=0.9964, standard_error=0.0003,
@@ -186,6 +195,23 @@ def test_the_public_score_of_a_submission_is_in_the_report_and_on_the_leaderboar
     assert "Out-of-fold accuracy and public score" in page
     assert "public score <b>0.99671</b>" in page
     assert "0.99671" in (run.folder.parent / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_report_shows_the_scores_of_its_own_competition_and_the_leaderboard_all(run, data, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(html.charts, "draw_public_scores", lambda axes, points, this: drawn.append(points))
+    for name, competition in (("one", None), ("two", "kannada-mnist")):
+        change(Run(run.folder.parent / name), data=replace(run.finished_record().data, competition=competition))
+    for name, ledger, score in (("one", "ledger.csv", 0.99671), ("two", "ledger-kannada-mnist.csv", 0.98765)):
+        answers = Run(run.folder.parent / name).finished_record().submission.sha256
+        record(run.folder.parent / ledger, Entry(run=name, sha256=answers, out_of_fold=0.99, standard_error=0.001,
+               public_score=score, tag=name, time="2026-11-23T10:00:00Z", status="complete"))  # fmt: skip
+    assert "public score <b>0.99671</b>" in page_of(run, source=data)
+    one, two = ("one", 0.99, 0.001, 0.99671, 28_000), ("two", 0.99, 0.001, 0.98765, 5000)
+    assert drawn == [[one], [one, two]]
+    assert "public score <b>0.98765</b>" in page_of(Run(run.folder.parent / "two"), source=data)
+    assert drawn[2:] == [[two], [one, two]]
+    assert "0.98765" in (run.folder.parent / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_broken_ledger_does_not_hide_the_rest(run, data):

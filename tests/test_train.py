@@ -64,6 +64,16 @@ def test_a_backend_that_keras_does_not_know_is_refused_before_anything_trains(mo
     assert "KERAS_BACKEND is 'theano'; expected one of tensorflow, jax, torch" in capsys.readouterr().err
 
 
+def test_a_flag_that_the_source_does_not_use_is_refused(tmp_path, capsys):
+    for source, flag, value in (
+        ("sample", "--data-dir", str(tmp_path)),
+        ("sample", "--competition", "kannada-mnist"),
+        ("keras", "--competition", "kannada-mnist"),
+    ):
+        assert train.main(["--source", source, flag, value]) == 2
+        assert f"{flag} {value}: expected no such flag with --source {source}" in capsys.readouterr().err
+
+
 def test_a_missing_data_folder_is_named_with_its_remedy(tmp_path, capsys):
     assert train.main(["--source", "kaggle", "--data-dir", str(tmp_path / "none")]) == 2
     said = capsys.readouterr().err

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from digits.console import BadInput
 from digits.data import csv_reader
 from digits.data.competition import DIGIT_RECOGNIZER, Competition
-from digits.data.folder import PACKINGS, find_file, is_wanted, read_file
+from digits.data.folder import PACKINGS, find_file, read_file
 from digits.files import atomic_write, display_path
 
 REMEDY = "Give the zip that Kaggle serves: scripts/download.sh --zip FILE"
@@ -76,10 +76,10 @@ def is_complete(data_dir: Path, competition: Competition = DIGIT_RECOGNIZER) -> 
 
 def describe(path: Path, competition: Competition = DIGIT_RECOGNIZER) -> str:
     """Return in a line what an installed train.csv or test.csv is: its rows, and whether it is Kaggle's."""
-    _, table = read_file(Path(path).parent, Path(path).stem, "", competition)
+    name, table = read_file(Path(path).parent, Path(path).stem, "", competition)
     known = competition.train if Path(path).stem == "train" else competition.test
     form = known.form(table.sha256, table.content, len(table.pixels))
-    return f"{display_path(path)}: {len(table.pixels):,} rows, {form}"
+    return f"{display_path(Path(path).with_name(name))}: {len(table.pixels):,} rows, {form}"
 
 
 def _members(archive: Path, competition: Competition) -> Iterator[tuple[str | None, bytes]]:
@@ -115,7 +115,7 @@ def _members(archive: Path, competition: Competition) -> Iterator[tuple[str | No
         else:
             yield None, csv_reader.read_bytes(archive, remedy=REMEDY)
             return
-        files = [info for info in infos if is_wanted(info[0])]
+        files = [info for info in infos if csv_reader.is_wanted(info[0])]
         single = len(files) == 1
         wanted = [info for info in files if single or _plain(info[0]) in competition.files]
         if not wanted:

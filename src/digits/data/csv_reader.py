@@ -99,7 +99,7 @@ def read_bytes(path: Path, member: str | None = None, remedy: str = "") -> bytes
 
     Args:
         path: the file; what it is called does not matter.
-        member: the file's name inside a zip; None for a zip with one member.
+        member: the file's name inside a zip; None for a zip with one file.
         remedy: what the error messages tell the user to do.
 
     Raises:
@@ -115,7 +115,7 @@ def read_bytes(path: Path, member: str | None = None, remedy: str = "") -> bytes
             start = raw.read(6)
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                names = [name for name in archive.namelist() if member is None or name == member]
+                names = [name for name in archive.namelist() if (name == member if member else is_wanted(name))]
                 if len(names) != 1:
                     raise BadInput(
                         f"{shown}: expected {member or 'one CSV'} inside, found {archive.namelist()[:5]}. {remedy}"
@@ -141,6 +141,11 @@ def read_bytes(path: Path, member: str | None = None, remedy: str = "") -> bytes
     if len(data) > MAX_BYTES:
         raise BadInput(f"{shown}: expected at most {MAX_BYTES:,} bytes, found more. {remedy}")
     return data
+
+
+def is_wanted(member: str) -> bool:
+    """Tell a file in an archive from the folders and the notes of macOS that lie beside it."""
+    return not member.endswith("/") and "__MACOSX/" not in member and not Path(member).name.startswith(".")
 
 
 def records(data: bytes, place: str, remedy: str = "") -> Iterator[tuple[int, list[str]]]:

@@ -9,7 +9,7 @@ from digits.console import BadInput
 from digits.data import formats
 from digits.data.cache import read_cached
 from digits.data.competition import Competition
-from digits.data.csv_reader import Table, read_bytes, records
+from digits.data.csv_reader import Table, is_wanted, read_bytes, records
 from digits.files import display_path
 
 TABLES = ("train", "test")
@@ -57,11 +57,6 @@ def member_of(archive: Path, name: str) -> str | None:
         if len(found) == 1:
             return found[0]
     return None
-
-
-def is_wanted(member: str) -> bool:
-    """Tell a file in an archive from the folders and the notes of macOS that lie beside it."""
-    return not member.endswith("/") and "__MACOSX/" not in member and not Path(member).name.startswith(".")
 
 
 def read_file(folder: Path, name: str, remedy: str, competition: Competition | None = None) -> tuple[str, Table]:

@@ -76,7 +76,9 @@ def load_extra(folder: Path, classes: Sequence[str], known: np.ndarray) -> tuple
     Raises:
         BadInput: naming the first image that has no label, cannot be used, or is one of the dataset's.
     """
-    files, _, problem = find_images(folder)
+    files, arrays, problem = find_images(folder)
+    if arrays:
+        raise BadInput(f"--extra {display_path(folder)}: expected a folder of images, found a file of another kind.")
     if problem:
         raise BadInput(f"--extra {display_path(folder)}: {problem}. Save images there with: python src/draw.py")
     prints = set(fingerprints(known).tolist())
@@ -119,7 +121,8 @@ def read_array_file(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         arrays = read_npz(path, "")
     else:
         try:
-            arrays = {"x": np.load(path, allow_pickle=False)}
+            with path.open("rb") as file:
+                arrays = {"x": np.lib.format.read_array(file, allow_pickle=False)}
         except Exception as error:  # A damaged file makes NumPy raise a dozen kinds.
             raise BadInput(f"{shown}: damaged, or not a NumPy array ({str(error).splitlines()[0]})") from None
     images = next((arrays[name] for name in IMAGE_NAMES if name in arrays), next(iter(arrays.values()), np.array([])))

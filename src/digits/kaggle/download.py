@@ -15,14 +15,19 @@ ATTEMPTS = 2
 
 
 def fetch(data_dir: Path, kaggle: Kaggle, say: Callable[[str], None] = print) -> None:
-    """Download the data, unless it is there and good; a zip that lies in the folder is used before the network.
+    """Download the data, unless files in its form are there; a zip that lies in the folder is used before the network.
 
     Raises:
         KitError: what came is not the data; then nothing in the folder has changed.
     """
     competition = find_competition(kaggle.competition)
     if archive.is_complete(data_dir, competition):
-        say(f"The data is already in {display_path(data_dir)}, and good.")
+        say(f"The data is already in {display_path(data_dir)}:")
+        described = [archive.describe(data_dir / f"{name}.csv", competition) for name in ("train", "test")]
+        for line in described:
+            say(line)
+        if not all(line.endswith(("exact", "same data", "not verified")) for line in described):
+            say(f"That is not {competition.slug}'s. To fetch the competition's, move it away and run this again.")
         return
     data_dir.mkdir(parents=True, exist_ok=True)
     own, reason = data_dir / competition.archive, ""

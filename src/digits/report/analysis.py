@@ -4,7 +4,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from scipy import stats
 from digits.config import describe_differences
 from digits.console import BadInput, KitError
 from digits.data import dataset
+from digits.data.competition import COMPETITIONS, Competition
 from digits.files import REFERENCE
 from digits.runs import ensemble, metrics
 from digits.runs.identity import data_hash
@@ -254,7 +255,7 @@ def agreement(data: RunData, other: Run) -> Agreement | None:
 def test_images_of(record: FinishedRecord) -> tuple:
     """Return what names the images that a run predicted: its source, and its last file's name and hash."""
     file = record.data.files[-1]
-    known = file.form != "different data"
+    known = file.form in ("exact", "same data")
     return record.source, file.name, "known" if known else file.sha256, record.test.rows
 
 
@@ -383,7 +384,7 @@ def leaderboard(submissions: Path, reference: Path = REFERENCE) -> tuple[list[St
     """Return all finished runs, the best first, the reference runs among them, and the names of the others.
 
     Raises:
-        KitError: if the ledger cannot be read.
+        KitError: if a ledger cannot be read.
     """
     scores = {entry.sha256: entry.public_score for entry in scored_entries(submissions)}
     standings, others = [], []
@@ -415,8 +416,9 @@ def leaderboard(submissions: Path, reference: Path = REFERENCE) -> tuple[list[St
     return standings, others
 
 
-def scored_entries(submissions: Path) -> "list[Entry]":
-    """Return the ledger's rows that have a public score."""
+def scored_entries(submissions: Path, competitions: Iterable[Competition] = COMPETITIONS.values()) -> "list[Entry]":
+    """Return the rows of the competitions' ledgers that have a public score."""
     from digits.kaggle.ledger import read_ledger
 
-    return [entry for entry in read_ledger(submissions / "ledger.csv") if entry.public_score is not None]
+    entries = [entry for competition in competitions for entry in read_ledger(submissions / competition.ledger)]
+    return [entry for entry in entries if entry.public_score is not None]

@@ -229,25 +229,23 @@ def draw_calibration(axes: Axes, bins: Sequence[Bin]) -> None:
     axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
 
 
-def draw_public_scores(
-    axes: Axes, submissions: Sequence[tuple[str, float, float, float]], rows: int, this: str = ""
-) -> None:
+def draw_public_scores(axes: Axes, submissions: Sequence[tuple[str, float, float, float, int]], this: str = "") -> None:
     """Draw out-of-fold accuracy against public score, each with its standard error, and each point's name.
 
     Args:
         axes: where.
-        submissions: name, out-of-fold accuracy, its standard error and public score of each, shares 0-1.
-        rows: of the test set.
+        submissions: name, out-of-fold accuracy, its standard error and public score of each, shares 0-1, and the rows
+            of its test set.
         this: the name of the one to highlight.
     """
     ordered = sorted(submissions, key=lambda one: one[1])
-    for name, accuracy, error, score in ordered:
+    for name, accuracy, error, score, rows in ordered:
         axes.errorbar(
             100 * accuracy, 100 * score, xerr=100 * error, yerr=100 * np.sqrt(score * (1 - score) / rows), fmt="o",
             color=ORANGE if name == this else BLUE, markersize=6, capsize=2, elinewidth=1,
         )  # fmt: skip
     ends = np.array([axes.get_xlim(), axes.get_ylim()])
-    for number, (name, accuracy, _, score) in enumerate(ordered):
+    for number, (name, accuracy, _, score, _) in enumerate(ordered):
         is_right = 100 * accuracy > ends[0].mean()  # Its name would run past the edge.
         axes.annotate(
             name, (100 * accuracy, 100 * score), (-7 if is_right else 7, 7 if number % 2 == 0 else -14),

@@ -1,6 +1,5 @@
 """The page on which one draws a digit and sees what a run's networks make of it, served on this machine alone."""
 
-import base64
 import contextlib
 import datetime
 import io
@@ -18,6 +17,7 @@ from PIL import Image
 from digits.console import BadInput, KitError
 from digits.data.formats import NotADigitImage, read_image
 from digits.files import OWN, atomic_write, display_path
+from digits.model.augment import png_uri
 from digits.report.html import render
 from digits.report.predictions import UNSURE, Preparation
 from digits.runs.saved import Predictor
@@ -63,13 +63,11 @@ def training_images(predictor: Predictor) -> TrainingImages | None:
 def _png(image: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return png_uri(file.getvalue())
 
 
 class DrawingServer(ThreadingHTTPServer):
     """Serves the page, predicts what is drawn, and keeps corrected images."""
-
-    daemon_threads = True
 
     def __init__(self, predictor: Predictor, alike: TrainingImages | None, host: str, port: int, own: Path = OWN):
         """Bind to host and port.
@@ -206,7 +204,7 @@ def open_server(predictor: Predictor, host: str, port: int | None) -> DrawingSer
     """
     alike = training_images(predictor)
     for candidate in PORTS if port is None else (port,):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, OverflowError):
             return DrawingServer(predictor, alike, host, candidate)
     tried = f"ports {PORTS.start} to {PORTS.stop - 1} are" if port is None else f"--port {port} is"
     raise BadInput(f"On {host} {tried} taken or not allowed. Choose another: --port 9000")

@@ -5,13 +5,14 @@ import datetime
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
 
 from digits import config
 from digits.console import KitError, duration
+from digits.data.competition import DIGIT_RECOGNIZER, find_competition
 from digits.data.dataset import Dataset, Split
 from digits.files import REFERENCE, atomic_write
 from digits.model.augment import data_uri, png_uri
@@ -21,6 +22,9 @@ from digits.report.charts import svg
 from digits.report.summary import submit_command
 from digits.runs.record import FinishedRecord
 from digits.runs.store import Run, all_runs
+
+if TYPE_CHECKING:
+    from digits.kaggle.ledger import Entry
 
 REPORT, INDEX = "report.html", "index.html"
 MOST_MISTAKES, MOST_SUSPECTS, MOST_RUNS, MOST_COMPARED, MOST_UNSURE, SAMPLES = 240, 60, 8, 120, 24, 8
@@ -176,7 +180,7 @@ def build_report(
         **_test(data),
     )
     if not data.is_reference:
-        with contextlib.suppress(KitError):  # A broken ledger is named in the report.
+        with contextlib.suppress(KitError):  # `report.py` without a run names a broken ledger.
             build_leaderboard(submissions, reference)
     return path
 
@@ -253,19 +257,24 @@ def _agreements(data: RunData, submissions: Path, reference: Path) -> list[analy
 
 
 def _submitted(data: RunData, submissions: Path) -> dict[str, Any]:
-    """This run's rows of the ledger, and the chart of all scored submissions."""
+    """This run's rows of its competition's ledger, and the chart of all scored submissions in it."""
+    competition = find_competition(data.record.data.competition or DIGIT_RECOGNIZER.slug)
     try:
-        entries = analysis.scored_entries(submissions)
+        entries = analysis.scored_entries(submissions, [competition])
     except KitError as error:
         return {"entries": [], "public_scores": "", "ledger_error": str(error)}
+    own = [entry for entry in entries if entry.sha256 == data.record.submission.sha256]
+    return {"entries": own, "public_scores": _public_scores(entries, data.run.name), "ledger_error": ""}
+
+
+def _public_scores(entries: "Iterable[Entry]", this: str = "", size: tuple[float, float] = charts.SIZE) -> str:
+    """The chart of the submissions whose out-of-fold accuracy is known; empty where there is none."""
     points = [
-        (entry.run or entry.time[:10], entry.out_of_fold, entry.standard_error or 0.0, entry.public_score)
+        (entry.run or entry.time[:10], entry.out_of_fold, entry.standard_error or 0.0, entry.public_score, entry.rows)
         for entry in entries
         if entry.out_of_fold is not None
     ]
-    chart = svg(charts.draw_public_scores, points, data.record.test.rows, data.run.name) if points else ""
-    own = [entry for entry in entries if entry.sha256 == data.record.submission.sha256]
-    return {"entries": own, "public_scores": chart, "ledger_error": ""}
+    return svg(charts.draw_public_scores, points, this, size=size) if points else ""
 
 
 def _settings(record: FinishedRecord) -> list[tuple[str, str, str]]:
@@ -356,20 +365,14 @@ def build_leaderboard(submissions: Path, reference: Path = REFERENCE) -> Path:
     """Write index.html, all finished runs in the order of their accuracy, and return where it is.
 
     Raises:
-        KitError: if the ledger cannot be read.
+        KitError: if a ledger cannot be read.
     """
     standings, unfinished = analysis.leaderboard(submissions, reference)
-    points = [
-        (entry.run or entry.time[:10], entry.out_of_fold, entry.standard_error or 0.0, entry.public_score)
-        for entry in analysis.scored_entries(submissions)
-        if entry.out_of_fold is not None
-    ]
-    rows = max((one.record.test.rows for one in standings), default=1)
     return write_page(
         "leaderboard.html.jinja",
         submissions / INDEX,
         standings=standings,
         sources=len({one.data for one in standings}),
         unfinished=unfinished,
-        public_scores=svg(charts.draw_public_scores, points, rows, size=(6.4, 4.4)) if points else "",
+        public_scores=_public_scores(analysis.scored_entries(submissions), size=(6.4, 4.4)),
     )

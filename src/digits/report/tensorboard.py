@@ -1,5 +1,6 @@
 """A finished run for TensorBoard: curves, errors and settings."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import io
@@ -48,12 +49,12 @@ def write_tensorboard(run: Run, source: Dataset | None = None) -> Path:
     for old in folder.rglob("events.out.tfevents.*"):
         old.unlink()
     for result in data.results:
-        with _Events(EventFileWriter(str(folder / result.label))) as events:
+        with contextlib.closing(_Events(EventFileWriter(str(folder / result.label)))) as events:
             for epoch in result.history:
                 for name, tag in _CURVES.items():
                     if epoch.get(name) is not None:
                         events.scalar(tag, epoch[name], epoch["epoch"])
-    with _Events(EventFileWriter(str(folder / "run"))) as events:
+    with contextlib.closing(_Events(EventFileWriter(str(folder / "run")))) as events:
         events.scalar("accuracy/out of fold", data.record.out_of_fold.accuracy, 0)
         events.settings(_flat(data.record), run.name)
         for number, (title, image) in enumerate(_mistakes(data)):
@@ -62,16 +63,11 @@ def write_tensorboard(run: Run, source: Dataset | None = None) -> Path:
 
 
 class _Events:
-    """One event file, closed at the end."""
+    """One event file."""
 
     def __init__(self, writer):
         self._writer = writer
-
-    def __enter__(self) -> "_Events":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._writer.close()
+        self.close = writer.close
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary

@@ -107,6 +107,14 @@ def train(
         from digits.training.cluster import require_scheduler
 
         require_scheduler(cluster_address)
+    for flag, given, sources in (
+        ("--data-dir", data_dir, ("sample",)),
+        ("--competition", settings.competition, ("sample", "keras")),
+    ):
+        if given and settings.source in sources:
+            raise BadInput(
+                f"{flag} {given}: expected no such flag with --source {settings.source}, which does not use it"
+            )
     source = dataset.load(
         settings.source,
         data_dir,
