@@ -89,13 +89,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--list", action="store_true", help="show the variants and what they set, and do nothing else")
     add("--jobs", type=int, metavar="J", help="fits at a time (default: one for each processor)")
     add("--few", action="store_true", help="train on a fifth of the images and score two others")
-    add(
-        "--data-dir",
-        type=Path,
-        default=DATA,
-        metavar="DIR",
-        help="the competition's files (default: data/), else the sample",
-    )
+    add("--data-dir", type=Path, default=DATA, metavar="DIR", help="its data, else the sample (default: data/)")
     add("--json", type=Path, metavar="FILE", help="keep every fit here, and resume from there")
     add("--small", action="store_true", help="a few images of the sample: shows only that it works")
     return parser.parse_args(argv)

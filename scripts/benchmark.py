@@ -40,28 +40,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0] + ".", allow_abbrev=False)
     add = parser.add_argument
-    add(
-        "--part",
-        choices=[*parts.PARTS, "all", "none"],
-        default="all",
-        help="(default: all) none: only show what --json holds",
-    )
-    add(
-        "--data-dir",
-        type=Path,
-        default=DATA,
-        metavar="DIR",
-        help="the competition's files (default: data/), else the sample",
-    )
+    add("--part", choices=[*parts.PARTS, "all", "none"], default="all", help="none: only show --json (default: all)")
+    add("--data-dir", type=Path, default=DATA, metavar="DIR", help="its data, else the sample (default: data/)")
     add("--repeats", type=int, default=5, metavar="N", help="of each measurement (default: 5)")
     add("--seeds", type=int, default=3, metavar="N", help="of the part accuracy (default: 3)")
-    add(
-        "--deotte-epochs",
-        type=int,
-        default=12,
-        metavar="N",
-        help="of Deotte's 45; 0: leave his recipe out (default: 12)",
-    )
+    add("--deotte-epochs", type=int, default=12, metavar="N", help="of Deotte's 45; 0: none of them (default: 12)")
     add("--torch-python", metavar="FILE", help="a Python with PyTorch and Keras (default: this one, if it has them)")
     add("--standard-run", type=Path, metavar="DIR", help="a finished run of `standard` to compare with Deotte's")
     add("--json", type=Path, metavar="FILE", help="keep the figures here, also those of earlier parts")

@@ -31,10 +31,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     waiting.add_argument("--wait", type=seconds, default=43_200, metavar="SECONDS", help="for its end (default 12 h)")
     waiting.add_argument("--no-wait", action="store_const", const=0.0, dest="wait", help="leave after the push")
     version = "a number, or OWNER/NOTEBOOK/NUMBER; default: the last push"
-    for flag, purpose in (
-        ("--fetch", "fetch the output of an earlier push"),
-        ("--status", "print the state of its run"),
-    ):
+    for flag, purpose in (("--fetch", "fetch an earlier push's output"), ("--status", "print the state of its run")):
         waiting.add_argument(flag, nargs="?", const="", metavar="VERSION", help=f"{purpose} ({version})")
     flags = parser.parse_args(argv)
     changes = flags.recipe or flags.set or flags.accelerator or flags.title
