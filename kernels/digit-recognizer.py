@@ -152,7 +152,7 @@ if training.returncode:
 
 # %%
 from digits.report import analysis
-from digits.runs import ensemble
+from digits.runs import averaging
 from digits.runs.store import Run
 
 run = Run(Path("submissions/notebook"))
@@ -168,7 +168,7 @@ for check in record.failed_checks:
     display(Markdown(f"**Check failed: {check.name}.** {check.detail}"))
 
 # %%
-probabilities = ensemble.out_of_fold(results, len(data.train.labels))
+probabilities = averaging.out_of_fold(results, len(data.train.labels))
 scored = np.flatnonzero(~np.isnan(probabilities[:, 0]))
 probabilities, labels = probabilities[scored], data.train.labels[scored]
 figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 3.8))
@@ -210,7 +210,7 @@ if len(results) > 1:
 # One row for each test image, in order. The classes should occur about as often as in the training data.
 
 # %%
-from digits.data.competition import read_submission
+from digits.data.submission import read_submission
 
 answers = read_submission(Path("submission.csv"), rows=record.test.rows)
 print(f"submission.csv: {len(answers):,} rows, checked")

@@ -24,6 +24,7 @@ PACKAGES = {
     "model": "Networks",
     "runs": "Runs and metrics",
     "report": "Charts",
+    "inference": "Prediction",
     "training": "Training",
     "recipes": "Recipes and the command",
 }

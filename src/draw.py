@@ -32,8 +32,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve the page until Ctrl-C."""
     flags = parse(argv)
-    from digits.report.drawing import open_server
-    from digits.runs.saved import Predictor, newest_run
+    from digits.inference.drawing import open_server
+    from digits.inference.predictor import Predictor, newest_run
     from digits.runs.store import find_run
 
     predictor = Predictor(find_run(flags.run) if flags.run else newest_run())

@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = parse(argv)
     os.environ["KERAS_BACKEND"] = "tensorflow"  # Of which the converters know; saved networks are the same on all.
     from digits.files import display_path
-    from digits.runs.export import export, require_packages
-    from digits.runs.saved import Predictor
+    from digits.inference.export import export, require_packages
+    from digits.inference.predictor import Predictor
     from digits.runs.store import find_run
 
     require_packages(flags.format)

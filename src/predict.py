@@ -82,8 +82,8 @@ def predict_own(flags: argparse.Namespace, runs: Sequence["Run"]) -> None:
             "beside it. Use for example --out predictions.csv"
         )
     from digits.files import display_path
-    from digits.report.predictions import draw_contact_sheet, predict_images, summarize, write_predictions
-    from digits.runs.saved import Predictor
+    from digits.inference.predictions import draw_contact_sheet, predict_images, summarize, write_predictions
+    from digits.inference.predictor import Predictor
 
     is_prepared = None if flags.prepare is None else not flags.prepare
     predictions = predict_images(Predictor(runs[0]), flags.images, is_prepared=is_prepared)
@@ -104,8 +104,9 @@ def predict_own(flags: argparse.Namespace, runs: Sequence["Run"]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Blend, or predict again, and say what came of it."""
     flags = parse(argv)
+    from digits.inference import predictor
     from digits.report import summary
-    from digits.runs import ensemble
+    from digits.runs import blend
     from digits.runs.store import find_run
 
     for name in flags.runs:
@@ -120,11 +121,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if flags.from_models:
         if len(runs) > 1 or blends(flags):
             raise BadInput("--from-models takes one RUN, and of the other flags --data-dir and --out.")
-        for line in ensemble.predict_again(runs[0], flags.data_dir, flags.out):
+        for line in predictor.predict_again(runs[0], flags.data_dir, flags.out):
             print(line)
         return
     words = sys.argv[1:] if argv is None else argv
-    run = ensemble.blend(
+    run = blend.blend(
         runs,
         weights=flags.weights,
         logarithmic=flags.mean == "logarithmic",

@@ -118,7 +118,7 @@ def stub_work(patched: pytest.MonkeyPatch) -> None:
     """Put an error in the place of training, nothing in that of drawing, and no credentials in that of Kaggle."""
     from digits.kaggle import client
     from digits.report import html
-    from digits.runs import ensemble, identity
+    from digits.runs import identity
     from digits.training import pipeline
 
     def not_trained(*_, **__):
@@ -128,7 +128,7 @@ def stub_work(patched: pytest.MonkeyPatch) -> None:
     patched.setattr(client, "Kaggle", functools.partial(client.Kaggle, call=lambda *_: nothing))
     patched.setattr(pipeline, "cross_validate", not_trained)
     patched.setattr(identity, "code_hashes", functools.cache(identity.code_hashes))  # The code stays what it is.
-    for module in (html, pipeline, ensemble):
+    for module in (html, pipeline):
         for name in ("build_report", "build_comparison", "draw_all"):
             if hasattr(module, name):
                 patched.setattr(module, name, lambda *_, **__: Path("report.html"))

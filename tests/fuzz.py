@@ -20,7 +20,7 @@ import numpy as np
 
 import torn_files
 from digits.console import BadInput
-from digits.data import archive, competition, csv_reader, formats
+from digits.data import archive, csv_reader, submission
 
 COLUMNS = ("label", *(f"pixel{index}" for index in range(64)))
 WORDS = (
@@ -82,7 +82,7 @@ def fuzz_submission(random: np.random.Generator, folder: Path) -> None:
     """Break a small submission."""
     path = folder / "submission.csv"
     path.write_bytes(broken(torn_files.sample_bytes(4), random))
-    competition.read_submission(path, rows=None)
+    submission.read_submission(path, rows=None)
 
 
 def fuzz_archive(random: np.random.Generator, folder: Path) -> None:
@@ -103,10 +103,10 @@ def fuzz_archive(random: np.random.Generator, folder: Path) -> None:
 
 def fuzz_npz(random: np.random.Generator, folder: Path) -> None:
     """Break a small mnist.npz: the zip, or an array in it."""
-    arrays = torn_files.npz_arrays(1, 1)
+    written = torn_files.npz_arrays(1, 1)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as opened:
-        for name, array in arrays.items():
+        for name, array in written.items():
             member = io.BytesIO()
             np.save(member, array)
             broken_here = random.random() < 0.2
@@ -115,7 +115,7 @@ def fuzz_npz(random: np.random.Generator, folder: Path) -> None:
             opened.writestr(f"{name}.npy", (broken(head, random) if broken_here else head) + rest)
     path = folder / "mnist.npz"
     path.write_bytes(broken(content.getvalue(), random) if random.random() < 0.5 else content.getvalue())
-    formats.tables_of_npz(path, "")
+    arrays.tables_of_npz(path, "")
 
 
 READERS: tuple[tuple[Callable[[np.random.Generator, Path], None], float], ...] = (

@@ -3,8 +3,9 @@
 import numpy as np
 
 from digits.config import Settings, load_recipe
+from digits.data.competition import Form
 from digits.data.dataset import DataFile, DataSummary
-from digits.runs import metrics
+from digits.runs import checks
 from digits.runs.metrics import ExpectedScore, Score
 from digits.runs.record import (
     FinishedRecord,
@@ -30,7 +31,9 @@ def made_record(finished=True, **changes):
         "recipe": load_recipe("standard"),
         "settings": RunSettings(folds=5, members=1),
         "identity": {"data": "abc"},
-        "data": DataSummary([DataFile("train.csv", 42_000, "12", "exact")], [4200] * 10, "the competition's files"),
+        "data": DataSummary(
+            [DataFile("train.csv", 42_000, "12", Form.IDENTICAL)], [4200] * 10, "the competition's files"
+        ),
     }
     results = {
         "out_of_fold": SCORE,
@@ -87,7 +90,7 @@ def cross_validate(run, tasks, train, test, *_):
 def make_run(monkeypatch, submissions, name="made", *, seed=0, recipe=None, data_dir=None, **settings):
     """Return a finished run in the folder `submissions`, of the embedded sample cut to 600 unless told otherwise."""
     monkeypatch.setattr(pipeline, "cross_validate", cross_validate)
-    passed = metrics.Check("the saved models reproduce the predictions", True, "there are none in a made-up run")
+    passed = checks.Check("the saved models reproduce the predictions", True, "there are none in a made-up run")
     monkeypatch.setattr(pipeline, "check_rows_in_order", lambda *_, **__: passed)
     settings = {"source": "sample", "limit": 600} | settings
     recipe = recipe or load_recipe("quick").changed(epochs=6, folds=3, members=2)

@@ -6,6 +6,7 @@ import pytest
 import torn_files
 from digits.console import BadInput
 from digits.data import archive
+from digits.data.competition import Form
 from torn_files import ARCHIVE
 
 NAMES = {"train.csv", "test.csv", "sample_submission.csv"}
@@ -107,7 +108,7 @@ def test_a_zip_that_is_not_unpacked_is_not_complete(tmp_path):
 
 def test_an_installed_file_is_described(tmp_path):
     folder = torn_files.write_pair(tmp_path)
-    assert archive.describe(folder / "train.csv").endswith("train.csv: 40 rows, different data")
+    assert archive.installed_file(folder / "train.csv").line.endswith("train.csv: 40 rows, not Kaggle's file")
 
 
 REAL = os.environ.get("DIGITS_DATA")
@@ -119,6 +120,6 @@ def test_kaggles_own_zip_is_installed_and_known(tmp_path):
     paths = archive.install(Path(REAL) / ARCHIVE, tmp_path)
     assert {path.name for path in paths} == NAMES
     assert archive.is_complete(tmp_path)
-    assert archive.describe(tmp_path / "train.csv").endswith("42,000 rows, exact")
+    assert archive.installed_file(tmp_path / "train.csv").form is Form.IDENTICAL
     (tmp_path / "train.csv").write_bytes((tmp_path / "train.csv").read_bytes().replace(b"\r\n", b"\n"))
-    assert archive.describe(tmp_path / "train.csv").endswith("42,000 rows, same data")
+    assert archive.installed_file(tmp_path / "train.csv").form is Form.SAME_CONTENT

@@ -14,7 +14,7 @@ import pytest
 
 import torn_files
 from digits.console import BadInput
-from digits.data import archive, competition, csv_reader, dataset, formats
+from digits.data import archive, arrays, csv_reader, dataset, submission
 from torn_files import ARCHIVE, PIXEL_COLUMNS, TRAIN_COLUMNS
 
 ROWS = torn_files.tiny_rows(40)
@@ -505,10 +505,10 @@ def test_a_broken_mnist_npz_is_refused(tmp_path):
 
 
 def test_an_array_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "MAX_BYTES", 1_000)
+    monkeypatch.setattr(arrays, "MAX_BYTES", 1_000)
     path = torn_files.write_npz(tmp_path)
     refused(
-        lambda: formats.read_npz(path, "Remove it"),
+        lambda: arrays.read_npz(path, "Remove it"),
         "x_train.npy: expected at most 1,000",
         "Remove",
         tmp_path,
@@ -574,7 +574,7 @@ def test_a_submission_is_read_as_any_table_is(tmp_path):
     path = tmp_path / "answers"
     for name, data in SUBMISSIONS_READ.items():
         path.write_bytes(data)
-        assert competition.read_submission(path, rows=30).tolist() == ANSWERS.tolist(), name
+        assert submission.read_submission(path, rows=30).tolist() == ANSWERS.tolist(), name
 
 
 def test_a_submission_that_kaggle_would_refuse_is_refused_with_how_to_write_it(tmp_path):
@@ -582,10 +582,10 @@ def test_a_submission_that_kaggle_would_refuse_is_refused_with_how_to_write_it(t
     for name, (text, message) in SUBMISSIONS_REFUSED.items():
         path.write_text(text)
         with pytest.raises(BadInput) as caught:
-            competition.read_submission(path, rows=30)
+            submission.read_submission(path, rows=30)
         assert re.search(message, str(caught.value)), f"{name}: {caught.value}"
     with pytest.raises(BadInput, match=r"there is no such file. Make one: python src/train\.py"):
-        competition.read_submission(tmp_path / "none.csv")
+        submission.read_submission(tmp_path / "none.csv")
 
 
 def test_the_corpus_has_at_least_a_hundred_inputs():

@@ -6,15 +6,16 @@ import pytest
 import predict
 from digits.console import BadInput
 from digits.files import REFERENCE, display_path
+from digits.inference import predictor
+from digits.inference.predictor import saved_members
 from digits.report import analysis, html, summary
-from digits.runs import ensemble, store
-from digits.runs.saved import saved_members
+from digits.runs import blend, store
 from digits.runs.store import Run, find_runs
 
 
 def blended(runs, name="both", **options):
     folder = runs[0].folder.parent
-    return ensemble.blend(runs, name=name, submissions=folder, command="python src/predict.py one two", **options)
+    return blend.blend(runs, name=name, submissions=folder, command="python src/predict.py one two", **options)
 
 
 def with_models(run):
@@ -60,7 +61,7 @@ def test_a_blend_without_models_names_the_runs_that_have_them(runs):
     with pytest.raises(
         BadInput, match="is a blend, without models of its own; give one of the runs it blends: one two"
     ):
-        ensemble.predict_again(blended(runs))
+        predictor.predict_again(blended(runs))
 
 
 def test_a_run_whose_models_were_deleted_names_the_command_that_trains_them_again(runs, monkeypatch):
@@ -87,9 +88,9 @@ def test_the_saved_models_predict_the_run_s_own_test_images(runs, sample, monkey
         predicted.append(images)
         return run.probabilities()[1]
 
-    monkeypatch.setattr(ensemble, "predict_saved", predict_saved)
+    monkeypatch.setattr(predictor, "predict_saved", predict_saved)
     before = (run.folder / "submission.csv").read_bytes()
-    lines = ensemble.predict_again(run, out=tmp_path / "new" / "again.csv")
+    lines = predictor.predict_again(run, out=tmp_path / "new" / "again.csv")
     assert "differ from the run's own in 0 of 1,000 rows" in lines[1]
     assert np.array_equal(predicted[0], sample.test.images)
     assert (tmp_path / "new" / "again.csv").read_bytes() == before
@@ -99,8 +100,8 @@ def test_predicting_again_never_changes_a_run_s_submission(runs, monkeypatch):
     """Else its hash in run.json would be of another file, and the run's failed checks would not be found by it."""
     run = with_models(runs[0])
     before = (run.folder / "submission.csv").read_bytes()
-    monkeypatch.setattr(ensemble, "predict_saved", lambda *_: run.probabilities()[1][:, ::-1])
-    assert "differ from the run's own in 0 of" not in ensemble.predict_again(run)[1]
+    monkeypatch.setattr(predictor, "predict_saved", lambda *_: run.probabilities()[1][:, ::-1])
+    assert "differ from the run's own in 0 of" not in predictor.predict_again(run)[1]
     assert (run.folder / "submission.csv").read_bytes() == before
 
 
@@ -142,7 +143,7 @@ def test_the_score_of_a_greedy_logarithmic_blend_is_of_that_mean(runs):
 
 def test_a_reference_run_which_has_only_answers_is_said_to_lack_the_rest():
     with pytest.raises(BadInput, match=r"Run quick has no out_of_fold\.npy: only its record and its submission"):
-        ensemble.blend([Run(REFERENCE / "quick")])
+        blend.blend([Run(REFERENCE / "quick")])
     assert len(Run(REFERENCE / "quick").answers()) == 28_000
 
 

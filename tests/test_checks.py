@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from digits.runs import metrics
+from digits.runs import checks
 from digits.training import pipeline
 
 CHANCE = np.random.default_rng(0)
@@ -19,46 +19,46 @@ def sure_of(answers, share=0.99):
 def test_sound_answers_pass_all_checks():
     probabilities = sure_of(LABELS)
     counts = np.bincount(LABELS, minlength=10)
-    assert metrics.check_probabilities(probabilities).passed
-    assert metrics.check_not_constant(LABELS, 10).passed
-    assert metrics.check_class_shares(LABELS, counts).passed
-    assert metrics.check_confidence(probabilities, probabilities[:500]).passed
-    assert metrics.check_learned({"fold-1": 0.991, "fold-2": 0.989}).passed
-    assert metrics.check_all_trained(5, {}).passed
+    assert checks.check_probabilities(probabilities).passed
+    assert checks.check_not_constant(LABELS, 10).passed
+    assert checks.check_class_shares(LABELS, counts).passed
+    assert checks.check_confidence(probabilities, probabilities[:500]).passed
+    assert checks.check_learned({"fold-1": 0.991, "fold-2": 0.989}).passed
+    assert checks.check_all_trained(5, {}).passed
 
 
 def test_probabilities_that_do_not_sum_to_1_or_are_no_numbers_fail():
     probabilities = sure_of(LABELS)
-    assert not metrics.check_probabilities(probabilities * 1.01).passed
+    assert not checks.check_probabilities(probabilities * 1.01).passed
     probabilities[3, 4] = np.nan
-    assert not metrics.check_probabilities(probabilities).passed
+    assert not checks.check_probabilities(probabilities).passed
 
 
 def test_constant_answers_fail():
-    check = metrics.check_not_constant(np.full(100, 7), 10)
+    check = checks.check_not_constant(np.full(100, 7), 10)
     assert not check.passed
     assert check.detail == "1 of 10 classes occur"
 
 
 def test_class_shares_unlike_the_training_labels_fail():
     answers = np.where(LABELS == 4, 9, LABELS)
-    assert not metrics.check_class_shares(answers, np.bincount(LABELS, minlength=10)).passed
+    assert not checks.check_class_shares(answers, np.bincount(LABELS, minlength=10)).passed
 
 
 def test_less_confidence_on_the_test_images_fails():
-    check = metrics.check_confidence(sure_of(LABELS, 0.99), sure_of(LABELS, 0.9))
+    check = checks.check_confidence(sure_of(LABELS, 0.99), sure_of(LABELS, 0.9))
     assert not check.passed
     assert check.detail == "0.9900 out of fold, 0.9000 on test"
 
 
 def test_a_fold_that_does_not_learn_is_named():
-    check = metrics.check_learned({"fold-1": 0.99, "fold-2": 0.11, "fold-3": 0.98})
+    check = checks.check_learned({"fold-1": 0.99, "fold-2": 0.11, "fold-3": 0.98})
     assert not check.passed
     assert check.detail == "did not: fold-2"
 
 
 def test_a_network_that_failed_is_named_with_its_reason():
-    check = metrics.check_all_trained(2, {"fold 3/3": "the loss was nan in epoch 2"})
+    check = checks.check_all_trained(2, {"fold 3/3": "the loss was nan in epoch 2"})
     assert not check.passed
     assert check.detail.startswith("fold 3/3: the loss was nan in epoch 2. The same command with --run")
 
@@ -95,7 +95,5 @@ def test_a_model_that_cannot_be_read_fails_the_check_and_not_the_run(tmp_path, m
 
 
 def test_networks_that_failed_alike_are_named_together():
-    check = metrics.check_all_trained(
-        1, {"fold 2/4": "time was up", "fold 3/4": "no memory", "fold 4/4": "time was up"}
-    )
+    check = checks.check_all_trained(1, {"fold 2/4": "time was up", "fold 3/4": "no memory", "fold 4/4": "time was up"})
     assert check.detail.startswith("fold 2/4, fold 4/4: time was up; fold 3/4: no memory. ")

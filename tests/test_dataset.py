@@ -11,7 +11,7 @@ import pytest
 import torn_files
 from digits.console import BadInput
 from digits.data import cache, competition, csv_reader, dataset
-from digits.data.competition import DIGIT_RECOGNIZER, KANNADA_MNIST
+from digits.data.competition import DIGIT_RECOGNIZER, KANNADA_MNIST, Form
 from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
 
 
@@ -57,15 +57,15 @@ def test_the_images_labels_and_ids_are_those_of_the_files(folder):
 def test_the_summary_says_what_was_read(folder):
     summary = read(folder).summary
     sha256 = hashlib.sha256(torn_files.train_bytes()).hexdigest()
-    assert summary.files[0] == dataset.DataFile("train.csv", 40, sha256, "own data")
+    assert summary.files[0] == dataset.DataFile("train.csv", 40, sha256, Form.OWN)
     assert summary.class_counts == [4] * 10
     assert "40 to train on, 6 to predict" in summary.description
     known = DIGIT_RECOGNIZER.train
-    assert known.form(known.sha256, "", 1) == "exact"
-    assert known.form("another", known.content, 1) == "same data"
-    assert known.form("another", "another", 42_000) == "different data"
+    assert known.form(known.sha256, "", 1) is Form.IDENTICAL
+    assert known.form("another", known.content, 1) is Form.SAME_CONTENT
+    assert known.form("another", "another", 42_000) is Form.DIFFERENT
     unknown = KANNADA_MNIST.train
-    assert [unknown.form("", "", rows) for rows in (60_000, 8_000)] == ["not verified", "8,000 of 60,000 rows"]
+    assert [unknown.form("", "", rows) for rows in (60_000, 8_000)] == [Form.UNVERIFIED, Form.PARTIAL]
 
 
 def test_the_reader_agrees_with_pandas(tmp_path):
@@ -153,7 +153,7 @@ def test_only_an_empty_default_folder_stands_for_the_sample(default_folder):
     assert (len(source.train.images), len(source.test.images)) == (4000, 1000)
     assert np.bincount(source.test.labels).tolist() == [100] * 10
     assert source.summary.class_counts == [400] * 10
-    assert source.summary.files[0].form == "exact"
+    assert source.summary.files[0].form is Form.IDENTICAL
 
 
 def test_a_folder_that_was_named_is_used_or_refused_saying_what_is_there(folder, tmp_path):
@@ -189,7 +189,7 @@ def test_only_the_competitions_own_test_images_are_the_competitions(default_fold
     monkeypatch.setattr(dataset, "DIGIT_RECOGNIZER", dataset.replace(DIGIT_RECOGNIZER, test=known))
     source = dataset.load("kaggle", folds=2)
     assert (source.competition.slug, source.summary.warnings) == ("digit-recognizer", [])
-    assert source.summary.files[1].form == "same data"
+    assert source.summary.files[1].form is Form.SAME_CONTENT
     (default_folder / "test.csv").write_bytes(torn_files.csv_bytes(test[::-1], PIXEL_COLUMNS))
     source = dataset.load("kaggle", folds=2)
     assert source.competition is None
@@ -364,7 +364,7 @@ def test_a_local_mnist_npz_is_the_keras_source(tmp_path, monkeypatch, home):
     np.testing.assert_array_equal(source.test.images, expected["x_test"])
     np.testing.assert_array_equal(source.test.labels, expected["y_test"])
     assert (source.leaked, source.competition) == (False, None)
-    assert source.summary.files[0].form == "different data"
+    assert source.summary.files[0].form is Form.DIFFERENT
 
 
 def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
@@ -385,7 +385,7 @@ REAL = os.environ.get("DIGITS_DATA")
 def test_the_competitions_files_are_read_and_known(tmp_path):
     (tmp_path / DIGIT_RECOGNIZER.archive).symlink_to(Path(REAL).resolve() / DIGIT_RECOGNIZER.archive)
     source = dataset.load("auto", tmp_path)
-    assert [file.form for file in source.summary.files] == ["exact", "exact"]
+    assert [file.form for file in source.summary.files] == [Form.IDENTICAL] * 2
     assert source.competition is DIGIT_RECOGNIZER
     assert source.summary.class_counts == [4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188]
     assert source.train.images.shape == (42_000, 28, 28)

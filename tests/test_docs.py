@@ -83,9 +83,8 @@ def test_every_command_in_the_pages_exists_and_has_the_flags(capsys):
     assert {"train", "download", "submit", "benchmark"} <= known.keys()
 
 
-def test_the_readme_is_short_and_starts_with_the_two_commands():
+def test_the_readme_starts_with_the_two_commands():
     lines = TEXTS[ROOT / "README.md"].splitlines()
-    assert len(lines) <= 120
     assert any(line.startswith("scripts/quickstart.sh") for line in lines[:20])
     assert any(line.startswith("scripts/test.sh") for line in lines[:20])
 

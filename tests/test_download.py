@@ -86,7 +86,7 @@ def test_the_data_is_fetched_checked_and_the_second_time_not_fetched(user):
     user.kaggle.calls.clear()
     assert user() == 0
     assert "already in" in user.out
-    assert "train.csv: 20 rows, different data" in user.out
+    assert "train.csv: 20 rows, not Kaggle's file" in user.out
     assert "That is not digit-recognizer's" in user.out
     assert not user.kaggle.calls
 

@@ -15,8 +15,8 @@ import draw
 import handwriting
 from digits.console import BadInput
 from digits.data import dataset
-from digits.report.drawing import DrawingServer, TrainingImages, open_server
-from digits.runs import saved
+from digits.inference import predictor
+from digits.inference.drawing import DrawingServer, TrainingImages, open_server
 
 
 class Neighbours:
@@ -119,7 +119,7 @@ def test_other_pages_and_names_get_nothing(running):
 
 def test_it_listens_on_this_machine_alone_and_says_when_a_port_is_taken(running, monkeypatch):
     assert running.socket.getsockname()[0] == "127.0.0.1"
-    monkeypatch.setattr("digits.report.drawing.training_images", lambda predictor: None)
+    monkeypatch.setattr("digits.inference.drawing.training_images", lambda predictor: None)
     with pytest.raises(BadInput, match=f"--port {running.server_port} is taken or not allowed"):
         open_server(running.predictor, "127.0.0.1", running.server_port)
     with pytest.raises(BadInput, match="--port 99999 is taken or not allowed"):
@@ -127,6 +127,6 @@ def test_it_listens_on_this_machine_alone_and_says_when_a_port_is_taken(running,
 
 
 def test_without_any_run_it_says_how_to_make_one(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(saved.newest_run, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(predictor.newest_run, "__defaults__", (tmp_path,))
     assert draw.main([]) == 2
     assert "python src/train.py --recipe quick" in capsys.readouterr().err

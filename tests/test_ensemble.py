@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from digits.console import BadInput
-from digits.runs import ensemble
+from digits.runs import averaging, blend
 from digits.runs.store import FoldResult
 
 
@@ -16,11 +16,11 @@ def sure(*digits):
 
 
 def test_the_mean_of_one_member_is_that_member():
-    assert np.array_equal(ensemble.mean([sure(3, 4)]), sure(3, 4))
+    assert np.array_equal(averaging.mean([sure(3, 4)]), sure(3, 4))
 
 
 def test_weights_count_by_their_share():
-    blended = ensemble.mean([sure(1), sure(2)], [3, 1])
+    blended = averaging.mean([sure(1), sure(2)], [3, 1])
     assert blended[0, 1] == pytest.approx(0.75)
     assert blended[0, 2] == pytest.approx(0.25)
 
@@ -28,25 +28,25 @@ def test_weights_count_by_their_share():
 def test_a_logarithmic_mean_is_a_distribution_and_lets_a_sure_no_weigh_more():
     first = np.array([[0.6, 0.4] + [0.0] * 8], np.float32)
     second = np.array([[0.0, 1.0] + [0.0] * 8], np.float32)
-    blended = ensemble.mean([first, second], logarithmic=True)
+    blended = averaging.mean([first, second], logarithmic=True)
     assert blended.sum() == pytest.approx(1)
-    assert blended[0, 1] > ensemble.mean([first, second])[0, 1]
+    assert blended[0, 1] > averaging.mean([first, second])[0, 1]
 
 
 @pytest.mark.parametrize("weights", [[1], [0, 0], [1, -1], [1, 2, 3]])
 def test_weights_that_make_no_sense_are_refused(weights):
     with pytest.raises(BadInput, match="Expected 2 weights"):
-        ensemble.mean([sure(1), sure(2)], weights)
+        averaging.mean([sure(1), sure(2)], weights)
 
 
 def test_members_of_different_rows_are_refused():
     with pytest.raises(BadInput, match="same rows"):
-        ensemble.mean([sure(1), sure(1, 2)])
+        averaging.mean([sure(1), sure(1, 2)])
 
 
 def test_out_of_fold_averages_members_and_leaves_unseen_rows_empty():
     parts = [made_part(1, [0, 2], sure(5, 6)), made_part(1, [0, 2], sure(5, 7), member=2), made_part(2, [3], sure(1))]
-    probabilities = ensemble.out_of_fold(parts, rows=5)
+    probabilities = averaging.out_of_fold(parts, rows=5)
     assert probabilities[0, 5] == 1
     assert probabilities[2, 6] == probabilities[2, 7] == 0.5
     assert probabilities[3, 1] == 1
@@ -61,8 +61,8 @@ def test_averaging_is_worth_what_the_average_thinks_of_the_rows_in_which_a_fold_
         FoldResult(fold, 1, "compact", np.array([fold]), side[:1], side, [], 0.0, 0)
         for fold, side in enumerate(sides, 1)
     ]
-    assert ensemble.averaging_gain(parts) == pytest.approx((0.6 - 0.4) / 4)
-    assert ensemble.averaging_gain(parts[:1]) == 0
+    assert averaging.averaging_gain(parts) == pytest.approx((0.6 - 0.4) / 4)
+    assert averaging.averaging_gain(parts[:1]) == 0
 
 
 def noisy(labels, wrong, seed):
@@ -78,7 +78,7 @@ def noisy(labels, wrong, seed):
 
 def test_greedy_weights_prefer_the_better_member_and_sum_to_one():
     labels = np.arange(1000) % 10
-    weights = ensemble.greedy_weights([noisy(labels, 300, 0), noisy(labels, 20, 1)], labels)
+    weights = blend.greedy_weights([noisy(labels, 300, 0), noisy(labels, 20, 1)], labels)
     assert weights.sum() == pytest.approx(1)
     assert weights[1] > 0.8
 
@@ -88,12 +88,12 @@ def test_the_nested_blend_is_not_flattered_by_a_member_that_only_guessed_well():
     random = np.random.default_rng(0)
     labels = random.integers(0, 10, 400)
     members = [random.dirichlet(np.ones(10), 400).astype(np.float32) for _ in range(40)]
-    chosen = ensemble.mean(members, ensemble.greedy_weights(members, labels))
-    honest = ensemble.nested_blend(members, labels)
+    chosen = averaging.mean(members, blend.greedy_weights(members, labels))
+    honest = blend.nested_blend(members, labels)
     share = lambda said: float((said.argmax(axis=1) == labels).mean())  # noqa: E731
     assert share(chosen) > share(honest)
     assert abs(share(honest) - 0.1) < 0.06
 
 
 def test_disagreement_counts_the_rows_in_which_two_differ():
-    assert ensemble.disagreement([np.array([1, 2, 3]), np.array([1, 5, 6])]).tolist() == [[0, 2], [2, 0]]
+    assert averaging.disagreement([np.array([1, 2, 3]), np.array([1, 5, 6])]).tolist() == [[0, 2], [2, 0]]

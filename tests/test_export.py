@@ -10,9 +10,9 @@ import pytest
 from digits.config import Tta, load_recipe, override
 from digits.console import BadInput, KitError
 from digits.data import dataset
-from digits.runs import export as exporting
-from digits.runs.export import SUFFIXES, export, require_packages
-from digits.runs.saved import Predictor
+from digits.inference import export as export_module
+from digits.inference.export import SUFFIXES, export, require_packages
+from digits.inference.predictor import Predictor
 from digits.runs.store import Run
 from digits.training.pipeline import export_h5
 from made_run import make_run
@@ -21,7 +21,7 @@ from made_run import make_run
 @pytest.fixture(autouse=True)
 def _few_images(monkeypatch):
     """Check exports on fewer images than a user's, to spare time."""
-    monkeypatch.setattr(exporting, "CHECKED", 100)
+    monkeypatch.setattr(export_module, "CHECKED", 100)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_one_model_predicts_what_the_networks_do_one_by_one(run, images):
 
 
 def test_a_blend_is_one_model_too(run, images):
-    from digits.runs.ensemble import blend
+    from digits.runs.blend import blend
 
     submissions = run.folder.parent
     other = shutil.copytree(run.folder, submissions / "other")
@@ -105,7 +105,7 @@ def test_every_format_agrees_with_the_run_in_its_own_runtime(run, tmp_path, form
 
 
 def test_a_file_that_does_not_agree_with_the_run_is_not_kept(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "_open", lambda form, path: lambda images: np.full((len(images), 10), 0.1))
+    monkeypatch.setattr(export_module, "_open", lambda form, path: lambda images: np.full((len(images), 10), 0.1))
     with pytest.raises(KitError, match="does not agree with run small"):
         export(Predictor(run), "keras", tmp_path)
     assert list(tmp_path.iterdir()) == []

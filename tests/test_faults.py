@@ -21,7 +21,7 @@ from digits.config import Settings, load_recipe
 from digits.console import BadInput, KitError, TrainingFailedError
 from digits.data import dataset
 from digits.files import ROOT
-from digits.runs.metrics import Check
+from digits.runs.checks import Check
 from digits.runs.store import FoldResult, Run
 from digits.training import crossval, pipeline
 from digits.training.fold import Arrays

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from digits.config import Augmentation
-from digits.model.augment import apply_transforms, data_uri
+from digits.model.augment import apply_transforms
 from digits.report import charts
 from digits.report.analysis import Bin, calibration
+from digits.report.html import data_uri
 from digits.runs.record import Record
 
 DIGITS = [str(digit) for digit in range(10)]

@@ -9,7 +9,7 @@ from PIL import Image
 
 import torn_files
 from digits.console import BadInput
-from digits.data import competition, dataset, formats
+from digits.data import arrays, competition, dataset, image_files, submission
 from digits.data.competition import DIGIT_RECOGNIZER, KANNADA_MNIST
 from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
 
@@ -56,7 +56,7 @@ def test_idx_files_are_read_plain_or_packed(tmp_path):
 
 def test_numpy_archives_of_the_usual_names_shapes_and_types_are_read(tmp_path):
     one_hot = np.eye(10)[LABELS]
-    for number, arrays in enumerate(
+    for number, named in enumerate(
         [
             {"x_train": IMAGES, "y_train": LABELS, "x_test": TEST},
             {
@@ -71,7 +71,7 @@ def test_numpy_archives_of_the_usual_names_shapes_and_types_are_read(tmp_path):
     ):
         folder = tmp_path / str(number)
         folder.mkdir()
-        np.savez_compressed(folder / "data.npz", **arrays)
+        np.savez_compressed(folder / "data.npz", **named)
         source = load(folder)
         np.testing.assert_array_equal(source.train.images, IMAGES)
         np.testing.assert_array_equal(source.train.labels, LABELS)
@@ -133,7 +133,7 @@ def test_images_of_any_depth_with_and_without_transparency_give_one_table(tmp_pa
             path = tmp_path / name / str(LABELS[row]) / f"{row}{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(path, **options)
-        contents.add(formats.tables_of_images(tmp_path / name, "")["train"].content)
+        contents.add(image_files.tables_of_images(tmp_path / name, "")["train"].content)
     assert len(contents) == 1
 
 
@@ -159,7 +159,7 @@ def test_classes_ids_and_the_form_of_the_answer_are_the_folders_own(tmp_path):
     )
     assert source.summary.warnings == ["train.csv: column 'what' taken as the label."]
     path = tmp_path / "answers.csv"
-    competition.write_submission(
+    submission.write_submission(
         path, source.test.ids, np.array([1, 0, 1]), header=source.header, classes=source.classes
     )
     assert path.read_text() == "image,answer\nc,yes\na,no\nb,yes\n"
@@ -231,7 +231,7 @@ def test_another_competition_has_its_folder_header_and_ids(tmp_path, monkeypatch
         ("id", "label"),
         [*range(7)],
     )
-    assert [file.form for file in source.summary.files] == ["60 of 60,000 rows", "7 of 5,000 rows"]
+    assert [file.text for file in source.summary.files] == ["60 of 60,000 rows", "7 of 5,000 rows"]
     assert source.summary.competition == "kannada-mnist"
     with pytest.raises(BadInput, match="--competition titanic: expected one of digit-recognizer, kannada-mnist"):
         competition.find_competition("titanic")
@@ -241,4 +241,4 @@ def test_another_competition_has_its_folder_header_and_ids(tmp_path, monkeypatch
 def test_arrays_that_are_no_images_are_refused():
     for images in (np.zeros((0, 28, 28)), np.zeros(()), np.zeros((3, 4, 4)), np.zeros((3, 100, 100)), np.array(["a"])):
         with pytest.raises(BadInput, match="x: expected numbers"):
-            formats.table_of(images, None, None, "x", "")
+            arrays.table_of(images, None, None, "x", "")

@@ -14,11 +14,11 @@ import handwriting
 import predict
 from digits.console import BadInput
 from digits.data import dataset
-from digits.data.formats import NotADigitImage, read_image
-from digits.data.images import is_ready, label_of, load_extra, prepare, read_array_file, squeeze
-from digits.report import predictions
-from digits.report.predictions import Prediction, draw_contact_sheet, predict_images
-from digits.runs import saved
+from digits.data.arrays import read_array_file
+from digits.data.image_files import NotADigitImage, label_of, read_image
+from digits.data.preparation import is_ready, load_extra, prepare, squeeze
+from digits.inference import predictions, predictor
+from digits.inference.predictions import Prediction, draw_contact_sheet, predict_images
 from made_run import made_record
 
 
@@ -209,7 +209,7 @@ def command(monkeypatch, tmp_path, neighbours, capsys):
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("digits.runs.store.find_run", lambda name: Run(tmp_path / name))
-    monkeypatch.setattr(saved, "Predictor", Neighbours(neighbours))
+    monkeypatch.setattr(predictor, "Predictor", Neighbours(neighbours))
 
     def run(*words):
         code = predict.main(["run", *words])

@@ -15,7 +15,7 @@ import pytest
 
 import submit
 from digits.console import BadInput, KaggleRefused, KitError
-from digits.data.competition import write_submission
+from digits.data.submission import write_submission
 from digits.files import ROOT
 from digits.kaggle import child
 from digits.kaggle.client import (

@@ -12,10 +12,10 @@ import fuzz
 import torn_files
 from digits.console import BadInput
 from digits.data import csv_reader
-from digits.data.competition import content_hash, read_submission, write_submission
 from digits.data.folds import split_folds
+from digits.data.submission import content_hash, read_submission, write_submission
 from digits.kaggle import ledger
-from digits.runs import ensemble
+from digits.runs import averaging
 
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")  # a busy machine is no failure
@@ -163,8 +163,8 @@ def test_a_blend_is_a_distribution_between_its_members_in_whatever_order(data, m
     said = np.random.default_rng(seed).dirichlet(np.ones(10), (members, rows)).astype(np.float32)
     weights = data.draw(st.lists(st.floats(0.1, 10), min_size=members, max_size=members))
     order = data.draw(st.permutations(range(members)))
-    blended = ensemble.mean(list(said), weights, logarithmic=logarithmic)
-    again = ensemble.mean([said[i] for i in order], [weights[i] for i in order], logarithmic=logarithmic)
+    blended = averaging.mean(list(said), weights, logarithmic=logarithmic)
+    again = averaging.mean([said[i] for i in order], [weights[i] for i in order], logarithmic=logarithmic)
     assert np.allclose(blended, again, atol=1e-6)
     assert np.allclose(blended.sum(axis=1), 1, atol=1e-5)
     if not logarithmic:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from digits.console import BadInput
-from digits.runs import ensemble
+from digits.runs import pseudo_labels
 from digits.runs.record import PseudoLabelsUsed
 from digits.runs.store import FoldResult, Run, save_fold_result
 from made_run import made_record
@@ -32,29 +32,29 @@ def earlier(tmp_path):
 
 
 def test_a_fold_gets_only_what_its_own_networks_were_sure_of(earlier):
-    found = ensemble.pseudo_labels_of(earlier, IDENTITY)
+    found = pseudo_labels.pseudo_labels_of(earlier, IDENTITY)
     assert [array.tolist() for array in found.by_fold[1]] == [[0, 2], [3, 5]]
     assert [array.tolist() for array in found.by_fold[2]] == [[0, 1, 2], [3, 4, 6]]
 
 
 def test_the_record_says_threshold_and_share(earlier):
-    used = ensemble.pseudo_labels_of(earlier, IDENTITY, threshold=0.96).used()
+    used = pseudo_labels.pseudo_labels_of(earlier, IDENTITY, threshold=0.96).used()
     assert used == PseudoLabelsUsed("earlier", 0.96, {"1": 0.3333, "2": 0.6667})
 
 
 @pytest.mark.parametrize("key", IDENTITY)
 def test_a_run_of_other_folds_or_data_is_refused_because_labels_would_leak(earlier, key):
     with pytest.raises(BadInput, match=f"its {key} differ.*labels would leak"):
-        ensemble.pseudo_labels_of(earlier, IDENTITY | {key: 3})
+        pseudo_labels.pseudo_labels_of(earlier, IDENTITY | {key: 3})
 
 
 def test_a_run_that_is_not_finished_is_refused(earlier):
     earlier.write_record(made_record(False, identity=IDENTITY))
     with pytest.raises(BadInput, match="not finished"):
-        ensemble.pseudo_labels_of(earlier, IDENTITY)
+        pseudo_labels.pseudo_labels_of(earlier, IDENTITY)
 
 
 def test_a_run_that_lacks_a_fold_is_refused(earlier):
     earlier.result_path(2, 1).unlink()
     with pytest.raises(BadInput, match="has no network of fold 2 yet"):
-        ensemble.pseudo_labels_of(earlier, IDENTITY)
+        pseudo_labels.pseudo_labels_of(earlier, IDENTITY)

@@ -12,7 +12,7 @@ import publish
 import push_kernel
 import submit
 from digits.console import BadInput, KaggleRefused, KitError
-from digits.data.competition import write_submission
+from digits.data.submission import write_submission
 from digits.files import ROOT
 from digits.kaggle import kernel
 from digits.kaggle.client import Kaggle

@@ -14,7 +14,8 @@ import requests
 import download
 import push_kernel
 import submit
-from digits.data.competition import COMPETITIONS, write_submission
+from digits.data.competition import COMPETITIONS
+from digits.data.submission import write_submission
 from digits.kaggle import client
 from digits.redaction import SHORTEST_SECRET, redact
 from fake_kaggle import FAST, in_process

@@ -9,7 +9,7 @@ from digits.config import load_recipe
 from digits.data import dataset
 from digits.report import summary
 from digits.report.html import build_report
-from digits.runs import ensemble
+from digits.runs import averaging, blend, pseudo_labels
 from digits.runs.store import REFIT, Run
 from made_run import make_run
 from train_process import EXACT, finish, same_results, start, wait_for
@@ -96,7 +96,7 @@ def test_without_a_network_of_a_fold_there_is_no_run(tmp_path):
 
 def test_refits_are_of_the_members_networks_in_turn_and_count_as_theirs_in_blends(made):
     assert [result.network for result in made.refit_results()] == ["compact", "vgg", "compact"]
-    first, second = ensemble.members_of(made)
+    first, second = blend.members_of(made)
     by_label = {result.label: result.test_probabilities for result in [*made.fold_results(), *made.refit_results()]}
     own = ["fold-1", "fold-2", "fold-3", "refit-1", "refit-3"]
     assert np.allclose(first.test, np.mean([by_label[label] for label in own], axis=0), atol=1e-6)
@@ -108,11 +108,11 @@ def test_refits_are_of_the_members_networks_in_turn_and_count_as_theirs_in_blend
 
 def test_a_refit_takes_the_pseudo_labels_of_all_folds_networks_and_none_of_earlier_refits(made):
     identity = made.record().identity
-    found = ensemble.pseudo_labels_of(made, identity)
+    found = pseudo_labels.pseudo_labels_of(made, identity)
     assert set(found.by_fold) == {REFIT, 1, 2, 3}
-    average = ensemble.test_mean(made.fold_results())
+    average = averaging.test_mean(made.fold_results())
     assert found.by_fold[REFIT][0].tolist() == np.flatnonzero(average.max(axis=1) >= found.threshold).tolist()
-    assert set(ensemble.pseudo_labels_of(made, identity | {"recipe.refit": 0}).by_fold) == {1, 2, 3}
+    assert set(pseudo_labels.pseudo_labels_of(made, identity | {"recipe.refit": 0}).by_fold) == {1, 2, 3}
 
 
 def test_the_report_and_the_summary_list_refits(made):

@@ -15,11 +15,12 @@ from PIL import Image
 import report as entry_point
 from digits.console import BadInput
 from digits.data import dataset
+from digits.data.competition import Form
 from digits.data.dataset import DataFile
 from digits.kaggle.ledger import Entry, record
 from digits.report import analysis, html
 from digits.report.html import build_report
-from digits.runs.metrics import Check
+from digits.runs.checks import Check
 from digits.runs.store import Run
 from made_run import SCORE, made_record
 
@@ -179,7 +180,7 @@ def test_a_run_on_other_test_images_is_not_compared(run, data):
     assert "<td>two</td>" not in page_of(run, source=data)
 
 
-@pytest.mark.parametrize("form", ["own data", "not verified", "1,000 of 5,000 rows"])
+@pytest.mark.parametrize("form", [Form.OWN, Form.UNVERIFIED, Form.PARTIAL])
 def test_runs_on_other_files_of_the_same_name_and_length_are_not_compared(run, data, form):
     two = Run(run.folder.parent / "two")
     for number, one in enumerate((run, two)):

@@ -10,7 +10,7 @@ import download
 import push_kernel
 import report
 import submit
-from digits.data.competition import write_submission
+from digits.data.submission import write_submission
 from digits.kaggle import client
 from digits.kaggle.client import Kaggle
 from fake_kaggle import FAST, KEY, TOKEN, USER, leaks

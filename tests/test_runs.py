@@ -18,7 +18,7 @@ import made_run
 from digits.config import Augmentation, Settings, Tta, load_recipe
 from digits.console import BadInput, KitError, entry_point
 from digits.data import dataset
-from digits.data.competition import write_submission
+from digits.data.submission import write_submission
 from digits.files import REFERENCE, ROOT, BrokenFileError, atomic_write, read_npz, remove_temporaries, write_npz
 from digits.report import analysis
 from digits.runs import store

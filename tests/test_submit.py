@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 import submit
-from digits.data.competition import COMPETITIONS, content_hash, write_submission
+from digits.data.competition import COMPETITIONS, Form
 from digits.data.dataset import DataFile, DataSummary
+from digits.data.submission import content_hash, write_submission
 from digits.files import file_lock
 from digits.kaggle import submit as submitting
 from digits.kaggle.client import RetryPolicy
 from digits.kaggle.ledger import Entry, read_ledger, record
 from digits.kaggle.submit import TRAINING_COUNTS
-from digits.runs.metrics import Check
+from digits.runs.checks import Check
 from digits.runs.record import SubmissionFile
 from digits.runs.store import Run
 from fake_kaggle import use
@@ -39,7 +40,7 @@ def changed(labels, rows):
     return np.concatenate([(labels[:rows] + 1) % 10, labels[rows:]])
 
 
-def make_run(folder, name="a-run", labels=None, test_form="exact", **changes):
+def make_run(folder, name="a-run", labels=None, test_form=Form.IDENTICAL, **changes):
     """Write a run as train.py leaves it, and the copy of its file; return the answers' hash."""
     labels = answers() if labels is None else labels
     run = Run(folder / name)
@@ -276,7 +277,7 @@ def test_strange_shares_of_the_classes_are_a_doubt(user, tmp_path):
 
 
 def test_the_run_of_another_test_file_than_the_competition_s_is_doubted(user):
-    make_run(user.folder, test_form="different data")
+    make_run(user.folder, test_form=Form.DIFFERENT)
     assert refused(user, 2, "test.csv that the run predicted is not the competition's")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from digits.files import display_path
 from digits.report import summary
 from digits.report.analysis import Standing
-from digits.runs.metrics import Check
+from digits.runs.checks import Check
 from digits.runs.store import Run
 from made_run import made_record, make_run
 

@@ -21,11 +21,7 @@ from digits.model import (
     predict,
     trainer,
 )
-from digits.model.augment import (
-    draw_transforms,
-    identity_transforms,
-    ink_margins,
-)
+from digits.model.augment import draw_transforms, identity_transforms, ink_margins
 from digits.model.networks import AffineTransform
 
 

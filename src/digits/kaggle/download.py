@@ -23,10 +23,10 @@ def fetch(data_dir: Path, kaggle: Kaggle, say: Callable[[str], None] = print) ->
     competition = find_competition(kaggle.competition)
     if archive.is_complete(data_dir, competition):
         say(f"The data is already in {display_path(data_dir)}:")
-        described = [archive.describe(data_dir / f"{name}.csv", competition) for name in ("train", "test")]
-        for line in described:
-            say(line)
-        if not all(line.endswith(("exact", "same data", "not verified")) for line in described):
+        files = [archive.installed_file(data_dir / f"{name}.csv", competition) for name in ("train", "test")]
+        for known in files:
+            say(known.line)
+        if not all(known.form.may_be_kaggles for known in files):
             say(f"That is not {competition.slug}'s. To fetch the competition's, move it away and run this again.")
         return
     data_dir.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,8 @@ def install(
         )
     data_dir.mkdir(parents=True, exist_ok=True)
     for path in archive.install(file, data_dir, competition):
-        say(archive.describe(path, competition) if path.name in ("train.csv", "test.csv") else display_path(path))
+        is_table = path.name in (competition.train.name, competition.test.name)
+        say(archive.installed_file(path, competition).line if is_table else display_path(path))
     missing = [name for name in ("train", "test") if find_file(data_dir, name, competition) is None]
     if missing:
         say(f"Still missing in {display_path(data_dir)}: {' and '.join(f'{name}.csv' for name in missing)}.")

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from digits.console import BadInput, KaggleRefused, KitError
-from digits.data.competition import find_competition, read_submission
+from digits.data.competition import find_competition
+from digits.data.submission import read_submission
 from digits.files import ROOT, atomic_write, display_path, submissions_flag
 from digits.kaggle.client import Kaggle, if_interrupted, short
 from digits.runs.store import RUN_JSON, Run

@@ -10,14 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from digits.console import BadInput, KaggleRefused, KitError
-from digits.data.competition import (
-    DIGIT_RECOGNIZER,
-    Competition,
-    content_hash,
-    find_competition,
-    read_submission,
-    write_submission,
-)
+from digits.data.competition import DIGIT_RECOGNIZER, Competition, Form, find_competition
+from digits.data.submission import content_hash, read_submission, write_submission
 from digits.files import display_path, file_lock, submissions_flag
 from digits.kaggle.client import Kaggle, NoCredentials, UnreachableError, if_interrupted
 from digits.kaggle.kernel import Push
@@ -36,7 +30,7 @@ from digits.kaggle.ledger import (
     record,
     title_of,
 )
-from digits.runs.metrics import check_class_shares
+from digits.runs.checks import check_class_shares
 from digits.runs.store import Run, all_runs, find_run, find_runs
 
 TRAINING_COUNTS = (4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188)
@@ -112,7 +106,7 @@ def examine(
     else:
         made = run.finished_record()
         doubts += [f"the run's check {check.name!r} failed: {check.detail}" for check in made.failed_checks]
-        if any(data.name == "test.csv" and data.form in ("different data", "own data") for data in made.data.files):
+        if any(data.name == "test.csv" and data.form in (Form.DIFFERENT, Form.OWN) for data in made.data.files):
             doubts.append("the test.csv that the run predicted is not the competition's, so the rows may not fit")
     compared = _differences(labels, sha256, submissions, ledger, competition)
     notes += [f"differs in {rows:,} of {all_rows:,} rows from {name}" for name, rows in compared[:1]]

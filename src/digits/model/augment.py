@@ -1,10 +1,6 @@
 """Random affine transforms of images, drawn and applied in NumPy."""
 
-import base64
-import io
-
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
 from digits.config import Augmentation
@@ -95,15 +91,3 @@ def apply_transforms(images: np.ndarray, transforms: np.ndarray) -> np.ndarray:
         )
         view[:] = np.clip(np.rint(moved), 0, 255)
     return views
-
-
-def data_uri(image: np.ndarray) -> str:
-    """Return an image uint8 (h, w), 0 paper to 255 ink, as a data URI of a PNG with dark ink on white."""
-    png = io.BytesIO()
-    Image.fromarray(255 - image).save(png, format="PNG", optimize=True)
-    return png_uri(png.getvalue())
-
-
-def png_uri(png: bytes) -> str:
-    """Return a PNG file's bytes as a data URI."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -15,9 +15,9 @@ from scipy import stats
 from digits.config import describe_differences
 from digits.console import BadInput, KitError
 from digits.data import dataset
-from digits.data.competition import COMPETITIONS, Competition
+from digits.data.competition import COMPETITIONS, Competition, Form
 from digits.files import REFERENCE
-from digits.runs import ensemble, metrics
+from digits.runs import averaging, blend, metrics
 from digits.runs.identity import data_hash
 from digits.runs.record import FinishedRecord
 from digits.runs.store import PACKED, FoldResult, Run, all_runs
@@ -189,11 +189,11 @@ def members(data: RunData) -> list[MemberScore]:
         by_member = [[result for result in data.results if result.member == number] for number in numbers]
         names = [f"member {own[0].member}: {own[0].network}" for own in by_member]
         if data.train is None or data.out_of_fold is None:
-            predicted = [ensemble.test_mean(own).argmax(axis=1) for own in by_member]
+            predicted = [averaging.test_mean(own).argmax(axis=1) for own in by_member]
         else:
             rows, labels = len(data.out_of_fold), data.train.labels[data.scored]
-            predicted = [ensemble.out_of_fold(own, rows)[data.scored].argmax(axis=1) for own in by_member]
-    differs = ensemble.disagreement(predicted).tolist()
+            predicted = [averaging.out_of_fold(own, rows)[data.scored].argmax(axis=1) for own in by_member]
+    differs = averaging.disagreement(predicted).tolist()
     return [
         MemberScore(name, None if labels is None else int((own != labels).sum()), len(own), tuple(row))
         for name, own, row in zip(names, predicted, differs, strict=True)
@@ -255,7 +255,7 @@ def agreement(data: RunData, other: Run) -> Agreement | None:
 def test_images_of(record: FinishedRecord) -> tuple:
     """Return what names the images that a run predicted: its source, and its last file's name and hash."""
     file = record.data.files[-1]
-    known = file.form in ("exact", "same data")
+    known = file.form in (Form.IDENTICAL, Form.SAME_CONTENT)
     return record.source, file.name, "known" if known else file.sha256, record.test.rows
 
 
@@ -315,7 +315,7 @@ def compare(runs: Sequence[Run], data_dir: Path | None = None) -> Compared:
     Raises:
         BadInput: if a run is not finished or given twice, or two have neither training nor test images in common.
     """
-    ensemble.check_different(runs, "A comparison takes different runs")
+    blend.check_different(runs, "A comparison takes different runs")
     gathered = [gather(run, data_dir=data_dir) for run in runs]
     pairs = [_pair(one, other) for number, one in enumerate(gathered) for other in gathered[number + 1 :]]
     rows = test_rows = np.array([], int)

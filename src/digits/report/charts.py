@@ -20,7 +20,7 @@ from digits.files import atomic_write
 from digits.model.augment import apply_transforms, draw_transforms, ink_margins
 from digits.report import analysis
 from digits.report.analysis import Bin
-from digits.runs import ensemble
+from digits.runs import averaging
 from digits.runs.store import FoldResult, Run
 
 INK, MUTED, GRID, PAPER = "#1f2430", "#5d6675", "#dfe3ea", "#ffffff"
@@ -278,11 +278,11 @@ def draw_all(run: Run, source: dataset.Dataset, results: Sequence[FoldResult]) -
     """
     record = run.record()
     names = record.data.names
-    out_of_fold = ensemble.out_of_fold(results, len(source.train.labels))
+    out_of_fold = averaging.out_of_fold(results, len(source.train.labels))
     scored = np.flatnonzero(~np.isnan(out_of_fold[:, 0]))
     probabilities, labels = out_of_fold[scored], source.train.labels[scored]
     counts = analysis.confusion(probabilities.argmax(axis=1), labels, len(names))
-    predicted = np.bincount(ensemble.test_mean(results).argmax(axis=1), minlength=len(names)).tolist()
+    predicted = np.bincount(averaging.test_mean(results).argmax(axis=1), minlength=len(names)).tolist()
     augmentation = record.recipe.augmentation if record.recipe else Augmentation()
     with matplotlib.rc_context(STYLE):
         figures = {

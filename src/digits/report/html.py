@@ -1,7 +1,9 @@
 """The pages: the report of a run, the comparison of several, and the leaderboard of all."""
 
+import base64
 import contextlib
 import datetime
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
+from PIL import Image
 
 from digits import config
 from digits.console import KitError, duration
 from digits.data.competition import DIGIT_RECOGNIZER, find_competition
 from digits.data.dataset import Dataset, Split
 from digits.files import REFERENCE, atomic_write
-from digits.model.augment import data_uri, png_uri
 from digits.report import analysis, charts
 from digits.report.analysis import Compared, RunData
 from digits.report.charts import svg
@@ -328,7 +330,7 @@ def _details(record: FinishedRecord) -> list[tuple[str, str]]:
         "Precision": record.identity.get("precision", ""),
         "Versions": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
         "Commit": record.git or "",
-        "Data": "; ".join(f"{file.name}: {file.rows:,} rows, {file.form}" for file in files),
+        "Data": "; ".join(file.line for file in files),
         "SHA-256 of the data": "; ".join(f"{file.name} {file.sha256}" for file in files),
         "SHA-256 of the answers": record.submission.sha256,
     }
@@ -376,3 +378,15 @@ def build_leaderboard(submissions: Path, reference: Path = REFERENCE) -> Path:
         unfinished=unfinished,
         public_scores=_public_scores(analysis.scored_entries(submissions), size=(6.4, 4.4)),
     )
+
+
+def data_uri(image: np.ndarray) -> str:
+    """Return an image uint8 (h, w), 0 paper to 255 ink, as a data URI of a PNG with dark ink on white."""
+    png = io.BytesIO()
+    Image.fromarray(255 - image).save(png, format="PNG", optimize=True)
+    return png_uri(png.getvalue())
+
+
+def png_uri(png: bytes) -> str:
+    """Return a PNG file's bytes as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

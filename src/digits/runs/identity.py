@@ -13,7 +13,7 @@ from digits.model.backend import backend_name, resolve_precision
 
 MODEL_CODE = ("model/augment", "model/networks", "model/predict", "model/trainer")
 """The modules on which a fitted network depends."""
-RUN_CODE = (*MODEL_CODE, "data/folds", "runs/ensemble", "training/fold")
+RUN_CODE = (*MODEL_CODE, "data/folds", "runs/averaging", "training/fold")
 """The modules on which a run's probabilities depend."""
 
 

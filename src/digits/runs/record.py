@@ -19,7 +19,8 @@ from digits.data.competition import find_competition
 from digits.data.dataset import Dataset, DataSummary
 from digits.files import ROOT, atomic_write, display_path
 from digits.model.backend import backend_name, cpu_count
-from digits.runs.metrics import Check, ExpectedScore, Score
+from digits.runs.checks import Check
+from digits.runs.metrics import ExpectedScore, Score
 from digits.typed import read_as
 
 VERSION = 2
@@ -320,7 +321,7 @@ class FinishedRecord(Record):
     """Averaged with the folds' networks on the test images."""
     checks: list[Check] = field(default_factory=list)
     averaging_gain: float | None = None
-    """See `ensemble.averaging_gain`."""
+    """See `averaging.averaging_gain`."""
     blend: Blend | None = None
 
     @property

@@ -14,8 +14,8 @@ import numpy as np
 
 from digits.config import Recipe, Settings, flat
 from digits.console import BadInput, KitError, explain
-from digits.data.competition import read_submission, write_answers
 from digits.data.dataset import Dataset
+from digits.data.submission import read_submission, write_answers
 from digits.files import (
     SUBMISSIONS,
     BrokenFileError,

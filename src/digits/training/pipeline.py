@@ -20,13 +20,15 @@ from digits.console import BadInput, KitError
 from digits.data import dataset
 from digits.data.competition import find_competition
 from digits.data.folds import split_folds
-from digits.data.images import load_extra
+from digits.data.preparation import load_extra
 from digits.files import SUBMISSIONS, atomic_write, display_path
+from digits.inference import predictor
 from digits.model import check, custom
 from digits.model.backend import cpu_count, load_keras, peak_memory_bytes, prepare_process
-from digits.runs import ensemble, metrics
+from digits.runs import averaging, checks, metrics
+from digits.runs.checks import Check
 from digits.runs.identity import identity_of
-from digits.runs.metrics import Check
+from digits.runs.pseudo_labels import PseudoLabels, pseudo_labels_of
 from digits.runs.record import ExtraImages, FoldScore, Record, Refit, machine
 from digits.runs.store import REFIT, FoldResult, Run, find_run, fold_name, open_run, resumable
 from digits.training.crossval import cross_validate
@@ -53,7 +55,7 @@ def check_rows_in_order(
     rows = np.unique(np.linspace(0, len(images) - 1, ROWS_PREDICTED_AGAIN).astype(int))
     try:
         worker = Worker(cpu_count(), deterministic=deterministic)
-        again = worker.run(ensemble.predict_saved, list(models), images[rows], tta)
+        again = worker.run(predictor.predict_saved, list(models), images[rows], tta)
     except KitError as error:
         return Check(name, False, f"could not be checked: {error}")
     largest = np.abs(again - probabilities[rows]).max(axis=1)
@@ -134,9 +136,7 @@ def train(
         print(f"Extra: {extra.folder} joins training in every fold ({extra.images:,} images), and is not scored.")
     identity = identity_of(settings, source) | ({"extra": extra.sha256[:16]} if extra else {})
     pseudo_labels = (
-        ensemble.pseudo_labels_of(find_run(settings.pseudo_labels, submissions), identity)
-        if settings.pseudo_labels
-        else None
+        pseudo_labels_of(find_run(settings.pseudo_labels, submissions), identity) if settings.pseudo_labels else None
     )
     if cluster_address is not None:
         slots = Slots((1,) * settings.recipe.network_count, ({},))  # Not known here: the workers choose the threads.
@@ -187,7 +187,7 @@ def train(
                     check_rows_in_order,
                     [run.model_path(result.fold, result.member) for result in results],
                     source.test.images,
-                    ensemble.test_mean(results),
+                    averaging.test_mean(results),
                     settings.recipe.tta,
                     deterministic=settings.deterministic,
                 )
@@ -272,7 +272,7 @@ def _tasks(
     source: dataset.Dataset,
     precision: str,
     slots: Slots,
-    pseudo_labels: ensemble.PseudoLabels | None,
+    pseudo_labels: PseudoLabels | None,
 ) -> list[FoldTask]:
     recipe, rows = settings.recipe, np.arange(len(source.train.labels))
     splits = dict(enumerate(split_folds(source.train.labels, recipe.folds, settings.fold_seed, source.groups), start=1))
@@ -309,7 +309,7 @@ def _results(
 ) -> dict[str, Any]:
     """Write the run's probabilities, submission and history, and return the fields of `FinishedRecord` about them."""
     labels, folds = source.train.labels, [result for result in results if result.fold != REFIT]
-    out_of_fold, test = ensemble.out_of_fold(folds, len(labels)), ensemble.test_mean(results)
+    out_of_fold, test = averaging.out_of_fold(folds, len(labels)), averaging.test_mean(results)
     _write_history(run, results)
     scores = [
         FoldScore(
@@ -323,7 +323,7 @@ def _results(
         )
         for result in folds
     ]
-    folds_answers = ensemble.test_mean(folds).argmax(axis=1)
+    folds_answers = averaging.test_mean(folds).argmax(axis=1)
     refits = [
         Refit(
             number=result.member,
@@ -338,22 +338,22 @@ def _results(
     learned = {result.label: score.accuracy for result, score in zip(folds, scores, strict=True)}
     learned |= {fold_name(REFIT, refit.number): refit.agreement for refit in refits}
     answers = test.argmax(axis=1)
-    checks = [
-        metrics.check_probabilities(test),
-        metrics.check_not_constant(answers, len(source.classes)),
-        metrics.check_class_shares(answers, np.bincount(labels, minlength=len(source.classes))),
-        metrics.check_confidence(out_of_fold[~np.isnan(out_of_fold[:, 0])], test),
-        metrics.check_all_trained(len(results), failures),
-        metrics.check_learned(learned),
+    asked = [
+        checks.check_probabilities(test),
+        checks.check_not_constant(answers, len(source.classes)),
+        checks.check_class_shares(answers, np.bincount(labels, minlength=len(source.classes))),
+        checks.check_confidence(out_of_fold[~np.isnan(out_of_fold[:, 0])], test),
+        checks.check_all_trained(len(results), failures),
+        checks.check_learned(learned),
     ]
     if source.name == "kaggle" and source.expected:
-        detail = "; ".join(f"{file.name}: {file.form}" for file in source.summary.files)
-        checks.append(Check("the test images are the competition's", source.competition is not None, detail))
+        detail = "; ".join(f"{file.name}: {file.text}" for file in source.summary.files)
+        asked.append(Check("the test images are the competition's", source.competition is not None, detail))
     return {
         "folds": scores,
         "refits": refits,
-        "checks": checks,
-        "averaging_gain": ensemble.averaging_gain(results),
+        "checks": asked,
+        "averaging_gain": averaging.averaging_gain(results),
         **run.write_results(source, out_of_fold, test, out, leaked=source.leaked),
     }
 

@@ -17,16 +17,26 @@ import numpy as np
 from digits.console import BadInput, KitError
 from digits.data import dataset
 from digits.files import atomic_write
+from digits.inference.predictor import Predictor
 from digits.model.backend import silenced
-from digits.runs.saved import Predictor
 
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "saved-model": "-saved-model", "keras": ".keras"}
+
+
 NEEDED = {"onnx": ("onnx", "onnxruntime", "tf2onnx"), "litert": ("ai_edge_litert",)}
 """Packages beyond requirements.txt, in requirements-export.txt."""
+
+
 TOLERANCE = 1e-4
 """The most by which a probability of the file may differ from the run's."""
+
+
 CHECKED, CHECK_BATCH = 1000, 100
+
+
 INPUT, OUTPUT = "images_0_to_255", "probabilities"
+
+
 Runtime = Callable[[np.ndarray], np.ndarray]
 
 

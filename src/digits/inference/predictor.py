@@ -1,6 +1,7 @@
 """A run's saved networks, loaded once and ready to predict new images."""
 
 import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,11 +9,59 @@ import numpy as np
 
 from digits.config import Tta
 from digits.console import BadInput
-from digits.files import SUBMISSIONS
+from digits.data.submission import write_submission
+from digits.files import SUBMISSIONS, display_path
 from digits.model.backend import cpu_count, load_keras, prepare_process
-from digits.runs.ensemble import mean
+from digits.runs.averaging import mean
 from digits.runs.record import FinishedRecord
 from digits.runs.store import Run, all_runs, find_run
+
+
+def predict_again(run: Run, data_dir: Path | None = None, out: Path | None = None) -> list[str]:
+    """Predict a run's own test images with its saved models, and say how the answers compare with the run's.
+
+    Args:
+        run: it keeps its own submission.
+        data_dir: where the test images are; None: where the run found them.
+        out: where to write the answers, as a submission; None: nowhere.
+
+    Raises:
+        BadInput: if a saved model is missing, or one is none that Keras loads safely.
+    """
+    record = run.finished_record()
+    if record.blend:
+        names = " ".join(dict.fromkeys(member.name.partition("/")[0] for member in record.blend.members))
+        raise BadInput(f"Run {run.name} is a blend, without models of its own; give one of the runs it blends: {names}")
+    models, own = run.models(), run.probabilities()[1].argmax(axis=1)
+    source = record.load_data(data_dir)
+    prepare_process(cpu_count(), deterministic=False)
+    tta = record.recipe.tta if record.recipe else Tta()
+    answers = predict_saved(models, source.test.images, tta).argmax(axis=1)
+    lines = [
+        f"{len(answers):,} images predicted again with the saved models of {run.name}.",
+        f"The answers differ from the run's own in {int((answers != own).sum())} of {len(answers):,} rows.",
+    ]
+    if out is not None:
+        path = out.with_name("leaked-" * record.leaked + out.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_submission(path, source.test.ids, answers, header=source.header, classes=source.classes)
+        lines.append(f"Written: {display_path(path)}")
+    return lines
+
+
+def predict_saved(
+    models: Sequence[Path], images: np.ndarray, tta: Tta, log: Callable[[str], None] = print
+) -> np.ndarray:
+    """Return the mean probabilities float32 (n, classes) of saved models for images uint8 (n, side, side).
+
+    Raises:
+        BadInput: if one is not a model that Keras loads safely.
+    """
+    load_keras()
+    from digits.model.predict import load_network, predict_probabilities
+
+    return mean([predict_probabilities(load_network(path), images, tta) for path in models])
+
 
 BATCH = 256
 
@@ -75,8 +124,8 @@ class Predictor:
         self.run, self.record, self.members = run, run.finished_record(), saved_members(run)
         prepare_process(cpu_count(), deterministic=False)
         load_keras()
+        from digits.inference.serving import EnsembleMember, serving_model
         from digits.model.predict import load_network
-        from digits.model.serving import EnsembleMember, serving_model
 
         loaded = [
             EnsembleMember([load_network(path) for path in member.models], member.tta if tta else Tta(), member.weight)
@@ -96,8 +145,8 @@ class Predictor:
 
     def separately(self, images: np.ndarray) -> np.ndarray:
         """Return what `probabilities` does, each network asked on its own, as after training but in float32."""
+        from digits.inference.serving import in_float32
         from digits.model.predict import predict_probabilities
-        from digits.model.serving import in_float32
 
         means = [
             mean([predict_probabilities(in_float32(network), images, member.tta) for network in member.networks])

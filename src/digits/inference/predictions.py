@@ -13,21 +13,28 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from digits.console import BadInput, KitError
+from digits.data.arrays import read_array_file
 from digits.data.competition import SIDE
 from digits.data.dataset import resized
-from digits.data.formats import NotADigitImage, gray, read_image
-from digits.data.images import BOX, Prepared, find_images, ink_box, label_of, prepare, read_array_file, squeeze
+from digits.data.image_files import NotADigitImage, find_images, gray, label_of, read_image
+from digits.data.preparation import BOX, Prepared, ink_box, prepare, squeeze
 from digits.files import atomic_write, display_path
+from digits.inference.predictor import Predictor
 from digits.model.backend import cpu_count
 from digits.runs.record import FinishedRecord
-from digits.runs.saved import Predictor
 
 UNSURE = 0.7
 """An answer of a lower probability, 0-1, is noted as unsure."""
+
+
 SHOWN = 200
 """The most images on a contact sheet; of more, those with the least certain answers."""
+
+
 MANY = 200
 """Of so many image files on, each processor reads its share in a process of its own."""
+
+
 CELL, CAPTION, COLUMNS = 112, 54, 5
 
 

@@ -1,7 +1,5 @@
-"""Images of one's own, and their preparation the way MNIST's digits were prepared."""
+"""Bring a photograph, scan or drawing into the form that MNIST's digits have."""
 
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,21 +11,23 @@ from scipy import ndimage
 from digits.console import BadInput
 from digits.data.cache import fingerprints
 from digits.data.competition import SIDE
-from digits.data.csv_reader import parse, read_bytes
-from digits.data.formats import IMAGE_SUFFIXES, NotADigitImage, read_idx, read_image, read_npz
+from digits.data.image_files import NotADigitImage, find_images, label_of, read_image
 from digits.files import display_path
 
 BOX = 20
 """MNIST's digits were scaled into a box of 20×20 pixels, then placed in 28×28 by their centre of mass (LeCun 1998)."""
+
+
 FINE = 4
 """A digit is drawn at this many times its final size while its strokes are measured and corrected."""
+
+
 STROKE_WIDTHS = (2.2, 4.0)
 """Strokes of a digit of 20 pixels are brought into this range, in pixels; MNIST's are mostly 2 to 4 wide."""
+
+
 FINDING_SIDE, PAGE_SIDE = 160, 64
 """The longest side, in pixels, at which the digit is looked for, and the page is measured."""
-ARRAY_SUFFIXES = {".csv", ".npy", ".npz"}
-IMAGE_NAMES, LABEL_NAMES = ("x", "images", "x_test", "arr_0"), ("y", "labels", "y_test")
-"""The arrays that are read of an .npz; without one of these names the first."""
 
 
 @dataclass(frozen=True)
@@ -36,33 +36,6 @@ class Prepared:
 
     image: np.ndarray
     notes: tuple[str, ...] = ()
-
-
-def find_images(path: Path) -> tuple[list[Path], list[Path], str | None]:
-    """Return the image files and the array files (.csv, .npy, .npz) that a path stands for, or why there are none.
-
-    A folder stands for the images in it and below it; a file for itself, whatever its name.
-    """
-    if not path.exists():
-        return [], [], "there is no such file"
-    if not path.is_dir():
-        is_array = path.suffix.lower() in ARRAY_SUFFIXES or "ubyte" in path.name
-        return ([], [path], None) if is_array else ([path], [], None)
-    files = [
-        file
-        for file in sorted(path.rglob("*"))
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-    ]
-    if not files:
-        return [], [], f"a folder without images ({', '.join(sorted(IMAGE_SUFFIXES))})"
-    return files, [], None
-
-
-def label_of(path: Path, classes: Sequence[str]) -> str | None:
-    """Return the class that a file's folder (7/a.png) or the end of its name (a_7.png) tells, or None."""
-    ending = re.fullmatch(r".*[_-]([^_-]+)", path.stem)
-    named = [path.parent.name, *(ending.groups() if ending else ())]
-    return next((name for name in named if name in classes), None)
 
 
 def load_extra(folder: Path, classes: Sequence[str], known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -101,47 +74,6 @@ def load_extra(folder: Path, classes: Sequence[str], known: np.ndarray) -> tuple
         images.append(image)
         labels.append(classes.index(label))
     return np.stack(images), np.array(labels, np.uint8)
-
-
-def read_array_file(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return images uint8 (n, height, width) and labels (n,) or None, of a .csv, .npy, .npz or IDX file.
-
-    Raises:
-        BadInput: if the file is damaged or holds something else.
-    """
-    shown = display_path(path)
-    if path.suffix.lower() == ".csv":
-        table = parse(read_bytes(path), shown)
-        side = math.isqrt(table.pixels.shape[1])
-        labels = None if table.labels is None else np.array(table.classes)[table.labels]
-        return table.pixels.reshape(-1, side, side), labels
-    if "ubyte" in path.name:
-        arrays = {"x": read_idx(path, "")}
-    elif path.suffix.lower() == ".npz":
-        arrays = read_npz(path, "")
-    else:
-        try:
-            with path.open("rb") as file:
-                arrays = {"x": np.lib.format.read_array(file, allow_pickle=False)}
-        except Exception as error:  # A damaged file makes NumPy raise a dozen kinds.
-            raise BadInput(f"{shown}: damaged, or not a NumPy array ({str(error).splitlines()[0]})") from None
-    images = next((arrays[name] for name in IMAGE_NAMES if name in arrays), next(iter(arrays.values()), np.array([])))
-    labels = next((arrays[name] for name in LABEL_NAMES if name in arrays), None)
-    if images.ndim == 4 and images.shape[3] == 1:
-        images = images[..., 0]
-    if images.ndim == 2 and math.isqrt(images.shape[1]) ** 2 == images.shape[1] >= 64:
-        images = images.reshape(len(images), math.isqrt(images.shape[1]), -1)
-    images = images[np.newaxis] if images.ndim == 2 else images
-    if images.ndim != 3 or not images.size or images.dtype.kind not in "buif":
-        raise BadInput(f"{shown}: expected images (n, height, width), found {images.dtype} {images.shape}")
-    if images.dtype != np.uint8:
-        low, high = float(images.min()), float(images.max())
-        if not (low >= 0 and high <= 255):
-            raise BadInput(f"{shown}: expected values of 0 to 255, or 0 to 1, found {low:g} to {high:g}")
-        images = (images * (255 if high <= 1 else 1)).round().astype(np.uint8)
-    if labels is not None and labels.shape != images.shape[:1]:
-        raise BadInput(f"{shown}: expected a label for each of {len(images)} images, found {labels.shape}")
-    return images, labels
 
 
 def squeeze(pixels: np.ndarray) -> np.ndarray:

@@ -15,17 +15,20 @@ import numpy as np
 from PIL import Image
 
 from digits.console import BadInput, KitError
-from digits.data.formats import NotADigitImage, read_image
+from digits.data.image_files import NotADigitImage, read_image
 from digits.files import OWN, atomic_write, display_path
-from digits.model.augment import png_uri
-from digits.report.html import render
-from digits.report.predictions import UNSURE, Preparation
-from digits.runs.saved import Predictor
+from digits.inference.predictions import UNSURE, Preparation
+from digits.inference.predictor import Predictor
+from digits.report.html import png_uri, render
 
 MAX_BYTES = 50_000_000
 """Of an image that is sent."""
+
+
 PORTS = range(8000, 8020)
 """Tried in turn where none is asked for."""
+
+
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 

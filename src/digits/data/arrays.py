@@ -1,28 +1,24 @@
-"""Read image files of any kind, and labelled images from IDX files, NumPy archives (.npz) and folders of images."""
+"""Read labelled images from NumPy archives (.npz), arrays (.npy) and IDX files."""
 
 import hashlib
-import io
 import math
 import re
-import warnings
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from digits.console import BadInput, KitError
-from digits.data.csv_reader import MAX_BYTES, MAX_CLASSES, SIDES, Table, as_ids, encode_labels, read_bytes
+from digits.console import BadInput
+from digits.data.csv_reader import MAX_BYTES, SIDES, Table, encode_labels, read_bytes
 from digits.files import display_path
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-MAX_PIXELS = 100_000_000
-WORKING_SIDE = 1024
-"""The longest side, in pixels, at which an image is kept, give or take a factor of two."""
+
+from digits.data.csv_reader import parse
+
 NPZ_NAMES = (
     ("x_train", "y_train", "x_test", "y_test"),
     ("train_images", "train_labels", "test_images", "test_labels"),
@@ -33,6 +29,8 @@ NPZ_NAMES = (
     ("data", "target"),
 )
 """The names of images and labels of the training set, then of the test set; the first that fit are taken."""
+
+
 _IDX_SPLIT = {"train": r"train", "test": r"t10k|test"}
 
 
@@ -190,143 +188,49 @@ def tables_of_idx(files: dict[str, dict[str, Path]], remedy: str) -> dict[str, T
     return tables
 
 
-class NotADigitImage(KitError):  # noqa: N818 an answer about an input, like BadInput
-    """This one image cannot be used; the message is a phrase that says why."""
+ARRAY_SUFFIXES = {".csv", ".npy", ".npz"}
 
 
-def read_image(source: Path | bytes) -> np.ndarray:
-    """Return an image file's pixels uint8 (height, width, 1 or 3), upright, less than 2,048 on its long side.
-
-    Transparent pixels become the page: its own colour where most of the image is opaque, otherwise (a drawing on
-    nothing) black or white, whichever differs more from what is drawn.
-
-    Raises:
-        NotADigitImage: if the file is not one image, or is damaged, too large or an animation.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata; both are checked here.
-            image: Image.Image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-            if image.width * image.height > MAX_PIXELS:
-                raise NotADigitImage(f"{image.width:,}×{image.height:,} pixels; expected at most {MAX_PIXELS:,} in all")
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                raise NotADigitImage("an animation or a stack of images; expected one")
-            image.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # A large JPEG is decoded at a fraction of its size.
-            ImageOps.exif_transpose(image, in_place=True)
-            return _pixels(image)
-    except NotADigitImage:
-        raise
-    except UnidentifiedImageError:
-        raise NotADigitImage("not an image that Pillow can read") from None
-    except Image.DecompressionBombError:
-        raise NotADigitImage(f"too many pixels; expected at most {MAX_PIXELS:,}") from None
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise NotADigitImage((error.strerror or str(error)).lower()) from None
-    except Exception as error:  # Pillow's decoders raise a dozen kinds for damaged files.
-        raise NotADigitImage(f"damaged or cut short ({str(error) or type(error).__name__})") from None
+IMAGE_NAMES, LABEL_NAMES = ("x", "images", "x_test", "arr_0"), ("y", "labels", "y_test")
+"""The arrays that are read of an .npz; without one of these names the first."""
 
 
-def _pixels(image: "Image.Image") -> np.ndarray:
-    from PIL import Image
-
-    if image.mode.startswith("I") or image.mode == "F":  # 16 or 32 bits become 8.
-        deep = np.asarray(image, np.float32)
-        low, high = float(deep.min()), float(deep.max())
-        if low >= 0:
-            low, high = 0, next((limit for limit in (1, 255, 65535) if high <= limit), high)
-        image = Image.fromarray(((deep - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8))
-    if factor := max(0, max(image.size) // WORKING_SIDE - 1):
-        image = (image.convert("RGBA") if image.mode in ("P", "PA", "LA") else image).reduce(factor + 1)
-    if "A" in image.mode or "transparency" in image.info:
-        image = image.convert("RGBA")
-        values = np.asarray(image)
-        opaque = values[values[..., 3] > 127, :3]
-        if not len(opaque):
-            raise NotADigitImage("empty: wholly transparent")
-        colour = np.median(opaque[:: max(1, len(opaque) // 1000)], axis=0)
-        if len(opaque) < image.width * image.height / 2:
-            colour = np.full(3, 0 if colour.mean() > 127 else 255)
-        page = Image.new("RGBA", image.size, (*colour.astype(int).tolist(), 255))
-        image = Image.alpha_composite(page, image)
-    mode = "L" if image.mode in ("1", "L") else "RGB"
-    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-    return pixels[..., np.newaxis] if mode == "L" else pixels
-
-
-def gray(pixels: np.ndarray) -> np.ndarray:
-    """Return pixels uint8 (h, w, 1 or 3) in grey (h, w), colours weighted by how bright the eye sees them (BT.601)."""
-    from PIL import Image
-
-    return pixels[..., 0] if pixels.shape[2] == 1 else np.asarray(Image.fromarray(pixels).convert("L"))
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Return the image files right in a folder, in the order of their names, numbers by value."""
-    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
-    return sorted(files, key=lambda path: [(not part.isdigit(), int(part) if part.isdigit() else 0, part)
-                                           for part in re.split(r"(\d+)", path.name)])  # fmt: skip
-
-
-def class_folders(folder: Path) -> dict[str, list[Path]]:
-    """Return the image files of each subfolder that holds some, by the subfolder's name."""
-    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
-    return {path.name: files for path in folders if (files := image_files(path))}
-
-
-def table_of_images(files: Sequence[Path], labels: Sequence[str] | None, remedy: str) -> Table:
-    """Read image files of one size in grey, one row each; a row's id is its file's name, or CLASS/NAME if names repeat.
+def read_array_file(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return images uint8 (n, height, width) and labels (n,) or None, of a .csv, .npy, .npz or IDX file.
 
     Raises:
-        BadInput: naming the file, what was expected and what came.
+        BadInput: if the file is damaged or holds something else.
     """
-    images: list[np.ndarray] = []
-    for file in files:
+    shown = display_path(path)
+    if path.suffix.lower() == ".csv":
+        table = parse(read_bytes(path), shown)
+        side = math.isqrt(table.pixels.shape[1])
+        labels = None if table.labels is None else np.array(table.classes)[table.labels]
+        return table.pixels.reshape(-1, side, side), labels
+    if "ubyte" in path.name:
+        arrays = {"x": read_idx(path, "")}
+    elif path.suffix.lower() == ".npz":
+        arrays = read_npz(path, "")
+    else:
         try:
-            images.append(gray(read_image(file)))
-        except NotADigitImage as error:
-            raise BadInput(f"{display_path(file)}: expected an image, found: {error}. {remedy}") from None
-        height, width = images[-1].shape
-        first_height, first_width = images[0].shape
-        if height != width or (height, width) != (first_height, first_width):
-            expected = "a square image" if height != width else f"{first_width} × {first_height} as {files[0].name}"
-            raise BadInput(
-                f"{display_path(file)}: expected {expected}, found {width} × {height} pixels. Give all images one size"
-            )
-    names = [file.name for file in files]
-    if len(set(names)) < len(names):
-        names = [f"{file.parent.name}/{file.name}" for file in files]
-    return table_of(
-        np.stack(images),
-        None if labels is None else np.array(labels),
-        as_ids(names),
-        display_path(files[0].parent),
-        remedy,
-    )
-
-
-def tables_of_images(folder: Path, remedy: str) -> dict[str, Table]:
-    """Return the tables of a folder of images: CLASS/*.png, or train/CLASS/*.png and test/*.png or test/CLASS/*.png.
-
-    Empty where there are no images.
-
-    Raises:
-        BadInput: naming the file, what was expected and what came.
-    """
-    tables = {}
-    roots = {"train": folder / "train", "test": folder / "test"} if (folder / "train").is_dir() else {"train": folder}
-    for split, root in roots.items():
-        if not root.is_dir():
-            continue
-        classes = class_folders(root)
-        files = image_files(root) if split == "test" and not classes else []
-        labels = None if files else [name for name, own in classes.items() for _ in own]
-        files = files or [file for own in classes.values() for file in own]
-        if len(classes) > MAX_CLASSES:
-            raise BadInput(
-                f"{display_path(root)}: expected at most {MAX_CLASSES} classes, found {len(classes)} folders."
-            )
-        if files:
-            tables[split] = table_of_images(files, labels, remedy)
-    return tables
+            with path.open("rb") as file:
+                arrays = {"x": np.lib.format.read_array(file, allow_pickle=False)}
+        except Exception as error:  # A damaged file makes NumPy raise a dozen kinds.
+            raise BadInput(f"{shown}: damaged, or not a NumPy array ({str(error).splitlines()[0]})") from None
+    images = next((arrays[name] for name in IMAGE_NAMES if name in arrays), next(iter(arrays.values()), np.array([])))
+    labels = next((arrays[name] for name in LABEL_NAMES if name in arrays), None)
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if images.ndim == 2 and math.isqrt(images.shape[1]) ** 2 == images.shape[1] >= 64:
+        images = images.reshape(len(images), math.isqrt(images.shape[1]), -1)
+    images = images[np.newaxis] if images.ndim == 2 else images
+    if images.ndim != 3 or not images.size or images.dtype.kind not in "buif":
+        raise BadInput(f"{shown}: expected images (n, height, width), found {images.dtype} {images.shape}")
+    if images.dtype != np.uint8:
+        low, high = float(images.min()), float(images.max())
+        if not (low >= 0 and high <= 255):
+            raise BadInput(f"{shown}: expected values of 0 to 255, or 0 to 1, found {low:g} to {high:g}")
+        images = (images * (255 if high <= 1 else 1)).round().astype(np.uint8)
+    if labels is not None and labels.shape != images.shape[:1]:
+        raise BadInput(f"{shown}: expected a label for each of {len(images)} images, found {labels.shape}")
+    return images, labels

@@ -1,0 +1,200 @@
+"""Find and decode image files, and read labelled images from folders of them."""
+
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from digits.console import BadInput, KitError
+from digits.data.csv_reader import MAX_CLASSES, Table, as_ids
+from digits.files import display_path
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+from PIL import Image
+
+from digits.data.arrays import ARRAY_SUFFIXES, table_of
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+MAX_PIXELS = 100_000_000
+
+
+WORKING_SIDE = 1024
+"""The longest side, in pixels, at which an image is kept, give or take a factor of two."""
+
+
+class NotADigitImage(KitError):  # noqa: N818 an answer about an input, like BadInput
+    """This one image cannot be used; the message is a phrase that says why."""
+
+
+def read_image(source: Path | bytes) -> np.ndarray:
+    """Return an image file's pixels uint8 (height, width, 1 or 3), upright, less than 2,048 on its long side.
+
+    Transparent pixels become the page: its own colour where most of the image is opaque, otherwise (a drawing on
+    nothing) black or white, whichever differs more from what is drawn.
+
+    Raises:
+        NotADigitImage: if the file is not one image, or is damaged, too large or an animation.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata; both are checked here.
+            image: Image.Image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+            if image.width * image.height > MAX_PIXELS:
+                raise NotADigitImage(f"{image.width:,}×{image.height:,} pixels; expected at most {MAX_PIXELS:,} in all")
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                raise NotADigitImage("an animation or a stack of images; expected one")
+            image.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # A large JPEG is decoded at a fraction of its size.
+            ImageOps.exif_transpose(image, in_place=True)
+            return _pixels(image)
+    except NotADigitImage:
+        raise
+    except UnidentifiedImageError:
+        raise NotADigitImage("not an image that Pillow can read") from None
+    except Image.DecompressionBombError:
+        raise NotADigitImage(f"too many pixels; expected at most {MAX_PIXELS:,}") from None
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise NotADigitImage((error.strerror or str(error)).lower()) from None
+    except Exception as error:  # Pillow's decoders raise a dozen kinds for damaged files.
+        raise NotADigitImage(f"damaged or cut short ({str(error) or type(error).__name__})") from None
+
+
+def _pixels(image: "Image.Image") -> np.ndarray:
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":  # 16 or 32 bits become 8.
+        deep = np.asarray(image, np.float32)
+        low, high = float(deep.min()), float(deep.max())
+        if low >= 0:
+            low, high = 0, next((limit for limit in (1, 255, 65535) if high <= limit), high)
+        image = Image.fromarray(((deep - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8))
+    if factor := max(0, max(image.size) // WORKING_SIDE - 1):
+        image = (image.convert("RGBA") if image.mode in ("P", "PA", "LA") else image).reduce(factor + 1)
+    if "A" in image.mode or "transparency" in image.info:
+        image = image.convert("RGBA")
+        values = np.asarray(image)
+        opaque = values[values[..., 3] > 127, :3]
+        if not len(opaque):
+            raise NotADigitImage("empty: wholly transparent")
+        colour = np.median(opaque[:: max(1, len(opaque) // 1000)], axis=0)
+        if len(opaque) < image.width * image.height / 2:
+            colour = np.full(3, 0 if colour.mean() > 127 else 255)
+        page = Image.new("RGBA", image.size, (*colour.astype(int).tolist(), 255))
+        image = Image.alpha_composite(page, image)
+    mode = "L" if image.mode in ("1", "L") else "RGB"
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    return pixels[..., np.newaxis] if mode == "L" else pixels
+
+
+def gray(pixels: np.ndarray) -> np.ndarray:
+    """Return pixels uint8 (h, w, 1 or 3) in grey (h, w), colours weighted by how bright the eye sees them (BT.601)."""
+    from PIL import Image
+
+    return pixels[..., 0] if pixels.shape[2] == 1 else np.asarray(Image.fromarray(pixels).convert("L"))
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the image files right in a folder, in the order of their names, numbers by value."""
+    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
+    return sorted(files, key=lambda path: [(not part.isdigit(), int(part) if part.isdigit() else 0, part)
+                                           for part in re.split(r"(\d+)", path.name)])  # fmt: skip
+
+
+def class_folders(folder: Path) -> dict[str, list[Path]]:
+    """Return the image files of each subfolder that holds some, by the subfolder's name."""
+    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
+    return {path.name: files for path in folders if (files := image_files(path))}
+
+
+def table_of_images(files: Sequence[Path], labels: Sequence[str] | None, remedy: str) -> Table:
+    """Read image files of one size in grey, one row each; a row's id is its file's name, or CLASS/NAME if names repeat.
+
+    Raises:
+        BadInput: naming the file, what was expected and what came.
+    """
+    images: list[np.ndarray] = []
+    for file in files:
+        try:
+            images.append(gray(read_image(file)))
+        except NotADigitImage as error:
+            raise BadInput(f"{display_path(file)}: expected an image, found: {error}. {remedy}") from None
+        height, width = images[-1].shape
+        first_height, first_width = images[0].shape
+        if height != width or (height, width) != (first_height, first_width):
+            expected = "a square image" if height != width else f"{first_width} × {first_height} as {files[0].name}"
+            raise BadInput(
+                f"{display_path(file)}: expected {expected}, found {width} × {height} pixels. Give all images one size"
+            )
+    names = [file.name for file in files]
+    if len(set(names)) < len(names):
+        names = [f"{file.parent.name}/{file.name}" for file in files]
+    return table_of(
+        np.stack(images),
+        None if labels is None else np.array(labels),
+        as_ids(names),
+        display_path(files[0].parent),
+        remedy,
+    )
+
+
+def tables_of_images(folder: Path, remedy: str) -> dict[str, Table]:
+    """Return the tables of a folder of images: CLASS/*.png, or train/CLASS/*.png and test/*.png or test/CLASS/*.png.
+
+    Empty where there are no images.
+
+    Raises:
+        BadInput: naming the file, what was expected and what came.
+    """
+    tables = {}
+    roots = {"train": folder / "train", "test": folder / "test"} if (folder / "train").is_dir() else {"train": folder}
+    for split, root in roots.items():
+        if not root.is_dir():
+            continue
+        classes = class_folders(root)
+        files = image_files(root) if split == "test" and not classes else []
+        labels = None if files else [name for name, own in classes.items() for _ in own]
+        files = files or [file for own in classes.values() for file in own]
+        if len(classes) > MAX_CLASSES:
+            raise BadInput(
+                f"{display_path(root)}: expected at most {MAX_CLASSES} classes, found {len(classes)} folders."
+            )
+        if files:
+            tables[split] = table_of_images(files, labels, remedy)
+    return tables
+
+
+def find_images(path: Path) -> tuple[list[Path], list[Path], str | None]:
+    """Return the image files and the array files (.csv, .npy, .npz) that a path stands for, or why there are none.
+
+    A folder stands for the images in it and below it; a file for itself, whatever its name.
+    """
+    if not path.exists():
+        return [], [], "there is no such file"
+    if not path.is_dir():
+        is_array = path.suffix.lower() in ARRAY_SUFFIXES or "ubyte" in path.name
+        return ([], [path], None) if is_array else ([path], [], None)
+    files = [
+        file
+        for file in sorted(path.rglob("*"))
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    ]
+    if not files:
+        return [], [], f"a folder without images ({', '.join(sorted(IMAGE_SUFFIXES))})"
+    return files, [], None
+
+
+def label_of(path: Path, classes: Sequence[str]) -> str | None:
+    """Return the class that a file's folder (7/a.png) or the end of its name (a_7.png) tells, or None."""
+    ending = re.fullmatch(r".*[_-]([^_-]+)", path.stem)
+    named = [path.parent.name, *(ending.groups() if ending else ())]
+    return next((name for name in named if name in classes), None)

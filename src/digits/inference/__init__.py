@@ -1,0 +1,1 @@
+"""Predict with the models of a finished run."""

@@ -1,0 +1,70 @@
+"""Sanity checks of a finished run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question asked of a run, and the answer."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def check_probabilities(probabilities: np.ndarray) -> Check:
+    """Ask whether probabilities (n, classes) are numbers in 0-1 that sum to 1."""
+    worst = float(np.abs(probabilities.sum(axis=1) - 1).max())
+    good = bool(np.isfinite(probabilities).all() and (probabilities >= 0).all() and worst < 1e-3)
+    return Check("probabilities sum to 1", good, f"the sum is off by {worst:.1e} at most")
+
+
+def check_not_constant(answers: np.ndarray, classes: int) -> Check:
+    """Ask whether all classes are among the answers (n,)."""
+    found = len(np.unique(answers))
+    return Check("every class is predicted", found == classes, f"{found} of {classes} classes occur")
+
+
+def check_class_shares(answers: np.ndarray, training_counts: np.ndarray) -> Check:
+    """Ask whether the answers' class shares are the training labels', by Cramér's V of the two counts (classes,)."""
+    from scipy import stats
+
+    counts = np.bincount(answers, minlength=len(training_counts))
+    table = np.stack([counts, training_counts])
+    table = table[:, table.sum(axis=0) > 0]
+    strength = np.sqrt(stats.chi2_contingency(table).statistic / table.sum())
+    return Check(
+        "predicted class shares match the training labels",
+        bool(strength < 0.1),
+        f"Cramér's V {strength:.3f}, expected < 0.1",
+    )
+
+
+def check_confidence(out_of_fold: np.ndarray, test: np.ndarray) -> Check:
+    """Ask whether test images are predicted as confidently as images held out of training."""
+    known, new = (float(probabilities.max(axis=1).mean()) for probabilities in (out_of_fold, test))
+    return Check(
+        "test images are predicted as confidently as out-of-fold ones",
+        abs(known - new) < 0.02,
+        f"{known:.4f} out of fold, {new:.4f} on test",
+    )
+
+
+def check_learned(fold_accuracies: dict[str, float]) -> Check:
+    """Ask whether each network learned: it is far above chance, and not far below its fellows."""
+    usual = float(np.median(list(fold_accuracies.values())))
+    lost = [name for name, value in fold_accuracies.items() if value < 0.5 or value < usual - 0.02]
+    return Check(
+        "every network learned", not lost, f"did not: {', '.join(lost)}" if lost else f"median accuracy {usual:.2%}"
+    )
+
+
+def check_all_trained(trained: int, failures: Mapping[str, str]) -> Check:
+    """Ask whether every network that the run should have came to its end."""
+    names = {reason: [name for name in failures if failures[name] == reason] for reason in failures.values()}
+    reasons = "; ".join(f"{', '.join(whose)}: {reason}" for reason, whose in names.items())
+    detail = f"{reasons}. The same command with --run and this run's name tries again" if failures else f"all {trained}"
+    return Check("every network was trained", not failures, detail)

@@ -1,0 +1,62 @@
+"""Confident predictions of a run as labels of test images."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from digits.console import BadInput
+from digits.runs.averaging import test_mean
+from digits.runs.record import FinishedRecord, PseudoLabelsUsed
+from digits.runs.store import REFIT, Run
+
+LEAST_CONFIDENCE = 0.9
+"""The least probability at which the prediction of a test image becomes its pseudo-label."""
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """For each fold, and for refits, which test images join training, int (p,), and with which labels, uint8 (p,)."""
+
+    run: str
+    threshold: float
+    by_fold: dict[int, tuple[np.ndarray, np.ndarray]]
+    test_rows: int
+
+    def used(self) -> PseudoLabelsUsed:
+        """Return what run.json says of them."""
+        shares = {str(fold): round(len(rows) / self.test_rows, 4) for fold, (rows, _) in self.by_fold.items()}
+        return PseudoLabelsUsed(self.run, self.threshold, shares)
+
+
+def pseudo_labels_of(run: Run, identity: dict, threshold: float = LEAST_CONFIDENCE) -> PseudoLabels:
+    """Take the confident predictions of a finished run.
+
+    Fold k gets only the predictions of the run's networks of fold k, which never saw fold k's rows: so the out-of-fold
+    accuracy of the new run stays honest. That needs the same folds of the same data. Refits get those of all networks.
+
+    Args:
+        run: the earlier run.
+        identity: the new run's, whose data and folds must be the earlier one's.
+        threshold: the least probability.
+
+    Raises:
+        BadInput: if the runs' data or folds differ, or the earlier one is not finished or lacks a fold.
+    """
+    record, results = run.record(), run.fold_results()
+    different = [key for key in ("data", "fold_seed", "recipe.folds") if record.identity.get(key) != identity[key]]
+    if not isinstance(record, FinishedRecord) or different:
+        reason = f"its {', '.join(different)} differ" if different else "it is not finished"
+        raise BadInput(
+            f"--pseudo-labels {run.name}: {reason}. Expected a finished run of the same folds of the same data, or a "
+            f"fold's own labels would leak into its training."
+        )
+    folds = range(1, identity["recipe.folds"] + 1)
+    missing = set(folds) - {result.fold for result in results}
+    if missing:
+        raise BadInput(f"--pseudo-labels {run.name}: it has no network of fold {min(missing)} yet; resume it first.")
+    by_fold = {}
+    for fold in (*folds, *([REFIT] if identity.get("recipe.refit") else [])):
+        probabilities = test_mean([result for result in results if fold in (REFIT, result.fold)])
+        rows = np.flatnonzero(probabilities.max(axis=1) >= threshold)
+        by_fold[fold] = rows, probabilities[rows].argmax(axis=1).astype(np.uint8)
+    return PseudoLabels(run.name, threshold, by_fold, len(probabilities))
