@@ -20,7 +20,7 @@ import numpy as np
 
 import torn_files
 from digits.console import BadInput
-from digits.data import archive, csv_reader, submission
+from digits.data import archive, arrays, csv_reader, submission
 
 COLUMNS = ("label", *(f"pixel{index}" for index in range(64)))
 WORDS = (
