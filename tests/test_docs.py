@@ -83,10 +83,10 @@ def test_every_command_in_the_pages_exists_and_has_the_flags(capsys):
     assert {"train", "download", "submit", "benchmark"} <= known.keys()
 
 
-def test_the_readme_starts_with_the_two_commands():
+def test_the_first_page_of_the_readme_has_the_command_to_start_with():
     lines = TEXTS[ROOT / "README.md"].splitlines()
-    assert any(line.startswith("scripts/quickstart.sh") for line in lines[:20])
-    assert any(line.startswith("scripts/test.sh") for line in lines[:20])
+    assert any(line.startswith("scripts/quickstart.sh") for line in lines[:35])
+    assert "scripts/test.sh" in TEXTS[ROOT / "README.md"]
 
 
 def test_the_pages_name_the_recipes_that_there_are():
