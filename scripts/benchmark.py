@@ -87,15 +87,15 @@ def prepare_data(folder: Path, data_dir: Path, small: bool, limit: int | None = 
     from digits.data.dataset import Split
     from digits.runs.identity import data_hash
 
-    source = dataset.load(
+    data = dataset.load(
         "sample" if small else "auto", None if data_dir == DATA else data_dir, limit=SMALL_TRAIN if small else limit
     )
-    plain = source.name == "kaggle" and all((data_dir / name).exists() for name in ("train.csv", "test.csv"))
-    test = source.test
+    plain = data.source == "kaggle" and all((data_dir / name).exists() for name in ("train.csv", "test.csv"))
+    test = data.test
     if small:
         test = Split(test.images[:SMALL_TEST], None, test.ids[:SMALL_TEST])
-    prepare(folder, source.train, test, data_dir if plain else None)
-    return f"{source.summary.description}{', cut small: the figures mean nothing' if small else ''}", data_hash(source)
+    prepare(folder, data.train, test, data_dir if plain else None)
+    return f"{data.summary.description}{', cut small: the figures mean nothing' if small else ''}", data_hash(data)
 
 
 def measure(flags: argparse.Namespace, command: str, known: dict) -> dict:

@@ -142,11 +142,11 @@ def test_what_is_measured_is_the_same_data_in_arrays_and_csvs_and_nothing_is_bot
     from digits.data import dataset
 
     benchmark.prepare_data(tmp_path, tmp_path, small=True)
-    source = dataset.load("kaggle", tmp_path / "csv")
+    data = dataset.load("kaggle", tmp_path / "csv")
     images, labels, test_images = reading.arrays({"folder": tmp_path})
-    np.testing.assert_array_equal(source.train.images, images)
-    np.testing.assert_array_equal(source.train.labels, labels)
-    np.testing.assert_array_equal(source.test.images, test_images)
+    np.testing.assert_array_equal(data.train.images, images)
+    np.testing.assert_array_equal(data.train.labels, labels)
+    np.testing.assert_array_equal(data.test.images, test_images)
     for few, trained, scored in ((False, 0.9, 0.1), (True, 0.2, 0.4)):
         ours, our_labels, others, other_labels = reading.held_out_split({"folder": tmp_path, "seed": 3, "few": few})
         assert (len(ours), len(others)) == (round(len(labels) * trained), round(len(labels) * scored))

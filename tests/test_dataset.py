@@ -42,16 +42,16 @@ def no_parsing(monkeypatch):
 
 
 def test_the_images_labels_and_ids_are_those_of_the_files(folder):
-    source = read(folder)
+    data = read(folder)
     rows = torn_files.tiny_rows(40)
-    assert (source.name, source.leaked, source.groups) == ("kaggle", False, None)
-    np.testing.assert_array_equal(source.train.images, rows[:, 1:].reshape(40, 28, 28))
-    np.testing.assert_array_equal(source.train.labels, rows[:, 0])
-    np.testing.assert_array_equal(source.test.images.reshape(6, 784), torn_files.tiny_rows(6, labelled=False))
-    assert source.test.labels is None
-    assert source.test.ids.tolist() == [1, 2, 3, 4, 5, 6]
-    assert source.train.images.dtype == source.train.labels.dtype == np.uint8
-    assert source.train.ids.dtype == np.int64
+    assert (data.source, data.leaked, data.groups) == ("kaggle", False, None)
+    np.testing.assert_array_equal(data.train.images, rows[:, 1:].reshape(40, 28, 28))
+    np.testing.assert_array_equal(data.train.labels, rows[:, 0])
+    np.testing.assert_array_equal(data.test.images.reshape(6, 784), torn_files.tiny_rows(6, labelled=False))
+    assert data.test.labels is None
+    assert data.test.ids.tolist() == [1, 2, 3, 4, 5, 6]
+    assert data.train.images.dtype == data.train.labels.dtype == np.uint8
+    assert data.train.ids.dtype == np.int64
 
 
 def test_the_summary_says_what_was_read(folder):
@@ -131,9 +131,9 @@ def test_the_competitions_zip_is_read_as_it_is_whatever_else_is_in_it(tmp_path):
     ):
         torn_files.write_zip(tmp_path / str(number), inside)
         for _ in range(2):
-            source = dataset.load("auto", tmp_path / str(number), folds=2)
-            assert source.name == "kaggle"
-            np.testing.assert_array_equal(source.train.labels, torn_files.tiny_rows(40)[:, 0])
+            data = dataset.load("auto", tmp_path / str(number), folds=2)
+            assert data.source == "kaggle"
+            np.testing.assert_array_equal(data.train.labels, torn_files.tiny_rows(40)[:, 0])
 
 
 def test_files_of_other_names_are_found(tmp_path):
@@ -148,12 +148,12 @@ def test_files_of_other_names_are_found(tmp_path):
 def test_only_an_empty_default_folder_stands_for_the_sample(default_folder):
     for name in ("train.csv", "test.csv"):
         (default_folder / name).unlink()
-    source = dataset.load("auto")
-    assert (source.name, source.competition) == ("sample", None)
-    assert (len(source.train.images), len(source.test.images)) == (4000, 1000)
-    assert np.bincount(source.test.labels).tolist() == [100] * 10
-    assert source.summary.class_counts == [400] * 10
-    assert source.summary.files[0].form is Form.IDENTICAL
+    data = dataset.load("auto")
+    assert (data.source, data.competition) == ("sample", None)
+    assert (len(data.train.images), len(data.test.images)) == (4000, 1000)
+    assert np.bincount(data.test.labels).tolist() == [100] * 10
+    assert data.summary.class_counts == [400] * 10
+    assert data.summary.files[0].form is Form.IDENTICAL
 
 
 def test_a_folder_that_was_named_is_used_or_refused_saying_what_is_there(folder, tmp_path):
@@ -187,13 +187,13 @@ def test_only_the_competitions_own_test_images_are_the_competitions(default_fold
     test = torn_files.tiny_rows(6, labelled=False)
     known = dataset.replace(DIGIT_RECOGNIZER.test, content=hashlib.sha256(test).hexdigest())
     monkeypatch.setattr(dataset, "DIGIT_RECOGNIZER", dataset.replace(DIGIT_RECOGNIZER, test=known))
-    source = dataset.load("kaggle", folds=2)
-    assert (source.competition.slug, source.summary.warnings) == ("digit-recognizer", [])
-    assert source.summary.files[1].form is Form.SAME_CONTENT
+    data = dataset.load("kaggle", folds=2)
+    assert (data.competition.slug, data.summary.warnings) == ("digit-recognizer", [])
+    assert data.summary.files[1].form is Form.SAME_CONTENT
     (default_folder / "test.csv").write_bytes(torn_files.csv_bytes(test[::-1], PIXEL_COLUMNS))
-    source = dataset.load("kaggle", folds=2)
-    assert source.competition is None
-    [warning] = source.summary.warnings
+    data = dataset.load("kaggle", folds=2)
+    assert data.competition is None
+    [warning] = data.summary.warnings
     assert "test.csv is not digit-recognizer's (6 other images): this run's answers are no submission" in warning
     assert read(default_folder).summary.warnings == []  # Named, it is a folder of one's own.
 
@@ -201,16 +201,16 @@ def test_only_the_competitions_own_test_images_are_the_competitions(default_fold
 def test_copies_of_an_image_go_into_one_fold(tmp_path):
     rows = torn_files.tiny_rows(100)[np.repeat(np.arange(100), 2)]
     folder = torn_files.write_pair(tmp_path, torn_files.csv_bytes(rows, TRAIN_COLUMNS))
-    source = read(folder)
-    assert source.summary.duplicates == 100
-    assert source.summary.warnings == ["100 training images are copies of others; copies are kept in one fold."]
+    data = read(folder)
+    assert data.summary.duplicates == 100
+    assert data.summary.warnings == ["100 training images are copies of others; copies are kept in one fold."]
     for folds in (1, 2, 4):
-        pairs = dataset.split_folds(source.train.labels, folds, 0, source.groups)
+        pairs = dataset.split_folds(data.train.labels, folds, 0, data.groups)
         assert len(pairs) == folds
         for train, validation in pairs:
-            assert not set(source.groups[train]) & set(source.groups[validation])
+            assert not set(data.groups[train]) & set(data.groups[validation])
             assert sorted([*train, *validation]) == list(range(200))
-            assert len(set(source.train.labels[validation])) == 10
+            assert len(set(data.train.labels[validation])) == 10
     with pytest.raises(BadInput, match="11 folds need at least 11 different images of each class, found 10 of class 0"):
         dataset.load("kaggle", folder, folds=11)
 
@@ -298,16 +298,16 @@ def test_the_limit_keeps_the_class_shares_and_leaves_the_test_images_whole(tmp_p
     rows = torn_files.tiny_rows(200)
     rows[:, 0] = np.repeat(np.arange(10), [38, 2, 20, 20, 20, 20, 20, 20, 20, 20])
     folder = torn_files.write_pair(tmp_path, torn_files.csv_bytes(rows, TRAIN_COLUMNS))
-    source = dataset.load("kaggle", folder, folds=1, limit=199)
-    assert sum(source.summary.class_counts) == 199
-    source = dataset.load("kaggle", folder, folds=1, limit=1000)
-    assert sum(source.summary.class_counts) == 200
+    data = dataset.load("kaggle", folder, folds=1, limit=199)
+    assert sum(data.summary.class_counts) == 199
+    data = dataset.load("kaggle", folder, folds=1, limit=1000)
+    assert sum(data.summary.class_counts) == 200
     with pytest.raises(BadInput, match="found 1 of class 1"):
         dataset.load("kaggle", folder, folds=1, limit=100)
-    source = dataset.load("kaggle", torn_files.write_pair(tmp_path / "even", torn_files.train_bytes(200)), limit=105)
-    assert max(source.summary.class_counts) - min(source.summary.class_counts) <= 1
-    assert len(source.test.images) == 6
-    assert (np.diff(source.train.ids) > 0).all()
+    data = dataset.load("kaggle", torn_files.write_pair(tmp_path / "even", torn_files.train_bytes(200)), limit=105)
+    assert max(data.summary.class_counts) - min(data.summary.class_counts) <= 1
+    assert len(data.test.images) == 6
+    assert (np.diff(data.train.ids) > 0).all()
 
 
 def test_a_limit_that_is_none_is_refused(folder):
@@ -341,9 +341,9 @@ def test_a_test_image_among_the_training_images_is_refused(tmp_path):
     folder = torn_files.write_pair(tmp_path, test=test)
     with pytest.raises(BadInput, match="leak: 3 of 8 test images are, byte for byte, among the 40 training images"):
         read(folder)
-    source = read(folder, allow_leak=True)
-    assert source.leaked
-    assert source.summary.leaked_images == 3
+    data = read(folder, allow_leak=True)
+    assert data.leaked
+    assert data.summary.leaked_images == 3
 
 
 def test_images_that_only_look_alike_are_no_leak(tmp_path):
@@ -357,14 +357,14 @@ def test_images_that_only_look_alike_are_no_leak(tmp_path):
 def test_a_local_mnist_npz_is_the_keras_source(tmp_path, monkeypatch, home):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     torn_files.write_npz(tmp_path / "keras/datasets" if home else tmp_path)
-    source = dataset.load("keras", tmp_path)
+    data = dataset.load("keras", tmp_path)
     expected = torn_files.npz_arrays()
-    np.testing.assert_array_equal(source.train.images, expected["x_train"])
-    np.testing.assert_array_equal(source.train.labels, expected["y_train"])
-    np.testing.assert_array_equal(source.test.images, expected["x_test"])
-    np.testing.assert_array_equal(source.test.labels, expected["y_test"])
-    assert (source.leaked, source.competition) == (False, None)
-    assert source.summary.files[0].form is Form.DIFFERENT
+    np.testing.assert_array_equal(data.train.images, expected["x_train"])
+    np.testing.assert_array_equal(data.train.labels, expected["y_train"])
+    np.testing.assert_array_equal(data.test.images, expected["x_test"])
+    np.testing.assert_array_equal(data.test.labels, expected["y_test"])
+    assert (data.leaked, data.competition) == (False, None)
+    assert data.summary.files[0].form is Form.DIFFERENT
 
 
 def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
@@ -384,11 +384,11 @@ REAL = os.environ.get("DIGITS_DATA")
 @pytest.mark.skipif(not REAL, reason="DIGITS_DATA names no folder with digit-recognizer.zip")
 def test_the_competitions_files_are_read_and_known(tmp_path):
     (tmp_path / DIGIT_RECOGNIZER.archive).symlink_to(Path(REAL).resolve() / DIGIT_RECOGNIZER.archive)
-    source = dataset.load("auto", tmp_path)
-    assert [file.form for file in source.summary.files] == [Form.IDENTICAL] * 2
-    assert source.competition is DIGIT_RECOGNIZER
-    assert source.summary.class_counts == [4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188]
-    assert source.train.images.shape == (42_000, 28, 28)
-    assert source.test.ids[[0, -1]].tolist() == [1, 28_000]
-    assert source.train.images.max() == 255
-    assert source.summary.duplicates == 0
+    data = dataset.load("auto", tmp_path)
+    assert [file.form for file in data.summary.files] == [Form.IDENTICAL] * 2
+    assert data.competition is DIGIT_RECOGNIZER
+    assert data.summary.class_counts == [4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188]
+    assert data.train.images.shape == (42_000, 28, 28)
+    assert data.test.ids[[0, -1]].tolist() == [1, 28_000]
+    assert data.train.images.max() == 255
+    assert data.summary.duplicates == 0

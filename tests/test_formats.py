@@ -31,11 +31,11 @@ def test_idx_files_are_read_plain_or_packed(tmp_path):
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(IMAGES)))
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(LABELS)))
     (tmp_path / "t10k-images.idx3-ubyte").write_bytes(idx(TEST))
-    source = load(tmp_path)
-    np.testing.assert_array_equal(source.train.images, IMAGES)
-    np.testing.assert_array_equal(source.train.labels, LABELS)
-    np.testing.assert_array_equal(source.test.images, TEST)
-    assert source.test.labels is None
+    data = load(tmp_path)
+    np.testing.assert_array_equal(data.train.images, IMAGES)
+    np.testing.assert_array_equal(data.train.labels, LABELS)
+    np.testing.assert_array_equal(data.test.images, TEST)
+    assert data.test.labels is None
     (tmp_path / "t10k-labels.idx1-ubyte").write_bytes(idx(LABELS[:7]))
     np.testing.assert_array_equal(load(tmp_path).test.labels, LABELS[:7])
     for data, message in {
@@ -72,20 +72,20 @@ def test_numpy_archives_of_the_usual_names_shapes_and_types_are_read(tmp_path):
         folder = tmp_path / str(number)
         folder.mkdir()
         np.savez_compressed(folder / "data.npz", **named)
-        source = load(folder)
-        np.testing.assert_array_equal(source.train.images, IMAGES)
-        np.testing.assert_array_equal(source.train.labels, LABELS)
-        np.testing.assert_array_equal(source.test.images, TEST)
+        data = load(folder)
+        np.testing.assert_array_equal(data.train.images, IMAGES)
+        np.testing.assert_array_equal(data.train.labels, LABELS)
+        np.testing.assert_array_equal(data.test.images, TEST)
 
 
 def test_without_test_images_a_fifth_of_the_labelled_ones_is_held_out(tmp_path):
     np.savez(tmp_path / "data.npz", x=np.repeat(IMAGES, 2, axis=0), y=np.repeat(LABELS, 2))
-    source = load(tmp_path)
-    assert (len(source.train.images), len(source.test.images)) == (96, 24)
-    assert source.test.labels is not None
-    assert not source.leaked  # Copies of an image are on one side.
-    assert "there are no test images: a fifth of the labelled ones (24) is held out" in source.summary.warnings[0]
-    assert sorted([*source.train.ids, *source.test.ids]) == list(range(1, 121))
+    data = load(tmp_path)
+    assert (len(data.train.images), len(data.test.images)) == (96, 24)
+    assert data.test.labels is not None
+    assert not data.leaked  # Copies of an image are on one side.
+    assert "there are no test images: a fifth of the labelled ones (24) is held out" in data.summary.warnings[0]
+    assert sorted([*data.train.ids, *data.test.ids]) == list(range(1, 121))
 
 
 def write_images(folder, images, names):
@@ -97,16 +97,16 @@ def write_images(folder, images, names):
 def test_a_folder_of_images_gives_the_bytes_of_its_csv(tmp_path):
     write_images(tmp_path / "train", IMAGES, [f"{label}/{row}.png" for row, label in enumerate(LABELS)])
     write_images(tmp_path / "test", TEST, [f"{row}.png" for row in range(7, 14)])
-    source = load(tmp_path)
-    order = [int(name.removesuffix(".png")) for name in source.train.ids.tolist()]
-    np.testing.assert_array_equal(source.train.images, IMAGES[order])
-    np.testing.assert_array_equal(source.train.labels, LABELS[order])
-    np.testing.assert_array_equal(source.test.images, TEST)
-    assert source.test.ids.tolist() == [f"{row}.png" for row in range(7, 14)]
+    data = load(tmp_path)
+    order = [int(name.removesuffix(".png")) for name in data.train.ids.tolist()]
+    np.testing.assert_array_equal(data.train.images, IMAGES[order])
+    np.testing.assert_array_equal(data.train.labels, LABELS[order])
+    np.testing.assert_array_equal(data.test.images, TEST)
+    assert data.test.ids.tolist() == [f"{row}.png" for row in range(7, 14)]
     write_images(tmp_path / "words", IMAGES, [f"{'ab'[label % 2]}/{row}.bmp" for row, label in enumerate(LABELS)])
-    source = load(tmp_path / "words")
-    assert source.classes == ("a", "b")
-    assert len(source.test.images) == 12
+    data = load(tmp_path / "words")
+    assert data.classes == ("a", "b")
+    assert len(data.test.images) == 12
     write_images(tmp_path / "words", [np.zeros((28, 20), np.uint8)], ["a/wide.png"])
     with pytest.raises(
         BadInput, match=r"wide\.png: expected a square image, found 20 × 28 pixels. Give all images one"
@@ -142,8 +142,8 @@ def test_images_whose_names_repeat_in_each_class_have_ids_of_their_own(tmp_path)
     write_images(tmp_path / "train", IMAGES, names)
     write_images(tmp_path / "test", TEST[:4], ["0/0.png", "0/1.png", "1/0.png", "1/1.png"])
     assert load(tmp_path).test.ids.tolist() == ["0/0.png", "0/1.png", "1/0.png", "1/1.png"]
-    source = load(tmp_path / "train")  # Held out, as there are no test images.
-    assert sorted([*source.train.ids, *source.test.ids]) == sorted(names)
+    data = load(tmp_path / "train")  # Held out, as there are no test images.
+    assert sorted([*data.train.ids, *data.test.ids]) == sorted(names)
 
 
 def test_classes_ids_and_the_form_of_the_answer_are_the_folders_own(tmp_path):
@@ -151,17 +151,15 @@ def test_classes_ids_and_the_form_of_the_answer_are_the_folders_own(tmp_path):
     (tmp_path / "train.csv").write_text("\n".join(",".join(map(str, line)) for line in lines))
     (tmp_path / "test.csv").write_bytes(torn_files.predict_bytes(3))
     (tmp_path / "sample_submission.csv").write_text("image,answer\nc,no\na,no\nb,no\n")
-    source = load(tmp_path)
-    assert (source.classes, source.header, source.test.ids.tolist()) == (
+    data = load(tmp_path)
+    assert (data.classes, data.header, data.test.ids.tolist()) == (
         ("no", "yes"),
         ("image", "answer"),
         ["c", "a", "b"],
     )
-    assert source.summary.warnings == ["train.csv: column 'what' taken as the label."]
+    assert data.summary.warnings == ["train.csv: column 'what' taken as the label."]
     path = tmp_path / "answers.csv"
-    submission.write_submission(
-        path, source.test.ids, np.array([1, 0, 1]), header=source.header, classes=source.classes
-    )
+    submission.write_submission(path, data.test.ids, np.array([1, 0, 1]), header=data.header, classes=data.classes)
     assert path.read_text() == "image,answer\nc,yes\na,no\nb,yes\n"
     (tmp_path / "sample_submission.csv").write_text("image,answer\nc,no\na,no\n")
     with pytest.raises(BadInput, match="expected 3 different ids, found 2"):
@@ -175,9 +173,9 @@ def test_labels_in_both_files_are_used_to_score(tmp_path):
         folder = torn_files.write_pair(
             tmp_path, *(data if header else data.partition(b"\n")[2] for data in (train, test))
         )
-        source = load(folder)
-        np.testing.assert_array_equal(source.test.labels, rows[:, 0])
-        assert source.test.ids.tolist() == list(range(1, 21))
+        data = load(folder)
+        np.testing.assert_array_equal(data.test.labels, rows[:, 0])
+        assert data.test.ids.tolist() == list(range(1, 21))
 
 
 def test_images_of_another_size_and_range_are_resized_and_brightened_and_it_is_said(tmp_path):
@@ -188,11 +186,11 @@ def test_images_of_another_size_and_range_are_resized_and_brightened_and_it_is_s
         torn_files.csv_bytes(np.column_stack([LABELS, small]), header),
         torn_files.csv_bytes(small[::-1] ^ 1, header[1:]),
     )
-    source = load(tmp_path, allow_leak=True)
-    assert source.train.images.shape == (60, 28, 28)
-    assert source.train.images.max() > 200
-    assert (source.summary.side, source.summary.factor) == (8, 15)
-    assert source.summary.warnings[:2] == [
+    data = load(tmp_path, allow_leak=True)
+    assert data.train.images.shape == (60, 28, 28)
+    assert data.train.images.max() > 200
+    assert (data.summary.side, data.summary.factor) == (8, 15)
+    assert data.summary.warnings[:2] == [
         "no pixel is above 17: all are multiplied by 15.",
         "the images of 8 × 8 are resized to 28 × 28.",
     ]
@@ -203,9 +201,9 @@ def test_images_of_another_size_and_range_are_resized_and_brightened_and_it_is_s
 
 def test_test_images_a_little_brighter_than_the_training_images_do_not_overflow(tmp_path):
     np.savez(tmp_path / "data.npz", x_train=IMAGES // 4, y_train=LABELS, x_test=TEST // 4 + TEST // 200)
-    source = load(tmp_path)
-    np.testing.assert_array_equal(source.train.images, IMAGES // 4 * 3)
-    np.testing.assert_array_equal(source.test.images, (TEST // 4 + TEST // 200) * 3)
+    data = load(tmp_path)
+    np.testing.assert_array_equal(data.train.images, IMAGES // 4 * 3)
+    np.testing.assert_array_equal(data.test.images, (TEST // 4 + TEST // 200) * 3)
 
 
 def test_test_images_of_another_range_than_the_training_images_are_refused(tmp_path):
@@ -225,14 +223,14 @@ def test_another_competition_has_its_folder_header_and_ids(tmp_path, monkeypatch
         dataset.load("auto", competition=KANNADA_MNIST)
     test = torn_files.csv_bytes(np.column_stack([np.arange(7), TEST.reshape(7, 784)]), ("id", *PIXEL_COLUMNS))
     torn_files.write_zip(folder, {"train.csv": torn_files.train_bytes(60), "test.csv": test}, "kannada-mnist-part.zip")
-    source = dataset.load("auto", competition=KANNADA_MNIST)
-    assert (source.competition, source.header, source.test.ids.tolist()) == (
+    data = dataset.load("auto", competition=KANNADA_MNIST)
+    assert (data.competition, data.header, data.test.ids.tolist()) == (
         KANNADA_MNIST,
         ("id", "label"),
         [*range(7)],
     )
-    assert [file.text for file in source.summary.files] == ["60 of 60,000 rows", "7 of 5,000 rows"]
-    assert source.summary.competition == "kannada-mnist"
+    assert [file.text for file in data.summary.files] == ["60 of 60,000 rows", "7 of 5,000 rows"]
+    assert data.summary.competition == "kannada-mnist"
     with pytest.raises(BadInput, match="--competition titanic: expected one of digit-recognizer, kannada-mnist"):
         competition.find_competition("titanic")
     assert competition.find_competition("https://www.kaggle.com/competitions/kannada-mnist/") is KANNADA_MNIST

@@ -43,7 +43,7 @@ def change(one, **fields):
 
 
 def test_the_page_says_the_score_how_sure_and_what_was_mistaken(run, data):
-    page = page_of(run, source=data)
+    page = page_of(run, dataset=data)
     known = run.finished_record().out_of_fold
     assert f"{known.accuracy:.2%}" in page
     assert f"{known.wrong} of 600" in page
@@ -59,7 +59,7 @@ def test_the_page_says_the_score_how_sure_and_what_was_mistaken(run, data):
 
 
 def test_the_page_needs_nothing_but_itself(run, data):
-    page = page_of(run, source=data)
+    page = page_of(run, dataset=data)
     outside = re.findall(r'(?:src|href)\s*=\s*"(?!data:|#)([^"]*)"', page)
     assert outside == ["../index.html"]
     assert (run.folder.parent / "index.html").exists()
@@ -75,7 +75,7 @@ def test_the_errors_are_shown_most_confident_first_with_their_own_pictures(run, 
     wrong = analysis.mistakes(gathered.probabilities, data.train.labels[gathered.scored])
     sure = gathered.probabilities[wrong].max(axis=1)
     assert (np.diff(sure) <= 0).all()
-    section = page_of(run, source=data).split('id="errors"')[1]
+    section = page_of(run, dataset=data).split('id="errors"')[1]
     picture = base64.b64decode(re.search(r'src="data:image/png;base64,([^"]+)"', section)[1])
     row = gathered.scored[wrong[0]]
     assert (255 - np.asarray(Image.open(io.BytesIO(picture))) == data.train.images[row]).all()
@@ -85,7 +85,7 @@ def test_the_errors_are_shown_most_confident_first_with_their_own_pictures(run, 
 def test_what_a_run_is_called_cannot_break_the_page(run, data):
     evil = '<script>alert("1")</script>'
     change(run, run=evil, command=evil)
-    page = page_of(run, source=data)
+    page = page_of(run, dataset=data)
     assert evil not in page
     assert "&lt;script&gt;" in page
     assert page.count("<script>") == 1
@@ -93,14 +93,14 @@ def test_what_a_run_is_called_cannot_break_the_page(run, data):
 
 def test_a_leaked_run_says_so_in_the_largest_letters(run, data):
     change(run, leaked=True)
-    page = page_of(run, source=data)
+    page = page_of(run, dataset=data)
     assert re.search(r'class="alarm leaked">\s*<h2>LEAKED</h2>', page)
     assert page.index("LEAKED") < page.index("accuracy</h2>")
 
 
 def test_a_failed_check_is_shown_before_the_score(run, data):
     change(run, checks=[Check("probabilities sum to 1", False, "the sum is off by 0.3")])
-    page = page_of(run, source=data)
+    page = page_of(run, dataset=data)
     assert "1 check failed" in page
     assert page.index("the sum is off by 0.3") < page.index("accuracy</h2>")
 
@@ -127,7 +127,7 @@ def test_the_layers_of_a_model_are_shown_unless_its_file_is_damaged(run, data, d
         archive.writestr("model.weights.h5", weights.getvalue())
     if damaged:
         model.write_bytes(model.read_bytes().replace(b"Conv2D", b"Conv3D"))
-    page = page_of(run, source=data)
+    page = page_of(run, dataset=data)
     assert ("Conv2D" in page) != damaged
 
 
@@ -135,7 +135,7 @@ def test_other_data_than_the_run_s_are_not_shown_as_its_own(run, data):
     labels = (data.train.labels + 1) % 10
     files = [replace(data.summary.files[0], sha256="0")]
     other = replace(data, train=replace(data.train, labels=labels), summary=replace(data.summary, files=files))
-    page = page_of(run, source=other)
+    page = page_of(run, dataset=other)
     assert "not those that this run was trained on" in page
     assert '<figure class="card"' not in page
 
@@ -160,9 +160,9 @@ def test_agreement_with_another_run_is_counted(run, data):
     same = int((np.load(run.folder / "test_probabilities.npy").argmax(axis=1) == other).sum())
     assert (
         f"<td>two</td><td>{100 * Run(run.folder.parent / 'two').finished_record().out_of_fold.accuracy:.2f}%"
-        in page_of(run, source=data)
+        in page_of(run, dataset=data)
     )
-    assert f"{same} of 1,000" in page_of(run, source=data)
+    assert f"{same} of 1,000" in page_of(run, dataset=data)
 
 
 def test_agreement_with_the_committed_reference_is_counted(run, data, tmp_path):
@@ -171,13 +171,13 @@ def test_agreement_with_the_committed_reference_is_counted(run, data, tmp_path):
     two = run.folder.parent / "two"
     shutil.copy(two / "run.json", reference)
     (reference / "submission.csv.gz").write_bytes(gzip.compress((two / "submission.csv").read_bytes()))
-    assert "<td>reference/standard</td>" in page_of(run, source=data, reference=reference.parent)
+    assert "<td>reference/standard</td>" in page_of(run, dataset=data, reference=reference.parent)
 
 
 def test_a_run_on_other_test_images_is_not_compared(run, data):
     two = Run(run.folder.parent / "two")
     change(two, source="kaggle")
-    assert "<td>two</td>" not in page_of(run, source=data)
+    assert "<td>two</td>" not in page_of(run, dataset=data)
 
 
 @pytest.mark.parametrize("form", [Form.OWN, Form.UNVERIFIED, Form.PARTIAL])
@@ -192,7 +192,7 @@ def test_the_public_score_of_a_submission_is_in_the_report_and_on_the_leaderboar
     answers = run.finished_record().submission.sha256
     record(run.folder.parent / "ledger.csv", Entry(run="one", sha256=answers, out_of_fold=0.9964, standard_error=0.0003,
            public_score=0.99671, tag="a", time="2026-11-23T10:00:00Z", status="complete"))  # fmt: skip
-    page = page_of(run, source=data)
+    page = page_of(run, dataset=data)
     assert "Out-of-fold accuracy and public score" in page
     assert "public score <b>0.99671</b>" in page
     assert "0.99671" in (run.folder.parent / "index.html").read_text(encoding="utf-8")
@@ -207,17 +207,17 @@ def test_a_report_shows_the_scores_of_its_own_competition_and_the_leaderboard_al
         answers = Run(run.folder.parent / name).finished_record().submission.sha256
         record(run.folder.parent / ledger, Entry(run=name, sha256=answers, out_of_fold=0.99, standard_error=0.001,
                public_score=score, tag=name, time="2026-11-23T10:00:00Z", status="complete"))  # fmt: skip
-    assert "public score <b>0.99671</b>" in page_of(run, source=data)
+    assert "public score <b>0.99671</b>" in page_of(run, dataset=data)
     one, two = ("one", 0.99, 0.001, 0.99671, 28_000), ("two", 0.99, 0.001, 0.98765, 5000)
     assert drawn == [[one], [one, two]]
-    assert "public score <b>0.98765</b>" in page_of(Run(run.folder.parent / "two"), source=data)
+    assert "public score <b>0.98765</b>" in page_of(Run(run.folder.parent / "two"), dataset=data)
     assert drawn[2:] == [[two], [one, two]]
     assert "0.98765" in (run.folder.parent / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_broken_ledger_does_not_hide_the_rest(run, data):
     (run.folder.parent / "ledger.csv").write_text("not,a,ledger\n")
-    assert "The ledger cannot be read" in page_of(run, source=data)
+    assert "The ledger cannot be read" in page_of(run, dataset=data)
 
 
 # Labels that look wrong.
@@ -294,7 +294,7 @@ def test_a_reference_run_which_has_only_answers_has_a_report_and_a_comparison(ru
     folder.mkdir(parents=True)
     shutil.copy(run.folder.parent / "two" / "run.json", folder)
     (folder / "submission.csv.gz").write_bytes(gzip.compress((run.folder.parent / "two/submission.csv").read_bytes()))
-    page = page_of(Run(folder), source=data)
+    page = page_of(Run(folder), dataset=data)
     assert "<h1>reference/two</h1>" in page
     assert "Confusion matrix" not in page
     compared = analysis.compare([run, Run(folder)])
@@ -342,18 +342,18 @@ def test_each_kind_of_run_has_a_report(run, data):
     }
     for kind, changes in kinds.items():
         change(run, **{field: getattr(record, field) for field in vars(record)} | changes)
-        page = page_of(run, source=data)
+        page = page_of(run, dataset=data)
         assert ("Held-out accuracy" in page) == (kind == "single split"), kind
         assert ("Expected public score" in page) == (kind == "kaggle"), kind
         assert ("kind 7" in page) == (kind == "named classes"), kind
 
 
 def test_tta_s_share_is_told_where_the_record_has_it(run, data):
-    assert "Test-time augmentation" not in page_of(run, source=data)
+    assert "Test-time augmentation" not in page_of(run, dataset=data)
     folds = run.finished_record().folds
     change(run, folds=[replace(fold, wrong_without_tta=fold.wrong + 2) for fold in folds])
     wrong = sum(fold.wrong for fold in folds)
-    assert f"{wrong + 12} errors without it, {wrong} with it" in page_of(run, source=data)
+    assert f"{wrong + 12} errors without it, {wrong} with it" in page_of(run, dataset=data)
 
 
 def test_runs_that_share_nothing_cannot_be_compared(run, data):
@@ -379,7 +379,7 @@ def test_a_run_that_is_not_there_is_bad_input(tmp_path, capsys):
 
 
 def test_the_facts_that_the_page_shows_are_those_of_run_json(run, data):
-    page = page_of(run, source=data)
+    page = page_of(run, dataset=data)
     facts = json.loads((run.folder / "run.json").read_text())
     for value in (facts["command"], facts["submission"]["sha256"], facts["versions"]["numpy"]):
         assert value in page

@@ -279,30 +279,30 @@ def test_a_run_that_does_not_exist_is_refused_with_those_that_do(tmp_path):
         store.find_run("yours", tmp_path)
 
 
-def recorded(folder, settings, source):
+def recorded(folder, settings, data):
     """A run with the record of `settings`, as training writes it."""
     folder.mkdir()
     run = Run(folder)
-    run.write_record(Record.begin("mine", settings, source, IDENTITY, command="test"))
+    run.write_record(Record.begin("mine", settings, data, IDENTITY, command="test"))
     return run
 
 
 @pytest.fixture(scope="module")
-def source():
+def data():
     return dataset.load("sample", limit=100)
 
 
-def test_a_record_gives_back_every_setting_overridden_ones_too(tmp_path, source):
+def test_a_record_gives_back_every_setting_overridden_ones_too(tmp_path, data):
     recipe = load_recipe("standard").changed(
         folds=3, members=2, networks=("compact", "vgg"), augmentation=Augmentation(rotation_degrees=3), tta=Tta(2, 5)
     )
     settings = Settings(recipe, seed=5, source="sample", limit=700, deterministic=True, jobs=2)
-    assert recorded(tmp_path / "mine", settings, source).record().asked() == (settings, None)
+    assert recorded(tmp_path / "mine", settings, data).record().asked() == (settings, None)
 
 
-def test_flags_beside_a_record_are_refused_and_a_run_is_resumed_by_its_name_alone(tmp_path, source):
+def test_flags_beside_a_record_are_refused_and_a_run_is_resumed_by_its_name_alone(tmp_path, data):
     settings = Settings(load_recipe("quick"), seed=3)
-    run = recorded(tmp_path / "mine", settings, source)
+    run = recorded(tmp_path / "mine", settings, data)
     for asked in (str(run.folder / "run.json"), str(run.folder), "mine"):
         assert store.repeated(asked, None, [], tmp_path)[0] == settings
     with pytest.raises(BadInput, match="leave out --seed, --folds"):

@@ -40,15 +40,15 @@ def first_batch(options: dict) -> dict:
     from digits.data import dataset
     from digits.data.folds import split_folds
 
-    source = dataset.load("kaggle", Path(options["folder"]) / "csv")
-    rows = split_folds(source.train.labels, folds=1, seed=0)[0][0]
+    data = dataset.load("kaggle", Path(options["folder"]) / "csv")
+    rows = split_folds(data.train.labels, folds=1, seed=0)[0][0]
     precision = _start(recipe, options)
     from digits.model.trainer import Trainer
 
     def stop(images):
         raise FirstBatchError
 
-    fit = Trainer(recipe, recipe.networks[0], source.train.images[rows], source.train.labels[rows], (0,), precision)
+    fit = Trainer(recipe, recipe.networks[0], data.train.images[rows], data.train.labels[rows], (0,), precision)
     try:
         fit.run_epoch(stop)
     except FirstBatchError:

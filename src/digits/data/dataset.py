@@ -114,13 +114,13 @@ class DataSummary:
 class Dataset:
     """What to train on and what to predict.
 
-    `name` is the source: "kaggle" (files in a folder), "keras" or "sample". `classes` are the labels' names in order,
+    `source` is their kind: "kaggle" (files in a folder), "keras" or "sample". `classes` are the labels' names in order,
     `header` are a submission's columns. `competition` is the one whose test images these are, None for others.
     `expected` is the one whose test images they have to be. `groups` int (n,) numbers the training images so that
     copies share a number; None where there are no copies.
     """
 
-    name: str
+    source: str
     train: LabelledSplit
     test: Split
     summary: DataSummary

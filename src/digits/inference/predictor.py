@@ -33,10 +33,10 @@ def predict_again(run: Run, data_dir: Path | None = None, out: Path | None = Non
         names = " ".join(dict.fromkeys(member.name.partition("/")[0] for member in record.blend.members))
         raise BadInput(f"Run {run.name} is a blend, without models of its own; give one of the runs it blends: {names}")
     models, own = run.models(), run.probabilities()[1].argmax(axis=1)
-    source = record.load_data(data_dir)
+    dataset = record.load_data(data_dir)
     prepare_process(cpu_count(), deterministic=False)
     tta = record.recipe.tta if record.recipe else Tta()
-    answers = predict_saved(models, source.test.images, tta).argmax(axis=1)
+    answers = predict_saved(models, dataset.test.images, tta).argmax(axis=1)
     lines = [
         f"{len(answers):,} images predicted again with the saved models of {run.name}.",
         f"The answers differ from the run's own in {int((answers != own).sum())} of {len(answers):,} rows.",
@@ -44,7 +44,7 @@ def predict_again(run: Run, data_dir: Path | None = None, out: Path | None = Non
     if out is not None:
         path = out.with_name("leaked-" * record.leaked + out.name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_submission(path, source.test.ids, answers, header=source.header, classes=source.classes)
+        write_submission(path, dataset.test.ids, answers, header=dataset.header, classes=dataset.classes)
         lines.append(f"Written: {display_path(path)}")
     return lines
 

@@ -14,8 +14,8 @@ from scipy import stats
 
 from digits.config import describe_differences
 from digits.console import BadInput, KitError
-from digits.data import dataset
 from digits.data.competition import COMPETITIONS, Competition, Form
+from digits.data.dataset import Dataset, LabelledSplit, Split
 from digits.files import REFERENCE
 from digits.runs import averaging, blend, metrics
 from digits.runs.identity import data_hash
@@ -42,8 +42,8 @@ class RunData:
     """float32 (t, classes); None for a reference run."""
     answers: np.ndarray
     """The submitted labels uint8 (t,)."""
-    train: dataset.LabelledSplit | None
-    test_images: dataset.Split | None
+    train: LabelledSplit | None
+    test_images: Split | None
     missing: str = ""
     """Why images are missing; empty where none is."""
 
@@ -68,8 +68,8 @@ class RunData:
         return np.empty((0, len(self.record.data.names))) if self.out_of_fold is None else self.out_of_fold[self.scored]
 
 
-def gather(run: Run, source: dataset.Dataset | None = None, data_dir: Path | None = None) -> RunData:
-    """Read a finished run, and its data from `source` or where its record says; `data_dir` is where they are now.
+def gather(run: Run, dataset: Dataset | None = None, data_dir: Path | None = None) -> RunData:
+    """Read a finished run, and its data from `dataset` or where its record says; `data_dir` is where they are now.
 
     Raises:
         BadInput: if the run is not finished, or its probabilities are damaged.
@@ -79,23 +79,23 @@ def gather(run: Run, source: dataset.Dataset | None = None, data_dir: Path | Non
     if any((run.folder / name).exists() for name in ("out_of_fold.npy", "test_probabilities.npy", PACKED)):
         out_of_fold, test = run.probabilities()
     answers = run.answers() if test is None else test.argmax(axis=1).astype(np.uint8)
-    train, test_images, missing = _images(record, source, data_dir)
+    train, test_images, missing = _images(record, dataset, data_dir)
     return RunData(run, record, run.fold_results(), out_of_fold, test, answers, train, test_images, missing)
 
 
 def _images(
-    record: FinishedRecord, source: dataset.Dataset | None, data_dir: Path | None
-) -> tuple[dataset.LabelledSplit | None, dataset.Split | None, str]:
-    if source is None:
+    record: FinishedRecord, dataset: Dataset | None, data_dir: Path | None
+) -> tuple[LabelledSplit | None, Split | None, str]:
+    if dataset is None:
         try:
-            source = record.load_data(data_dir)
+            dataset = record.load_data(data_dir)
         except (KitError, OSError, ImportError) as error:
             return None, None, f"The images cannot be read: {error}"
-    if data_hash(source) == record.identity.get("data"):
-        return source.train, source.test, ""
-    data = source.summary
-    if data.files[0].sha256 == record.data.files[0].sha256 and data.class_counts == record.data.class_counts:
-        return source.train, None, "The test images are not those that this run predicted, so none are shown."
+    if data_hash(dataset) == record.identity.get("data"):
+        return dataset.train, dataset.test, ""
+    summary = dataset.summary
+    if summary.files[0].sha256 == record.data.files[0].sha256 and summary.class_counts == record.data.class_counts:
+        return dataset.train, None, "The test images are not those that this run predicted, so none are shown."
     return None, None, "The data are not those that this run was trained on, so no images are shown."
 
 

@@ -15,7 +15,7 @@ from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from digits.config import Augmentation
-from digits.data import dataset
+from digits.data.dataset import Dataset, Split
 from digits.files import atomic_write
 from digits.model.augment import apply_transforms, draw_transforms, ink_margins
 from digits.report import analysis
@@ -268,31 +268,31 @@ GALLERY, GALLERY_COLUMNS = 30, 6
 SAMPLES, VIEWS = 6, 6
 
 
-def draw_all(run: Run, source: dataset.Dataset, results: Sequence[FoldResult]) -> list[Path]:
+def draw_all(run: Run, dataset: Dataset, results: Sequence[FoldResult]) -> list[Path]:
     """Draw a run's figures as PNG into its folder and return where they are; its record may still be unfinished.
 
     Args:
         run: where they go, and its recipe.
-        source: the data that it was trained on.
+        dataset: the data that it was trained on.
         results: of all its networks.
     """
     record = run.record()
     names = record.data.names
-    out_of_fold = averaging.out_of_fold(results, len(source.train.labels))
+    out_of_fold = averaging.out_of_fold(results, len(dataset.train.labels))
     scored = np.flatnonzero(~np.isnan(out_of_fold[:, 0]))
-    probabilities, labels = out_of_fold[scored], source.train.labels[scored]
+    probabilities, labels = out_of_fold[scored], dataset.train.labels[scored]
     counts = analysis.confusion(probabilities.argmax(axis=1), labels, len(names))
     predicted = np.bincount(averaging.test_mean(results).argmax(axis=1), minlength=len(names)).tolist()
     augmentation = record.recipe.augmentation if record.recipe else Augmentation()
     with matplotlib.rc_context(STYLE):
         figures = {
-            "learning-curves": _learning_curves(results, source.train.labels),
+            "learning-curves": _learning_curves(results, dataset.train.labels),
             "confusion-matrix": panel(draw_confusion, counts, names, size=(5.4, 5.2)),
             "class-shares": panel(draw_class_shares, record.data.class_counts, predicted, names),
             "calibration": panel(draw_calibration, analysis.calibration(probabilities, labels)[0]),
-            "mistakes": mistakes_gallery(source.train.images[scored], labels, probabilities, names),
-            "augmentation": augmented_samples(source.train, augmentation),
-            "overview": overview(source.train.images[scored], labels, probabilities, names),
+            "mistakes": mistakes_gallery(dataset.train.images[scored], labels, probabilities, names),
+            "augmentation": augmented_samples(dataset.train, augmentation),
+            "overview": overview(dataset.train.images[scored], labels, probabilities, names),
         }
         return [_save(figure, run.folder / f"{name}.png") for name, figure in figures.items()]
 
@@ -349,7 +349,7 @@ def overview(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, 
     return figure
 
 
-def augmented_samples(digits: dataset.Split, augmentation: Augmentation) -> Figure:
+def augmented_samples(digits: Split, augmentation: Augmentation) -> Figure:
     """Return some images as they are, and as the augmentation may draw them in training."""
     images = digits.images[np.linspace(0, len(digits.images) - 1, SAMPLES, dtype=int)]
     views = np.stack([images, *augmented(images, augmentation, VIEWS)], axis=1)

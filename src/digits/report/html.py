@@ -139,13 +139,13 @@ def write_page(template: str, path: Path, **values: object) -> Path:
 
 
 def build_report(
-    run: Run, source: Dataset | None = None, data_dir: Path | None = None, reference: Path = REFERENCE
+    run: Run, dataset: Dataset | None = None, data_dir: Path | None = None, reference: Path = REFERENCE
 ) -> Path:
     """Write report.html into a finished run's folder and return where it is.
 
     Args:
         run: its folder's neighbours are the runs, and the ledger, that it is compared with.
-        source: its data, if they are at hand; else they are loaded as its record says, and where they are gone the
+        dataset: its data, if they are at hand; else they are loaded as its record says, and where they are gone the
             page says so and does without.
         data_dir: where the data are now, if not where they were.
         reference: the folder of the committed runs.
@@ -153,7 +153,7 @@ def build_report(
     Raises:
         BadInput: if the run is not finished.
     """
-    data = analysis.gather(run, source, data_dir)
+    data = analysis.gather(run, dataset, data_dir)
     record = data.record
     submissions = run.folder.parents[1] if data.is_reference else run.folder.parent
     augmentation = run.folder / "augmentation.png"

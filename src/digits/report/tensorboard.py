@@ -33,7 +33,7 @@ def require_tensorboard() -> None:
         raise BadInput("--tensorboard needs the package tensorboard. Install it: pip install tensorboard")
 
 
-def write_tensorboard(run: Run, source: Dataset | None = None) -> Path:
+def write_tensorboard(run: Run, dataset: Dataset | None = None) -> Path:
     """Write a finished run for TensorBoard into its folder `tensorboard`, and return that folder.
 
     TensorBoard's own writer is used, so any backend of Keras will do. What was written before is replaced.
@@ -44,7 +44,7 @@ def write_tensorboard(run: Run, source: Dataset | None = None) -> Path:
     require_tensorboard()
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-    data = analysis.gather(run, source)
+    data = analysis.gather(run, dataset)
     folder = run.folder / FOLDER
     for old in folder.rglob("events.out.tfevents.*"):
         old.unlink()

@@ -119,8 +119,8 @@ def blend(
     scored = ~np.isnan([member.out_of_fold[:, 0] for member in members]).any(axis=0)
     if not scored.any():
         raise BadInput("These runs have no out-of-fold row in common; blend runs with the same --folds.")
-    source = first.load_data(data_dir)
-    known, labels = [member.out_of_fold[scored] for member in members], source.train.labels[scored]
+    dataset = first.load_data(data_dir)
+    known, labels = [member.out_of_fold[scored] for member in members], dataset.train.labels[scored]
     shares = _shares(weights, members, known, labels)
     out_of_fold = np.full_like(members[0].out_of_fold, np.nan)
     if weights == "greedy":
@@ -131,7 +131,7 @@ def blend(
 
     run = new_run("blend", name, submissions)
     try:
-        results = run.write_results(source, out_of_fold, test, out, leaked=leaked)
+        results = run.write_results(dataset, out_of_fold, test, out, leaked=leaked)
     except BaseException:
         shutil.rmtree(run.folder)
         raise

@@ -17,9 +17,9 @@ RUN_CODE = (*MODEL_CODE, "data/folds", "runs/averaging", "training/fold")
 """The modules on which a run's probabilities depend."""
 
 
-def data_hash(source: Dataset) -> str:
+def data_hash(dataset: Dataset) -> str:
     """Return a hash of the training images, their labels and the test images."""
-    arrays = (source.train.images, source.train.labels, source.test.images)
+    arrays = (dataset.train.images, dataset.train.labels, dataset.test.images)
     return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
 
 
@@ -49,20 +49,20 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def identity_of(settings: Settings, source: Dataset) -> dict[str, Any]:
+def identity_of(settings: Settings, dataset: Dataset) -> dict[str, Any]:
     """Return everything on which a run's probabilities depend, flat, so that two runs can be compared item by item."""
     sources = settings.recipe.sources
     return {
         "recipe": settings.recipe.name,
         "seed": settings.seed,
         "fold_seed": settings.fold_seed,
-        "source": source.name,
+        "source": dataset.source,
         "limit": settings.limit,
         "deterministic": settings.deterministic,
         "pseudo_labels": settings.pseudo_labels,
         "precision": resolve_precision(settings.recipe.precision),
         "backend": backend_name(),
-        "data": data_hash(source),
+        "data": data_hash(dataset),
         **{f"code.{module}": code for module, code in code_hashes(settings.recipe.networks).items()},
         **{f"network {file}": hashlib.sha256(text.encode()).hexdigest()[:16] for file, text in sources.items()},
         **{f"recipe.{key}": value for key, value in config.flat(settings.recipe).items()},

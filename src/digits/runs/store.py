@@ -232,12 +232,12 @@ class Run:
         record.write(self.folder / RUN_JSON)
 
     def write_results(
-        self, source: Dataset, out_of_fold: np.ndarray, test: np.ndarray, out: Path | None, *, leaked: bool
+        self, dataset: Dataset, out_of_fold: np.ndarray, test: np.ndarray, out: Path | None, *, leaked: bool
     ) -> dict[str, Any]:
         """Write probabilities and submission, and return the fields of `FinishedRecord` that tell of them.
 
         Args:
-            source: the data that were trained on and predicted.
+            dataset: the data that were trained on and predicted.
             out_of_fold: probabilities float32 (n, classes) of the training rows, NaN where a row was never held out.
             test: probabilities float32 (t, classes) of the test images.
             out: where the submission is copied; None: to submissions/submission.csv if it is the competition's.
@@ -247,11 +247,11 @@ class Run:
             with atomic_write(self.folder / f"{name}.npy") as temporary:
                 np.save(temporary, array)
         scored = ~np.isnan(out_of_fold[:, 0])
-        score = metrics.score(out_of_fold[scored], source.train.labels[scored])
-        test_score = None if source.test.labels is None else metrics.score(test, source.test.labels)
+        score = metrics.score(out_of_fold[scored], dataset.train.labels[scored])
+        test_score = None if dataset.test.labels is None else metrics.score(test, dataset.test.labels)
         answers = test.argmax(axis=1)
-        if out is None and source.competition is not None:
-            out = self.folder.parent / source.competition.submission
+        if out is None and dataset.competition is not None:
+            out = self.folder.parent / dataset.competition.submission
         return {
             "out_of_fold": score,
             "expected_score": metrics.expected_score(score, len(test)),
@@ -259,11 +259,11 @@ class Run:
             "submission": SubmissionFile(
                 **write_answers(
                     self.folder,
-                    source.test.ids,
+                    dataset.test.ids,
                     answers,
                     out,
-                    header=source.header,
-                    classes=source.classes,
+                    header=dataset.header,
+                    classes=dataset.classes,
                     leaked=leaked,
                 )
             ),

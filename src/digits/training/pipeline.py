@@ -117,7 +117,7 @@ def train(
             raise BadInput(
                 f"{flag} {given}: expected no such flag with --source {settings.source}, which does not use it"
             )
-    source = dataset.load(
+    data = dataset.load(
         settings.source,
         data_dir,
         competition=find_competition(settings.competition) if settings.competition else None,
@@ -125,16 +125,16 @@ def train(
         allow_leak=settings.allow_leak,
         folds=settings.recipe.folds,
     )
-    print(f"Data: {source.summary.description}.")
-    for warning in source.summary.warnings:
+    print(f"Data: {data.summary.description}.")
+    for warning in data.summary.warnings:
         print(f"Note: {warning}")
-    if source.leaked:
+    if data.leaked:
         print("LEAKED: test images are among the training images. No score of this run means anything.")
-    train_split, extra = source.train, None
+    train_split, extra = data.train, None
     if settings.extra:
-        train_split, extra = _with_extra(source, Path(settings.extra))
+        train_split, extra = _with_extra(data, Path(settings.extra))
         print(f"Extra: {extra.folder} joins training in every fold ({extra.images:,} images), and is not scored.")
-    identity = identity_of(settings, source) | ({"extra": extra.sha256[:16]} if extra else {})
+    identity = identity_of(settings, data) | ({"extra": extra.sha256[:16]} if extra else {})
     pseudo_labels = (
         pseudo_labels_of(find_run(settings.pseudo_labels, submissions), identity) if settings.pseudo_labels else None
     )
@@ -142,7 +142,7 @@ def train(
         slots = Slots((1,) * settings.recipe.network_count, ({},))  # Not known here: the workers choose the threads.
     slots = slots or share_machine(settings.recipe.network_count, settings.jobs, deterministic=settings.deterministic)
     if settings.recipe.sources:
-        shape = identity["precision"], (*source.train.images.shape[1:], 1), len(source.classes)
+        shape = identity["precision"], (*data.train.images.shape[1:], 1), len(data.classes)
         Worker(cpu_count()).run(check.check_networks, settings.recipe, *shape)
     run, resumed = open_run(identity, run_name, submissions)
     resume_command = shlex.join(["python", "src/train.py", "--run", run.name, *resume_flags])
@@ -160,7 +160,7 @@ def train(
         record = Record.begin(
             run.name,
             settings,
-            source,
+            data,
             identity,
             command=command,
             data_dir=data_dir,
@@ -171,14 +171,14 @@ def train(
         if before:
             record.created, record.command, record.git = before.created, before.command, before.git
             started -= before.seconds  # Those before the interruption count too.
-        tasks = _tasks(run, settings, source, identity["precision"], slots, pseudo_labels)
-        extra_rows = np.arange(len(source.train.labels), len(train_split.labels))
+        tasks = _tasks(run, settings, data, identity["precision"], slots, pseudo_labels)
+        extra_rows = np.arange(len(data.train.labels), len(train_split.labels))
         tasks = [dataclasses.replace(task, train_rows=np.concatenate([task.train_rows, extra_rows])) for task in tasks]
         custom.write_sources(settings.recipe, run.folder)
-        with ProgressDisplay(tasks, len(source.test.images), slots.at_a_time) as display:
+        with ProgressDisplay(tasks, len(data.test.images), slots.at_a_time) as display:
             with _seconds_kept(run, record, started) as keep_seconds:
                 results, failures = cross_validate(
-                    run, tasks, train_split, source.test, slots, display, cluster_address, deadline, keep_seconds
+                    run, tasks, train_split, data.test, slots, display, cluster_address, deadline, keep_seconds
                 )
             results.sort(key=lambda result: (result.fold == REFIT, result.fold, result.member))
             display.stage("checking the saved models, drawing the figures" if report else "checking the saved models")
@@ -186,13 +186,13 @@ def train(
                 row_check = executor.submit(
                     check_rows_in_order,
                     [run.model_path(result.fold, result.member) for result in results],
-                    source.test.images,
+                    data.test.images,
                     averaging.test_mean(results),
                     settings.recipe.tta,
                     deterministic=settings.deterministic,
                 )
                 finished = record.finish(
-                    **_results(run, source, results, failures, out),
+                    **_results(run, data, results, failures, out),
                     seconds=_seconds_since(started),
                     peak_memory_bytes=max([peak_memory_bytes(), *(result.peak_memory_bytes for result in results)]),
                 )
@@ -200,7 +200,7 @@ def train(
                     if report:
                         from digits.report.charts import draw_all
 
-                        draw_all(run, source, [result for result in results if result.fold != REFIT])
+                        draw_all(run, data, [result for result in results if result.fold != REFIT])
                 finally:
                     finished.checks.append(row_check.result())
                     finished.seconds = _seconds_since(started)
@@ -208,9 +208,9 @@ def train(
             if report:
                 from digits.report.html import build_report
 
-                build_report(run, source)
+                build_report(run, data)
         if tensorboard:
-            write_tensorboard(run, source)
+            write_tensorboard(run, data)
     return run
 
 
@@ -225,14 +225,14 @@ def _removed_if_unusable(run: Run, resumed: bool) -> Iterator[None]:
         raise
 
 
-def _with_extra(source: dataset.Dataset, folder: Path) -> tuple[dataset.LabelledSplit, ExtraImages]:
+def _with_extra(data: dataset.Dataset, folder: Path) -> tuple[dataset.LabelledSplit, ExtraImages]:
     """Return the training images followed by those in a folder of the user's own, and what the record says of these."""
-    train, test = source.train, source.test
-    images, labels = load_extra(folder, source.classes, np.concatenate([train.images, test.images]))
+    train, test = data.train, data.test
+    images, labels = load_extra(folder, data.classes, np.concatenate([train.images, test.images]))
     both_labels = np.concatenate([train.labels, labels])
     both = dataset.LabelledSplit(np.concatenate([train.images, images]), both_labels, np.arange(len(both_labels)))
     sha256 = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-    counts = np.bincount(labels, minlength=len(source.classes)).tolist()
+    counts = np.bincount(labels, minlength=len(data.classes)).tolist()
     return both, ExtraImages(display_path(folder), counts, sha256)
 
 
@@ -269,13 +269,13 @@ def _plan(settings: Settings, identity: dict, slots: Slots) -> str:
 def _tasks(
     run: Run,
     settings: Settings,
-    source: dataset.Dataset,
+    data: dataset.Dataset,
     precision: str,
     slots: Slots,
     pseudo_labels: PseudoLabels | None,
 ) -> list[FoldTask]:
-    recipe, rows = settings.recipe, np.arange(len(source.train.labels))
-    splits = dict(enumerate(split_folds(source.train.labels, recipe.folds, settings.fold_seed, source.groups), start=1))
+    recipe, rows = settings.recipe, np.arange(len(data.train.labels))
+    splits = dict(enumerate(split_folds(data.train.labels, recipe.folds, settings.fold_seed, data.groups), start=1))
     splits[REFIT] = rows, rows[:0]
     # Member by member: a run that is cut short has scored all rows, and the largest network, listed first, is not left
     # for the end, where other processors would be idle.
@@ -302,13 +302,13 @@ def _tasks(
 
 def _results(
     run: Run,
-    source: dataset.Dataset,
+    data: dataset.Dataset,
     results: list[FoldResult],
     failures: dict[str, str],
     out: Path | None,
 ) -> dict[str, Any]:
     """Write the run's probabilities, submission and history, and return the fields of `FinishedRecord` about them."""
-    labels, folds = source.train.labels, [result for result in results if result.fold != REFIT]
+    labels, folds = data.train.labels, [result for result in results if result.fold != REFIT]
     out_of_fold, test = averaging.out_of_fold(folds, len(labels)), averaging.test_mean(results)
     _write_history(run, results)
     scores = [
@@ -340,21 +340,21 @@ def _results(
     answers = test.argmax(axis=1)
     asked = [
         checks.check_probabilities(test),
-        checks.check_not_constant(answers, len(source.classes)),
-        checks.check_class_shares(answers, np.bincount(labels, minlength=len(source.classes))),
+        checks.check_not_constant(answers, len(data.classes)),
+        checks.check_class_shares(answers, np.bincount(labels, minlength=len(data.classes))),
         checks.check_confidence(out_of_fold[~np.isnan(out_of_fold[:, 0])], test),
         checks.check_all_trained(len(results), failures),
         checks.check_learned(learned),
     ]
-    if source.name == "kaggle" and source.expected:
-        detail = "; ".join(f"{file.name}: {file.text}" for file in source.summary.files)
-        asked.append(Check("the test images are the competition's", source.competition is not None, detail))
+    if data.source == "kaggle" and data.expected:
+        detail = "; ".join(f"{file.name}: {file.text}" for file in data.summary.files)
+        asked.append(Check("the test images are the competition's", data.competition is not None, detail))
     return {
         "folds": scores,
         "refits": refits,
         "checks": asked,
         "averaging_gain": averaging.averaging_gain(results),
-        **run.write_results(source, out_of_fold, test, out, leaked=source.leaked),
+        **run.write_results(data, out_of_fold, test, out, leaked=data.leaked),
     }
 
 
