@@ -1,20 +1,18 @@
-"""Write the Kaggle notebooks from their sources in kernels/ and from src/: `python scripts/build_kernel.py`.
+"""Write the Kaggle notebooks in kernels/ from the .py beside each and from src/: `python scripts/build_kernel.py`."""
 
-python scripts/build_kernel.py --check      compare those in kernels/ with what src/ makes, and write nothing
-"""
-
+import argparse
 import ast
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src"
 KERNELS = ROOT / "kernels"
-TRAIN, PREDICT = KERNELS / "digit-recognizer.py", KERNELS / "predict" / "predict.py"
+TRAIN, PREDICT = KERNELS / "kit" / "kit.py", KERNELS / "predict" / "predict.py"
 """What the notebooks say and show, with the modules of src/ in the place of `# %% [modules]`."""
 LEFT_OUT = ("digits/kaggle/", "digits/report/html", "digits/report/tensorboard", "digits/training/cluster")
 """Modules that src/ imports inside functions only, and that no notebook reaches."""
@@ -34,7 +32,7 @@ FOLDED = {"_kg_hide-input": True, "jupyter": {"source_hidden": True}}
 METADATA: dict[str, Any] = {
     "id": "INSERT_USER_NAME/digit-recognizer-kit",
     "title": "Digit Recognizer Kit",
-    "code_file": "digit-recognizer.ipynb",
+    "code_file": "kit.ipynb",
     "language": "python",
     "kernel_type": "notebook",
     "is_private": True,
@@ -87,18 +85,14 @@ def imports_of(path: Path) -> set[Path]:
 
 
 def modules_for(starts: Iterable[Path]) -> list[Path]:
-    """Return all modules that some files need, with them, each after those that it imports."""
-    order: list[Path] = []
-
-    def visit(module: Path) -> None:
-        if module not in order:
-            for other in sorted(imports_of(module)):
-                visit(other)
-            order.append(module)
-
-    for module in sorted(starts):
-        visit(module)
-    return order
+    """Return some files and all modules that they need."""
+    modules, waiting = set[Path](), list(starts)
+    while waiting:
+        module = waiting.pop()
+        if module not in modules:
+            modules.add(module)
+            waiting += imports_of(module)
+    return sorted(modules)
 
 
 def training_files() -> list[Path]:
@@ -116,18 +110,15 @@ def prediction_files() -> list[Path]:
 
 def code_cells(files: list[Path]) -> Iterator[str]:
     """Yield a cell for each package, which writes its files."""
-    folders = {file.parent for file in files if file.is_relative_to(SRC / "digits")}
-    files = [*(folder / "__init__.py" for folder in sorted(folders)), *files]
-    for package, title in PACKAGES.items():
-        place = SRC / "recipes" if package == "recipes" else SRC / "digits" / package
-        places = {place, SRC} if package == "recipes" else {place}
-        texts = [
-            f"# ==> {file.relative_to(ROOT).as_posix()}\n{file.read_text(encoding='utf-8')}"
-            for file in files
-            if file.parent in places
-        ]
+    inits = {file.parent / "__init__.py" for file in files if file.is_relative_to(SRC / "digits")}
+    by_package: dict[str, list[str]] = {package: [] for package in PACKAGES}
+    for file in [*sorted(inits), *files]:
+        package = "recipes" if file.parent == SRC else file.parent.relative_to(SRC).as_posix().removeprefix("digits")
+        text = f"# ==> {file.relative_to(ROOT).as_posix()}\n{file.read_text(encoding='utf-8')}"
+        by_package[package.lstrip("/")].append(text)
+    for package, texts in by_package.items():
         if texts:
-            yield f"%%write_modules {title}\n" + "\n".join(texts).removesuffix("\n")
+            yield f"%%write_modules {PACKAGES[package]}\n" + "\n".join(texts).removesuffix("\n")
 
 
 def cells(source: Path, files: list[Path]) -> Iterator[tuple[str, str]]:
@@ -144,54 +135,53 @@ def cells(source: Path, files: list[Path]) -> Iterator[tuple[str, str]]:
 
 def notebook(cells: Iterable[tuple[str, str]]) -> dict:
     """Return a notebook of cells, without outputs."""
-    made: list[dict] = []
+    written = []
     for number, (kind, text) in enumerate(cells, start=1):
-        cell = {
-            "cell_type": "markdown" if kind == "markdown" else "code",
-            "id": f"cell-{number:02}",
-            "metadata": FOLDED if kind == "folded" else {},
-            "source": text.splitlines(keepends=True),
-        }
-        made.append(cell | ({} if kind == "markdown" else {"execution_count": None, "outputs": []}))
+        cell: dict[str, Any] = {"cell_type": "markdown" if kind == "markdown" else "code", "id": f"cell-{number:02}"}
+        cell |= {"metadata": FOLDED if kind == "folded" else {}, "source": text.splitlines(keepends=True)}
+        written.append(cell if kind == "markdown" else cell | {"execution_count": None, "outputs": []})
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    return {"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    return {"cells": written, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
 
 
 def texts() -> dict[str, str]:
-    """Return the text of each file in kernels/."""
+    """Return the text of each generated file, by its path below kernels/."""
+    files = {}
+    for source, modules, metadata in (
+        (TRAIN, training_files(), METADATA),
+        (PREDICT, prediction_files(), PREDICT_METADATA),
+    ):
+        folder = source.parent.name
+        for name, value, indent in (
+            (metadata["code_file"], notebook(cells(source, modules)), 1),
+            ("kernel-metadata.json", metadata, 2),
+        ):
+            files[f"{folder}/{name}"] = json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
+    return files
 
-    def text(value: dict, indent: int) -> str:
-        return json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
 
-    return {
-        METADATA["code_file"]: text(notebook(cells(TRAIN, training_files())), 1),
-        "kernel-metadata.json": text(METADATA, 2),
-        f"predict/{PREDICT_METADATA['code_file']}": text(notebook(cells(PREDICT, prediction_files())), 1),
-        "predict/kernel-metadata.json": text(PREDICT_METADATA, 2),
-    }
-
-
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Write the files, or with --check compare them with what src/ makes."""
-    made = texts()
-    if sys.argv[1:] == ["--check"]:
-        different = [name for name, text in made.items() if not _is(KERNELS / name, text)]
-        if different:
-            print(
-                f"Note: kernels/{', kernels/'.join(different)} edited, or made of an earlier src/: pushed as it is. "
-                "To make it anew (edits in it are lost): python scripts/build_kernel.py"
-            )
-        return bool(different)
-    for name, text in made.items():
-        (KERNELS / name).parent.mkdir(parents=True, exist_ok=True)
-        (KERNELS / name).write_text(text, encoding="utf-8")
-    print(f"kernels/: {len(training_files())} files of src/ to train, {len(prediction_files())} to predict")
-    return 0
-
-
-def _is(file: Path, text: str) -> bool:
-    return file.is_file() and file.read_text(encoding="utf-8") == text
+    parser = argparse.ArgumentParser(prog="build_kernel.py", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--check", action="store_true", help="compare kernels/ with src/ and write nothing")
+    check = parser.parse_args(argv).check
+    different = []
+    for name, text in texts().items():
+        file = KERNELS / name
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            different.append(f"kernels/{name}")
+            if not check:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8")
+    if not check:
+        print(f"Written: {', '.join(different) or 'nothing, all are up to date'}")
+    elif different:
+        print(
+            f"Note: {', '.join(different)} edited, or generated from an earlier src/: pushed as it is. To generate it "
+            "again (edits in it are lost): python scripts/build_kernel.py"
+        )
+    return int(check and bool(different))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the kit as a notebook on Kaggle, as it lies in kernels/: scripts/push_kernel.sh [--recipe R] [--accelerator A] [--no-wait]
+# Run the kit as a notebook on Kaggle, as it lies in kernels/kit/: scripts/push_kernel.sh [--recipe R] [--accelerator A] [--no-wait]
 set -euo pipefail
 root="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 python="$root/.venv/bin/python"

@@ -9,12 +9,14 @@ import digits.environment  # noqa: F401 first: it finds the Python that has the 
 from digits.console import entry_point, seconds
 from digits.files import ROOT, SUBMISSIONS
 
+KIT = ROOT / "kernels" / "kit"
+
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
     parser = argparse.ArgumentParser(
         prog="push_kernel.py",
-        description="Push the notebook in kernels/ as your own, wait for its run, fetch and check its output. "
+        description="Push the notebook in kernels/kit/ as your own, wait for its run, fetch and check its output. "
         "It is pushed as it lies there; the flags change the pushed copy only.",
         epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad input, 3 Kaggle refused, 130 interrupted.",
         allow_abbrev=False,
@@ -24,7 +26,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="change settings of the recipe, see train.py")
     add("--accelerator", metavar="NAME", help="none, gpu, t4x2, tpu, or Kaggle's name of a machine (default: gpu)")
     add("--title", metavar="TEXT", help="of the notebook on Kaggle, which gives it its address")
-    add("--folder", type=Path, default=ROOT / "kernels", metavar="DIR", help="the notebook (default: kernels/)")
+    add("--folder", type=Path, default=KIT, metavar="DIR", help="the notebook (default: kernels/kit/)")
     add("--competition", default="digit-recognizer", metavar="NAME", help="whose data it gets (default %(default)s)")
     add("--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="where its output is put")
     waiting = parser.add_mutually_exclusive_group()
@@ -38,9 +40,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     later = flags.fetch is not None or flags.status is not None
     if changes and later:
         parser.error("--fetch and --status push nothing: give them alone")
-    if flags.competition != "digit-recognizer" and flags.folder == ROOT / "kernels" and not later:
+    if flags.competition != "digit-recognizer" and flags.folder == KIT and not later:
         parser.error(
-            f"the notebook in kernels/ trains on digit-recognizer only. For {flags.competition} train here, then "
+            f"the notebook in kernels/kit/ trains on digit-recognizer only. For {flags.competition} train here, then "
             f"publish the run's models and predict with them: scripts/publish.sh RUN --competition {flags.competition}"
         )
     if flags.title and len(flags.title) < 5:

@@ -40,7 +40,7 @@ GOOD = {
     "from_run": ["made", "submissions/made/run.json"],
     "cluster": ["tcp://127.0.0.1:9"],
     "file": ["submissions/made/submission.csv", "submissions/submission.csv"],
-    "folder": ["kernels"],
+    "folder": ["kernels/kit"],
     "submissions_dir": ["submissions"],
     "images": ["digit.png", "own", "own/test.csv"],
 }

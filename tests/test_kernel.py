@@ -103,14 +103,12 @@ def test_its_results_are_drawn_of_a_finished_run(monkeypatch, tmp_path):
 
 def test_the_check_says_what_was_edited(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(build_kernel, "KERNELS", tmp_path)
-    monkeypatch.setattr("sys.argv", ["build_kernel.py"])
-    assert build_kernel.main() == 0
-    monkeypatch.setattr("sys.argv", ["build_kernel.py", "--check"])
-    assert build_kernel.main() == 0
-    (tmp_path / "kernel-metadata.json").write_text("{}")
-    assert build_kernel.main() == 1
-    assert "Note: kernels/kernel-metadata.json edited" in capsys.readouterr().out
-    assert (tmp_path / "kernel-metadata.json").read_text() == "{}"
+    assert build_kernel.main([]) == 0
+    assert build_kernel.main(["--check"]) == 0
+    (tmp_path / "kit" / "kernel-metadata.json").write_text("{}")
+    assert build_kernel.main(["--check"]) == 1
+    assert "Note: kernels/kit/kernel-metadata.json edited" in capsys.readouterr().out
+    assert (tmp_path / "kit" / "kernel-metadata.json").read_text() == "{}"
 
 
 def test_it_reads_as_an_article(notebook):
@@ -134,11 +132,11 @@ def test_it_installs_nothing_and_hides_no_failure(notebook):
 
 
 def test_the_metadata_are_what_kaggle_takes():
-    metadata = json.loads((ROOT / "kernels" / "kernel-metadata.json").read_text())
+    metadata = json.loads((ROOT / "kernels" / "kit" / "kernel-metadata.json").read_text())
     slug = re.sub(r"[^a-z0-9]+", "-", metadata["title"].lower())
     assert metadata["id"].endswith(f"/{slug}"), "the client warns where title and id do not agree"
     assert len(metadata["title"]) >= 5
-    assert (ROOT / "kernels" / metadata["code_file"]).exists()
+    assert (ROOT / "kernels" / "kit" / metadata["code_file"]).exists()
     assert metadata["competition_sources"] == ["digit-recognizer"]
     assert (metadata["enable_gpu"], metadata["enable_internet"]) == (True, False)
 

@@ -13,7 +13,6 @@ import push_kernel
 import submit
 from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.submission import write_submission
-from digits.files import ROOT
 from digits.kaggle import kernel
 from digits.kaggle.client import Kaggle
 from digits.kaggle.kernel import Push
@@ -23,7 +22,7 @@ from digits.runs.store import Run
 from fake_kaggle import FAST, FASTER, USER, leaks
 from made_run import SCORE, made_record
 
-SLUG = json.loads((ROOT / "kernels" / "kernel-metadata.json").read_text())["id"].partition("/")[2]
+SLUG = json.loads((push_kernel.KIT / "kernel-metadata.json").read_text())["id"].partition("/")[2]
 SUBMISSION = b"ImageId,Label\n1,7\n2,0\n3,9\n"
 
 
@@ -31,7 +30,7 @@ SUBMISSION = b"ImageId,Label\n1,7\n2,0\n3,9\n"
 def go(memory, tmp_path, told):
     """Return the round trip of the kit's own notebook, whose submission has three rows."""
 
-    def go(seconds=5, folder=ROOT / "kernels", **changes):
+    def go(seconds=5, folder=push_kernel.KIT, **changes):
         kaggle = memory.kaggle(told.append)
         pushed = kernel.push(kaggle, folder, kernel.Changes(**changes), tmp_path, told.append)
         kernel.wait(kaggle, pushed, tmp_path, seconds, told.append)
@@ -63,7 +62,7 @@ def test_the_notebook_is_pushed_as_the_user_s_own_waited_for_and_its_submission_
 
 def test_the_flags_change_the_pushed_copy_only(memory, go):
     memory.output["1/submission.csv"] = SUBMISSION
-    before = {file.name: file.read_bytes() for file in (ROOT / "kernels").iterdir() if file.is_file()}
+    before = {file.name: file.read_bytes() for file in (push_kernel.KIT).iterdir() if file.is_file()}
     go(arguments=["--recipe", "quick", "--set", "epochs=3"], accelerator="t4x2", title="My Digits, again")
     (sent,) = memory.pushed
     code = "\n".join(cell["source"] for cell in json.loads(sent["text"])["cells"])
@@ -71,25 +70,25 @@ def test_the_flags_change_the_pushed_copy_only(memory, go):
     assert 'ARGUMENTS = ["--recipe", "standard"]' not in code
     assert (sent["slug"], sent["newTitle"]) == (f"{USER}/my-digits-again", "My Digits, again")
     assert (sent["machineShape"], sent["enableGpu"]) == ("NvidiaTeslaT4", True)
-    assert {file.name: file.read_bytes() for file in (ROOT / "kernels").iterdir() if file.is_file()} == before
+    assert {file.name: file.read_bytes() for file in (push_kernel.KIT).iterdir() if file.is_file()} == before
 
 
 def edited(folder, tmp_path):
     """Return a copy of the notebook in which the user has changed something."""
-    for name in ("kernel-metadata.json", "digit-recognizer.ipynb"):
+    for name in ("kernel-metadata.json", "kit.ipynb"):
         (tmp_path / name).write_text((folder / name).read_text())
     metadata = json.loads((tmp_path / "kernel-metadata.json").read_text())
     (tmp_path / "kernel-metadata.json").write_text(json.dumps(metadata | {"enable_gpu": False}))
-    book = json.loads((tmp_path / "digit-recognizer.ipynb").read_text())
+    book = json.loads((tmp_path / "kit.ipynb").read_text())
     for cell in book["cells"]:
         cell["source"] = "".join(cell["source"]).replace("ARGUMENTS = [", "ARGUMENTS = 2 * [")
-    (tmp_path / "digit-recognizer.ipynb").write_text(json.dumps(book))
+    (tmp_path / "kit.ipynb").write_text(json.dumps(book))
     return tmp_path
 
 
 def test_the_user_s_edits_are_pushed_as_they_are(memory, go, tmp_path):
     memory.output["1/submission.csv"] = SUBMISSION
-    folder = edited(ROOT / "kernels", tmp_path)
+    folder = edited(push_kernel.KIT, tmp_path)
     go(folder=folder)
     assert memory.pushed[0]["enableGpu"] is False
     assert "ARGUMENTS = 2 * [" in memory.pushed[0]["text"]
@@ -240,7 +239,7 @@ def test_the_command_pushes_fetches_and_tells_the_status(memory, tmp_path, capsy
 def test_the_output_of_a_version_is_fetched_page_by_page_and_of_no_other(memory, tmp_path, told):
     memory.output = {f"1/other-{number}.txt": b"other" for number in range(25)} | {"1/submission.csv": SUBMISSION}
     kaggle = memory.kaggle(told.append)
-    pushed = kernel.push(kaggle, ROOT / "kernels", kernel.Changes(accelerator="tpu"), tmp_path, told.append)
+    pushed = kernel.push(kaggle, push_kernel.KIT, kernel.Changes(accelerator="tpu"), tmp_path, told.append)
     kernel.wait(kaggle, pushed, tmp_path, 60, told.append)
     submission = kernel.fetch(kaggle, pushed, tmp_path, told.append, rows=3)
     assert submission.read_bytes() == SUBMISSION

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 import submit
-from digits.data.competition import COMPETITIONS, Form
+from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, Form
 from digits.data.dataset import DataFile, DataSummary
 from digits.data.submission import content_hash, write_submission
 from digits.files import file_lock
 from digits.kaggle import submit as submitting
 from digits.kaggle.client import RetryPolicy
 from digits.kaggle.ledger import Entry, read_ledger, record
-from digits.kaggle.submit import TRAINING_COUNTS
 from digits.runs.checks import Check
 from digits.runs.record import SubmissionFile
 from digits.runs.store import Run
@@ -24,6 +23,7 @@ from fake_kaggle import use
 from made_run import made_record
 
 SHIPPED = RetryPolicy()
+TRAINING_COUNTS = DIGIT_RECOGNIZER.training_counts
 ROWS = 2800
 """Of the tests' submissions."""
 

@@ -11,12 +11,11 @@ SHORTEST_SECRET = 8
 """Characters. Replacing shorter ones would garble every text, and show by the gaps what they are."""
 HIDDEN = "…"
 _PATTERNS = (
-    (re.compile(r"(?i)\b(basic|bearer)\s+(?!\[?digits:)[^\s'\",]+"), rf"\1 {HIDDEN}"),
+    (re.compile(r"(?i)\b(basic|bearer)\s+[\w+/=.~-]{12,}"), rf"\1 {HIDDEN}"),
     (re.compile(r"(\w://)[^\s/@'\"]+@"), rf"\1{HIDDEN}@"),
     (re.compile(r"\?[^\s'\")<>]*=[^\s'\")<>]*"), f"?{HIDDEN}"),
 )
-"""Authorization headers (but not a message that ends with such a word before its tag), user and password in a URL, and
-the query of a URL, which signs it."""
+"""Authorization headers, user and password in a URL, and the query of a URL, which signs it."""
 Value = TypeVar("Value")
 
 

@@ -69,6 +69,8 @@ class Competition:
     notebooks_only: bool = False
     """Whether it takes the output of a notebook instead of a file (a code competition)."""
     metric: str = "accuracy"
+    training_counts: tuple[int, ...] | None = None
+    """How often each class is in train.csv, where known."""
 
     @property
     def data_dir(self) -> Path:
@@ -123,6 +125,7 @@ DIGIT_RECOGNIZER = Competition(
     ),
     header=("ImageId", "Label"),
     first_id=1,
+    training_counts=(4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188),
 )
 KANNADA_MNIST = Competition(
     slug="kannada-mnist",

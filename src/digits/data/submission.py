@@ -14,6 +14,8 @@ from digits.data.competition import DIGIT_RECOGNIZER, ROWS, Competition
 from digits.data.csv_reader import read_bytes, records
 from digits.files import ROOT, atomic_write, display_path
 
+TAG_PREFIX, TAG_DIGITS = "digits:", 12
+
 
 def submission_text(ids: np.ndarray, names: list[str], header: tuple[str, str]) -> str:
     """Return a submission as Kaggle takes it: the header, then one line for each id and its class's name."""
@@ -136,6 +138,11 @@ def _label_cure(label: str, column: str) -> str:
 def content_hash(labels: np.ndarray) -> str:
     """Return the sha256 of a submission's labels: the same answers have the same, however they are written."""
     return hashlib.sha256(np.asarray(labels, np.uint8).tobytes()).hexdigest()
+
+
+def tag_of(sha256: str) -> str:
+    """Return the tag that ends a submission's description: the first digits of `content_hash` tell its answers."""
+    return TAG_PREFIX + sha256[:TAG_DIGITS]
 
 
 def write_answers(

@@ -13,6 +13,7 @@ from typing import Any
 
 from digits.console import BadInput, table
 from digits.data.competition import COMPETITIONS, ROWS, find_competition
+from digits.data.submission import TAG_DIGITS, TAG_PREFIX
 from digits.files import atomic_write, display_path, file_lock
 from digits.kaggle.client import Kaggle
 from digits.runs.store import Run, find_runs
@@ -20,8 +21,7 @@ from digits.runs.store import Run, find_runs
 LOCK_SECONDS = 10
 PAGE_SIZE = 100
 LONGEST_LIST = 2000
-TAG_DIGITS = 12
-TAG = re.compile(rf"digits:([0-9a-f]{{{TAG_DIGITS}}})(?:-\d+)?")
+TAG = re.compile(rf"{TAG_PREFIX}([0-9a-f]{{{TAG_DIGITS}}})(?:-\d+)?")
 """In a submission's description: the first digits of its answers' hash, numbered where they are sent again."""
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 

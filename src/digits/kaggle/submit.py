@@ -11,12 +11,11 @@ import numpy as np
 
 from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.competition import DIGIT_RECOGNIZER, Competition, Form, find_competition
-from digits.data.submission import content_hash, read_submission, write_submission
+from digits.data.submission import content_hash, read_submission, tag_of, write_submission
 from digits.files import display_path, file_lock, submissions_flag
 from digits.kaggle.client import Kaggle, NoCredentials, UnreachableError, if_interrupted
 from digits.kaggle.kernel import Push
 from digits.kaggle.ledger import (
-    TAG_DIGITS,
     TIME,
     Entry,
     age_of,
@@ -33,8 +32,6 @@ from digits.kaggle.ledger import (
 from digits.runs.checks import check_class_shares
 from digits.runs.store import Run, all_runs, find_run, find_runs
 
-TRAINING_COUNTS = (4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188)
-"""How often each digit is in the competition's train.csv."""
 LEAST_AGREEMENT = 0.95
 """Share of rows in which answers agree with earlier ones at least: two good models agree in about 99 of a hundred."""
 LONGEST_MESSAGE = 200
@@ -55,7 +52,7 @@ class Candidate:
     @property
     def tag(self) -> str:
         """What stands in the submission's description for the answers."""
-        return f"digits:{self.sha256[:TAG_DIGITS]}"
+        return tag_of(self.sha256)
 
 
 @dataclass(frozen=True)
@@ -99,8 +96,8 @@ def examine(
     doubts = []
     if run is None:
         notes.append(f"No run in {display_path(submissions)} made this file; nothing is known of its accuracy.")
-        if competition.slug == DIGIT_RECOGNIZER.slug:
-            shares = check_class_shares(labels, np.array(TRAINING_COUNTS))
+        if competition.training_counts:
+            shares = check_class_shares(labels, np.array(competition.training_counts))
             if not shares.passed:
                 doubts.append(f"the answers' classes do not occur as often as in training ({shares.detail})")
     else:

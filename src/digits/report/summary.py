@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from digits.console import duration, table
 from digits.data.competition import DIGIT_RECOGNIZER, find_competition
+from digits.data.submission import tag_of
 from digits.files import ROOT, SUBMISSIONS, display_path
 from digits.report.analysis import Standing
 from digits.runs.metrics import Score
@@ -159,7 +160,7 @@ def _next(run: Run, record: FinishedRecord) -> str:
     # With this tag `submit.py --status` knows the run of a submission made by hand.
     kind = "held out" if record.held_out else "out of fold"
     kind += ", extra training images" if record.extra else ""
-    message = f"{record.run} {record.out_of_fold.accuracy:.5f} {kind}, digits:{record.submission.sha256[:12]}"
+    message = f"{record.run} {record.out_of_fold.accuracy:.5f} {kind}, {tag_of(record.submission.sha256)}"
     file = display_path(run.folder / record.submission.file)
     by_hand = ["kaggle", "competitions", "submit", "-c", competition.slug, "-f", file, "-m", message]
     return f"Submit:   {submit_command(run, record)}\nBy hand:  {shlex.join(by_hand)}"

@@ -1,4 +1,4 @@
-# The source of digit-recognizer.ipynb: edit this, then run `python scripts/build_kernel.py`.
+# The source of kit.ipynb: edit this, then run `python scripts/build_kernel.py`.
 
 # %% [markdown]
 # # Digit Recognizer: 99.63 % without the test set
@@ -34,7 +34,6 @@ ARGUMENTS = ["--recipe", "standard"]
 
 # %%
 import os
-import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -110,6 +109,8 @@ build_network({recipe.networks[0]!r}).summary(line_length=80)
 alone = {**os.environ, "PYTHONPATH": "src", "CUDA_VISIBLE_DEVICES": "-1"}
 done = subprocess.run([sys.executable, "-c", SUMMARY], env=alone, capture_output=True, text=True)
 print(done.stdout)
+if done.returncode:
+    raise RuntimeError(done.stderr)
 
 # %% [markdown]
 # ## Folds
@@ -125,22 +126,16 @@ pd.DataFrame(held_out, folds).rename_axis("held-out images of class", axis="colu
 
 # %% [markdown]
 # ## Training
-# In a process of its own, with a line for each network that is updated after each epoch. Two GPUs train two networks at
-# a time. If training fails, so does this notebook.
+# In a process of its own, whose output is shown here. Two GPUs train two networks at a time. If training fails, so does
+# this notebook.
 
 # %%
 train = [sys.executable, "-u", "src/train.py", *WHERE, *ARGUMENTS]
 train += ["--run", "notebook", "--out", "submission.csv", "--no-report"]
 pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-lines, view = {}, display(Markdown(""), display_id=True)
 with subprocess.Popen(train, **pipes) as training:
     for line in training.stdout:
-        if match := re.match(r"fold \d+/\d+(, member \d+/\d+)?|network +epoch", line):
-            lines[match[0].replace("network", "")] = f"    {line.rstrip()}"  # The heading sorts first.
-            view.update(Markdown("\n".join(lines[name] for name in sorted(lines))))
-        else:
-            print(line, end="")
-view.update(Markdown("\n".join(lines[name] for name in sorted(lines) if "fold" in name)))
+        print(line, end="")
 if training.returncode:
     raise RuntimeError(f"training ended with exit code {training.returncode}; the reason is above")
 
