@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import digits.environment  # noqa: F401 first: it finds the Python that has the packages
-from digits.console import entry_point
+from digits.console import BadInput, entry_point
 
-FORMATS = ("onnx", "litert", "saved-model", "keras")
+FORMATS = ("onnx", "litert", "saved-model", "keras", "h5")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -25,7 +25,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("run", metavar="RUN", help="a run's or a blend's name or folder")
     add(
-        "--format", choices=FORMATS, required=True, help="onnx (browsers, C++, C#), litert (phones), saved-model, keras"
+        "--format",
+        choices=FORMATS,
+        required=True,
+        help="onnx (browsers, C++, C#), litert (phones), saved-model, keras, or h5 (mnistModel2.h5, the first network)",
     )
     add("--tta", action=argparse.BooleanOptionalAction, default=False, help="with the recipe's test-time augmentation")
     add("--out", type=Path, metavar="FOLDER", help="where to write (default: export/ in the run's folder)")
@@ -42,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from digits.inference.predictor import Predictor
     from digits.runs.store import find_run
 
+    if flags.tta and flags.format == "h5":
+        raise BadInput("--tta: expected no such flag with --format h5, which holds the first network as it is.")
     require_packages(flags.format)
     made = export(Predictor(find_run(flags.run), tta=flags.tta), flags.format, flags.out)
     print(f"{display_path(made.path)}  {made.size_bytes / 1e6:.1f} MB")

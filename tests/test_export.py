@@ -14,7 +14,6 @@ from digits.inference import export as export_module
 from digits.inference.export import SUFFIXES, export, require_packages
 from digits.inference.predictor import Predictor
 from digits.runs.store import Run
-from digits.training.pipeline import export_h5
 from made_run import make_run
 
 
@@ -116,7 +115,11 @@ def test_the_hdf5_file_is_of_the_first_network_that_was_trained(run, tmp_path):
     record = other.finished_record()
     other.write_record(dataclasses.replace(record, folds=record.folds[1:]))
     other.model_path(1, 1).unlink()
-    assert export_h5(other).stat().st_size > 1_000_000
+    predictor = Predictor(other)
+    made = export(predictor, "h5", tmp_path)
+    assert made.path == tmp_path / "mnistModel2.h5"
+    assert made.size_bytes > 1_000_000
+    assert "## mnistModel2.h5" in made.readme.read_text(encoding="utf-8")
 
 
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch):

@@ -20,7 +20,9 @@ from digits.files import atomic_write
 from digits.inference.predictor import Predictor
 from digits.model.backend import silenced
 
-SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "saved-model": "-saved-model", "keras": ".keras"}
+SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "saved-model": "-saved-model", "keras": ".keras", "h5": ".h5"}
+H5_NAME = "mnistModel2.h5"
+"""HDF5 holds the first network alone, under the name in the baseline's README."""
 
 
 NEEDED = {"onnx": ("onnx", "onnxruntime", "tf2onnx"), "litert": ("ai_edge_litert",)}
@@ -90,12 +92,12 @@ def export(predictor: Predictor, form: str, folder: Path | None = None) -> Expor
     require_packages(form)
     folder = folder or predictor.run.folder / "export"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{predictor.run.name}{SUFFIXES[form]}"
+    path = _file(folder, predictor, form)
     images, stored = _check_images(predictor)
     with _temporary(path) as temporary:
         _write(predictor, form, temporary)
         runtime = _open(form, temporary)
-        wanted = predictor.separately(images)
+        wanted = predictor.of_first(images) if form == "h5" else predictor.separately(images)
         found, images_per_second = _timed(runtime, images)
         worst = float(np.abs(found - wanted).max())
         differing = int((found.argmax(axis=1) != wanted.argmax(axis=1)).sum())
@@ -112,6 +114,10 @@ def export(predictor: Predictor, form: str, folder: Path | None = None) -> Expor
         temporary.write_text(_readme(predictor, folder), encoding="utf-8")
     other = None if stored is None else int((found.argmax(axis=1) != stored.argmax(axis=1)).sum())
     return Exported(path, readme, size, len(images), worst, images_per_second, keras_images_per_second, other)
+
+
+def _file(folder: Path, predictor: Predictor, form: str) -> Path:
+    return folder / (H5_NAME if form == "h5" else f"{predictor.run.name}{SUFFIXES[form]}")
 
 
 @contextlib.contextmanager
@@ -158,6 +164,10 @@ def _write(predictor: Predictor, form: str, path: Path) -> None:
 
     if form == "keras":
         predictor.model.save(path)
+        return
+    if form == "h5":
+        logging.getLogger("absl").setLevel(logging.ERROR)  # Keras recommends .keras.
+        predictor.loaded[0].networks[0].save(path)
         return
     # A named output: converters call it Identity or output_0 otherwise.
     model = keras.Model(predictor.model.input, {OUTPUT: predictor.model.output}, name=predictor.model.name)
@@ -212,6 +222,8 @@ def _open(form: str, path: Path) -> Runtime:
     import keras
 
     model = keras.models.load_model(path, safe_mode=True)
+    if form == "h5":
+        return lambda images: model.predict_on_batch(images[..., np.newaxis])
     return lambda images: model.predict_on_batch(images)
 
 
@@ -280,7 +292,16 @@ probabilities = model.predict(images)  # images: np.uint8 (n, {height}, {width})
 ```
 """,
     }
-    made = [part for form, part in parts.items() if (folder / f"{name}{SUFFIXES[form]}").exists()]
+    parts["h5"] = f"""## {H5_NAME}
+The first of the networks alone.
+
+```python
+import keras
+model = keras.models.load_model("{H5_NAME}")
+probabilities = model.predict(images[..., None])  # images: np.uint8 (n, {height}, {width})
+```
+"""
+    made = [part for form, part in parts.items() if _file(folder, predictor, form).exists()]
     return (
         f"# Run {name}\n\n{networks} network{'s' * (networks != 1)} in one file. {_description(predictor)}\n\n"
         "Images must be in MNIST's form: a light digit on black, scaled into 20 × 20 pixels and centred by mass. "

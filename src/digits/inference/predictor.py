@@ -153,3 +153,9 @@ class Predictor:
             for member in self.loaded
         ]
         return mean(means, [member.weight for member in self.loaded], logarithmic=self.logarithmic)
+
+    def of_first(self, images: np.ndarray) -> np.ndarray:
+        """Return the probabilities float32 (n, classes) by the first network alone, without augmented copies."""
+        from digits.model.predict import predict_probabilities
+
+        return predict_probabilities(self.loaded[0].networks[0], images)
