@@ -4,10 +4,8 @@ import io
 import json
 import re
 import shutil
-import zipfile
 from dataclasses import replace
 
-import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -114,21 +112,6 @@ def test_without_the_data_the_page_says_so_and_shows_the_rest(run, monkeypatch):
     assert "The images cannot be read: data/train.csv: there is no such file." in page
     assert "Learning curves" in page
     assert "Confusion matrix" not in page
-
-
-@pytest.mark.parametrize("damaged", [False, True])
-def test_the_layers_of_a_model_are_shown_unless_its_file_is_damaged(run, data, damaged):
-    model = run.model_path(1, 1)
-    weights = io.BytesIO()
-    h5py.File(weights, "w").close()
-    layer = {"class_name": "Conv2D", "config": {}, "build_config": {"input_shape": [None, 28, 28, 1]}}
-    with zipfile.ZipFile(model, "w") as archive:
-        archive.writestr("config.json", json.dumps({"config": {"layers": [layer]}}))
-        archive.writestr("model.weights.h5", weights.getvalue())
-    if damaged:
-        model.write_bytes(model.read_bytes().replace(b"Conv2D", b"Conv3D"))
-    page = page_of(run, dataset=data)
-    assert ("Conv2D" in page) != damaged
 
 
 def test_other_data_than_the_run_s_are_not_shown_as_its_own(run, data):

@@ -18,30 +18,30 @@ def read(folder):
 
 
 def test_curves_errors_and_settings_can_be_read_back(run, sample):
-    pytest.importorskip("tensorboard")
+    pytest.importorskip("tensorboardX")
     folder = write_tensorboard(run, sample)
-    part = run.fold_results()[0]
-    curve = read(folder / part.label).Scalars("accuracy/training")
-    assert [event.step for event in curve] == [epoch["epoch"] for epoch in part.history]
-    assert np.allclose([event.value for event in curve], [epoch["accuracy"] for epoch in part.history])
-    assert len(read(folder / part.label).Scalars("accuracy/held out")) == 3
-    whole = read(folder / "run")
-    assert whole.Scalars("accuracy/out of fold")[0].value == pytest.approx(run.finished_record().out_of_fold.accuracy)
-    pictures = whole.Tags()["images"]
+    result = run.fold_results()[0]
+    curve = read(folder / result.label).Scalars("accuracy/training")
+    assert [event.step for event in curve] == [epoch["epoch"] for epoch in result.history]
+    assert np.allclose([event.value for event in curve], [epoch["accuracy"] for epoch in result.history])
+    assert len(read(folder / result.label).Scalars("accuracy/held_out")) == 3
+    summary = read(folder / "run")
+    assert summary.Scalars("accuracy/out_of_fold")[0].value == pytest.approx(run.finished_record().out_of_fold.accuracy)
+    assert any("hparams" in name for name in summary.summary_metadata)
+    pictures = read(folder).Tags()["images"]
     assert len(pictures) == min(60, run.finished_record().out_of_fold.wrong)
-    assert "predicted as" in pictures[0]
-    assert any("hparams" in name for name in whole.summary_metadata)
+    assert "predicted-as" in pictures[0]
 
 
 def test_writing_again_replaces_what_was_there(run, sample):
-    pytest.importorskip("tensorboard")
+    pytest.importorskip("tensorboardX")
     write_tensorboard(run, sample)
     before = len(list(run.folder.rglob("events.out.tfevents.*")))
     write_tensorboard(run, sample)
     assert len(list(run.folder.rglob("events.out.tfevents.*"))) == before
 
 
-def test_without_tensorboard_the_user_is_told_what_to_install(run, sample, monkeypatch):
+def test_without_tensorboardx_the_error_names_what_to_install(run, sample, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(BadInput, match="pip install tensorboard"):
+    with pytest.raises(BadInput, match="requirements-tensorboard"):
         write_tensorboard(run, sample)

@@ -1,13 +1,9 @@
 """What the probabilities of finished runs tell: mistakes, calibration, label errors, differences between runs."""
 
-import io
-import json
-import re
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
@@ -198,34 +194,6 @@ def members(data: RunData) -> list[MemberScore]:
         MemberScore(name, None if labels is None else int((own != labels).sum()), len(own), tuple(row))
         for name, own, row in zip(names, predicted, differs, strict=True)
     ]
-
-
-def network_layers(model: Path) -> list[tuple[str, str, int]]:
-    """Return the layers of a .keras file without loading Keras: kind, input shape, and number of parameters."""
-    import h5py
-
-    with zipfile.ZipFile(model) as archive:
-        config = json.loads(archive.read("config.json"))["config"]
-        weights = h5py.File(io.BytesIO(archive.read("model.weights.h5")))
-    sizes: dict[str, int] = {}
-
-    def add(path: str, weight: Any) -> None:
-        if isinstance(weight, h5py.Dataset) and path.startswith("layers/"):
-            layer = path.split("/")[1]
-            sizes[layer] = sizes.get(layer, 0) + weight.size
-
-    weights.visititems(add)
-    counts: dict[str, int] = {}
-    layers = []
-    for layer in config["layers"]:
-        kind = layer["class_name"]
-        # Keras names the weights of a layer after its class, and numbers them.
-        snake = re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", kind)).lower()
-        number = counts[snake] = counts.get(snake, -1) + 1
-        shape = (layer.get("build_config") or {}).get("input_shape") or layer["config"].get("batch_shape") or []
-        text = " × ".join(str(size) for size in shape[1:]) if all(isinstance(size, int) for size in shape[1:]) else ""
-        layers.append((kind, text, sizes.get(f"{snake}_{number}" if number else snake, 0)))
-    return layers
 
 
 @dataclass(frozen=True)

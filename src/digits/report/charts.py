@@ -19,8 +19,7 @@ from digits.data.dataset import Dataset, Split
 from digits.files import atomic_write
 from digits.model.augment import apply_transforms, draw_transforms, ink_margins
 from digits.report import analysis
-from digits.report.analysis import Bin
-from digits.runs import averaging
+from digits.report.analysis import Bin, RunData
 from digits.runs.store import FoldResult, Run
 
 INK, MUTED, GRID, PAPER = "#1f2430", "#5d6675", "#dfe3ea", "#ffffff"
@@ -268,32 +267,32 @@ GALLERY, GALLERY_COLUMNS = 30, 6
 SAMPLES, VIEWS = 6, 6
 
 
-def draw_all(run: Run, dataset: Dataset, results: Sequence[FoldResult]) -> list[Path]:
-    """Draw a run's figures as PNG into its folder and return where they are; its record may still be unfinished.
+def draw_all(run: Run, dataset: Dataset | None = None) -> list[Path]:
+    """Draw a finished run's figures as PNG into its folder and return where they are.
 
-    Args:
-        run: where they go, and its recipe.
-        dataset: the data that it was trained on.
-        results: of all its networks.
+    Without its images (`dataset`, or what its record names) there are only learning curves and class shares.
+
+    Raises:
+        BadInput: if the run is not finished.
     """
-    record = run.record()
-    names = record.data.names
-    out_of_fold = averaging.out_of_fold(results, len(dataset.train.labels))
-    scored = np.flatnonzero(~np.isnan(out_of_fold[:, 0]))
-    probabilities, labels = out_of_fold[scored], dataset.train.labels[scored]
-    counts = analysis.confusion(probabilities.argmax(axis=1), labels, len(names))
-    predicted = np.bincount(averaging.test_mean(results).argmax(axis=1), minlength=len(names)).tolist()
-    augmentation = record.recipe.augmentation if record.recipe else Augmentation()
+    data = analysis.gather(run, dataset)
+    record, names = data.record, data.record.data.names
     with matplotlib.rc_context(STYLE):
-        figures = {
-            "learning-curves": _learning_curves(results, dataset.train.labels),
-            "confusion-matrix": panel(draw_confusion, counts, names, size=(5.4, 5.2)),
-            "class-shares": panel(draw_class_shares, record.data.class_counts, predicted, names),
-            "calibration": panel(draw_calibration, analysis.calibration(probabilities, labels)[0]),
-            "mistakes": mistakes_gallery(dataset.train.images[scored], labels, probabilities, names),
-            "augmentation": augmented_samples(dataset.train, augmentation),
-            "overview": overview(dataset.train.images[scored], labels, probabilities, names),
-        }
+        figures = {"class-shares": panel(draw_class_shares, record.data.class_counts, record.test.class_counts, names)}
+        if data.results:
+            figures["learning-curves"] = _learning_curves(data)
+        if data.train is not None and len(data.scored):
+            images, labels = data.train.images[data.scored], data.train.labels[data.scored]
+            probabilities = data.probabilities
+            counts = analysis.confusion(probabilities.argmax(axis=1), labels, len(names))
+            augmentation = record.recipe.augmentation if record.recipe else Augmentation()
+            figures |= {
+                "confusion-matrix": panel(draw_confusion, counts, names, size=(5.4, 5.2)),
+                "calibration": panel(draw_calibration, analysis.calibration(probabilities, labels)[0]),
+                "mistakes": mistakes_gallery(images, labels, probabilities, names),
+                "augmentation": augmented_samples(data.train, augmentation),
+                "overview": overview(images, labels, probabilities, names),
+            }
         return [_save(figure, run.folder / f"{name}.png") for name, figure in figures.items()]
 
 
@@ -303,15 +302,11 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _learning_curves(results: Sequence[FoldResult], labels: np.ndarray) -> Figure:
+def _learning_curves(data: RunData) -> Figure:
     figure = Figure(figsize=(8.4, 3.6))
     left, right = figure.subplots(1, 2)
-    accuracies = [
-        float((result.validation_probabilities.argmax(axis=1) == labels[result.validation_rows]).mean())
-        for result in results
-    ]
-    draw_errors(left, results, [(len(one.history), share) for one, share in zip(results, accuracies, strict=True)])
-    draw_losses(right, results)
+    draw_errors(left, data.results, [(fold.epochs, fold.accuracy) for fold in data.record.folds])
+    draw_losses(right, data.results)
     return figure
 
 

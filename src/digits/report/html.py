@@ -173,7 +173,6 @@ def build_report(
         augmentation=png_uri(augmentation.read_bytes()) if augmentation.exists() else "",
         agreements=_agreements(data, submissions, reference),
         settings=_settings(record),
-        networks=_networks(data),
         details=_details(record),
         index="../" * (1 + data.is_reference) + INDEX,
         submit_command=submit_command(data.run, record),
@@ -300,19 +299,6 @@ def _text(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _networks(data: RunData) -> list[tuple[str, list[tuple[str, str, int]]]]:
-    """The layers of each different network of the run, where a model is saved."""
-    networks = {}
-    for fold in data.record.folds:
-        model = data.run.model_path(fold.fold, fold.member)
-        if fold.network not in networks and model.is_file():
-            try:
-                networks[fold.network] = analysis.network_layers(model)
-            except Exception:  # A damaged zip raises a dozen kinds; another version of Keras may lay it out otherwise.
-                continue
-    return list(networks.items())
 
 
 def _details(record: FinishedRecord) -> list[tuple[str, str]]:

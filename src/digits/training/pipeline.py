@@ -196,18 +196,14 @@ def train(
                     seconds=_seconds_since(started),
                     peak_memory_bytes=max([peak_memory_bytes(), *(result.peak_memory_bytes for result in results)]),
                 )
-                try:
-                    if report:
-                        from digits.report.charts import draw_all
-
-                        draw_all(run, data, [result for result in results if result.fold != REFIT])
-                finally:
-                    finished.checks.append(row_check.result())
-                    finished.seconds = _seconds_since(started)
-                    run.write_record(finished)
+                finished.checks.append(row_check.result())
+                finished.seconds = _seconds_since(started)
+                run.write_record(finished)
             if report:
+                from digits.report.charts import draw_all
                 from digits.report.html import build_report
 
+                draw_all(run, data)
                 build_report(run, data)
         if tensorboard:
             write_tensorboard(run, data)
