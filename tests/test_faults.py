@@ -104,7 +104,7 @@ def test_an_interrupted_run_names_the_command_that_resumes_it_and_leaves_no_proc
     assert message == "Interrupted. What is finished is kept."
     assert resume == f"python src/train.py --run mine --out {tmp_path / 'o.csv'} --jobs 2"
     assert not psutil.wait_procs(children, timeout=10)[1]
-    assert not (tmp_path / "mine" / "parts" / "arrays").exists()
+    assert not (tmp_path / "mine" / "folds" / "arrays").exists()
     code, _, err = finish(tmp_path, *resume.split()[2:])
     assert (code, err) == (0, "")
     assert (tmp_path / "o.csv").read_bytes() == (tmp_path / "mine" / "submission.csv").read_bytes()
@@ -124,7 +124,7 @@ def test_a_full_disk_stops_the_run_with_a_message_and_leaves_no_half_files(tmp_p
         err.strip(),
         re.DOTALL,
     )
-    assert list((tmp_path / "mine" / "parts").iterdir()) == []
+    assert list((tmp_path / "mine" / "folds").iterdir()) == []
     assert "Traceback" not in out + err
 
 

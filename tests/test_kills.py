@@ -33,7 +33,7 @@ def test_a_run_that_is_killed_at_any_moment_resumes_to_the_same_bytes(tmp_path):
                 process.communicate()
                 break
             (submissions / "mine").rename(submissions / f"early-{moment:.3f}")
-        on_disk = sorted(path.name for path in (submissions / "mine" / "parts").glob("fold-*.npz"))
+        on_disk = sorted(path.name for path in (submissions / "mine" / "folds").glob("fold-*.npz"))
         code, _, err = finish(submissions, *flags, real=True)
         assert code == 0, err
         assert same_results(tmp_path / "whole" / "mine", submissions / "mine"), (

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from bench.measuring import Thing, paired_effect, run_thing
-from digits.config import NETWORKS, Recipe, Tta
+from digits.config import Recipe, Tta
 from digits.console import table
 from digits.model.backend import backend_name, resolve_precision
 from digits.runs.identity import MODEL_CODE, code_hashes
@@ -27,7 +27,7 @@ def training_of(recipe: Recipe) -> Recipe:
 
 def state_of_code() -> str:
     """Return a hash of the modules on which a fit depends, as they are now."""
-    return json.dumps(code_hashes(NETWORKS, MODEL_CODE))
+    return json.dumps(code_hashes(MODEL_CODE))
 
 
 def cell_key(recipe: Recipe, seed: int, state: str) -> str:

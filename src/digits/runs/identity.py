@@ -1,8 +1,7 @@
 """What a run's probabilities depend on, as hashes and settings: two runs that agree in it are one."""
 
-import ast
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +22,10 @@ def data_hash(dataset: Dataset) -> str:
     return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
 
 
-def code_hashes(networks: Collection[str], modules: Sequence[str] = RUN_CODE) -> dict[str, str]:
-    """Return a hash of each module's code as it is now.
-
-    Comments, docstrings and layout do not count, nor do networks other than `networks`: they change no probability.
-    """
-    hashes, others = {}, set(config.NETWORKS) - set(networks)
-    for module in modules:
-        tree = ast.parse((Path(__file__).parents[1] / f"{module}.py").read_bytes())
-        if module == "model/networks":
-            named = (ast.FunctionDef, ast.AnnAssign)
-            tree.body = [
-                node
-                for node in tree.body
-                if not isinstance(node, named) or getattr(node, "name", "NETWORKS") not in (*others, "NETWORKS")
-            ]
-        for node in ast.walk(tree):
-            if isinstance(body := getattr(node, "body", None), list):
-                node.body = [each for each in body if not _is_text(each)] or [ast.Pass()]  # type: ignore[attr-defined]
-        hashes[module] = hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
-    return hashes
-
-
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+def code_hashes(modules: Sequence[str] = RUN_CODE) -> dict[str, str]:
+    """Return a hash of each module's text."""
+    package = Path(__file__).parents[1]
+    return {module: hashlib.sha256((package / f"{module}.py").read_bytes()).hexdigest()[:16] for module in modules}
 
 
 def identity_of(settings: Settings, dataset: Dataset) -> dict[str, Any]:
@@ -63,7 +42,7 @@ def identity_of(settings: Settings, dataset: Dataset) -> dict[str, Any]:
         "precision": resolve_precision(settings.recipe.precision),
         "backend": backend_name(),
         "data": data_hash(dataset),
-        **{f"code.{module}": code for module, code in code_hashes(settings.recipe.networks).items()},
+        **{f"code.{module}": code for module, code in code_hashes().items()},
         **{f"network {file}": hashlib.sha256(text.encode()).hexdigest()[:16] for file, text in sources.items()},
         **{f"recipe.{key}": value for key, value in config.flat(settings.recipe).items()},
     }

@@ -4,7 +4,6 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
-import math
 import platform
 import subprocess
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from digits.runs.metrics import ExpectedScore, Score
 from digits.typed import read_as
 
 VERSION = 2
-"""Of the record's form; a record without a version is of the first."""
+"""Of the record's form."""
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pandas", "scikit-learn", "mlxtend")
 
 
@@ -277,11 +276,14 @@ class Record:
         """
         if not isinstance(values, dict) or "identity" not in values:
             raise BadInput(f"{where}: not the record of a run; expected an object with 'identity'.")
-        version = values.get("version", 1)
-        if not isinstance(version, int) or version > VERSION:
-            raise BadInput(f"{where}: version {version!r}, expected at most {VERSION}. It was written by a newer kit.")
-        kind = FinishedRecord if values.get("status") == "finished" else Record
-        return read_as(kind, _upgraded(values) if version == 1 else values, where)
+        version = values.get("version")
+        if version != VERSION:
+            raise BadInput(
+                f"expected version {VERSION}, found {version!r}",
+                at=where,
+                fix="Use the version of the kit that wrote it.",
+            )
+        return read_as(FinishedRecord if values.get("status") == "finished" else Record, values, where)
 
     def write(self, path: Path) -> None:
         """Write run.json."""
@@ -346,32 +348,6 @@ class FinishedRecord(Record):
     def failed_checks(self) -> list[Check]:
         """The checks that did not pass."""
         return [check for check in self.checks if not check.passed]
-
-
-def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a record of the first version in the form of this one; what is missing or odd is left to the reader."""
-    values = dict(values)
-
-    def renamed(score: Any) -> Any:
-        return {"log_loss" if key == "loss" else key: value for key, value in score.items()}
-
-    files = values["data"].get("files") if isinstance(values.get("data"), dict) else None
-    if values.get("source") == "kaggle" and files and files[-1].get("form") in ("exact", "line ends changed"):
-        values["data"] = values["data"] | {"competition": "digit-recognizer"}
-    if isinstance(values.get("recipe"), dict) and values["recipe"].keys() == {"name"}:
-        values["recipe"] = None
-    if isinstance(values.get("out_of_fold"), dict):
-        values["out_of_fold"] = renamed(values["out_of_fold"])
-    if isinstance(values.get("folds"), list):
-        values["folds"] = [renamed(fold) if isinstance(fold, dict) else fold for fold in values["folds"]]
-    if isinstance(values.get("test"), dict) and "accuracy" in values["test"]:
-        values["test"] = values["test"] | {"score": renamed(values["test"])}
-    if isinstance(values.get("blend"), dict):
-        blend = values["blend"]
-        weights, members = blend.get("weights", {}), blend.get("members", [])
-        unknown = {"log_loss": math.nan}
-        values["blend"] = blend | {"members": [unknown | one | {"weight": weights.get(one["name"])} for one in members]}
-    return values
 
 
 def _options(settings: Options) -> dict[str, Any]:

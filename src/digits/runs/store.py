@@ -109,7 +109,8 @@ class Run:
     @property
     def results_folder(self) -> Path:
         """Where the folds' results and the checkpoints are."""
-        return self.folder / "parts"
+        earlier = self.folder / "parts"  # The name in runs made before December 2026.
+        return earlier if earlier.is_dir() else self.folder / "folds"
 
     def result_path(self, fold: int, member: int) -> Path:
         """Return where a network's probabilities are."""
@@ -410,7 +411,7 @@ def new_run(prefix: str, name: str | None, submissions: Path = SUBMISSIONS) -> R
     if (run.folder / RUN_JSON).exists():
         raise BadInput(f"There is a run {name} already. Give this one another name: --run NAME")
     with contextlib.suppress(FileNotFoundError):
-        foreign = [path.name for path in run.folder.iterdir() if path.name != "parts" and not path.name.startswith(".")]
+        foreign = [path.name for path in run.folder.iterdir() if path != run.results_folder and path.name[0] != "."]
         if foreign:
             raise BadInput(
                 f"{display_path(run.folder)} is no run (it holds {foreign[0]!r} and no {RUN_JSON}). "
