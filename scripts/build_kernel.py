@@ -12,8 +12,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src"
 KERNELS = ROOT / "kernels"
-TRAIN, PREDICT = KERNELS / "kit" / "kit.py", KERNELS / "predict" / "predict.py"
-"""What the notebooks say and show, with the modules of src/ in the place of `# %% [modules]`."""
+READ, TRAIN, PREDICT = (KERNELS / name for name in ("digit-recognizer.py", "kit/kit.py", "predict/predict.py"))
+"""What the notebooks say and show: one for readers, of Keras alone, and two with the modules of src/ in the place of
+`# %% [modules]`, which run the kit on Kaggle."""
 LEFT_OUT = ("digits/kaggle/", "digits/report/html", "digits/report/tensorboard", "digits/training/cluster")
 """Modules that src/ imports inside functions only, and that no notebook reaches."""
 PACKAGES = {
@@ -42,6 +43,11 @@ METADATA: dict[str, Any] = {
     "competition_sources": ["digit-recognizer"],
     "kernel_sources": [],
     "model_sources": [],
+}
+READ_METADATA = METADATA | {
+    "id": "INSERT_USER_NAME/digit-recognizer-five-networks",
+    "title": "Digit Recognizer Five Networks",
+    "code_file": "digit-recognizer.ipynb",
 }
 PREDICT_METADATA = METADATA | {
     "id": "INSERT_USER_NAME/digits-predict",
@@ -149,15 +155,16 @@ def texts() -> dict[str, str]:
     """Return the text of each generated file, by its path below kernels/."""
     files = {}
     for source, modules, metadata in (
+        (READ, [], READ_METADATA),
         (TRAIN, training_files(), METADATA),
         (PREDICT, prediction_files(), PREDICT_METADATA),
     ):
-        folder = source.parent.name
+        folder = source.parent.relative_to(ROOT / "kernels")
         for name, value, indent in (
             (metadata["code_file"], notebook(cells(source, modules)), 1),
             ("kernel-metadata.json", metadata, 2),
         ):
-            files[f"{folder}/{name}"] = json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
+            files[(folder / name).as_posix()] = json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
     return files
 
 
