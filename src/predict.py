@@ -82,22 +82,24 @@ def predict_own(flags: argparse.Namespace, runs: Sequence["Run"]) -> None:
             "beside it. Use for example --out predictions.csv"
         )
     from digits.files import display_path
-    from digits.inference.predictions import draw_contact_sheet, predict_images, summarize, write_predictions
+    from digits.inference import predictions
     from digits.inference.predictor import Predictor
 
     is_prepared = None if flags.prepare is None else not flags.prepare
-    predictions = predict_images(Predictor(runs[0]), flags.images, is_prepared=is_prepared)
+    results = predictions.predict_images(Predictor(runs[0]), flags.images, is_prepared=is_prepared)
+    predicted = [result for result in results if isinstance(result, predictions.PredictedImage)]
+    refusals = [f"{result.name}: {result.reason}" for result in results if isinstance(result, predictions.Refusal)]
     table = flags.out or runs[0].folder / "predictions.csv"
-    write_predictions(table, predictions)
+    predictions.write_predictions(table, results)
     sheet = table.with_suffix(".png")
-    shown = draw_contact_sheet(sheet, predictions)
-    for line in summarize(predictions):
+    shown = predictions.draw_contact_sheet(sheet, predicted)
+    for line in predictions.summarize(predicted):
         print(line)
     print(f"Written: {display_path(table)}; contact sheet of {shown:,}: {display_path(sheet)}")
-    if problems := [f"{each.name}: {each.problem}" for each in predictions if each.problem]:
-        for line in problems[:-1]:
+    if refusals:
+        for line in refusals[:-1]:
             print(f"error: {line}", file=sys.stderr)
-        raise BadInput(problems[-1])
+        raise BadInput(refusals[-1])
 
 
 @entry_point

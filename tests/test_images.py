@@ -15,10 +15,10 @@ import predict
 from digits.console import BadInput
 from digits.data import dataset
 from digits.data.arrays import read_array_file
-from digits.data.image_files import NotADigitImage, label_of, read_image
-from digits.data.preparation import is_ready, load_extra, prepare, squeeze
-from digits.inference import predictions, predictor
-from digits.inference.predictions import Prediction, draw_contact_sheet, predict_images
+from digits.data.image_files import NotADigitImage, folder_label, name_label, read_image
+from digits.data.preparation import Prepared, is_ready, load_extra, prepare, squeeze
+from digits.inference import predictor
+from digits.inference.predictions import InputImage, PredictedImage, Prediction, draw_contact_sheet, predict_images
 from made_run import made_record
 
 
@@ -156,10 +156,20 @@ def test_odd_shapes_neither_fail_nor_take_long():
                 assert prepare(pixels.astype(np.uint8)).image.shape == (28, 28)
 
 
-def test_labels_come_from_the_folder_or_the_end_of_the_name(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "by_folder", "by_name"),
+    [
+        pytest.param("7/a.png", "7", None, id="folder"),
+        pytest.param("x_7.png", None, "7", id="underscore"),
+        pytest.param("x-7.png", None, "7", id="hyphen"),
+        pytest.param("7.png", None, None, id="only a number"),
+        pytest.param("IMG_0007.png", None, None, id="a camera's number"),
+    ],
+)
+def test_labels_come_from_the_folder_or_the_end_of_the_name(tmp_path, name, by_folder, by_name):
     classes = tuple("0123456789")
-    for name, label in {"7/a.png": "7", "x_7.png": "7", "x-7.png": "7", "7.png": None, "IMG_0007.png": None}.items():
-        assert label_of(tmp_path / name, classes) == label, name
+    assert folder_label(tmp_path / name, classes) == by_folder
+    assert name_label(tmp_path / name, classes) == by_name
 
 
 def test_arrays_are_read_in_their_usual_forms(tmp_path, sample):
@@ -255,24 +265,6 @@ def test_bad_images_are_one_line_each_and_the_others_are_predicted(command, tmp_
     assert len(table) == len(bad) + 4
 
 
-def test_many_files_are_read_by_several_processes_with_the_same_outcome(monkeypatch, tmp_path, neighbours):
-    for digit in range(4):
-        (tmp_path / f"pen_{digit}.png").write_bytes(file_of(handwriting.drawn("pen", digit)))
-    (tmp_path / "text_5.png").write_text("no image", encoding="utf-8")
-    alone = predict_images(Neighbours(neighbours), [tmp_path])
-    monkeypatch.setattr(predictions, "MANY", 5)
-    together = predict_images(Neighbours(neighbours), [tmp_path])
-    assert [each.problem for each in together] == [None] * 4 + ["not an image that Pillow can read"]
-    for one, other in zip(alone, together, strict=True):
-        assert (one.name, one.label, one.answer, one.probability) == (
-            other.name,
-            other.label,
-            other.answer,
-            other.probability,
-        )
-        assert np.array_equal(one.image, other.image)
-
-
 def test_a_csv_of_new_images_is_predicted_row_by_row(command, tmp_path, sample):
     rows = [f"{label},{','.join(map(str, image.ravel()))}" for image, label in zip(*sample_rows(sample), strict=True)]
     header = ",".join(["label", *(f"pixel{index}" for index in range(784))])
@@ -299,26 +291,27 @@ def test_images_for_a_run_on_other_data_become_what_its_networks_were_trained_on
         Image.fromarray(row.reshape(8, 8)).save(tmp_path / word / "dark.png")
     wanted = dataset.resized(digits, 15)
     for paths, repeats in (([tmp_path / "new.csv"], 1), ([tmp_path / word for word in words[:4]], 2)):
-        found = predict_images(predictor, paths)
-        assert [each.problem for each in found] == [None] * 4 * repeats
-        assert [each.label for each in found] == np.repeat(words[:4], repeats).tolist()
-        assert np.array_equal([each.image for each in found], np.repeat(wanted, repeats, axis=0))
+        images = [each.image for each in predict_images(predictor, paths)]
+        assert [image.label for image in images] == np.repeat(words[:4], repeats).tolist()
+        assert np.array_equal([image.prepared.image for image in images], np.repeat(wanted, repeats, axis=0))
     (tmp_path / "page").mkdir()
     handwriting.drawn("pen", 4).save(tmp_path / "page" / "a_four.png")
     (page,) = predict_images(predictor, [tmp_path / "page"])
-    assert page.label == "four"
-    assert page.answer == "four"
-    assert 0.7 < likeness(page.image, prepare(read_image(tmp_path / "page" / "a_four.png")).image) < 0.98, "blurred"
+    assert page.image.label == "four"
+    assert page.prediction.answer == "four"
+    assert (
+        0.7 < likeness(page.image.prepared.image, prepare(read_image(tmp_path / "page" / "a_four.png")).image) < 0.98
+    ), "blurred"
 
 
 def test_words_as_classes_fit_into_the_cells_of_the_contact_sheet(tmp_path):
     image = np.zeros((28, 28), np.uint8)
     image[4:24, 10:14] = 255
-    long = Prediction(
-        "a.png", "a rather long name of a class", Image.fromarray(image), image, (), None, "x" * 30, 0.5, "y"
-    )
+    is_long = InputImage("a.png", "a rather long name of a class", Image.fromarray(image), Prepared(image))
+    long = PredictedImage(is_long, Prediction("x" * 30, 0.5, "y", 0.1))
+    short = PredictedImage(dataclasses.replace(is_long, label=""), Prediction("", 0.5, "y", 0.1))
     draw_contact_sheet(tmp_path / "one.png", [long])
-    draw_contact_sheet(tmp_path / "two.png", [long, dataclasses.replace(long, answer="", label="")])
+    draw_contact_sheet(tmp_path / "two.png", [long, short])
     with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "two.png") as two:
         assert np.array_equal(np.asarray(one), np.asarray(two)[:, : one.width]), "nothing runs into the next cell"
 
@@ -356,15 +349,15 @@ def test_extra_images_need_labels_and_must_not_be_the_datasets_own(tmp_path, sam
     assert images.shape == (2, 28, 28)
     assert labels.tolist() == [4, 7]
     Image.fromarray(sample.test.images[0]).save(tmp_path / "own" / "4" / "leak.png")
-    with pytest.raises(BadInput, match=r"own/4/leak\.png is one of the dataset's images, which would be scored"):
+    with pytest.raises(BadInput, match=r"own/4/leak\.png: one of the dataset's images, which would be scored"):
         load_extra(tmp_path / "own", classes, known)
-    (tmp_path / "own" / "4" / "leak.png").rename(tmp_path / "own" / "unnamed.png")
-    with pytest.raises(BadInput, match=r"own/unnamed\.png has no label.*0/….png or …_0\.png"):
+    (tmp_path / "own" / "4" / "leak.png").rename(tmp_path / "own" / "leak_4.png")
+    with pytest.raises(BadInput, match=r"own/leak_4\.png: expected it in a folder named after its class"):
         load_extra(tmp_path / "own", classes, known)
     with pytest.raises(BadInput, match=r"there is no such file.*python src/draw\.py"):
         load_extra(tmp_path / "none", classes, known)
     (tmp_path / "own.csv").touch()
-    with pytest.raises(BadInput, match=r"own\.csv: expected a folder of images, found a file of another kind"):
+    with pytest.raises(BadInput, match=r"own\.csv: expected a folder of images, found a file"):
         load_extra(tmp_path / "own.csv", classes, known)
 
 

@@ -17,6 +17,7 @@ from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, SIDE, Compet
 from digits.data.csv_reader import Table, as_ids
 from digits.data.folder import TABLES, find_file, read_folder, sample_submission
 from digits.data.folds import check_classes, group_copies, split_folds
+from digits.data.preparation import resized
 from digits.files import display_path
 
 SOURCES = ("auto", "kaggle", "keras", "sample")
@@ -289,18 +290,6 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
         competition=competition if is_verified else None,
         expected=wanted,
     )
-
-
-def resized(pixels: np.ndarray, factor: int) -> np.ndarray:
-    """Return pixels uint8 (n, side²) as images uint8 (n, 28, 28), multiplied by `factor` and resized if need be."""
-    side = math.isqrt(pixels.shape[1])
-    images = (pixels if factor == 1 else pixels * np.uint8(factor)).reshape(-1, side, side)
-    if side == SIDE:
-        return images
-    from PIL import Image
-
-    size = (SIDE, SIDE)
-    return np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) for image in images])
 
 
 def _labels_and_ids(

@@ -5,30 +5,20 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from digits.console import BadInput, KitError
+from digits.data.arrays import ARRAY_SUFFIXES, table_of
 from digits.data.csv_reader import MAX_CLASSES, Table, as_ids
 from digits.files import display_path
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-
-from PIL import Image
-
-from digits.data.arrays import ARRAY_SUFFIXES, table_of
-
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-
-
 MAX_PIXELS = 100_000_000
-
-
+"""Of an image: 400 MB as RGBA, twice what a phone's camera makes."""
 WORKING_SIDE = 1024
-"""The longest side, in pixels, at which an image is kept, give or take a factor of two."""
+"""The longest side, in pixels, at which an image is kept, give or take a factor of two; MNIST's digits have 20."""
 
 
 class NotADigitImage(KitError):  # noqa: N818 an answer about an input, like BadInput
@@ -44,12 +34,10 @@ def read_image(source: Path | bytes) -> np.ndarray:
     Raises:
         NotADigitImage: if the file is not one image, or is damaged, too large or an animation.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata; both are checked here.
-            image: Image.Image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
             if image.width * image.height > MAX_PIXELS:
                 raise NotADigitImage(f"{image.width:,}×{image.height:,} pixels; expected at most {MAX_PIXELS:,} in all")
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
@@ -69,38 +57,48 @@ def read_image(source: Path | bytes) -> np.ndarray:
         raise NotADigitImage(f"damaged or cut short ({str(error) or type(error).__name__})") from None
 
 
-def _pixels(image: "Image.Image") -> np.ndarray:
-    from PIL import Image
-
-    if image.mode.startswith("I") or image.mode == "F":  # 16 or 32 bits become 8.
-        deep = np.asarray(image, np.float32)
-        low, high = float(deep.min()), float(deep.max())
-        if low >= 0:
-            low, high = 0, next((limit for limit in (1, 255, 65535) if high <= limit), high)
-        image = Image.fromarray(((deep - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8))
+def _pixels(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _in_8_bits(image)
     if factor := max(0, max(image.size) // WORKING_SIDE - 1):
         image = (image.convert("RGBA") if image.mode in ("P", "PA", "LA") else image).reduce(factor + 1)
     if "A" in image.mode or "transparency" in image.info:
-        image = image.convert("RGBA")
-        values = np.asarray(image)
-        opaque = values[values[..., 3] > 127, :3]
-        if not len(opaque):
-            raise NotADigitImage("empty: wholly transparent")
-        colour = np.median(opaque[:: max(1, len(opaque) // 1000)], axis=0)
-        if len(opaque) < image.width * image.height / 2:
-            colour = np.full(3, 0 if colour.mean() > 127 else 255)
-        page = Image.new("RGBA", image.size, (*colour.astype(int).tolist(), 255))
-        image = Image.alpha_composite(page, image)
+        image = _on_page(image.convert("RGBA"))
     mode = "L" if image.mode in ("1", "L") else "RGB"
-    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    pixels = np.asarray(image.convert(mode))
     return pixels[..., np.newaxis] if mode == "L" else pixels
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Return an image of 16 or 32 bits in 8: the range that its brightest pixel needs, of those that are in use."""
+    deep = np.asarray(image, np.float32)
+    low, high = float(deep.min()), float(deep.max())
+    if low >= 0:
+        low, high = 0, next((limit for limit in (1, 255, 65535) if high <= limit), high)
+    return Image.fromarray(((deep - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8))
+
+
+def _on_page(image: Image.Image) -> Image.Image:
+    """Return an RGBA image on a page of its own colour, or of black or white where most of it is transparent."""
+    values = np.asarray(image)
+    opaque = values[values[..., 3] > 127, :3]
+    if not len(opaque):
+        raise NotADigitImage("empty: wholly transparent")
+    colour = np.median(opaque[:: max(1, len(opaque) // 1000)], axis=0)
+    if len(opaque) < image.width * image.height / 2:
+        colour = np.full(3, 0 if colour.mean() > 127 else 255)
+    page = Image.new("RGBA", image.size, (*colour.astype(int).tolist(), 255))
+    return Image.alpha_composite(page, image)
 
 
 def gray(pixels: np.ndarray) -> np.ndarray:
     """Return pixels uint8 (h, w, 1 or 3) in grey (h, w), colours weighted by how bright the eye sees them (BT.601)."""
-    from PIL import Image
+    return pixels[..., 0] if pixels.shape[2] == 1 else np.asarray(as_image(pixels).convert("L"))
 
-    return pixels[..., 0] if pixels.shape[2] == 1 else np.asarray(Image.fromarray(pixels).convert("L"))
+
+def as_image(pixels: np.ndarray) -> Image.Image:
+    """Return pixels uint8 (h, w, 1 or 3) as a Pillow image."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -173,28 +171,33 @@ def tables_of_images(folder: Path, remedy: str) -> dict[str, Table]:
     return tables
 
 
-def find_images(path: Path) -> tuple[list[Path], list[Path], str | None]:
-    """Return the image files and the array files (.csv, .npy, .npz) that a path stands for, or why there are none.
+def is_array_file(path: Path) -> bool:
+    """Return whether a file holds many images as numbers: .csv, .npy, .npz or IDX."""
+    return path.is_file() and (path.suffix.lower() in ARRAY_SUFFIXES or "ubyte" in path.name)
 
-    A folder stands for the images in it and below it; a file for itself, whatever its name.
+
+def find_images(path: Path) -> list[Path]:
+    """Return the image files in a folder and below it, or a file itself, whatever its name.
+
+    Raises:
+        BadInput: if there is no such file, or no image in the folder.
     """
     if not path.exists():
-        return [], [], "there is no such file"
+        raise BadInput("there is no such file")
     if not path.is_dir():
-        is_array = path.suffix.lower() in ARRAY_SUFFIXES or "ubyte" in path.name
-        return ([], [path], None) if is_array else ([path], [], None)
-    files = [
-        file
-        for file in sorted(path.rglob("*"))
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-    ]
+        return [path]
+    files = [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
     if not files:
-        return [], [], f"a folder without images ({', '.join(sorted(IMAGE_SUFFIXES))})"
-    return files, [], None
+        raise BadInput(f"a folder without images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return sorted(files)
 
 
-def label_of(path: Path, classes: Sequence[str]) -> str | None:
-    """Return the class that a file's folder (7/a.png) or the end of its name (a_7.png) tells, or None."""
+def folder_label(path: Path, classes: Sequence[str]) -> str | None:
+    """Return the class that a file's folder is named after (7/a.png), or None."""
+    return path.parent.name if path.parent.name in classes else None
+
+
+def name_label(path: Path, classes: Sequence[str]) -> str | None:
+    """Return the class that the end of a file's name tells (a_7.png, a-7.png), or None."""
     ending = re.fullmatch(r".*[_-]([^_-]+)", path.stem)
-    named = [path.parent.name, *(ending.groups() if ending else ())]
-    return next((name for name in named if name in classes), None)
+    return ending[1] if ending and ending[1] in classes else None

@@ -1,33 +1,30 @@
 """Bring a photograph, scan or drawing into the form that MNIST's digits have."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from digits.console import BadInput
-from digits.data.cache import fingerprints
+from digits.console import BadInput, error_context
 from digits.data.competition import SIDE
-from digits.data.image_files import NotADigitImage, find_images, label_of, read_image
+from digits.data.image_files import NotADigitImage, as_image, find_images, folder_label, gray, read_image
 from digits.files import display_path
 
 BOX = 20
 """MNIST's digits were scaled into a box of 20×20 pixels, then placed in 28×28 by their centre of mass (LeCun 1998)."""
-
-
 FINE = 4
-"""A digit is drawn at this many times its final size while its strokes are measured and corrected."""
-
-
+"""A digit is drawn at this many times its final size while its strokes are measured: a quarter pixel is seen."""
 STROKE_WIDTHS = (2.2, 4.0)
 """Strokes of a digit of 20 pixels are brought into this range, in pixels; MNIST's are mostly 2 to 4 wide."""
-
-
 FINDING_SIDE, PAGE_SIDE = 160, 64
-"""The longest side, in pixels, at which the digit is looked for, and the page is measured."""
+"""The longest side, in pixels, at which the digit is looked for (a stroke of a digit that fills a tenth of the side is
+two wide), and the page is measured (its light changes slowly)."""
+INK = 0.35
+"""Pixels of this share of the ink's level, 0-1, are ink: thin strokes are fainter than their pen."""
 
 
 @dataclass(frozen=True)
@@ -38,39 +35,89 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
 
+def resized(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """Return pixels uint8 (n, side²) as images uint8 (n, 28, 28), multiplied by `factor` and resized if need be."""
+    side = math.isqrt(pixels.shape[1])
+    images = (pixels if factor == 1 else pixels * np.uint8(factor)).reshape(-1, side, side)
+    if side == SIDE:
+        return images
+    size = (SIDE, SIDE)
+    return np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) for image in images])
+
+
+@dataclass(frozen=True)
+class ImageForm:
+    """The form of a run's training images, into which other images are brought; the default is MNIST's."""
+
+    side: int = SIDE
+    """Of the images in pixels, before they were resized to 28."""
+    factor: int = 1
+    """By which their pixels were multiplied."""
+    box: int = BOX
+    """The long side of their ink, in pixels of 28."""
+
+    def has_size(self, pixels: np.ndarray) -> bool:
+        """Return whether pixels (h, w, channels) are of the training images' size."""
+        return pixels.shape[:2] == (self.side, self.side)
+
+    def brightened(self, pixels: np.ndarray) -> np.ndarray:
+        """Return pixels multiplied as the training images were, unless they have been."""
+        return pixels * np.uint8(self.factor) if int(pixels.max()) * self.factor <= 255 else pixels
+
+    def as_trained(self, pixels: np.ndarray) -> np.ndarray:
+        """Return pixels uint8 (side, side, channels) of the training images' kind as the networks take them."""
+        return resized(self.brightened(gray(pixels)).reshape(1, -1), 1)[0]
+
+    def fit(self, pixels: np.ndarray, *, is_prepared: bool | None = None) -> Prepared:
+        """Return pixels uint8 (h, w, 1 or 3) of any image as the networks take them.
+
+        Args:
+            pixels: of the image.
+            is_prepared: whether it is in this form but for its size and ground; None: if it has the training images'
+                size, where that is not 28 × 28, which may be anything.
+
+        Raises:
+            NotADigitImage: if there is nothing on the page.
+        """
+        if is_prepared is not False and self.side != SIDE and self.has_size(pixels):
+            return Prepared(self.as_trained(pixels))
+        prepared = Prepared(squeeze(pixels)) if is_prepared else prepare(pixels, self.box)
+        if self.side >= SIDE:
+            return prepared
+        # As blurred as what the networks were trained on.
+        small = Image.fromarray(prepared.image).resize((self.side, self.side), Image.Resampling.BOX)
+        return replace(prepared, image=resized(np.asarray(small).reshape(1, -1), 1)[0])
+
+
 def load_extra(folder: Path, classes: Sequence[str], known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Load images of the user's own to train on beside a dataset's, prepared: uint8 (n, 28, 28) and labels uint8 (n,).
 
     Args:
-        folder: images by class, LABEL/….png or …_LABEL.png.
+        folder: images by class, LABEL/….png.
         classes: the names of the labels, in order.
         known: the dataset's training and test images uint8 (m, 28, 28), none of which may be among them.
 
     Raises:
         BadInput: naming the first image that has no label, cannot be used, or is one of the dataset's.
     """
-    files, arrays, problem = find_images(folder)
-    if arrays:
-        raise BadInput(f"--extra {display_path(folder)}: expected a folder of images, found a file of another kind.")
-    if problem:
-        raise BadInput(f"--extra {display_path(folder)}: {problem}. Save images there with: python src/draw.py")
-    prints = set(fingerprints(known).tolist())
+    with error_context(f"--extra {display_path(folder)}", "Save images there with: python src/draw.py"):
+        files = find_images(folder)
+        if not folder.is_dir():
+            raise BadInput("expected a folder of images, found a file")
+    known_images = {image.tobytes() for image in known}
     images, labels = [], []
     for file in files:
-        label = label_of(file, classes)
-        if label is None:
-            raise BadInput(
-                f"--extra: {display_path(file)} has no label. Expected a folder or an end of the name that is one of "
-                f"{', '.join(classes)}: {classes[0]}/….png or …_{classes[0]}.png"
-            )
-        try:
-            image = prepare(read_image(file)).image
-        except NotADigitImage as error:
-            raise BadInput(f"--extra: {display_path(file)}: {error}. Remove it.") from None
-        if int(fingerprints(image[np.newaxis])[0]) in prints:
-            raise BadInput(
-                f"--extra: {display_path(file)} is one of the dataset's images, which would be scored. Remove it."
-            )
+        with error_context(f"--extra: {display_path(file)}"):
+            label = folder_label(file, classes)
+            if label is None:
+                raise BadInput(
+                    f"expected it in a folder named after its class ({', '.join(classes)}), found {file.parent.name!r}",
+                    fix=f"Move it to {display_path(folder)}/{classes[0]}/ or another of these",
+                )
+            with error_context(fix="Remove it"):
+                image = prepare(read_image(file)).image
+                if image.tobytes() in known_images:
+                    raise BadInput("one of the dataset's images, which would be scored")
         images.append(image)
         labels.append(classes.index(label))
     return np.stack(images), np.array(labels, np.uint8)
@@ -103,31 +150,8 @@ def prepare(pixels: np.ndarray, box: int = BOX) -> Prepared:
     """
     if box == BOX and is_ready(pixels):
         return Prepared(pixels[..., 0].copy())
-    small = _shrunk(pixels)
-    channel = int(small.std(axis=(1, 2)).argmax())  # The one in which the ink differs most from the page.
-    small, pixels = small[channel], pixels[..., channel, np.newaxis]
-    light = _ink_is_light(small)
-    small = 255 - small if light else small
-    page = _page(small)
-    ink = _ink(small, page)
-    level = _ink_level(ink)
-    mask, notes = _digit_mask(ink, level)
-    top, bottom, left, right = _box(mask)
-    scale = len(pixels) / len(ink)
-    if scale > 1:  # Take what was found from the image itself, in all its detail.
-        top, left = max(0, top - 1), max(0, left - 1)
-        bottom, right = bottom + 1, right + 1
-        mask, page = mask[top:bottom, left:right], page[top:bottom, left:right]
-        first_row, last_row, first_column, last_column = (round(end * scale) for end in (top, bottom, left, right))
-        own = _shrunk(pixels[first_row:last_row, first_column:last_column])[0]
-        size = own.shape
-        ink = _ink(255 - own if light else own, _resize(page, size))
-        mask = _resize(mask.astype(np.float32), size) > 0.1
-        if not (mask & (ink > 0.35 * level)).any():
-            raise NotADigitImage("empty: nothing stands out from the page")
-        top, bottom, left, right = _box(mask & (ink > 0.35 * level))
-    strokes = ((ink / level - 0.2) / 0.5).clip(0, 1) * mask
-    return Prepared(_centred(_scaled(strokes[top:bottom, left:right], box)), notes)
+    digit = _find(pixels)
+    return Prepared(_centred(_scaled(_strokes(pixels, digit), box)), digit.notes)
 
 
 def ink_box(images: np.ndarray) -> int:
@@ -143,7 +167,66 @@ def is_ready(pixels: np.ndarray) -> bool:
     image = pixels[..., 0]
     top, bottom, left, right = _box(image > 0)
     centre = np.array(ndimage.center_of_mass(image))
+    # The centre was rounded to whole pixels: it is up to half a pixel off, and a quarter for other programs' rounding.
     return max(bottom - top, right - left) == BOX and bool(np.abs(centre - SIDE / 2).max() <= 0.75)
+
+
+@dataclass(frozen=True)
+class _Digit:
+    """Where the digit of an image is, on the image reduced to FINDING_SIDE."""
+
+    channel: int
+    """The one in which the ink differs most from the page."""
+    is_light: bool
+    """Whether the ink is lighter than the page."""
+    page: np.ndarray
+    """The brightness float32 (h, w) of the page under dark ink; of a light ink's inverted image."""
+    ink: np.ndarray
+    """How much darker than the page each pixel is, float32 (h, w) in 0-1."""
+    level: float
+    """How strong the ink is, 0-1."""
+    mask: np.ndarray
+    """Where the digit may be, bool (h, w)."""
+    notes: tuple[str, ...]
+
+
+def _find(pixels: np.ndarray) -> _Digit:
+    """Return where the digit is in pixels uint8 (h, w, 1 or 3).
+
+    Raises:
+        NotADigitImage: if there is nothing on the page.
+    """
+    planes = _shrunk(pixels)
+    channel = int(planes.std(axis=(1, 2)).argmax())
+    is_light = _ink_is_light(planes[channel])
+    dark = 255 - planes[channel] if is_light else planes[channel]
+    page = _page(dark)
+    ink = _ink(dark, page)
+    level = _ink_level(ink)
+    mask, notes = _digit_mask(ink, level)
+    return _Digit(channel, is_light, page, ink, level, mask, notes)
+
+
+def _strokes(pixels: np.ndarray, digit: _Digit) -> np.ndarray:
+    """Return the digit's ink float32 (h, w) in 0-1, cut to its box, in the detail that the image has."""
+    top, bottom, left, right = _box(digit.mask)
+    ink, mask, scale = digit.ink, digit.mask, len(pixels) / len(digit.ink)
+    if scale > 1:
+        rows, columns = slice(max(0, top - 1), bottom + 1), slice(max(0, left - 1), right + 1)
+        first_row, last_row, first_column, last_column = (
+            round(end * scale) for end in (rows.start, rows.stop, columns.start, columns.stop)
+        )
+        part = pixels[first_row:last_row, first_column:last_column, digit.channel, np.newaxis]
+        detail = _shrunk(part)[0]
+        page, mask = (_resize(values[rows, columns], detail.shape) for values in (digit.page, digit.mask))
+        ink, mask = _ink(255 - detail if digit.is_light else detail, page), mask > 0.1
+        inked = mask & (ink > INK * digit.level)
+        if not inked.any():
+            raise NotADigitImage("empty: nothing stands out from the page")
+        top, bottom, left, right = _box(inked)
+    # From a fifth of the level, paper, to seven tenths, ink: the blurred edge between them keeps its grey.
+    strokes = ((ink / digit.level - 0.2) / 0.5).clip(0, 1) * mask
+    return strokes[top:bottom, left:right]
 
 
 def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
@@ -162,8 +245,7 @@ def _shrunk(pixels: np.ndarray) -> np.ndarray:
     """Return pixels uint8 (h, w, channels) as float32 (channels, h, w), the long side at most FINDING_SIDE."""
     factor = max(1.0, max(pixels.shape[:2]) / FINDING_SIDE)
     width, height = (max(1, round(length / factor)) for length in pixels.shape[1::-1])
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    planes = image.resize((width, height), Image.Resampling.BOX, reducing_gap=1.0).split()
+    planes = as_image(pixels).resize((width, height), Image.Resampling.BOX, reducing_gap=1.0).split()
     return np.stack([np.asarray(plane, np.float32) for plane in planes])
 
 
@@ -213,38 +295,55 @@ def _ink_level(ink: np.ndarray) -> float:
     return float(np.median(smooth[smooth >= 0.5 * peak]))
 
 
-def _digit_mask(ink: np.ndarray, level: float) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return where the digit is, bool (h, w), without specks and page edges, and notes on what else is there."""
-    labelled, count = ndimage.label(ink > 0.35 * level, np.ones((3, 3)))
-    boxes = ndimage.find_objects(labelled)
-    weights = np.bincount(labelled.ravel(), ink.ravel())[1:]
-    height, width = ink.shape
+@dataclass(frozen=True)
+class _Blot:
+    """A connected piece of ink: its number, its box and the sum of its ink."""
 
-    def edge(box) -> bool:
-        """Return whether a component lies along a whole side of the image, as the table under a page does."""
-        rows, columns = box
-        wide, tall = columns.stop - columns.start > 0.9 * width, rows.stop - rows.start > 0.9 * height
-        return (wide and (rows.start == 0) != (rows.stop == height) and rows.stop - rows.start < 0.3 * height) or (
-            tall and (columns.start == 0) != (columns.stop == width) and columns.stop - columns.start < 0.3 * width
+    number: int
+    rows: slice
+    columns: slice
+    weight: float
+
+    @property
+    def height(self) -> int:
+        return self.rows.stop - self.rows.start
+
+    @property
+    def width(self) -> int:
+        return self.columns.stop - self.columns.start
+
+    def is_page_edge(self, height: int, width: int) -> bool:
+        """Return whether it lies along a whole side of an image, as the table under a page does."""
+        along_row = (self.rows.start == 0) != (self.rows.stop == height)
+        along_column = (self.columns.start == 0) != (self.columns.stop == width)
+        return (along_row and self.width > 0.9 * width and self.height < 0.3 * height) or (
+            along_column and self.height > 0.9 * height and self.width < 0.3 * width
         )
 
-    inner = [index for index in range(count) if not edge(boxes[index])] or list(range(count))
-    heaviest = max(weights[index] for index in inner)
-    kept = [index for index in inner if weights[index] >= 0.04 * heaviest]
-    main = boxes[max(kept, key=lambda index: weights[index])]
-    tall = max(main[0].stop - main[0].start, main[1].stop - main[1].start)
+    def is_beside(self, other: "_Blot") -> bool:
+        """Return whether it is wholly left or right of another."""
+        return self.columns.start >= other.columns.stop or self.columns.stop <= other.columns.start
+
+
+def _digit_mask(ink: np.ndarray, level: float) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return where the digit is, bool (h, w), without specks and page edges, and notes on what else is there."""
+    labelled, count = ndimage.label(ink > INK * level, np.ones((3, 3)))
+    weights = np.bincount(labelled.ravel(), ink.ravel(), count + 1)[1:]
+    boxes = zip(ndimage.find_objects(labelled), weights, strict=True)
+    blots = [_Blot(number, rows, columns, weight) for number, ((rows, columns), weight) in enumerate(boxes, start=1)]
+    blots = [blot for blot in blots if not blot.is_page_edge(*ink.shape)] or blots
+    main = max(blots, key=lambda blot: blot.weight)
+    kept = [blot for blot in blots if blot.weight >= 0.04 * main.weight]  # The rest are specks.
+    mask = np.isin(labelled, [blot.number for blot in kept])
+    tall = max(main.height, main.width)
     notes = []
-    for index in kept:
-        rows, columns = boxes[index]
-        beside = columns.start >= main[1].stop or columns.stop <= main[1].start
-        if beside and weights[index] >= 0.2 * heaviest and rows.stop - rows.start > 0.5 * tall:
-            notes.append("more than one digit?")
-            break
-    mask = np.isin(np.arange(count + 1), np.array(kept) + 1)[labelled]
+    if any(blot.is_beside(main) and blot.weight >= 0.2 * main.weight and blot.height > 0.5 * tall for blot in kept):
+        notes.append("more than one digit?")
     if mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any():
         notes.append("touches the edge")
     if tall < 12:
         notes.append("very small")
+    # A pixel more all round, for strokes' faint edges, where a pixel is not a whole stroke.
     return ndimage.maximum_filter(mask, 3) if min(ink.shape) > 40 else mask, tuple(notes)
 
 
@@ -252,11 +351,13 @@ def _scaled(strokes: np.ndarray, box: int) -> np.ndarray:
     """Return strokes float32 (h, w) in 0-1 scaled so that the long side is `box`, their width corrected."""
     fine = _resize_to(strokes, BOX * FINE)
     solid = np.pad(fine > 0.5, 2 * FINE)  # Room for strokes to grow.
+    if not solid.any():
+        return _resize_to(fine, box)
     inside = ndimage.distance_transform_edt(solid)
     # In a bar w pixels wide the distances to the outside are 1, 2 … 2, 1: their mean is about (w + 2) / 4.
-    width = (4 * inside[solid].mean() - 2) / FINE if solid.any() else 0.0
+    width = (4 * inside[solid].mean() - 2) / FINE
     missing = np.clip(width, *STROKE_WIDTHS) - width
-    if abs(missing) > 0.2 and solid.any():
+    if abs(missing) > 0.2:
         grown = (0.5 + missing * FINE / 2 + inside - ndimage.distance_transform_edt(~solid)).clip(0, 1)
         if grown.any():
             top, bottom, left, right = _box(grown > 0)

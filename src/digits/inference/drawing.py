@@ -15,20 +15,16 @@ import numpy as np
 from PIL import Image
 
 from digits.console import BadInput, KitError
-from digits.data.image_files import NotADigitImage, read_image
+from digits.data.image_files import NotADigitImage, as_image, read_image
 from digits.files import OWN, atomic_write, display_path
-from digits.inference.predictions import UNSURE, Preparation
+from digits.inference.predictions import Prediction, form_of
 from digits.inference.predictor import Predictor
 from digits.report.html import png_uri, render
 
 MAX_BYTES = 50_000_000
-"""Of an image that is sent."""
-
-
+"""Of an image that is sent; a phone's photographs have 3 to 15 MB."""
 PORTS = range(8000, 8020)
 """Tried in turn where none is asked for."""
-
-
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -83,7 +79,7 @@ class DrawingServer(ThreadingHTTPServer):
             own: where corrected images go, as LABEL/TIME.png.
         """
         self.predictor, self.own, self.lock = predictor, own, threading.Lock()
-        self.preparation = Preparation(predictor.record)
+        self.form = form_of(predictor.record)
         self.alike = alike
         self.is_local = host in LOCAL
         record = predictor.record
@@ -100,25 +96,25 @@ class DrawingServer(ThreadingHTTPServer):
         super().__init__((host, port), _Handler)
 
     def predict(self, content: bytes) -> dict[str, Any]:
-        """Return what the page shows of an image file: the answer, or the problem with it."""
+        """Return what the page shows of an image file: the prediction, or the problem with it."""
         try:
-            prepared = self.preparation.prepared(read_image(content))
+            prepared = self.form.fit(read_image(content), is_prepared=False)
         except NotADigitImage as error:
             return {"problem": str(error)}
         with self.lock:
             probabilities = self.predictor.probabilities(prepared.image[np.newaxis])[0]
-        second, first = np.argsort(probabilities, kind="stable")[-2:]
         classes = self.predictor.classes
+        top = Prediction.of(probabilities, classes)
         similar = []
         if self.alike:
-            for index in (first, second):
-                images = self.alike.most_similar(prepared.image, index)
-                similar.append({"name": classes[index], "images": [_png(image) for image in images]})
+            for name in (top.answer, top.runner_up):
+                images = self.alike.most_similar(prepared.image, classes.index(name))
+                similar.append({"name": name, "images": [_png(image) for image in images]})
         return {
-            "answer": classes[first],
+            "answer": top.answer,
             "probabilities": [round(float(share), 4) for share in probabilities],
             "seen": _png(prepared.image),
-            "notes": [*prepared.notes, *["unsure"] * bool(probabilities[first] < UNSURE)],
+            "notes": top.notes(prepared),
             "similar": similar,
         }
 
@@ -138,7 +134,7 @@ class DrawingServer(ThreadingHTTPServer):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{datetime.datetime.now():%Y%m%d-%H%M%S-%f}.png"
         with atomic_write(path) as temporary:
-            Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(temporary, "PNG")
+            as_image(pixels).save(temporary, "PNG")
         return path
 
 

@@ -1,244 +1,255 @@
 """Predict images that are not the competition's: read, prepare, predict, and write a table and a contact sheet."""
 
-import contextlib
 import csv
-import functools
-import multiprocessing
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from digits.console import BadInput, KitError
+from digits.console import KitError
 from digits.data.arrays import read_array_file
 from digits.data.competition import SIDE
-from digits.data.dataset import resized
-from digits.data.image_files import NotADigitImage, find_images, gray, label_of, read_image
-from digits.data.preparation import BOX, Prepared, ink_box, prepare, squeeze
+from digits.data.image_files import as_image, find_images, folder_label, is_array_file, name_label, read_image
+from digits.data.preparation import ImageForm, Prepared, ink_box
 from digits.files import atomic_write, display_path
 from digits.inference.predictor import Predictor
-from digits.model.backend import cpu_count
 from digits.runs.record import FinishedRecord
 
 UNSURE = 0.7
-"""An answer of a lower probability, 0-1, is noted as unsure."""
-
-
-SHOWN = 200
-"""The most images on a contact sheet; of more, those with the least certain answers."""
-
-
-MANY = 200
-"""Of so many image files on, each processor reads its share in a process of its own."""
-
-
+"""A prediction of a lower probability, 0-1, is noted as unsure."""
+SHEET_IMAGES = 200
+"""The most images on a contact sheet; of more, those with the least certain predictions."""
 CELL, CAPTION, COLUMNS = 112, 54, 5
+"""An image of the contact sheet, the text below it, both in pixels, and how many stand beside each other."""
+RED, ORANGE, GREY = "#c0392b", "#d98200", "#dfe3ea"
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """An image that was read and prepared; `label` is its true class, where it is known."""
+
+    name: str
+    label: str | None
+    thumbnail: Image.Image
+    prepared: Prepared
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An image, or a file of images, that cannot be used."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image and its answer; `problem` says why there is none."""
+    """The two most probable classes, and their probabilities in 0-1."""
 
-    name: str
-    label: str | None
-    """The true class, where the name or the folder tells."""
-    thumbnail: Image.Image | None = None
-    image: np.ndarray | None = None
-    """What the network sees, uint8 (28, 28)."""
-    notes: tuple[str, ...] = ()
-    problem: str | None = None
-    answer: str = ""
-    probability: float = 0.0
-    runner_up: str = ""
-    runner_up_probability: float = 0.0
+    answer: str
+    probability: float
+    runner_up: str
+    runner_up_probability: float
+
+    @classmethod
+    def of(cls, probabilities: np.ndarray, classes: Sequence[str]) -> "Prediction":
+        """Return the prediction that probabilities (classes,) amount to."""
+        second, first = np.argsort(probabilities, kind="stable")[-2:]
+        return cls(classes[first], float(probabilities[first]), classes[second], float(probabilities[second]))
+
+    def notes(self, prepared: Prepared) -> list[str]:
+        """Return what was noticed when the image was prepared, and whether the prediction is unsure."""
+        return [*prepared.notes, *(["unsure"] if self.probability < UNSURE else [])]
 
 
-class Preparation:
-    """How an image becomes what a run's networks take: in MNIST's form, or that of the run's own training data."""
+@dataclass(frozen=True)
+class PredictedImage:
+    """An image and its prediction."""
 
-    def __init__(self, record: FinishedRecord):
-        """Measure the training images where they are not of MNIST's size; without them MNIST's form is taken."""
-        self.side, self.factor, self.box = record.data.side, record.data.factor, BOX
-        if self.side != SIDE:
-            with contextlib.suppress(KitError, OSError):
-                self.box = ink_box(record.load_data().train.images[:1000])
+    image: InputImage
+    prediction: Prediction
 
-    def brightened(self, pixels: np.ndarray) -> np.ndarray:
-        """Return pixels multiplied as the training images were, unless they have been."""
-        return pixels * np.uint8(self.factor) if int(pixels.max()) * self.factor <= 255 else pixels
+    @property
+    def notes(self) -> list[str]:
+        """What was noticed of the image and of its prediction."""
+        return self.prediction.notes(self.image.prepared)
 
-    def as_trained(self, pixels: np.ndarray) -> Prepared | None:
-        """Return an image uint8 (side, side, channels) of the training images' own size as they were read, or None."""
-        if pixels.shape[:2] != (self.side, self.side):
-            return None
-        return Prepared(resized(self.brightened(gray(pixels)).reshape(1, -1), 1)[0])
+    @property
+    def is_error(self) -> bool:
+        """Whether the true class is known and is another."""
+        return self.image.label not in (None, self.prediction.answer)
 
-    def prepared(self, pixels: np.ndarray, *, simply: bool = False) -> Prepared:
-        """Return pixels uint8 (h, w, 1 or 3) of any size prepared; `simply`: only grey, inverted and resized."""
-        made = Prepared(squeeze(pixels)) if simply else prepare(pixels, self.box)
-        if self.side >= SIDE:
-            return made
-        # As blurred as what the networks were trained on.
-        small = Image.fromarray(made.image).resize((self.side, self.side), Image.Resampling.BOX)
-        return replace(made, image=resized(np.asarray(small).reshape(1, -1), 1)[0])
+
+def form_of(record: FinishedRecord) -> ImageForm:
+    """Return the form of a run's training images; MNIST's, where they are not on this machine."""
+    side, factor = record.data.side, record.data.factor
+    if side == SIDE:
+        return ImageForm()
+    try:
+        return ImageForm(side, factor, ink_box(record.load_data().train.images[:1000]))
+    except (KitError, OSError):
+        return ImageForm(side, factor)
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """Read and prepare images for a run.
+
+    Args:
+        form: of the run's training images.
+        classes: their names.
+        is_prepared: whether the images are as the training images; None: those in .csv, .npy and .npz files are, and
+            files of the training images' own size where that is not 28 × 28, others not.
+    """
+
+    form: ImageForm
+    classes: Sequence[str]
+    is_prepared: bool | None = None
+
+    def read(self, path: Path) -> Iterator[InputImage | Refusal]:
+        """Yield the image of a file, all images in a folder, or the rows of an array file."""
+        try:
+            if is_array_file(path):
+                yield from self._rows(path)
+            else:
+                for file in find_images(path):
+                    yield self._file(file)
+        except KitError as error:
+            yield Refusal(display_path(path), str(error))
+
+    def _file(self, path: Path) -> InputImage | Refusal:
+        name, label = display_path(path), folder_label(path, self.classes) or name_label(path, self.classes)
+        try:
+            pixels = read_image(path)
+            return InputImage(name, label, _thumbnail(pixels), self.form.fit(pixels, is_prepared=self.is_prepared))
+        except KitError as error:
+            return Refusal(name, str(error))
+
+    def _rows(self, path: Path) -> Iterator[InputImage | Refusal]:
+        images, labels = read_array_file(path)
+        for row, pixels in enumerate(images[..., np.newaxis]):
+            name = f"{display_path(path)}:{row + 1}"
+            label = None if labels is None else str(labels[row])
+            as_trained = self.is_prepared is not False and self.form.has_size(pixels)
+            try:
+                if as_trained:
+                    prepared = Prepared(self.form.as_trained(pixels))
+                else:
+                    prepared = self.form.fit(pixels, is_prepared=self.is_prepared)
+                yield InputImage(name, label, _thumbnail(self.form.brightened(pixels)), prepared)
+            except KitError as error:
+                yield Refusal(name, str(error))
 
 
 def _thumbnail(pixels: np.ndarray) -> Image.Image:
-    """Return pixels uint8 (h, w, 1 or 3) as an image that fills a cell of the contact sheet."""
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    """Return pixels uint8 (h, w, 1 or 3) as an image that fits into a cell of the contact sheet."""
+    image = as_image(pixels)
     image.thumbnail((CELL, CELL), Image.Resampling.BOX, reducing_gap=1.0)
-    scale = CELL // max(image.size)
-    return image if scale < 2 else image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    return image
 
 
-def _read(path: Path, classes: Sequence[str], preparation: Preparation, is_prepared: bool | None) -> Prediction:
-    """Return an image file read and prepared, not yet predicted."""
-    name, label = display_path(path), label_of(path, classes)
-    try:
-        pixels = read_image(path)
-        # An image of 28 × 28 may be any; one of another run's own size is taken as one of its images.
-        own = preparation.as_trained(pixels) if is_prepared is not False and preparation.side != SIDE else None
-        prepared = own or preparation.prepared(pixels, simply=bool(is_prepared))
-        return Prediction(name, label, _thumbnail(pixels), prepared.image, prepared.notes)
-    except NotADigitImage as error:
-        return Prediction(name, label, problem=str(error))
-
-
-def _mapped(read: Callable[[Path], Prediction], files: Sequence[Path]) -> list[Prediction]:
-    """Return read(file) of all files, computed by all processors where starting them takes less time than it saves."""
-    if len(files) < MANY:
-        return [read(file) for file in files]
-    with ProcessPoolExecutor(cpu_count(), multiprocessing.get_context("spawn")) as processes:
-        return list(processes.map(read, files, chunksize=16))
-
-
-def predict_images(predictor: Predictor, paths: Sequence[Path], *, is_prepared: bool | None = None) -> list[Prediction]:
+def predict_images(
+    predictor: Predictor, paths: Sequence[Path], *, is_prepared: bool | None = None
+) -> list[PredictedImage | Refusal]:
     """Return the predictions of image files, of all images in folders, and of the rows of .csv, .npy and .npz files.
 
     Args:
         predictor: of a run.
         paths: files and folders.
-        is_prepared: whether the images are as the training images; None: those in .csv, .npy and .npz files are, and
-            files of the training images' own size where that is not 28 × 28, others not.
+        is_prepared: see `ImageReader`.
     """
-    classes, preparation = predictor.classes, Preparation(predictor.record)
-
-    read = functools.partial(_read, classes=classes, preparation=preparation, is_prepared=is_prepared)
-
-    def read_rows(path: Path) -> Iterable[Prediction]:
-        name = display_path(path)
-        try:
-            images, labels = read_array_file(path)
-        except BadInput as error:
-            yield Prediction(name, None, problem=str(error).removeprefix(f"{name}: "))
-            return
-        for row, pixels in enumerate(images[..., np.newaxis], start=1):
-            label = None if labels is None else str(labels[row - 1])
-            try:
-                own = None if is_prepared is False else preparation.as_trained(pixels)
-                prepared = own or preparation.prepared(pixels, simply=bool(is_prepared))
-            except NotADigitImage as error:
-                yield Prediction(f"{name}:{row}", label, problem=str(error))
-                continue
-            thumbnail = _thumbnail(preparation.brightened(pixels))
-            yield Prediction(f"{name}:{row}", label, thumbnail, prepared.image, prepared.notes)
-
-    found: list[Prediction] = []
-    for path in paths:
-        files, arrays, problem = find_images(path)
-        found += [Prediction(display_path(path), None, problem=problem)] if problem else _mapped(read, files)
-        for array in arrays:
-            found += read_rows(array)
-    images = [prediction.image for prediction in found if prediction.image is not None]
-    answers = iter(predictor.probabilities(np.stack(images)) if images else ())
+    reader = ImageReader(form_of(predictor.record), predictor.classes, is_prepared)
+    inputs = [image for path in paths for image in reader.read(path)]
+    pixels = [image.prepared.image for image in inputs if isinstance(image, InputImage)]
+    rows = iter(predictor.probabilities(np.stack(pixels)) if pixels else ())
     return [
-        prediction if prediction.image is None else _answered(prediction, next(answers), classes)
-        for prediction in found
+        image if isinstance(image, Refusal) else PredictedImage(image, Prediction.of(next(rows), predictor.classes))
+        for image in inputs
     ]
 
 
-def _answered(prediction: Prediction, probabilities: np.ndarray, classes: Sequence[str]) -> Prediction:
-    second, first = np.argsort(probabilities, kind="stable")[-2:]
-    unsure = ("unsure",) * bool(probabilities[first] < UNSURE)
-    return replace(
-        prediction,
-        answer=classes[first],
-        probability=float(probabilities[first]),
-        runner_up=classes[second],
-        runner_up_probability=float(probabilities[second]),
-        notes=prediction.notes + unsure,
-    )
-
-
-def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+def write_predictions(path: Path, results: Sequence[PredictedImage | Refusal]) -> None:
     """Write predictions.csv: a row for each image, those that could not be used too."""
-    labelled = any(prediction.label for prediction in predictions)
+    header = ["file", "answer", "probability", "runner_up", "runner_up_probability", "notes"]
+    if any(isinstance(result, PredictedImage) and result.image.label for result in results):
+        header.append("label")
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        header = ["file", "answer", "probability", "runner_up", "runner_up_probability", "notes"]
-        writer.writerow([*header, "label"] if labelled else header)
-        for each in predictions:
-            answer = (each.answer, f"{each.probability:.4f}", each.runner_up, f"{each.runner_up_probability:.4f}")
-            row = [each.name, *(answer if each.image is not None else ("",) * 4), each.problem or "; ".join(each.notes)]
-            writer.writerow([*row, each.label or ""] if labelled else row)
+        writer.writerow(header)
+        for result in results:
+            if isinstance(result, Refusal):
+                row = [result.name, "", "", "", "", result.reason, ""]
+            else:
+                top = result.prediction
+                row = [result.image.name, top.answer, f"{top.probability:.4f}", top.runner_up]
+                row += [f"{top.runner_up_probability:.4f}", "; ".join(result.notes), result.image.label or ""]
+            writer.writerow(row[: len(header)])
 
 
-def draw_contact_sheet(path: Path, predictions: Sequence[Prediction]) -> int:
-    """Write a PNG that shows each image, the 28×28 pixels that the network saw, and the answer; return how many.
+def draw_contact_sheet(path: Path, predicted: Sequence[PredictedImage]) -> int:
+    """Write a PNG that shows each image, the 28×28 pixels that the network saw, and the prediction; return how many.
 
-    Wrong answers have a red frame, answers with notes an orange one.
+    Errors have a red frame, predictions with notes an orange one.
     """
-    import matplotlib
-
-    shown = [each for each in predictions if each.image is not None]
-    if len(shown) > SHOWN:
-        shown = sorted(shown, key=lambda each: each.probability)[:SHOWN]
-    font_file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    large, small = ImageFont.truetype(font_file, 15), ImageFont.truetype(font_file, 10)
+    shown = list(predicted)
+    if len(shown) > SHEET_IMAGES:
+        shown = sorted(shown, key=lambda each: each.prediction.probability)[:SHEET_IMAGES]
     width, height = 2 * CELL + 24, CELL + CAPTION
-    columns = min(COLUMNS, max(1, len(shown)))
-    sheet = Image.new("RGB", (columns * width + 8, -(-max(1, len(shown)) // columns) * height + 8), "white")
-    draw = ImageDraw.Draw(sheet)
+    columns, rows = min(COLUMNS, len(shown)), -(-len(shown) // COLUMNS)
+    sheet = Image.new("RGB", (columns * width + 8, rows * height + 8), "white")
     for index, each in enumerate(shown):
-        assert each.image is not None
-        assert each.thumbnail is not None
-        x, y = index % columns * width + 8, index // columns * height + 8
-        is_wrong = each.label is not None and each.label != each.answer
-        frame = "#c0392b" if is_wrong else "#d98200" if each.notes else "#dfe3ea"
-        draw.rectangle((x, y, x + width - 8, y + height - 8), outline=frame, width=3 if is_wrong or each.notes else 1)
-        own = each.thumbnail.convert("RGB")
-        sheet.paste(own, (x + 6 + (CELL - own.width) // 2, y + 6 + (CELL - own.height) // 2))
-        sheet.paste(Image.fromarray(each.image).resize((CELL, CELL), Image.Resampling.NEAREST), (x + CELL + 10, y + 6))
-        text = f"{each.answer}  {each.probability:.1%}" + f" (is {each.label})" * is_wrong
-        runner_up = f"   {each.runner_up} {each.runner_up_probability:.1%}"
-        text += runner_up * (large.getlength(text + runner_up) <= width - 20)
-        font = large if large.getlength(text) <= width - 20 else small
-        draw.text((x + 6, y + CELL + 10), text, fill=frame if is_wrong else "#1f2430", font=font)
-        caption = "; ".join((Path(each.name).name, *each.notes))
-        draw.text((x + 6, y + CELL + 32), caption[:42], fill="#5d6675", font=small)
+        cell = _cell(each, width - 7, height - 7)
+        sheet.paste(cell, (index % columns * width + 8, index // columns * height + 8))
     with atomic_write(path) as temporary:
         sheet.save(temporary, "PNG")
     return len(shown)
 
 
-def summarize(predictions: Sequence[Prediction]) -> list[str]:
-    """Return what to print of predictions: a few answers, how many, and the accuracy where labels are known."""
-    answered = [each for each in predictions if each.image is not None]
+def _cell(each: PredictedImage, width: int, height: int) -> Image.Image:
+    """Return a predicted image's part of the contact sheet, in pixels."""
+    import matplotlib
+
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    large, small = (ImageFont.truetype(fonts / "DejaVuSans.ttf", size) for size in (15, 10))
+    image, top = each.image, each.prediction
+    frame = RED if each.is_error else ORANGE if each.notes else GREY
+    cell = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(cell)
+    draw.rectangle((0, 0, width - 1, height - 1), outline=frame, width=1 if frame == GREY else 3)
+    thumbnail = ImageOps.scale(image.thumbnail, max(1, CELL // max(image.thumbnail.size)), Image.Resampling.NEAREST)
+    cell.paste(thumbnail, (6 + (CELL - thumbnail.width) // 2, 6 + (CELL - thumbnail.height) // 2))
+    seen = Image.fromarray(image.prepared.image).resize((CELL, CELL), Image.Resampling.NEAREST)
+    cell.paste(seen, (CELL + 10, 6))
+    text = f"{top.answer}  {top.probability:.1%}"
+    if each.is_error:
+        text += f" (is {image.label})"
+    both = f"{text}   {top.runner_up} {top.runner_up_probability:.1%}"
+    if large.getlength(both) <= width - 13:
+        text = both
+    font = large if large.getlength(text) <= width - 13 else small
+    draw.text((6, CELL + 10), text, fill=RED if each.is_error else "#1f2430", font=font)
+    caption = "; ".join((Path(image.name).name, *each.notes))
+    draw.text((6, CELL + 32), caption[:42], fill="#5d6675", font=small)
+    return cell
+
+
+def summarize(predicted: Sequence[PredictedImage]) -> list[str]:
+    """Return what to print of predictions: a few of them, how many, and the accuracy where labels are known."""
     lines = []
-    if len(answered) <= 20:
-        width = max((len(each.name) for each in answered), default=0)
-        for each in answered:
-            notes = f"  ({'; '.join(each.notes)})" if each.notes else ""
-            lines.append(f"{each.name:{width}}  {each.answer}  {each.probability:.1%}{notes}")
-    lines.append(f"{len(answered):,} image{'s' * (len(answered) != 1)} predicted.")
-    labelled = [each for each in answered if each.label is not None]
+    if len(predicted) <= 20:
+        width = max((len(each.image.name) for each in predicted), default=0)
+        for each in predicted:
+            top = each.prediction
+            line = f"{each.image.name:{width}}  {top.answer}  {top.probability:.1%}"
+            lines.append(f"{line}  ({'; '.join(each.notes)})" if each.notes else line)
+    lines.append(f"{len(predicted):,} {'image' if len(predicted) == 1 else 'images'} predicted.")
+    labelled = [each for each in predicted if each.image.label is not None]
     if labelled:
-        right = sum(each.answer == each.label for each in labelled)
+        errors = sum(each.is_error for each in labelled)
         lines[-1] += (
             f" Accuracy on the {len(labelled):,} whose label the folder, the name or the file tells: "
-            f"{right / len(labelled):.2%} ({len(labelled) - right:,} error{'s' * (len(labelled) - right != 1)})."
+            f"{1 - errors / len(labelled):.2%} ({errors:,} {'error' if errors == 1 else 'errors'})."
         )
     return lines
