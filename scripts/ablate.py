@@ -18,14 +18,12 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "src")]
 
 from bench import trials
+from bench.data import prepare
 from bench.measuring import describe_run
-from benchmark import prepare_data
 from digits.config import Recipe, load_recipe, set_values
 from digits.console import BadInput, entry_point
 from digits.files import DATA, atomic_write
 from digits.training.workers import share_machine
-
-_OWN = Path(__file__).parent / "bench" / "trial_networks.py"
 
 
 def variants(recipe: Recipe) -> dict[str, str]:
@@ -72,8 +70,6 @@ def variants(recipe: Recipe) -> dict[str, str]:
         "float32": "precision=float32",
         "bfloat16": "precision=mixed_bfloat16",
         **{f"the network {name}": f"networks={name}" for name in ("vgg", "deotte", "late48", "late64")},
-        "the network compact with every norm": shlex.quote(f"networks={_OWN}:every_norm"),
-        "the network compact with Keras norms": shlex.quote(f"networks={_OWN}:keras_norms"),
     }
 
 
@@ -107,6 +103,8 @@ def chosen(recipe: Recipe, only: str | None, own: Sequence[Sequence[str]] | None
     if unknown:
         raise BadInput(f"--only {unknown[0]!r}: expected names from --list.")
     changed = {name: set_values(recipe, shlex.split(words)) for name, words in known.items() if name in asked}
+    for name, variant in changed.items():
+        trials.check_variant(variant, recipe, name)
     return {"the recipe as it is": recipe} | changed
 
 
@@ -133,16 +131,19 @@ def main(argv: Sequence[str] | None = None) -> None:
                 temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     with tempfile.TemporaryDirectory(prefix="ablate-") as folder:
-        data, data_hash = prepare_data(Path(folder), flags.data_dir, flags.small)
-        state = f"{data_hash} {trials.state_of_code()}{' few' * flags.few}"
+        data = prepare(Path(folder), flags.data_dir, small=flags.small)
+        state = f"{data.sha256} {trials.state_of_code()}{' few' if flags.few else ''}"
         common = {"folder": folder, "state": state, "few": flags.few}
+        trials.check_networks(recipes.values(), data)
         slots = share_machine(len(recipes) * flags.seeds, flags.jobs)
         trials.fit_missing(recipes, flags.seeds, kept["cells"], common, slots, keep)
     rows = trials.effects(recipes, flags.seeds, kept["cells"], state)
     keep(rows)
     split = "one fifth trains and two are scored" if flags.few else "a 90/10 split"
     table = trials.render(rows)
-    print(f"\n{base.name}, {base.epochs} epochs, n = {flags.seeds} seeds, for each {split}; {data}\n\n{table}")
+    print(
+        f"\n{base.name}, {base.epochs} epochs, n = {flags.seeds} seeds, for each {split}; {data.description}\n\n{table}"
+    )
     print("\n± is the standard error over the seeds and their splits.")
 
 

@@ -25,8 +25,8 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "src")]
 
 from bench import trials
-from bench.measuring import Thing, run_thing
-from benchmark import prepare_data
+from bench.data import prepare
+from bench.measuring import Contestant, measure
 from digits import config
 from digits.config import Recipe
 from digits.console import BadInput, KitError, entry_point, table
@@ -35,6 +35,8 @@ from digits.training.workers import share_machine
 
 SPLIT = 201
 """The split of the trials: neither the one of the recipes' figures nor one of the ablation's."""
+LEAST_TRIALS = 10
+"""Of fewer complete trials no importance is printed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +60,10 @@ class Axis:
         bounds, log = domain.removesuffix(":log"), domain.endswith(":log")
         low, dots, high = bounds.partition("..")
         words = [low, high] if dots else bounds.split(",")
-        for word in words:
-            config.set_values(base, [f"{key}={word}"])  # Refuses what the field does not take.
+        for word in words:  # Refuses what the field does not take.
+            trials.check_variant(config.set_values(base, [f"{key}={word}"]), base, f"--search {text}")
         if not dots:
-            if log or len(words) < 2:
+            if log or len(set(words)) < max(2, len(words)):
                 raise BadInput(f"--search {text}: expected {key}=LOW..HIGH, {key}=LOW..HIGH:log or {key}=VALUE,VALUE,…")
             return cls(key, tuple(words))
         kind = config.fields()[key].type
@@ -95,31 +97,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0] + ".", allow_abbrev=False)
     add = parser.add_argument
-    add(
-        "--search",
-        nargs="+",
-        required=True,
-        metavar="KEY=…",
-        help="LOW..HIGH, LOW..HIGH:log or VALUE,VALUE,… of a field",
-    )
-    add(
-        "--recipe",
-        default="quick",
-        metavar="NAME",
-        help="what is tuned: a recipe's name or a TOML file (default: quick)",
-    )
-    add(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="fields of the recipe for all trials"
-    )
+    search = "LOW..HIGH, LOW..HIGH:log or VALUE,VALUE,… of a field"
+    add("--search", nargs="+", required=True, metavar="KEY=…", help=search)
+    add("--recipe", default="quick", metavar="NAME", help="recipe to tune: a name or a TOML file (default: quick)")
+    fixed = "fields of the recipe for all trials"
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=fixed)
     add("--trials", type=int, default=30, metavar="N", help="how many, with those that the study has (default: 30)")
     add("--folds", type=int, default=3, metavar="K", help="folds of five that score a trial (default: 3)")
-    add(
-        "--confirm",
-        type=int,
-        default=4,
-        metavar="N",
-        help="fits each of the best and the recipe at the end (default: 4)",
-    )
+    confirm = "fits of the best and of the recipe at the end (default: 4)"
+    add("--confirm", type=int, default=4, metavar="N", help=confirm)
     add("--jobs", type=int, metavar="J", help="trials at a time (default: one for each processor)")
     add("--limit", type=int, metavar="N", help="use N training images only")
     add("--study", type=Path, default=Path("tune.db"), metavar="FILE", help="keeps everything (default: tune.db)")
@@ -127,11 +113,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def open_study(path: Path, what: dict[str, Any]):
+def open_study(path: Path, purpose: dict[str, Any]):
     """Open or make the study in `path`; trials that a killed process left are put back into the queue.
 
     Raises:
-        BadInput: if Optuna is not installed, or the study there is of something else.
+        BadInput: if Optuna is not installed, or the study there has another purpose.
     """
     try:
         import optuna
@@ -146,12 +132,12 @@ def open_study(path: Path, what: dict[str, Any]):
         sampler=optuna.samplers.TPESampler(multivariate=True, constant_liar=True),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
     )
-    before = study.user_attrs.get("what", what)
-    different = [key for key in what if before.get(key) != what[key]]
-    if different:
-        told = "; ".join(f"{key} was {before.get(key)} and is {what[key]}" for key in different)
-        raise BadInput(f"--study {path} is of something else: {told}.\nGive another --study FILE, or delete this one.")
-    study.set_user_attr("what", what)
+    before = study.user_attrs.get("what", purpose)
+    changes = [f"{key} was {before.get(key)} and is {now}" for key, now in purpose.items() if before.get(key) != now]
+    if changes:
+        remedy = "Give another --study FILE, or delete this one."
+        raise BadInput(f"--study {path} is of something else: {'; '.join(changes)}.\n{remedy}")
+    study.set_user_attr("what", purpose)
     for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(trial.params)
@@ -222,9 +208,14 @@ def search(study, axes: Sequence[Axis], base: Recipe, flags: argparse.Namespace,
 
 
 def importances(study) -> dict[str, float]:
-    """Return each field's share of the variance of the log-loss (fANOVA, Hutter et al. 2014); empty for few trials."""
+    """Return each field's share of the variance of the log-loss (fANOVA, Hutter et al. 2014), largest first.
+
+    Empty for fewer than LEAST_TRIALS complete trials, which say little about it.
+    """
     import optuna
 
+    if sum(trial.state.name == "COMPLETE" for trial in finished(study)) < LEAST_TRIALS:
+        return {}
     try:
         return optuna.importance.get_param_importances(study)
     except (ValueError, RuntimeError, ImportError):
@@ -244,9 +235,10 @@ def draw(study, base: Recipe, axes: Sequence[Axis], shares: dict[str, float], ti
     def scatter(plot, place: Callable) -> None:
         """Draw the complete trials by their log-loss; at the top the others, whose log-loss is of fewer folds."""
         losses = [trial.value for trial in complete]
-        plot.plot([place(trial) for trial in complete], losses, "o", color="#2a6fbb", label="trial")
-        top = {"transform": plot.get_xaxis_transform(), "clip_on": False}
-        plot.plot([place(trial) for trial in pruned], [1] * len(pruned), "x", color="#999999", label="pruned", **top)
+        plot.plot(list(map(place, complete)), losses, "o", color="#2a6fbb", label="trial")
+        if pruned:  # An empty line would have no place, and matplotlib no room for it.
+            top = {"transform": plot.get_xaxis_transform(), "clip_on": False}
+            plot.plot(list(map(place, pruned)), [1] * len(pruned), "x", color="#999999", label="pruned", **top)
         plot.plot([place(best)], [best.value], "o", color="#c44e52", markersize=10, fillstyle="none", label="best")
         for trial in [trial for trial in complete if with_values(base, trial.params) == base][:1]:
             plot.axhline(trial.value, color="#999999", linestyle=":", label="the recipe as it is")
@@ -276,76 +268,103 @@ def verdict(row: dict[str, Any]) -> str:
     from scipy.stats import t
 
     effect, error, n = row["log_loss"]["effect"], row["log_loss"]["error"], len(row["log_loss"]["values"])
-    if row["same_as_recipe"]:
-        return "The recipe as it is has the best settings of the search."
     if error is None:
         return "One fit of each says nothing about noise: use --confirm 2 or more."
     half = float(t.ppf(0.975, n - 1)) * error
-    told = f"{1000 * effect:+.1f} × 10⁻³, 95 % between {1000 * (effect - half):+.1f} and {1000 * (effect + half):+.1f}"
+    low, high = 1000 * (effect - half), 1000 * (effect + half)
+    difference = f"{1000 * effect:+.1f} × 10⁻³, 95 % between {low:+.1f} and {high:+.1f} (n = {n})"
     if abs(effect) <= half:
-        return f"Within noise: the log-loss of the best differs from the recipe's by {told} (n = {n}). Keep the recipe."
+        return f"Within noise: the log-loss of the best differs from the recipe's by {difference}. Keep the recipe."
     better = "better" if effect < 0 else "worse"
-    return f"The best is {better} than the recipe on fresh splits: log-loss {told} (n = {n})."
+    return f"The best is {better} than the recipe on fresh splits: log-loss {difference}."
+
+
+def print_trials(study, axes: Sequence[Axis], shares: dict[str, float]) -> None:
+    """Print the five best trials, and how much each field matters."""
+    complete = [trial for trial in finished(study) if trial.state.name == "COMPLETE"]
+    keys = [axis.key for axis in axes]
+    rows = [
+        [str(trial.number), *(_short(trial.params[key]) for key in keys), f"{trial.value:.4f}"]
+        for trial in sorted(complete, key=lambda trial: trial.value)[:5]
+    ]
+    print(f"\n{table(['best trials', *keys, 'log-loss'], rows, left=('best trials',))}\n")
+    if shares:
+        listed = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
+        print(f"Importance of each field for the log-loss: {listed}\n")
+
+
+def checked(flags: argparse.Namespace) -> tuple[Recipe, list[Axis]]:
+    """Return the recipe to tune and what is searched.
+
+    Raises:
+        BadInput: for flags that cannot be.
+    """
+    for flag, low, high in (("trials", 1, 10_000), ("folds", 1, 5), ("confirm", 1, 100)):
+        if not low <= getattr(flags, flag) <= high:
+            raise BadInput(f"--{flag} {getattr(flags, flag)}: expected a whole number from {low} to {high:,}.")
+    recipe = config.load_recipe(flags.recipe)
+    base = config.set_values(recipe, flags.set)
+    trials.check_variant(base, recipe, "--set")
+    axes = [Axis.parse(text, base) for text in flags.search]
+    if repeated := {axis.key for axis in axes if [each.key for each in axes].count(axis.key) > 1}:
+        raise BadInput(f"--search: {', '.join(repeated)} is there twice.")
+    if len(base.networks) > 1 and "networks" not in [axis.key for axis in axes]:
+        print(f"Note: each fit trains one network, {base.networks[0]}, of the recipe's {len(base.networks)}.")
+    return base, axes
 
 
 @entry_point
 def main(argv: Sequence[str] | None = None) -> None:
     """Search, then confirm, then write the recipe and the plot."""
     flags = parse(argv)
-    for flag, low, high in (("trials", 1, 10_000), ("folds", 1, 5), ("confirm", 1, 100)):
-        if not low <= getattr(flags, flag) <= high:
-            raise BadInput(f"--{flag} {getattr(flags, flag)}: expected a whole number from {low} to {high:,}.")
-    base = config.set_values(config.load_recipe(flags.recipe), flags.set)
-    axes = [Axis.parse(text, base) for text in flags.search]
-    if repeated := {axis.key for axis in axes if [each.key for each in axes].count(axis.key) > 1}:
-        raise BadInput(f"--search: {', '.join(repeated)} is there twice.")
+    base, axes = checked(flags)
     recipe_file, plot = (flags.study.with_name(f"{flags.study.stem}-best.{kind}") for kind in ("toml", "png"))
     words = shlex.join(["python", "scripts/tune.py", *(sys.argv[1:] if argv is None else argv)])
     with tempfile.TemporaryDirectory(prefix="tune-") as folder:
-        data, data_hash = prepare_data(Path(folder), flags.data_dir, small=False, limit=flags.limit)
-        print(f"Data: {data}.", flush=True)
-        state = f"{data_hash} {trials.state_of_code()}"
-        what = {
+        data = prepare(Path(folder), flags.data_dir, limit=flags.limit)
+        print(f"Data: {data.description}.", flush=True)
+        choices = (with_values(base, {axis.key: value}) for axis in axes for value in axis.values)
+        trials.check_networks([base, *choices], data)
+        code = trials.state_of_code()
+        purpose = {
             "the recipe": config.flat(base),
             "the search": " ".join(flags.search),
-            "the data": f"{data} ({data_hash})",
+            "the data": f"{data.description} ({data.sha256})",
             "the number of folds": flags.folds,
-            "the code": hashlib.sha256(trials.state_of_code().encode()).hexdigest()[:16],
+            "the code": hashlib.sha256(code.encode()).hexdigest()[:16],
         }
-        study = open_study(flags.study, json.loads(json.dumps(what)))
+        study = open_study(flags.study, json.loads(json.dumps(purpose)))
         slots = share_machine(flags.trials, flags.jobs)
         acquire = slots.acquirer()
 
         def fit(recipe: Recipe, options: dict[str, Any]) -> dict[str, Any]:
             with acquire() as environment:
                 share = {"folder": folder, "threads": slots.threads[0], "environment": environment}
-                return run_thing(Thing("a trial", "kit.fit", {"recipe": dataclasses.asdict(recipe), **options}), share)
+                recipe_options = {"recipe": dataclasses.asdict(recipe), **options}
+                return measure(Contestant("a trial", "kit.fit", recipe_options), share)
 
         print(f"Study: {flags.study}, {len(finished(study))} of {flags.trials} trials done", flush=True)
         search(study, axes, base, flags, fit)
         complete = [trial for trial in finished(study) if trial.state.name == "COMPLETE"]
         if not complete:
             raise KitError("no trial was completed")
-        best = with_values(base, study.best_trial.params)
+        best, shares = with_values(base, study.best_trial.params), importances(study)
+        draw(study, base, axes, shares, f"{base.name}: {len(complete)} of {len(finished(study))} complete", plot)
+        print_trials(study, axes, shares)
+        if trials.is_same(best, base):
+            print(f"No trial was better than the recipe as it is. Keep the recipe.\n{plot}")
+            return
         recipes = {"the recipe as it is": base, "the best of the search": best}
         print(f"Confirming: {flags.confirm} fits of each on fresh splits")
-        cells = study.user_attrs.get("cells", {})
+        cells, state = study.user_attrs.get("cells", {}), f"{data.sha256} {code}"
         common = {"folder": folder, "state": state, "few": False}
         keep: Callable[[], None] = lambda: study.set_user_attr("cells", cells)  # noqa: E731
         trials.fit_missing(recipes, flags.confirm, cells, common, slots, keep)
     rows = trials.effects(recipes, flags.confirm, cells, state)
-    shares, conclusion = importances(study), verdict(rows[1])
-    draw(study, base, axes, shares, f"{base.name}, {len(complete)} of {len(finished(study))} trials complete", plot)
+    conclusion = verdict(rows[1])
     recipe_file.unlink(missing_ok=True)
     config.save_recipe(best, recipe_file, f"{words}\n# {conclusion}")
-    ranked = sorted(complete, key=lambda trial: trial.value)[:5]
-    keys = [axis.key for axis in axes]
-    lines = [[str(one.number), *(_short(one.params[key]) for key in keys), f"{one.value:.4f}"] for one in ranked]
-    print(f"\n{table(['best trials', *keys, 'log-loss'], lines, left=('best trials',))}\n")
-    if shares:
-        told = (f"{key} {share:.0%}" for key, share in shares.items())
-        print(f"Importance of each field for the log-loss: {', '.join(told)}\n")
-    print(f"{trials.render(rows)}\n\n{conclusion}\n\n{recipe_file}  {config.describe_differences(best)}\n{plot}")
+    print(f"\n{trials.render(rows)}\n\n{conclusion}\n\n{recipe_file}  {config.describe_differences(best)}\n{plot}")
     print(f"Train it: python src/train.py --recipe {shlex.quote(str(recipe_file))}")
 
 

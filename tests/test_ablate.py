@@ -3,18 +3,16 @@
 import dataclasses
 import json
 import os
-import shutil
 import threading
 
 import pytest
 
 import ablate
-import benchmark
 from bench import kit, trials
+from bench.data import prepare
 from digits import config
 from digits.config import Tta, load_recipe
 from digits.console import BadInput, KitError
-from digits.model.backend import load_keras
 from digits.training.workers import Slots
 
 
@@ -35,24 +33,8 @@ def small_recipes(monkeypatch, tmp_path):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("benchmark")
-    benchmark.prepare_data(path, path, small=True)
+    prepare(path, path, small=True)
     return path
-
-
-def test_networks_on_trial_differ_from_compact_in_what_they_say():
-    from digits.model import networks
-
-    load_keras()
-    recipes = ablate.chosen(load_recipe("quick"), None)
-
-    def kinds(name, sources=None):
-        return [type(layer).__name__ for layer in networks.build_network(name, sources=sources).layers]
-
-    normed, keras_normed = (kinds(recipe.networks[0], recipe.sources) for recipe in recipes.values() if recipe.sources)
-    compact = kinds("compact")
-    assert normed.count("FusedBatchNormalization") == compact.count("Conv2D")
-    assert [kind for kind in normed if "Norm" not in kind] == [kind for kind in compact if "Norm" not in kind]
-    assert "FusedBatchNormalization" not in keras_normed
 
 
 def test_each_variant_changes_one_thing_of_the_recipe():
@@ -92,23 +74,39 @@ def test_only_known_variants_are_chosen_or_those_of_the_command_line():
         ablate.chosen(base, None, [["emma=0"]])
 
 
-def test_a_network_of_a_folder_with_a_space_in_its_name_is_tried_too(tmp_path, monkeypatch):
-    copy = shutil.copytree(ablate._OWN.parent, tmp_path / "my projects" / "bench") / ablate._OWN.name
-    monkeypatch.setattr(ablate, "_OWN", copy)
-    base = load_recipe("quick")
-    assert ablate.chosen(base, None)["the network compact with every norm"].networks == (
-        "trial_networks.py:every_norm",
+def test_a_network_of_a_folder_with_a_space_in_its_name_is_tried_too(tmp_path):
+    file = tmp_path / "my projects" / "nets.py"
+    file.parent.mkdir()
+    file.write_text("def tiny(input_shape, classes): ...\n")
+    (_, variant) = ablate.chosen(load_recipe("quick"), None, [[f"networks={file}:tiny", "epochs=1"]]).values()
+    assert variant.networks == ("nets.py:tiny",)
+
+
+@pytest.mark.parametrize("words", ["members=2", "folds=3", "refit=1", "evaluate_every=1", "networks=compact,vgg"])
+def test_a_setting_that_one_fit_does_not_show_is_refused(words):
+    with pytest.raises(BadInput, match=f"{words}: .*one network"):
+        ablate.chosen(load_recipe("quick"), None, [[words]])
+
+
+def test_a_network_that_training_would_refuse_is_refused_before_anything_is_measured(tmp_path, capsys):
+    file = tmp_path / "nets.py"
+    file.write_text(
+        "import keras\n"
+        "def sigmoid(input_shape, classes):\n"
+        "    images = keras.Input(input_shape)\n"
+        "    flat = keras.layers.Flatten()(images)\n"
+        "    return keras.Model(images, keras.layers.Dense(classes, activation='sigmoid')(flat))\n"
     )
-    (_, own) = ablate.chosen(base, None, [[f"networks={copy}:every_norm", "epochs=1"]]).values()
-    assert own.networks == ("trial_networks.py:every_norm",)
+    assert ablate.main(["--small", "--set", f"networks={file}:sigmoid"]) == 2
+    assert "probabilities that sum to 1" in capsys.readouterr().err
 
 
-def made_fit(thing, common):
+def made_fit(contestant, common):
     """Return a fit whose log-loss is 1, and less by a half where weights are averaged."""
-    loss = (0.5 if thing.options["recipe"]["ema"] else 1) + common["seed"]
+    loss = (0.5 if contestant.options["recipe"]["ema"] else 1) + common["seed"]
     return {
         "seconds": 2.0,
-        "scores": [{"tta": tta, "accuracy": 0.9, "log_loss": loss} for tta in thing.options["ttas"]],
+        "scores": [{"tta": tta, "accuracy": 0.9, "log_loss": loss} for tta in contestant.options["ttas"]],
     }
 
 
@@ -118,11 +116,11 @@ def test_the_ablation_pairs_its_seeds_and_fits_nothing_twice(monkeypatch):
     del variants["the recipe as it is"]
     fitted, cells = [], {}
 
-    def run(thing, common):
-        fitted.append((thing.label, common["seed"]))
-        return made_fit(thing, common)
+    def run(contestant, common):
+        fitted.append((contestant.label, common["seed"]))
+        return made_fit(contestant, common)
 
-    monkeypatch.setattr(trials, "run_thing", run)
+    monkeypatch.setattr(trials, "measure", run)
     for _ in range(2):
         trials.fit_missing({"the recipe": base} | variants, 2, cells, {"state": ""}, Slots((1,), ({},)), lambda: None)
     assert fitted == [(name, seed) for seed in (0, 1) for name in ("the recipe", "no weight averaging")]
@@ -137,12 +135,12 @@ def test_the_ablation_pairs_its_seeds_and_fits_nothing_twice(monkeypatch):
 def test_the_ablation_fits_as_many_at_a_time_as_there_are_places_and_each_has_one_to_itself(monkeypatch):
     together, used = threading.Barrier(2, timeout=60), []
 
-    def run(thing, common):
+    def run(contestant, common):
         used.append((common["threads"], common["environment"]["CUDA_VISIBLE_DEVICES"]))
         together.wait()  # Breaks, if no other fit runs at the same time.
-        return made_fit(thing, common)
+        return made_fit(contestant, common)
 
-    monkeypatch.setattr(trials, "run_thing", run)
+    monkeypatch.setattr(trials, "measure", run)
     base, cells = load_recipe("quick"), {}
     recipes_by_name = {"the recipe": base, "no weight averaging": base.changed(ema=0.0)}
     places = Slots((3,), ({"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}))
@@ -152,12 +150,12 @@ def test_the_ablation_fits_as_many_at_a_time_as_there_are_places_and_each_has_on
 
 
 def test_a_fit_that_fails_ends_the_ablation_and_what_was_done_is_kept(monkeypatch):
-    def run(thing, common):
+    def run(contestant, common):
         if common["seed"]:
             raise KitError("no such luck")
-        return made_fit(thing, common)
+        return made_fit(contestant, common)
 
-    monkeypatch.setattr(trials, "run_thing", run)
+    monkeypatch.setattr(trials, "measure", run)
     cells, kept = {}, []
     with pytest.raises(KitError, match="no such luck"):
         trials.fit_missing(
@@ -173,7 +171,7 @@ def test_a_fit_that_fails_ends_the_ablation_and_what_was_done_is_kept(monkeypatc
 
 def test_the_ablation_goes_on_from_its_file(tmp_path, capsys, monkeypatch, small_recipes):
     kept = tmp_path / "ablation.json"
-    monkeypatch.setattr(trials, "run_thing", made_fit)
+    monkeypatch.setattr(trials, "measure", made_fit)
     command = ["--small", "--seeds", "1", "--only", "no label smoothing", "--json", str(kept)]
     assert ablate.main(command) == 0
     assert "seed 0, no label smoothing" in capsys.readouterr().out

@@ -4,10 +4,12 @@ import pytest
 
 import tune
 from bench import trials
+from bench.data import Prepared
 from digits.config import load_recipe
 from digits.console import BadInput, KitError
 
 optuna = pytest.importorskip("optuna")
+SHAPE = (28, 28, 1)
 
 
 def test_a_search_is_a_range_or_values_that_the_field_takes():
@@ -31,6 +33,9 @@ def test_a_search_is_a_range_or_values_that_the_field_takes():
         ("epochs=3", "--search epochs=3: expected epochs=LOW..HIGH"),
         ("optimizer=adam..sgd", "expected a range of numbers"),
         ("learning_rate", "expected a number from"),
+        ("members=1,2", "members does not change the fit of one network"),
+        ("refit=0..2", "refit does not change the fit of one network"),
+        ("epochs=3,3", "VALUE,VALUE"),
     ],
 )
 def test_another_search_is_refused(text, message):
@@ -44,8 +49,8 @@ def fits(monkeypatch):
     """Fits whose log-loss is lowest at a learning rate of 0.005; a rate above 0.02 diverges."""
     fitted = []
 
-    def run(thing, common):
-        options = {**common, **thing.options}
+    def run(contestant, common):
+        options = {**common, **contestant.options}
         recipe, fold = options["recipe"], options.get("fold", 0)
         fitted.append((recipe["learning_rate"], options["split"], fold))
         if len(fitted) == run.killed_at:
@@ -56,9 +61,9 @@ def fits(monkeypatch):
         return {"seconds": 1.0, "scores": [{"tta": recipe["tta"], "accuracy": 0.9, "log_loss": loss}]}
 
     run.killed_at = None
-    monkeypatch.setattr(tune, "prepare_data", lambda *_, **__: ("made data", "0123"))
-    monkeypatch.setattr(tune, "run_thing", run)
-    monkeypatch.setattr(trials, "run_thing", run)
+    monkeypatch.setattr(tune, "prepare", lambda folder, *_, **__: Prepared(folder, "made data", "0123", SHAPE, 10))
+    monkeypatch.setattr(tune, "measure", run)
+    monkeypatch.setattr(trials, "measure", run)
     return fitted, run
 
 
@@ -66,6 +71,7 @@ def test_a_search_that_was_interrupted_resumes_and_ends_with_recipe_plot_and_ver
     tmp_path, fits, capsys, monkeypatch
 ):
     fitted, run = fits
+    monkeypatch.setattr(tune, "LEAST_TRIALS", 3)
     study = tmp_path / "quick.db"
     command = ["--search", "learning_rate=0.001..0.03:log", "ema=0.9,0.99", "--limit", "300", "--jobs", "1"]
     command += ["--trials", "12", "--folds", "2", "--confirm", "3", "--study", str(study)]
@@ -88,7 +94,7 @@ def test_a_search_that_was_interrupted_resumes_and_ends_with_recipe_plot_and_ver
     assert tune.main(command) == 0, "all is kept"
     assert len(fitted) == before
     with monkeypatch.context() as patch:
-        patch.setattr(tune, "prepare_data", lambda *_, **__: ("made data", "4567"))
+        patch.setattr(tune, "prepare", lambda folder, *_, **__: Prepared(folder, "made data", "4567", SHAPE, 10))
         assert tune.main(command) == 2, "one label was corrected"
     assert "is of something else: the data was made data (0123)" in capsys.readouterr().err
     assert tune.main([*command[:2], *command[3:]]) == 2
@@ -99,12 +105,24 @@ def test_a_search_that_was_interrupted_resumes_and_ends_with_recipe_plot_and_ver
 
 
 def test_what_is_no_more_than_noise_is_said_so():
-    def row(*differences, same=False):
+    def row(*differences):
         effect, error = trials.paired_effect(differences, [0] * len(differences))
-        return {"same_as_recipe": same, "log_loss": {"values": differences, "effect": effect, "error": error}}
+        return {"log_loss": {"values": differences, "effect": effect, "error": error}}
 
     assert tune.verdict(row(-0.01, 0.008, -0.003)).startswith("Within noise: ")
     assert tune.verdict(row(-0.010, -0.011, -0.0105)).startswith("The best is better than the recipe on fresh splits")
     assert tune.verdict(row(0.010, 0.011, 0.0105)).startswith("The best is worse")
-    assert tune.verdict(row(0.0, same=True)).startswith("The recipe as it is has the best settings")
     assert "says nothing about noise" in tune.verdict(row(-0.01))
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_the_recipe_is_best_the_search_says_so_and_ends_without_training_it_again(tmp_path, fits, capsys):
+    fitted, _ = fits
+    command = ["--search", "learning_rate=0.005,0.01,0.03", "--set", "learning_rate=0.005", "--trials", "3"]
+    assert tune.main([*command, "--folds", "1", "--jobs", "1", "--study", str(tmp_path / "a.db")]) == 0
+    out = capsys.readouterr().out
+    assert "No trial was better than the recipe as it is" in out
+    assert "Importance" not in out, "three trials say nothing about it"
+    assert {split for _, split, _ in fitted} == {tune.SPLIT}, "nothing is confirmed against itself"
+    assert (tmp_path / "a-best.png").exists()
+    assert not (tmp_path / "a-best.toml").exists()

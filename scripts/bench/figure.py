@@ -1,58 +1,54 @@
-"""The benchmark as one figure of two charts: accuracy against seconds, and images a second."""
+"""The benchmark as one figure of two charts: accuracy against seconds, and images per second."""
 
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
 from digits.files import atomic_write
+from digits.report.charts import log_ticks
 
 KIT, OTHER, FAINT = "#1a5fb4", "#b5b5b5", "#5e5c64"
+OTHERS = "#c64600", "#813d9c", "#26a269"
+STYLE: Any = {"font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left", "svg.hashsalt": "digits"}
 
 
 def draw(parts: dict, path: Path) -> None:
-    """Draw the parts accuracy and train, or whichever there is, into `path` (.png, .svg or .pdf)."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    """Draw the parts accuracy and train, or the one of them that there is, into `path` (.png, .svg or .pdf)."""
     charts = [(name, chart) for name, chart in (("accuracy", _accuracy), ("train", _train)) if name in parts]
-    settings: Any = {"font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left", "svg.hashsalt": "digits"}
-    with pyplot.rc_context(settings):
-        width = max(len(charts), 1) * 5.6
-        figure, panels = pyplot.subplots(
-            1, max(len(charts), 1), figsize=(width, 3.6), squeeze=False, layout="constrained"
-        )
-        for panel, (name, chart) in zip(panels.flat, charts, strict=False):
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.6 * len(charts), 3.6), layout="constrained")
+        for panel, (name, chart) in zip(figure.subplots(1, len(charts), squeeze=False).flat, charts, strict=True):
             chart(panel, parts[name])
             panel.spines[["top", "right"]].set_visible(False)
         with atomic_write(path) as temporary:
             figure.savefig(temporary, dpi=150, metadata={"Date": None} if path.suffix in (".svg", ".pdf") else None)
-        pyplot.close(figure)
 
 
 def _accuracy(panel, part: dict) -> None:
     """Draw errors over seconds, both on log scales: each fit of `quick` is a point, the others are curves."""
-    colors = iter(("#c64600", "#813d9c", "#26a269"))
-    named = set()
-    for row in part["rows"]:
-        is_quick = row["label"].startswith("quick")
-        color, label = (KIT, "the kit, quick") if is_quick else (next(colors), row["label"])
+    labels = ["the kit, quick" if row["label"].startswith("quick") else row["label"] for row in part["rows"]]
+    colors = dict(zip(dict.fromkeys(labels), (KIT, *OTHERS), strict=False))
+    points: list[tuple[float, float]] = []
+    for label, row in zip(labels, part["rows"], strict=True):
         for trace in row["traces"]:
             seconds, accuracy = zip(*trace, strict=True)
             errors = [max(100 * (1 - share), 0.01) for share in accuracy]
-            panel.plot(
-                seconds, errors, "o-", color=color, markersize=3, linewidth=1, label=None if label in named else label
-            )
-            named.add(label)
+            panel.plot(seconds, errors, "o-", color=colors[label], markersize=3, linewidth=1)
+            points += zip(seconds, errors, strict=True)
     for target in part["targets"]:
         panel.axhline(100 * (1 - target), color=OTHER, linewidth=0.6, linestyle="--")
         panel.annotate(f"{target:.1%}", (1, 100 * (1 - target)), xycoords=("axes fraction", "data"), color=FAINT)
     panel.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="errors, % of held-out images")
-    for axis in (panel.xaxis, panel.yaxis):
+    for axis, values in zip((panel.xaxis, panel.yaxis), zip(*points, strict=True), strict=True):
+        axis.set_ticks(log_ticks(min(values), max(values)))
+        axis.set_ticks([], minor=True)
         axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("")
-    panel.set_title(f"Accuracy against time ({part['n']} seed{'s' * (part['n'] > 1)})")
-    panel.legend(fontsize=8, frameon=False)
+    panel.set_title(f"Accuracy against time (n = {part['n']})")
+    lines = [Line2D([], [], color=color, marker="o", markersize=3, linewidth=1) for color in colors.values()]
+    panel.legend(lines, list(colors), fontsize=8, frameon=False)
 
 
 def _train(panel, part: dict) -> None:
@@ -64,4 +60,4 @@ def _train(panel, part: dict) -> None:
     for height, row in enumerate(rows):
         panel.text(row["high"], height, f"  {row['median']:,.0f}", va="center", color=FAINT)
     panel.set_xlim(0, max(row["high"] for row in rows) * 1.2)
-    panel.set_title(f"Images a second in training (median, min–max of {part['n']})")
+    panel.set_title(f"Images per second in training (median, min–max of {part['n']})")

@@ -1,4 +1,4 @@
-"""Measure in fresh processes, in turns, and summarise; in such a process: `python -m bench.measuring WHAT JSON`."""
+"""Measure in fresh processes, each `python -m bench.measuring FUNCTION OPTIONS`, in turns, and summarise."""
 
 import dataclasses
 import importlib
@@ -9,67 +9,58 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from digits.console import INTERRUPTED, BadInput, KitError, entry_point
+from digits.console import INTERRUPTED, KitError, entry_point
 from digits.files import ROOT
 from digits.runs import record
 
 
 @dataclass(frozen=True)
-class Thing:
-    """One thing that is measured: `peer`, a function "module.name" of this package, with its options."""
+class Contestant:
+    """One of those that are compared."""
 
     label: str
-    peer: str
+    function: str
+    """As "module.name" in this package; it takes the options and returns what it measured."""
     options: dict = field(default_factory=dict)
-    python: str = sys.executable
 
 
-def run_thing(thing: Thing, common: dict) -> dict:
-    """Return what `thing` measured in a fresh process; its options are `common` and its own.
+def measure(contestant: Contestant, common: dict) -> dict:
+    """Return what a contestant measured in a fresh process; its options are `common` and its own.
 
     Raises:
         KitError: if it failed, with the end of what it printed.
         KeyboardInterrupt: if it was interrupted.
     """
     code_path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "scripts")])
-    options = json.dumps({**common, **thing.options, "started": time.time()})
     done = subprocess.run(
-        [thing.python, "-m", "bench.measuring", thing.peer, options],
+        [sys.executable, "-m", "bench.measuring", contestant.function, json.dumps(common | contestant.options)],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": code_path, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
-    if done.returncode in (
-        INTERRUPTED,
-        -signal.SIGINT,
-    ):  # Ctrl-C in a terminal reaches this process, too.
+    if done.returncode in (INTERRUPTED, -signal.SIGINT):  # Ctrl-C in a terminal reaches this process, too.
         raise KeyboardInterrupt
     if done.returncode:
-        raise KitError(f"{thing.label}: failed with exit code {done.returncode}: {done.stderr.strip()[-2000:]}")
+        raise KitError(f"{contestant.label}: failed with exit code {done.returncode}: {done.stderr.strip()[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def interleave(
-    things: Sequence[Thing],
-    repeats: int,
-    common: dict,
-    run: Callable[[Thing, dict], dict] = run_thing,
-    say: Callable[[str], None] = print,
-) -> dict[str, list[dict]]:
-    """Measure all things in turn, `repeats` times round (A B A B …), and return the results by label.
+def take_turns(contestants: Sequence[Contestant], repeats: int, folder: Path) -> dict[str, list[dict]]:
+    """Measure all in turn, `repeats` times round (A B A B …), and return the results by label.
 
-    Neighbours on a shared machine come and go: taking turns spreads what they do over all things alike. The number of
-    the repetition, from 0, is the option "seed".
+    Neighbours on a shared machine come and go: taking turns spreads what they do over all alike. The number of the
+    repetition, from 0, is the option "seed".
     """
-    results: dict[str, list[dict]] = {thing.label: [] for thing in things}
+    results: dict[str, list[dict]] = {contestant.label: [] for contestant in contestants}
     for repeat in range(repeats):
-        for thing in things:
+        for contestant in contestants:
             started = time.perf_counter()
-            results[thing.label].append(run(thing, {**common, "seed": repeat}))
-            say(f"  {repeat + 1}/{repeats} {thing.label}: took {time.perf_counter() - started:.1f} s in all")
+            results[contestant.label].append(measure(contestant, {"folder": str(folder), "seed": repeat}))
+            print(f"  {repeat + 1}/{repeats} {contestant.label}: took {time.perf_counter() - started:.1f} s in all")
     return results
 
 
@@ -126,25 +117,12 @@ def describe_run(command: str) -> dict:
     }
 
 
-def find(peer: str) -> Callable[[dict], dict]:
-    """Return the function that `peer`, "module.name", names.
-
-    Raises:
-        BadInput: if there is none.
-    """
-    module, _, name = peer.partition(".")
-    modules = ("reading", "kit", "plain", "pytorch")
-    function = getattr(importlib.import_module(f"bench.{module}"), name, None) if module in modules else None
-    if function is None:
-        raise BadInput(f"{peer}: expected a function of one of {', '.join(modules)}.")
-    return function
-
-
 @entry_point
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure one thing and print one line of JSON."""
-    peer, options = sys.argv[1:] if argv is None else argv
-    print(json.dumps(find(peer)(json.loads(options))))
+    """Measure one contestant and print one line of JSON."""
+    function, options = sys.argv[1:] if argv is None else argv
+    module, _, name = function.partition(".")
+    print(json.dumps(getattr(importlib.import_module(f"bench.{module}"), name)(json.loads(options))))
 
 
 if __name__ == "__main__":

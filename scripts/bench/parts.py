@@ -1,19 +1,16 @@
-"""What each part of the benchmark compares."""
+"""The two parts of the benchmark: what each compares, and its results as text."""
 
 import dataclasses
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.measuring import Thing, first_reached, interleave, run_thing, spread
-from digits.config import Recipe, Tta, load_recipe
-from digits.files import ROOT
+from bench.measuring import Contestant, first_reached, middle, spread, take_turns
+from digits.config import Recipe, load_recipe
+from digits.console import table
 from digits.model.backend import backend_name, resolve_precision
-from digits.runs.record import FinishedRecord
 
 TARGETS = (0.986, 0.99, 0.995)
-"""The original script's final accuracy, and two on the way to ours."""
+"""The original script's final accuracy, and two on the way to the kit's."""
 DEOTTE_EPOCHS, DEOTTE_NETWORKS = 45, 15
 
 
@@ -22,106 +19,71 @@ class Plan:
     """How much to measure."""
 
     folder: Path
-    """Holds the data, as `reading.prepare` left it."""
+    """Holds the data, as `data.prepare` left it."""
     repeats: int = 5
+    """Of the part train."""
     seeds: int = 3
+    """Of the part accuracy."""
     epochs: int = 2
     """Of the part train, after one to warm up."""
     quick_epochs: tuple[int, ...] = (1, 2, 3, 8)
     original_epochs: int = 10
     deotte_epochs: int = 12
-    folds: int = 5
-    torch_python: str = sys.executable
-    """The interpreter that has PyTorch; "" for none."""
-    standard_run: FinishedRecord | None = None
-    """Of a run of `standard`."""
-    run: Callable[[Thing, dict], dict] = run_thing
-
-    def compare(self, title: str, key: str, things: list[Thing], repeats: int | None = None, **facts) -> dict:
-        """Return a part whose rows are the spreads of a measured value, taken in turns; the kit's is first."""
-        repeats = repeats or self.repeats
-        results = interleave(things, repeats, {"folder": str(self.folder)}, self.run)
-        rows = [{"label": label, **spread([result[key] for result in of])} for label, of in results.items()]
-        return {"title": title, "n": repeats, "value": key, "rows": rows, **facts}
 
 
 def _options(recipe: Recipe, **more) -> dict:
     return {"recipe": dataclasses.asdict(recipe), **more}
 
 
-def load(plan: Plan) -> dict:
-    """Read train.csv and test.csv, all in the operating system's memory already."""
-    only_bytes = Thing("the files' bytes alone", "reading.only_bytes")
-    plan.run(only_bytes, {"folder": str(plan.folder)})
-    things = [
-        Thing("the kit, first read, checked", "reading.kit", {"forget": True}),
-        Thing("the kit, read again", "reading.kit"),
-        Thing("pandas.read_csv, defaults", "reading.pandas_defaults"),
-        only_bytes,
-    ]
-    return plan.compare("read train.csv and test.csv, in seconds", "seconds", things)
-
-
-def startup(plan: Plan) -> dict:
-    """Start: the help, and everything up to the first batch."""
-    plan.run(Thing("leave the cache", "reading.kit"), {"folder": str(plan.folder)})
-    keras = "import os; os.environ.setdefault('KERAS_BACKEND', 'tensorflow'); import keras"
-    commands = {
-        "train.py --help": [str(ROOT / "src" / "train.py"), "--help"],
-        "an empty Python": ["-c", "pass"],
-        "import keras, alone": ["-c", keras],
-    }
-    things = [Thing(label, "reading.command", {"words": [sys.executable, *of]}) for label, of in commands.items()]
-    things += [
-        Thing("the kit, until its first eight batches are done", "kit.first_batch", _options(load_recipe("quick"))),
-        Thing("the original script, until then", "plain.first_batch"),
-    ]
-    return plan.compare("start, in seconds", "seconds", things)
-
-
 def train(plan: Plan) -> dict:
     """Train one network at one batch size in several ways."""
     recipe = load_recipe("quick")
     options = _options(recipe.changed(precision="float32"), epochs=plan.epochs)
-    things = [Thing("the kit, augmenting", "kit.train", options)]
+    contestants = [Contestant("the kit, augmenting", "kit.train", options)]
     if (precision := resolve_precision("auto")) != "float32":
         automatic = _options(recipe.changed(precision="auto"), epochs=plan.epochs)
-        things.append(Thing(f"the kit, {precision}", "kit.train", automatic))
+        contestants.append(Contestant(f"the kit, {precision}", "kit.train", automatic))
     ways = {"model.fit": (False, True), "model.fit, Keras augmenting": (True, True)}
     if backend_name() == "tensorflow":
         ways |= {"model.fit, no autotune": (False, False), "model.fit, no autotune, Keras augmenting": (True, False)}
     for label, (augmented, autotune) in ways.items():
-        things.append(Thing(label, "plain.train", {**options, "augmented": augmented, "autotune": autotune}))
-    for bfloat16 in (False, True) if plan.torch_python else ():
-        label = f"PyTorch, {'bfloat16' if bfloat16 else 'float32'}"
-        things.append(Thing(label, "pytorch.train", {**options, "bfloat16": bfloat16}, plan.torch_python))
-    title = f"train the network {recipe.networks[0]}, batches of {recipe.batch_size}, in images a second"
-    return plan.compare(title, "images_per_second", things, more_is_better=True)
+        way = options | {"augmented": augmented, "autotune": autotune}
+        contestants.append(Contestant(label, "plain.train", way))
+    results = take_turns(contestants, plan.repeats, plan.folder)
+    rows = [
+        {"label": label, **spread([result["images_per_second"] for result in measured])}
+        for label, measured in results.items()
+    ]
+    title = f"images per second in training the network {recipe.networks[0]}, batches of {recipe.batch_size}"
+    return {"title": title, "n": plan.repeats, "rows": rows}
 
 
 def accuracy(plan: Plan) -> dict:
-    """Train to an accuracy on the held-out tenth: whole short fits of `quick`, the others scored after each epoch."""
+    """Train to an accuracy on a held-out tenth: whole short fits of `quick`, the others scored after each epoch."""
     quick = load_recipe("quick")
-    things = [
-        Thing(f"quick, {epochs} epoch{'s' * (epochs > 1)}", "kit.fit", _options(quick.changed(epochs=epochs)))
+    contestants = [
+        Contestant(
+            f"quick, {epochs} epoch{'s' if epochs > 1 else ''}", "kit.fit", _options(quick.changed(epochs=epochs))
+        )
         for epochs in sorted(set(plan.quick_epochs))
     ]
-    things.append(Thing("the original script", "plain.original", {"epochs": plan.original_epochs}))
+    contestants.append(Contestant("the original script", "plain.original", {"epochs": plan.original_epochs}))
     if plan.deotte_epochs:
-        things.append(Thing("Deotte's recipe", "plain.deotte", {"epochs": plan.deotte_epochs}))
-    results = interleave(things, plan.seeds, {"folder": str(plan.folder)}, plan.run)
-    rows = [_accuracy_row(label, of) for label, of in results.items()]
-    part = {
-        "title": "train to an accuracy on the held-out tenth, in seconds",
+        contestants.append(Contestant("Deotte's recipe", "plain.deotte", {"epochs": plan.deotte_epochs}))
+    results = take_turns(contestants, plan.seeds, plan.folder)
+    rows = [_reached(label, measured) for label, measured in results.items()]
+    part: dict = {
+        "title": "seconds of training to an accuracy on the held-out tenth",
         "n": plan.seeds,
-        "value": "seconds",
         "targets": list(TARGETS),
         "rows": rows,
     }
-    return part | ({"extrapolated": extrapolated(rows[-1]["median"], plan)} if plan.deotte_epochs else {})
+    if plan.deotte_epochs:
+        part["deotte_whole_seconds"] = rows[-1]["median"] / plan.deotte_epochs * DEOTTE_EPOCHS * DEOTTE_NETWORKS
+    return part
 
 
-def _accuracy_row(label: str, results: list[dict]) -> dict:
+def _reached(label: str, results: list[dict]) -> dict:
     """Return the row of one contestant: its whole fits, and when each seed's reached each target (None: never)."""
     traces = [result["trace"] for result in results]
     return {
@@ -133,39 +95,59 @@ def _accuracy_row(label: str, results: list[dict]) -> dict:
     }
 
 
-def extrapolated(deotte_seconds: float, plan: Plan) -> dict:
-    """Extrapolate Deotte's fifteen networks from the measured epochs, beside a finished run of `standard`."""
-    an_epoch = deotte_seconds / plan.deotte_epochs
-    facts: dict = {
-        "deotte_seconds_an_epoch": an_epoch, "deotte_whole_seconds": an_epoch * DEOTTE_EPOCHS * DEOTTE_NETWORKS,
-    }  # fmt: skip
-    if run := plan.standard_run:
-        facts["standard"] = {"seconds": run.seconds, "accuracy": run.out_of_fold.accuracy}
-    return facts
+PARTS = {"train": train, "accuracy": accuracy}
 
 
-def predict(plan: Plan) -> dict:
-    """Predict the test images once, in a process that has predicted nothing before."""
-    recipe = load_recipe("quick")
-    tta = recipe.tta if recipe.tta != Tta() else Tta(shift_pixels=1)
-    options = _options(recipe)
-    things = [
-        Thing("the kit", "kit.predict", {**options, "tta": dataclasses.asdict(Tta())}),
-        Thing("the kit, averaging shifted views", "kit.predict", {**options, "tta": dataclasses.asdict(tta)}),
-        Thing("model.predict, batches of 32 (default)", "plain.predict", {**options, "batch_size": 32}),
-        Thing("model.predict, batches of 500", "plain.predict", {**options, "batch_size": 500}),
-    ]
-    return plan.compare("predict the test images, in seconds", "seconds", things)
+def render(name: str, part: dict) -> str:
+    """Return a part's title and table."""
+    lines = [f"{name}: {part['title']} (n = {part['n']})"]
+    if name == "train":
+        first = part["rows"][0]["median"]
+        cells = [
+            (
+                row["label"],
+                f"{row['median']:,.0f}",
+                f"{row['low']:,.0f}–{row['high']:,.0f}",
+                f"{row['median'] / first:.2f}",
+            )
+            for row in part["rows"]
+        ]
+        return "\n".join([*lines, table(["", "median", "min–max", "× the first"], cells, left=("",))])
+    headings = ["", "training", "accuracy", "min–max", *(f"to {target:.1%}" for target in part["targets"])]
+    lines += [table(headings, [_accuracy_cells(row, part["targets"]) for row in part["rows"]], left=("",)), ""]
+    lines += [_ratio(part, target) for target in part["targets"]]
+    if whole := part.get("deotte_whole_seconds"):
+        lines.append(f"Deotte's 15 networks × 45 epochs, extrapolated: {whole / 3600:.1f} hours.")
+    return "\n".join(lines)
 
 
-def memory(plan: Plan) -> dict:
-    """Hold in memory: the peak of any one process. Neither epochs nor repetitions change it much: one each."""
-    options = _options(load_recipe("standard").changed(epochs=1), folds=plan.folds)
-    things = [
-        Thing(f"the kit, standard --folds {plan.folds}", "kit.memory", options),
-        Thing("the original script, pandas", "plain.memory"),
-    ]
-    return plan.compare("peak memory of one process, in GB", "bytes", things, repeats=1)
+def _seconds(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-PARTS = {part.__name__: part for part in (load, startup, train, accuracy, predict, memory)}
+def _accuracy_cells(row: dict, targets: list[float]) -> list[str]:
+    accuracy = row["accuracy"]
+    cells = [row["label"], _seconds(row["median"]), f"{accuracy['median']:.2%}"]
+    cells.append(f"{accuracy['low']:.2%}–{accuracy['high']:.2%}")
+    for target in targets:
+        reached = row["reached"][str(target)]
+        seconds, count = middle(reached), len(reached) - reached.count(None)
+        cells.append(f"{'–' if seconds == float('inf') else _seconds(seconds)} ({count}/{len(reached)})")
+    return cells
+
+
+def _ratio(part: dict, target: float) -> str:
+    """Say how much longer the others take than the shortest `quick` whose mean accuracy reaches the target."""
+    quicks = [row for row in part["rows"] if row["label"].startswith("quick")]
+    means = {row["label"]: sum(row["accuracy"]["values"]) / part["n"] for row in quicks}
+    enough = [row for row in quicks if means[row["label"]] >= target]
+    if not enough:
+        return f"To {target:.1%}: no mean of `quick` reached it."
+    quick = min(enough, key=lambda row: row["median"])
+    others = []
+    for row in part["rows"][len(quicks) :]:
+        seconds, more = middle(row["reached"][str(target)]), ""
+        if seconds == float("inf"):
+            seconds, more = row["median"], "more than "
+        others.append(f"{row['label']} takes {more}{seconds / quick['median']:.1f} times as long")
+    return f"To {target:.1%}: {quick['label']}, {_seconds(quick['median'])} s; {'; '.join(others)}."

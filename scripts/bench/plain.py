@@ -3,13 +3,12 @@
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
+from bench.data import held_out_split
 from bench.kit import recipe_of
-from bench.reading import arrays, held_out_split
-from digits.model.backend import backend_name, load_keras, peak_memory_bytes
+from digits.model.backend import backend_name, load_keras
 
 
 def scaled(images: np.ndarray) -> np.ndarray:
@@ -72,15 +71,6 @@ def compiled(network):
     return network
 
 
-def read_csvs(options: dict, *names: str) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return the labels of train.csv, and the images of the files float32 (n, 28, 28, 1) in 0-1, read by pandas."""
-    import pandas as pd
-
-    frames = [pd.read_csv(Path(options["folder"]) / "csv" / name) for name in names]
-    labels = frames[0].pop("label").to_numpy()
-    return labels, [frame.to_numpy().reshape(-1, 28, 28, 1).astype("float32") / 255 for frame in frames]
-
-
 def batches(tensors: tuple, targets: np.ndarray, batch_size: int):
     """Return shuffled batches as a tf.data.Dataset whose autotuning is off.
 
@@ -122,18 +112,7 @@ def train(options: dict) -> dict:
     started = time.perf_counter()
     fit(options["epochs"])
     seconds = time.perf_counter() - started
-    return {
-        "images_per_second": options["epochs"] * len(images) / seconds,
-    }
-
-
-def first_batch(options: dict) -> dict:
-    """Time from the start of this process to the end of the first batch of the original script, CSVs read by pandas."""
-    labels, (images,) = read_csvs(options, "train.csv")
-    load_keras()
-    network = compiled(original_network())
-    network.fit(images[:32], labels[:32], batch_size=32, verbose=0)
-    return {"seconds": time.time() - options["started"]}
+    return {"images_per_second": options["epochs"] * len(images) / seconds}
 
 
 class Tracer:
@@ -156,7 +135,7 @@ class Tracer:
         return keras.callbacks.LambdaCallback(on_epoch_end=self.add)
 
 
-def share_right(network, images: np.ndarray, labels: np.ndarray) -> float:
+def accuracy_of(network, images: np.ndarray, labels: np.ndarray) -> float:
     """Return the accuracy of `network`, batch by batch, since `predict` would wait for its dataset's thread."""
     slices = [slice(start, start + 500) for start in range(0, len(labels), 500)]
     right = [(network.predict_on_batch(images[rows]).argmax(axis=1) == labels[rows]).sum() for rows in slices]
@@ -173,7 +152,7 @@ def original(options: dict) -> dict:
     images, held_out = scaled(images), scaled(held_out)
     started = time.perf_counter()
     network = compiled(original_network())
-    tracer = Tracer(started, lambda: share_right(network, held_out, held_out_labels))
+    tracer = Tracer(started, lambda: accuracy_of(network, held_out, held_out_labels))
     network.fit(images, labels, batch_size=32, epochs=options["epochs"], verbose=0, callbacks=[tracer.callback()])
     return {"seconds": time.perf_counter() - started - tracer.paused, "trace": tracer.trace}
 
@@ -198,7 +177,7 @@ def deotte(options: dict) -> dict:
     margins, ranges = ink_margins(images[..., 0]), Augmentation(rotation_degrees=10, shift_pixels=2.8, zoom=0.1)
     started = time.perf_counter()
     network = plain(build_network("deotte"))
-    tracer = Tracer(started, lambda: share_right(network, held_out, held_out_labels))
+    tracer = Tracer(started, lambda: accuracy_of(network, held_out, held_out_labels))
     inputs = keras.Input((28, 28, 1), dtype="uint8"), keras.Input((8,))
     model = compiled(keras.Model(inputs, network(AffineTransform()(*inputs))))
     for epoch in range(options["epochs"]):
@@ -210,28 +189,3 @@ def deotte(options: dict) -> dict:
         else:
             model.fit([images, transforms], labels, batch_size=64, **settings)
     return {"seconds": time.perf_counter() - started - tracer.paused, "trace": tracer.trace}
-
-
-def predict(options: dict) -> dict:
-    """Predict all test images with plain `model.predict`, in a network with fresh weights; compiling included."""
-    load_keras()
-    from digits.model.networks import build_network, plain
-
-    recipe = recipe_of(options)
-    _, _, images = arrays(options)
-    network = plain(build_network(recipe.networks[0], dropout=recipe.dropout))
-    started = time.perf_counter()
-    # The network scales by itself, so the float copy stays in 0-255.
-    network.predict(images[..., np.newaxis].astype("float32"), batch_size=options["batch_size"], verbose=0)
-    return {"seconds": time.perf_counter() - started}
-
-
-def memory(options: dict) -> dict:
-    """Return the most memory of the original script: pandas, float arrays and one epoch of `model.fit`."""
-    started = time.perf_counter()
-    labels, (images, test) = read_csvs(options, "train.csv", "test.csv")
-    load_keras()
-    network = compiled(original_network())
-    network.fit(images, labels, batch_size=32, verbose=0)
-    network.predict(test, verbose=0)
-    return {"bytes": peak_memory_bytes(), "seconds": time.perf_counter() - started}

@@ -4,25 +4,58 @@ import dataclasses
 import hashlib
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from bench.measuring import Thing, paired_effect, run_thing
-from digits.config import Recipe, Tta
-from digits.console import table
-from digits.model.backend import backend_name, resolve_precision
+from bench.data import Prepared
+from bench.measuring import Contestant, measure, paired_effect
+from digits.config import Recipe, Tta, differences
+from digits.console import BadInput, table
+from digits.model import check
+from digits.model.backend import backend_name, cpu_count, resolve_precision
 from digits.runs.identity import MODEL_CODE, code_hashes
-from digits.training.workers import Slots
+from digits.training.workers import Slots, Worker
 
 FIRST_SPLIT = 101
 """The split of seed 0; the recipes' figures are of split 0."""
+UNUSED = {"folds": 1, "members": 1, "refit": 0, "evaluate_every": 0}
+"""The fields of a recipe that do not change one network's fit."""
+
+
+def check_variant(recipe: Recipe, base: Recipe, flag: str) -> None:
+    """Check that a fit of one network shows what differs between two recipes.
+
+    Raises:
+        BadInput: if it does not.
+    """
+    changed = differences(recipe, base)
+    unused = [key for key in changed if key in UNUSED and not (key == "members" and "networks" in changed)]
+    if unused:
+        raise BadInput(f"{flag}: {unused[0]} does not change the fit of one network, which is what is measured here.")
+    if "networks" in changed and len(recipe.networks) > 1:
+        raise BadInput(f"{flag}: expected one network, found {len(recipe.networks)}: each fit trains one.")
+
+
+def check_networks(recipes: Iterable[Recipe], data: Prepared) -> None:
+    """Check the networks of the user's own files as train.py does before it trains.
+
+    Raises:
+        BadInput: naming the function, what is wrong with it and what was expected.
+    """
+    for recipe in {recipe.networks: recipe for recipe in recipes if recipe.sources}.values():
+        with Worker(cpu_count()) as worker:
+            precision = resolve_precision(recipe.precision)
+            worker.run(check.check_networks, recipe, precision, data.input_shape, data.classes)
 
 
 def training_of(recipe: Recipe) -> Recipe:
     """Return the recipe without what matters only after training, so that variants of prediction share their fits."""
-    return recipe.changed(
-        name="", base="", tta=Tta(), evaluate_every=0, folds=1, members=1, precision=resolve_precision(recipe.precision)
-    )
+    return recipe.changed(name="", base="", tta=Tta(), precision=resolve_precision(recipe.precision), **UNUSED)
+
+
+def is_same(recipe: Recipe, other: Recipe) -> bool:
+    """Return whether a fit of both gives the same score."""
+    return training_of(recipe) == training_of(other) and recipe.tta == other.tta
 
 
 def state_of_code() -> str:
@@ -42,9 +75,9 @@ def score_of(cell: dict | None, tta: Tta) -> dict:
     return next((score for score in scores if Tta(**score["tta"]) == tta), {})
 
 
-def missing_fits(recipes: dict[str, Recipe], seeds: int, cells: dict, state: str) -> dict[str, tuple[Thing, int]]:
+def missing_fits(recipes: dict[str, Recipe], seeds: int, cells: dict, state: str) -> dict[str, tuple[Contestant, int]]:
     """Return the fits that `cells` does not hold yet, seed by seed: what to run and its seed, by their key."""
-    missing: dict[str, tuple[Thing, int]] = {}
+    missing: dict[str, tuple[Contestant, int]] = {}
     for seed in range(seeds):
         for name, recipe in recipes.items():
             key = cell_key(recipe, seed, state)
@@ -56,7 +89,7 @@ def missing_fits(recipes: dict[str, Recipe], seeds: int, cells: dict, state: str
                 "recipe": dataclasses.asdict(recipe),
                 "ttas": [dataclasses.asdict(tta) for tta in dict.fromkeys(ttas)],
             }
-            missing[key] = Thing(name, "kit.fit", options), seed
+            missing[key] = Contestant(name, "kit.fit", options), seed
     return missing
 
 
@@ -72,27 +105,22 @@ def fit_missing(
     """
     acquire = slots.acquirer()
 
-    def fit(thing: Thing, seed: int) -> dict:
+    def fit(contestant: Contestant, seed: int) -> dict:
         with acquire() as environment:
             settings = {"seed": seed, "split": FIRST_SPLIT + seed, "threads": slots.threads[0]}
-            return run_thing(thing, {**common, **settings, "environment": environment})
+            return measure(contestant, {**common, **settings, "environment": environment})
 
     missing = missing_fits(recipes, seeds, cells, common["state"])
     with ThreadPoolExecutor(slots.at_a_time) as pool:
         fits = {pool.submit(fit, *work): (key, *work) for key, work in missing.items()}
         try:
             for done in as_completed(fits):
-                key, thing, seed = fits[done]
+                key, contestant, seed = fits[done]
                 result = done.result()
-                cells[key] = {
-                    "seconds": result["seconds"],
-                    "scores": result["scores"],
-                    "name": thing.label,
-                    "seed": seed,
-                }
+                cells[key] = result | {"name": contestant.label, "seed": seed}
                 first = result["scores"][0]
                 print(
-                    f"  seed {seed}, {thing.label}: {first['accuracy']:.2%}, log-loss {first['log_loss']:.4f}, "
+                    f"  seed {seed}, {contestant.label}: {first['accuracy']:.2%}, log-loss {first['log_loss']:.4f}, "
                     f"{result['seconds']:.0f} s",
                     flush=True,
                 )
@@ -111,8 +139,7 @@ def effects(recipes: dict[str, Recipe], seeds: int, cells: dict, state: str) -> 
         values = {key: [score_of(cell, recipe.tta)[key] for cell in kept] for key in ("accuracy", "log_loss")}
         values["seconds"] = [cell["seconds"] for cell in kept]
         baseline = baseline or values
-        same = bool(rows) and training_of(recipe) == training_of(first) and recipe.tta == first.tta
-        row = {"name": name, "same_as_recipe": same}
+        row = {"name": name, "same_as_recipe": bool(rows) and is_same(recipe, first)}
         for key, measured in values.items():
             effect, error = paired_effect(measured, baseline[key])
             row[key] = {"values": measured, "mean": statistics.mean(measured), "effect": effect, "error": error}
@@ -132,12 +159,9 @@ def render(rows: list[dict]) -> str:
 
     lines = []
     for number, row in enumerate(rows):
-        means = [
-            f"{row['accuracy']['mean']:.2%}",
-            f"{1000 * row['log_loss']['mean']:.1f}",
-            f"{row['seconds']['mean']:.0f}",
-        ]
         changes = ["", ""] if number == 0 else [effect(row, "accuracy", 100, 2), effect(row, "log_loss", 1000, 1)]
-        lines.append([row["name"], means[0], changes[0], means[1], changes[1], means[2]])
-    headers = ["", "accuracy", "effect (points)", "calibrated log-loss × 1000", "effect", "seconds"]
-    return table(headers, lines, left=("",))
+        accuracy, log_loss = f"{row['accuracy']['mean']:.2%}", f"{1000 * row['log_loss']['mean']:.1f}"
+        seconds = f"{row['seconds']['mean']:.0f}"
+        lines.append([row["name"], accuracy, changes[0], log_loss, changes[1], seconds])
+    headings = ["", "accuracy", "effect (points)", "calibrated log-loss × 1000", "effect", "seconds"]
+    return table(headings, lines, left=("",))

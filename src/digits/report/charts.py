@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,12 +97,24 @@ def _percent_axis(axis) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
 
 
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return at least two and at most seven round values for a logarithmic axis from `low` to `high`, both above 0."""
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    ticks: list[float] = []
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        ticks = [step * 10.0**decade for decade in decades for step in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) >= 3:
+            break
+    if len(ticks) < 2:  # The values are nearly the same.
+        ticks = [float(f"{value:.2g}") for value in (low, high)]
+    return ticks[:: -(-len(ticks) // 7)]
+
+
 def _log_axis(axes: Axes, values: Sequence[float], form: Callable[[float], str]) -> None:
-    """Make the y axis logarithmic, with plain figures at 1, 2 and 5 of each decade."""
+    """Make the y axis logarithmic, with plain figures."""
     low, high = min(values) / 1.4, max(values) * 1.4
-    ticks = [step * 10.0**power for power in range(-6, 5) for step in (1, 2, 5) if low <= step * 10.0**power <= high]
-    if len(ticks) > 7:
-        ticks = [tick for tick in ticks if f"{tick:e}"[0] == "1"]
+    ticks = log_ticks(low, high)
     axes.set_yscale("log")
     axes.set_ylim(low, high)
     axes.set_yticks(ticks, [form(tick) for tick in ticks])

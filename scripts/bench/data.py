@@ -1,0 +1,64 @@
+"""The data of the measurements, as arrays that a fresh process loads without reading CSVs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from digits.files import DATA
+
+SMALL_TRAIN = 600
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The data that all measurements of a command read."""
+
+    folder: Path
+    description: str
+    sha256: str
+    input_shape: tuple[int, int, int]
+    """Height, width and channels of an image."""
+    classes: int
+
+
+def prepare(folder: Path, data_dir: Path, *, small: bool = False, limit: int | None = None) -> Prepared:
+    """Fill `folder` with the training images and labels as .npy.
+
+    Args:
+        folder: where the measuring processes find them.
+        data_dir: of the competition's files; the default folder may be empty, then it is the embedded sample.
+        small: take a few images of the sample, which show only that the measurement works.
+        limit: training images; None: all.
+    """
+    from digits.data import dataset
+    from digits.runs.identity import data_hash
+
+    data = dataset.load(
+        "sample" if small else "auto", None if data_dir == DATA else data_dir, limit=SMALL_TRAIN if small else limit
+    )
+    np.save(folder / "images.npy", data.train.images)
+    np.save(folder / "labels.npy", data.train.labels)
+    note = ", cut small: the figures mean nothing" if small else ""
+    shape = (*data.train.images.shape[1:], 1)
+    return Prepared(folder, data.summary.description + note, data_hash(data), shape, len(data.classes))
+
+
+def held_out_split(options: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return images and labels to train on, and others held out, by the options' `split`, else `seed`.
+
+    Nine tenths train and one is held out; with the option `few`, one fifth trains and two others are held out; with
+    `fold`, that one of `folds` is held out. Images are uint8 (n, 28, 28), labels uint8 (n,).
+    """
+    from digits.data.folds import split_folds
+
+    images, labels = (np.load(Path(options["folder"]) / f"{name}.npy") for name in ("images", "labels"))
+    seed = options.get("split", options["seed"])
+    if "fold" in options:
+        train, held_out = split_folds(labels, folds=options["folds"], seed=seed)[options["fold"]]
+    elif options.get("few"):
+        train, *others = (rows for _, rows in split_folds(labels, folds=5, seed=seed)[:3])
+        held_out = np.concatenate(others)
+    else:
+        train, held_out = split_folds(labels, folds=1, seed=seed)[0]
+    return images[train], labels[train], images[held_out], labels[held_out]
