@@ -50,6 +50,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="bring images into MNIST's form first (default: image files yes, .csv, .npy and .npz no)",
     )
     add(
+        "--labels",
+        choices=("folders", "names"),
+        help="where the true classes of --images are: names of folders, 7/a.png (default), or ends of names, a_7.png",
+    )
+    add(
         "--data-dir",
         type=Path,
         metavar="DIR",
@@ -73,29 +78,40 @@ def predict_own(flags: argparse.Namespace, runs: Sequence["Run"]) -> None:
     """
     if len(runs) > 1 or flags.from_models or blends(flags) or flags.data_dir:
         raise BadInput(
-            "--images takes one RUN, and of the other flags --prepare, --no-prepare and --out. Blend several runs "
-            "first: python src/predict.py RUN RUN --run NAME"
+            "--images takes one RUN, and of the other flags --prepare, --no-prepare, --labels and --out. Blend several "
+            "runs first: python src/predict.py RUN RUN --run NAME"
         )
-    if flags.out and flags.out.suffix.lower() == ".png":
+    table = flags.out or runs[0].folder / "predictions.csv"
+    sheet = table.with_suffix(".png")
+    if table == sheet:
         raise BadInput(
             f"--out {flags.out}: expected a name for the table, found one for the contact sheet, which is written "
             "beside it. Use for example --out predictions.csv"
+        )
+    inputs = {path.resolve() for path in flags.images}
+    if not inputs.isdisjoint((table.resolve(), sheet.resolve(), *sheet.resolve().parents)):
+        raise BadInput(
+            f"{sheet}: expected a place for the table and the contact sheet that is no input, nor in a folder of "
+            "inputs. Choose another: --out FILE.csv"
         )
     from digits.files import display_path
     from digits.inference import predictions
     from digits.inference.predictor import Predictor
 
     is_prepared = None if flags.prepare is None else not flags.prepare
-    results = predictions.predict_images(Predictor(runs[0]), flags.images, is_prepared=is_prepared)
+    labels = predictions.LabelSource(flags.labels or "folders")
+    results = predictions.predict_images(Predictor(runs[0]), flags.images, is_prepared=is_prepared, labels=labels)
     predicted = [result for result in results if isinstance(result, predictions.PredictedImage)]
     refusals = [f"{result.name}: {result.reason}" for result in results if isinstance(result, predictions.Refusal)]
-    table = flags.out or runs[0].folder / "predictions.csv"
-    predictions.write_predictions(table, results)
-    sheet = table.with_suffix(".png")
-    shown = predictions.draw_contact_sheet(sheet, predicted)
-    for line in predictions.summarize(predicted):
-        print(line)
-    print(f"Written: {display_path(table)}; contact sheet of {shown:,}: {display_path(sheet)}")
+    if predicted:
+        replaced = " (replaces the earlier one)" if table.exists() else ""
+        predictions.write_predictions(table, results)
+        shown = predictions.draw_contact_sheet(sheet, predicted)
+        for line in predictions.summarize(predicted):
+            print(line)
+        if flags.labels and not any(each.image.label for each in predicted):
+            print(f"No label was found in the {labels}.")
+        print(f"Written: {display_path(table)}{replaced}; contact sheet of {shown:,}: {display_path(sheet)}")
     if refusals:
         for line in refusals[:-1]:
             print(f"error: {line}", file=sys.stderr)
@@ -118,8 +134,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if flags.images:
         predict_own(flags, runs)
         return
-    if flags.prepare is not None:
-        raise BadInput("--prepare and --no-prepare are for --images.")
+    if flags.prepare is not None or flags.labels:
+        raise BadInput("--prepare, --no-prepare and --labels are for --images.")
     if flags.from_models:
         if len(runs) > 1 or blends(flags):
             raise BadInput("--from-models takes one RUN, and of the other flags --data-dir and --out.")

@@ -2,6 +2,8 @@ import base64
 import http.client
 import io
 import json
+import socket
+import struct
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -111,10 +113,37 @@ def test_a_corrected_image_is_kept_under_its_class_and_nowhere_else(running):
 
 
 def test_other_pages_and_names_get_nothing(running):
-    assert ask(running, "GET", "/", Host="evil.example")[0] == 403
+    for host in ("evil.example", "[", "127.0.0.1.evil.example", ""):
+        assert ask(running, "GET", "/", Host=host)[0] == 403
+    assert ask(running, "GET", "/", Host="[::1]:8000")[0] == 200
     assert ask(running, "POST", "/save?label=1", png(1), Origin="http://evil.example")[0] == 403
     assert ask(running, "POST", "/predict", b"", Content_Length="99999999999")[0] == 413
     assert ask(running, "POST", "/predict", b"", Content_Length="-1")[0] == 413
+
+
+def test_a_browser_that_leaves_during_a_prediction_leaves_no_traceback(running, monkeypatch, capsys):
+    asked, left, answered = threading.Event(), threading.Event(), threading.Event()
+    probabilities, shutdown_request = running.predictor.probabilities, running.shutdown_request
+
+    def slowly(images):
+        asked.set()
+        left.wait(10)
+        return probabilities(images)
+
+    def finish(request):
+        shutdown_request(request)
+        answered.set()
+
+    monkeypatch.setattr(running.predictor, "probabilities", slowly)
+    monkeypatch.setattr(running, "shutdown_request", finish)
+    with socket.create_connection(("127.0.0.1", running.server_port)) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # Closing resets.
+        head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(png(4))}\r\n\r\n"
+        client.sendall(head.encode() + png(4))
+        assert asked.wait(10)
+    left.set()
+    assert answered.wait(10)
+    assert capsys.readouterr().err == ""
 
 
 def test_it_listens_on_this_machine_alone_and_says_when_a_port_is_taken(running, monkeypatch):

@@ -18,7 +18,14 @@ from digits.data.arrays import read_array_file
 from digits.data.image_files import NotADigitImage, folder_label, name_label, read_image
 from digits.data.preparation import Prepared, is_ready, load_extra, prepare, squeeze
 from digits.inference import predictor
-from digits.inference.predictions import InputImage, PredictedImage, Prediction, draw_contact_sheet, predict_images
+from digits.inference.predictions import (
+    InputImage,
+    LabelSource,
+    PredictedImage,
+    Prediction,
+    draw_contact_sheet,
+    predict_images,
+)
 from made_run import made_record
 
 
@@ -235,7 +242,7 @@ def test_images_are_predicted_and_scored_and_shown(command, tmp_path):
             (tmp_path / "own" / str(digit) / f"{style}.png").write_bytes(file_of(handwriting.drawn(style, digit)))
     code, out, err = command("--images", "own")
     assert (code, err) == (0, "")
-    assert "6 images predicted. Accuracy on the 6 whose label" in out
+    assert "6 images predicted. Accuracy on the 6 with a label (the folders' names)" in out
     lines = (tmp_path / "run" / "predictions.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "file,answer,probability,runner_up,runner_up_probability,notes,label"
     assert lines[1].startswith("own/0/pen.png,0,0.9100,")
@@ -250,7 +257,8 @@ def test_bad_images_are_one_line_each_and_the_others_are_predicted(command, tmp_
         (tmp_path / name).write_bytes(content)
     (tmp_path / "good_4.png").write_bytes(file_of(handwriting.drawn("pen", 4)))
     (tmp_path / "empty").mkdir()
-    code, out, err = command("--images", *bad, "good_4.png", "empty", "missing.png", "--out", "out.csv")
+    words = ("--images", *bad, "good_4.png", "empty", "missing.png", "--out", "out.csv")
+    code, out, err = command(*words, "--labels", "names")
     assert code == 2
     assert "1 image predicted. Accuracy on the 1" in out
     lines = err.splitlines()
@@ -296,7 +304,7 @@ def test_images_for_a_run_on_other_data_become_what_its_networks_were_trained_on
         assert np.array_equal([image.prepared.image for image in images], np.repeat(wanted, repeats, axis=0))
     (tmp_path / "page").mkdir()
     handwriting.drawn("pen", 4).save(tmp_path / "page" / "a_four.png")
-    (page,) = predict_images(predictor, [tmp_path / "page"])
+    (page,) = predict_images(predictor, [tmp_path / "page"], labels=LabelSource.NAMES)
     assert page.image.label == "four"
     assert page.prediction.answer == "four"
     assert (
@@ -307,7 +315,8 @@ def test_images_for_a_run_on_other_data_become_what_its_networks_were_trained_on
 def test_words_as_classes_fit_into_the_cells_of_the_contact_sheet(tmp_path):
     image = np.zeros((28, 28), np.uint8)
     image[4:24, 10:14] = 255
-    is_long = InputImage("a.png", "a rather long name of a class", Image.fromarray(image), Prepared(image))
+    label = "a rather long name of a class"
+    is_long = InputImage("a.png", label, LabelSource.FOLDERS, Image.fromarray(image), Prepared(image))
     long = PredictedImage(is_long, Prediction("x" * 30, 0.5, "y", 0.1))
     short = PredictedImage(dataclasses.replace(is_long, label=""), Prediction("", 0.5, "y", 0.1))
     draw_contact_sheet(tmp_path / "one.png", [long])
@@ -324,6 +333,47 @@ def test_an_image_given_as_a_run_is_told_how_to_be_predicted(tmp_path, capsys):
     (tmp_path / "a.png").write_bytes(file_of(handwriting.drawn("pen", 4)))
     assert predict.main([str(tmp_path / "a.png")]) == 2
     assert "is a file, not a run. To predict it: python src/predict.py RUN --images" in capsys.readouterr().err
+
+
+def test_a_number_at_the_end_of_a_name_is_a_label_only_where_a_flag_says_so(command, tmp_path):
+    handwriting.drawn("pen", 4).save(tmp_path / "photo_1.png")
+    code, out, err = command("--images", "photo_1.png")
+    assert (code, err) == (0, "")
+    assert "Accuracy" not in out
+    out = command("--images", "photo_1.png", "--labels", "names")[1]
+    assert "Accuracy on the 1 with a label (the ends of the files' names): 0.00% (1 error)" in out
+    (tmp_path / "photo_1.png").rename(tmp_path / "photo.png")
+    assert "No label was found in the names" in command("--images", "photo.png", "--labels", "names")[1]
+
+
+def test_nothing_is_written_where_nothing_was_predicted(command, tmp_path):
+    handwriting.drawn("pen", 4).save(tmp_path / "four.png")
+    command("--images", "four.png")
+    table, sheet = tmp_path / "run" / "predictions.csv", tmp_path / "run" / "predictions.png"
+    before = table.read_bytes(), sheet.read_bytes()
+    (tmp_path / "empty").mkdir()
+    code, out, err = command("--images", "nothere.png", "empty")
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 2
+    assert (table.read_bytes(), sheet.read_bytes()) == before
+    assert "predictions.csv (replaces the earlier one)" in command("--images", "four.png")[1]
+
+
+@pytest.mark.parametrize(
+    ("images", "out"),
+    [
+        pytest.param("four.png", "four.csv", id="the contact sheet"),
+        pytest.param("rows.csv", "rows.csv", id="the table"),
+        pytest.param("photos", "photos/table.csv", id="a folder of inputs"),
+    ],
+)
+def test_predictions_never_replace_an_input(command, tmp_path, images, out):
+    handwriting.drawn("pen", 4).save(tmp_path / "four.png")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "rows.csv").touch()
+    code, _, err = command("--images", images, "--out", out)
+    assert code == 2
+    assert "expected a place for the table and the contact sheet that is no input" in err
 
 
 def test_flags_of_a_blend_do_not_go_with_images(command):

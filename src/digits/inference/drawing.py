@@ -4,6 +4,8 @@ import contextlib
 import datetime
 import io
 import json
+import re
+import sys
 import threading
 import urllib.parse
 from http import HTTPStatus
@@ -95,6 +97,12 @@ class DrawingServer(ThreadingHTTPServer):
         )
         super().__init__((host, port), _Handler)
 
+    def handle_error(self, request, client_address) -> None:
+        """Print one line of a request that failed; nothing where the browser has left."""
+        error = sys.exception()
+        if not isinstance(error, ConnectionError):
+            print(f"error: a request failed ({type(error).__name__}: {error})", file=sys.stderr)
+
     def predict(self, content: bytes) -> dict[str, Any]:
         """Return what the page shows of an image file: the prediction, or the problem with it."""
         try:
@@ -150,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _is_foreign(self) -> bool:
         host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
-        name = urllib.parse.urlsplit(f"//{host}").hostname
+        name = re.sub(r":\d*$", "", host).strip("[]")
         return (self.server.is_local and name not in LOCAL) or origin not in (None, f"http://{host}")
 
     def _answer(self, content: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK) -> None:

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,27 @@ CELL, CAPTION, COLUMNS = 112, 54, 5
 RED, ORANGE, GREY = "#c0392b", "#d98200", "#dfe3ea"
 
 
+class LabelSource(StrEnum):
+    """Where the true classes of images come from."""
+
+    FOLDERS = "folders"
+    NAMES = "names"
+    FILE = "file"
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        texts = {self.FOLDERS: "the folders' names", self.NAMES: "the ends of the files' names"}
+        return texts.get(self, "the file's labels")
+
+
 @dataclass(frozen=True)
 class InputImage:
     """An image that was read and prepared; `label` is its true class, where it is known."""
 
     name: str
     label: str | None
+    label_source: LabelSource
     thumbnail: Image.Image
     prepared: Prepared
 
@@ -102,11 +118,13 @@ class ImageReader:
         classes: their names.
         is_prepared: whether the images are as the training images; None: those in .csv, .npy and .npz files are, and
             files of the training images' own size where that is not 28 × 28, others not.
+        labels: where those of image files come from.
     """
 
     form: ImageForm
     classes: Sequence[str]
     is_prepared: bool | None = None
+    labels: LabelSource = LabelSource.FOLDERS
 
     def read(self, path: Path) -> Iterator[InputImage | Refusal]:
         """Yield the image of a file, all images in a folder, or the rows of an array file."""
@@ -120,10 +138,11 @@ class ImageReader:
             yield Refusal(display_path(path), str(error))
 
     def _file(self, path: Path) -> InputImage | Refusal:
-        name, label = display_path(path), folder_label(path, self.classes) or name_label(path, self.classes)
+        name, label_of = display_path(path), name_label if self.labels is LabelSource.NAMES else folder_label
         try:
             pixels = read_image(path)
-            return InputImage(name, label, _thumbnail(pixels), self.form.fit(pixels, is_prepared=self.is_prepared))
+            prepared = self.form.fit(pixels, is_prepared=self.is_prepared)
+            return InputImage(name, label_of(path, self.classes), self.labels, _thumbnail(pixels), prepared)
         except KitError as error:
             return Refusal(name, str(error))
 
@@ -138,7 +157,7 @@ class ImageReader:
                     prepared = Prepared(self.form.as_trained(pixels))
                 else:
                     prepared = self.form.fit(pixels, is_prepared=self.is_prepared)
-                yield InputImage(name, label, _thumbnail(self.form.brightened(pixels)), prepared)
+                yield InputImage(name, label, LabelSource.FILE, _thumbnail(self.form.brightened(pixels)), prepared)
             except KitError as error:
                 yield Refusal(name, str(error))
 
@@ -151,7 +170,11 @@ def _thumbnail(pixels: np.ndarray) -> Image.Image:
 
 
 def predict_images(
-    predictor: Predictor, paths: Sequence[Path], *, is_prepared: bool | None = None
+    predictor: Predictor,
+    paths: Sequence[Path],
+    *,
+    is_prepared: bool | None = None,
+    labels: LabelSource = LabelSource.FOLDERS,
 ) -> list[PredictedImage | Refusal]:
     """Return the predictions of image files, of all images in folders, and of the rows of .csv, .npy and .npz files.
 
@@ -159,8 +182,9 @@ def predict_images(
         predictor: of a run.
         paths: files and folders.
         is_prepared: see `ImageReader`.
+        labels: see `ImageReader`.
     """
-    reader = ImageReader(form_of(predictor.record), predictor.classes, is_prepared)
+    reader = ImageReader(form_of(predictor.record), predictor.classes, is_prepared, labels)
     inputs = [image for path in paths for image in reader.read(path)]
     pixels = [image.prepared.image for image in inputs if isinstance(image, InputImage)]
     rows = iter(predictor.probabilities(np.stack(pixels)) if pixels else ())
@@ -248,8 +272,9 @@ def summarize(predicted: Sequence[PredictedImage]) -> list[str]:
     labelled = [each for each in predicted if each.image.label is not None]
     if labelled:
         errors = sum(each.is_error for each in labelled)
+        sources = " and ".join(dict.fromkeys(each.image.label_source.text for each in labelled))
         lines[-1] += (
-            f" Accuracy on the {len(labelled):,} whose label the folder, the name or the file tells: "
+            f" Accuracy on the {len(labelled):,} with a label ({sources}): "
             f"{1 - errors / len(labelled):.2%} ({errors:,} {'error' if errors == 1 else 'errors'})."
         )
     return lines
