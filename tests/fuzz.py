@@ -62,9 +62,9 @@ def fuzz_csv(random: np.random.Generator, folder: Path) -> None:
     """Break a small CSV; what the fast path takes, the careful path must read alike."""
     form = {"ending": ("\n", "\r\n", "\r")[random.integers(3)], "quote": ("", "", "", '"')[random.integers(4)]}
     data = broken(small_csv(random, **form), random)
-    found = csv_reader.parse(data, "fuzz.csv", labelled=True)
+    found = csv_reader.parse(data, labelled=True)
     with unittest.mock.patch.object(csv_reader, "_parse_fast", return_value=None):
-        careful = csv_reader.parse(data, "fuzz.csv", labelled=True)
+        careful = csv_reader.parse(data, labelled=True)
     if (found.content, found.classes) != (careful.content, careful.classes):
         raise AssertionError(f"the fast and the careful path differ on {data!r}")
 
@@ -75,7 +75,7 @@ def fuzz_packed(random: np.random.Generator, folder: Path) -> None:
     packed = torn_files.gzip_bytes(data) if random.random() < 0.5 else torn_files.zip_bytes({"fuzz.csv": data})
     path = folder / "fuzz.csv.packed"
     path.write_bytes(broken(packed, random))
-    csv_reader.parse(csv_reader.read_bytes(path), "fuzz.csv", labelled=True)
+    csv_reader.parse(csv_reader.read_bytes(path), labelled=True)
 
 
 def fuzz_submission(random: np.random.Generator, folder: Path) -> None:
@@ -115,7 +115,7 @@ def fuzz_npz(random: np.random.Generator, folder: Path) -> None:
             opened.writestr(f"{name}.npy", (broken(head, random) if broken_here else head) + rest)
     path = folder / "mnist.npz"
     path.write_bytes(broken(content.getvalue(), random) if random.random() < 0.5 else content.getvalue())
-    arrays.tables_of_npz(path, "")
+    arrays.read_sets(path)
 
 
 READERS: tuple[tuple[Callable[[np.random.Generator, Path], None], float], ...] = (

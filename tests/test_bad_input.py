@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import torn_files
-from digits.console import BadInput
+from digits.console import BadInput, error_context
 from digits.data import archive, arrays, csv_reader, dataset, submission
 from torn_files import ARCHIVE, PIXEL_COLUMNS, TRAIN_COLUMNS
 
@@ -199,48 +199,48 @@ REFUSED = {
 }
 
 
-def test_what_is_plain_is_read_right():
-    for name, data in READ_RIGHT.items():
-        table = csv_reader.parse(data, "train.csv", labelled=True)
-        assert table.classes == tuple("0123456789"), name
-        np.testing.assert_array_equal(table.labels, ROWS[:, 0], name)
-        np.testing.assert_array_equal(table.pixels, ROWS[:, 1:], name)
+@pytest.mark.parametrize("data", READ_RIGHT.values(), ids=READ_RIGHT.keys())
+def test_what_is_plain_is_read_right(data):
+    table = csv_reader.parse(data, labelled=True)
+    assert table.classes == tuple("0123456789")
+    np.testing.assert_array_equal(table.labels, ROWS[:, 0])
+    np.testing.assert_array_equal(table.pixels, ROWS[:, 1:])
 
 
-def test_what_is_not_plain_is_refused_with_its_place_and_how_to_fix_it():
-    for name, (data, message) in REFUSED.items():
-        with pytest.raises(BadInput) as caught:
-            csv_reader.parse(data, "train.csv", labelled=True, remedy="THE CURE")
-        text = str(caught.value)
-        assert text.startswith("train.csv"), name
-        assert re.search(message, text), f"{name}: {text}"
-        assert "THE CURE" in text or "Multiply" in text, name
-        assert len(text) < 400, name
+@pytest.mark.parametrize(("data", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_not_plain_is_refused_with_its_place_and_how_to_fix_it(data, message):
+    with pytest.raises(BadInput) as caught, error_context("train.csv", "THE CURE"):
+        csv_reader.parse(data, labelled=True)
+    text = str(caught.value)
+    assert text.startswith("train.csv")
+    assert re.search(message, text), text
+    assert caught.value.fix
+    assert len(text) < 400
 
 
 def test_words_ids_and_sizes_are_read_as_they_are():
     words = [("cat", "dog", "Äpfel, rote")[row % 3] for row in range(40)]
     rows = [f'"{word}",{",".join(map(str, pixels))}' for word, pixels in zip(words, ROWS[:, 1:].tolist(), strict=True)]
-    table = csv_reader.parse("\n".join([",".join(TRAIN_COLUMNS), *rows]).encode(), "x", labelled=True)
+    table = csv_reader.parse("\n".join([",".join(TRAIN_COLUMNS), *rows]).encode(), labelled=True)
     assert table.classes == ("cat", "dog", "Äpfel, rote")
     assert [table.classes[label] for label in table.labels] == words
     plain = "\n".join([",".join(TRAIN_COLUMNS), *(row.replace('"', "").replace(", ", " ") for row in rows)]).encode()
-    assert csv_reader.parse(plain, "x", labelled=True).classes == ("cat", "dog", "Äpfel rote")
+    assert csv_reader.parse(plain, labelled=True).classes == ("cat", "dog", "Äpfel rote")
     for ids, expected in ((range(0, 4000, 100), np.int64), ([f"{n:03}.png" for n in range(40)], np.str_)):
         rows = [f"{name},{','.join(map(str, pixels))}" for name, pixels in zip(ids, ROWS[:, 1:].tolist(), strict=True)]
         for first in ([",".join(["id", *PIXEL_COLUMNS])], []):
-            table = csv_reader.parse("\n".join([*first, *rows]).encode(), "x")
+            table = csv_reader.parse("\n".join([*first, *rows]).encode())
             assert table.ids.tolist() == list(ids)
             assert table.ids.dtype.type is expected
             assert table.labels is None
             np.testing.assert_array_equal(table.pixels, ROWS[:, 1:])
-    assert csv_reader.parse(cut(8), "x", labelled=True).pixels.shape == (40, 64)
-    assert csv_reader.parse(b"label" + cut(9)[5:], "x", labelled=True).pixels.shape == (40, 81)
+    assert csv_reader.parse(cut(8), labelled=True).pixels.shape == (40, 64)
+    assert csv_reader.parse(b"label" + cut(9)[5:], labelled=True).pixels.shape == (40, 81)
 
 
 def test_what_was_understood_is_said():
-    assert csv_reader.parse(WITH_INDEX, "x", labelled=True).notes == ("row numbers left out",)
-    assert csv_reader.parse(READ_RIGHT["a column of another name"], "x", labelled=True).notes == (
+    assert csv_reader.parse(WITH_INDEX, labelled=True).notes == ("row numbers left out",)
+    assert csv_reader.parse(READ_RIGHT["a column of another name"], labelled=True).notes == (
         "column 'what' taken as the label",
     )
 
@@ -258,15 +258,15 @@ PACKED = {
 }
 
 
-def test_packed_files_are_read_by_their_content_or_refused(tmp_path):
-    for name, (data, message) in PACKED.items():
-        path = tmp_path / "train.csv"
-        path.write_bytes(data)
-        if message is None:
-            assert csv_reader.read_bytes(path) == GOOD, name
-            continue
-        with pytest.raises(BadInput, match=rf"train\.csv: {message}.*THE CURE"):
-            csv_reader.read_bytes(path, remedy="THE CURE")
+@pytest.mark.parametrize(("data", "message"), PACKED.values(), ids=PACKED.keys())
+def test_packed_files_are_read_by_their_content_or_refused(tmp_path, data, message):
+    path = tmp_path / "train.csv"
+    path.write_bytes(data)
+    if message is None:
+        assert csv_reader.read_bytes(path) == GOOD
+    else:
+        with pytest.raises(BadInput, match=rf"train\.csv: {message}"):
+            csv_reader.read_bytes(path)
 
 
 def test_what_is_no_readable_file_is_refused(tmp_path, monkeypatch):
@@ -280,8 +280,8 @@ def test_what_is_no_readable_file_is_refused(tmp_path, monkeypatch):
     ):
         path = tmp_path / f"{number}.csv"
         make(path)
-        with pytest.raises(BadInput, match=rf"{number}\.csv: ({message}).*THE CURE"):
-            csv_reader.read_bytes(path, remedy="THE CURE")
+        with pytest.raises(BadInput, match=rf"{number}\.csv: ({message})"):
+            csv_reader.read_bytes(path)
     path.write_bytes(GOOD)
     monkeypatch.setattr(csv_reader, "MAX_BYTES", 100)
     with pytest.raises(BadInput, match="expected at most 100 bytes, found more"):
@@ -359,14 +359,14 @@ ARCHIVES = {
 }
 
 
-def test_archives_of_other_tools_are_installed(tmp_path):
-    for name, data in ARCHIVES.items():
-        path = tmp_path / name
-        path.write_bytes(data)
-        archive.install(path, tmp_path / "data")
-        assert torn_files.everything_in(tmp_path / "data") == MEMBERS, name
-        for installed in (tmp_path / "data").iterdir():
-            installed.unlink()
+@pytest.mark.parametrize("data", ARCHIVES.values(), ids=ARCHIVES.keys())
+def test_archives_of_other_tools_are_installed(tmp_path, data):
+    (tmp_path / "archive").write_bytes(data)
+    archive.install(tmp_path / "archive", tmp_path / "data")
+    assert torn_files.everything_in(tmp_path / "data") == MEMBERS
+
+
+def test_a_folder_of_the_files_is_installed(tmp_path):
     (tmp_path / "unzipped").mkdir()
     for name, data in MEMBERS.items():
         (tmp_path / "unzipped" / name).write_bytes(data)
@@ -381,19 +381,19 @@ BROKEN_ZIPS = {
     "a member's bytes damaged": (zip_with("train.csv").replace(LINES[9], LINES[9][::-1]), "found a damaged one .*CRC"),
     "a tar.gz, cut": (tar_of(MEMBERS)[:-2_000], "found a damaged one|expected a CSV, found a tar|damaged"),
     "nothing in it": (torn_files.zip_bytes({}), "inside, found nothing"),
-    "a symbolic link": (zip_with("train.csv", b"/etc/passwd", LINK), "found 'train.csv': a link, or encrypted"),
-    "another competition": (torn_files.zip_bytes({"train.csv": b"PassengerId,Age\n1,2\n"}), "train.csv in .*, line 1"),
+    "a symbolic link": (zip_with("train.csv", b"/etc/passwd", LINK), "found 1 .'/etc/passwd'"),
+    "another competition": (torn_files.zip_bytes({"train.csv": b"PassengerId,Age\n1,2\n"}), "zip, train.csv, line 1"),
     "other files": (torn_files.zip_bytes({"a.csv": b"1", "b.csv": b"2"}), "inside, found a.csv, b.csv"),
     "one file twice": (
         zip_of([("a/train.csv", FILE, GOOD), ("b/train.csv", FILE, GOOD)]),
-        "found 'a/train.csv': the same name twice",
+        "expected one train.csv inside, found the same name twice",
     ),
     "a stranger alone": (torn_files.zip_bytes({"notes.txt": b"hello"}), "found a file that begins 'hello'"),
     "labels missing": (torn_files.zip_bytes({"train.csv": torn_files.predict_bytes()}), "expected a column 'label'"),
     "labels in the test file": (torn_files.zip_bytes({"test.csv": GOOD}), "expected test images without labels"),
     "a sample submission cut": (
         torn_files.zip_bytes({"sample_submission.csv": b"ImageId,Label\n1,0\n2"}),
-        "line 3: expected '2,' and a class, found '2'",
+        "line 3: expected 2 fields, found 1",
     ),
     "a sample submission empty": (torn_files.zip_bytes({"sample_submission.csv": b"ImageId,Label\n"}), "found none"),
     "a sample submission of words": (
@@ -405,17 +405,20 @@ BROKEN_ZIPS = {
 }
 
 
-def test_a_broken_zip_is_refused_and_the_data_folder_stays(tmp_path):
+@pytest.mark.parametrize(("data", "message"), BROKEN_ZIPS.values(), ids=BROKEN_ZIPS.keys())
+def test_a_broken_zip_is_refused_and_the_data_folder_stays(tmp_path, data, message):
     torn_files.write_pair(tmp_path / "data")
-    for data, message in BROKEN_ZIPS.values():
-        path = tmp_path / ARCHIVE
-        path.write_bytes(data)
-        refused(lambda path=path: archive.install(path, tmp_path / "data"), message, "--zip", tmp_path, ARCHIVE)
+    path = tmp_path / ARCHIVE
+    path.write_bytes(data)
+    refused(lambda: archive.install(path, tmp_path / "data"), message, "--zip", tmp_path, ARCHIVE)
+
+
+def test_a_folder_without_the_files_and_none_at_all_are_refused(tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other/notes.txt").write_bytes(b"hello")
     refused(
         lambda: archive.install(tmp_path / "other", tmp_path / "data"),
-        r"other \(a folder\): expected train.csv, test.csv, sample_submission.csv inside, found notes.txt",
+        r"other: expected train.csv, test.csv, sample_submission.csv inside, found notes.txt",
         "--zip",
         tmp_path,
         "other",
@@ -434,7 +437,7 @@ def test_an_encrypted_zip_is_refused(tmp_path):
     data[data.index(b"PK\x01\x02") + 8] |= 1
     path = tmp_path / ARCHIVE
     path.write_bytes(data)
-    refused(lambda: archive.install(path, tmp_path / "data"), "a link, or encrypted", "--zip", tmp_path, ARCHIVE)
+    refused(lambda: archive.install(path, tmp_path / "data"), "archive without a password", "--zip", tmp_path, ARCHIVE)
 
 
 def test_a_zip_bomb_is_refused_by_what_it_says_and_by_what_it_does(tmp_path, monkeypatch):
@@ -463,7 +466,7 @@ BROKEN_NPZ = {
     "a member's bytes damaged": (npz_with().replace(IMAGES[5].tobytes(), IMAGES[6].tobytes()), "damaged one .*CRC"),
     "no training images": (
         npz_with(x_train=None),
-        "expected the arrays x_train and y_train or .*, found y_train, x_test",
+        "expected the images of the labels 'y_train', found y_train, x_test",
     ),
     "no test labels": (npz_with(y_test=None), r"expected x_train, x_test \(n, 28, 28\) and y_train, y_test"),
     "images of fractions": (npz_with(x_train=IMAGES / 7), "x_train: expected whole numbers in 0-255, found 0 to 36"),
@@ -492,28 +495,23 @@ BROKEN_NPZ = {
     ),
     "fewer labels than images": (npz_with(y_train=np.zeros(99, np.uint8)), r"x_train: .* found uint8 \(99,\)"),
     "no images": (npz_with(x_test=IMAGES[:0], y_test=np.zeros(0, np.uint8)), r"x_test: .* found uint8 \(0, 28, 28\)"),
-    "a file of bytes": (torn_files.zip_bytes({"x_train.npy": b"hello"}), "expected the arrays x_train and y_train"),
+    "a file of bytes": (torn_files.zip_bytes({"x_train.npy": b"hello"}), "expected arrays named x_train and y_train"),
     "a pickle": (npz_with(y_train=np.array([os.system] * 100, object)), "damaged one .*[Pp]ickle|allow_pickle"),
     "a header that lies": (LYING, "damaged one"),
 }
 
 
-def test_a_broken_mnist_npz_is_refused(tmp_path):
-    for data, message in BROKEN_NPZ.values():
-        (tmp_path / "mnist.npz").write_bytes(data)
-        refused(lambda: dataset.load("keras", tmp_path), message, "Remove the file", tmp_path, "mnist.npz")
+@pytest.mark.parametrize(("data", "message"), BROKEN_NPZ.values(), ids=BROKEN_NPZ.keys())
+def test_a_broken_mnist_npz_is_refused(tmp_path, data, message):
+    (tmp_path / "mnist.npz").write_bytes(data)
+    refused(lambda: dataset.load("keras", tmp_path), message, "Remove the file", tmp_path, "mnist.npz")
 
 
 def test_an_array_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(arrays, "MAX_BYTES", 1_000)
+    monkeypatch.setattr(csv_reader, "MAX_BYTES", 1_000)
     path = torn_files.write_npz(tmp_path)
-    refused(
-        lambda: arrays.read_npz(path, "Remove it"),
-        "x_train.npy: expected at most 1,000",
-        "Remove",
-        tmp_path,
-        "mnist.npz",
-    )
+    with pytest.raises(BadInput, match=r"x_train.npy: expected at most 1,000"):
+        arrays.read_npz(path)
 
 
 ANSWERS = np.arange(30) % 10
@@ -570,24 +568,22 @@ SUBMISSIONS_REFUSED = {
 }
 
 
-def test_a_submission_is_read_as_any_table_is(tmp_path):
+@pytest.mark.parametrize("data", SUBMISSIONS_READ.values(), ids=SUBMISSIONS_READ.keys())
+def test_a_submission_is_read_as_any_table_is(tmp_path, data):
     path = tmp_path / "answers"
-    for name, data in SUBMISSIONS_READ.items():
-        path.write_bytes(data)
-        assert submission.read_submission(path, rows=30).tolist() == ANSWERS.tolist(), name
+    path.write_bytes(data)
+    assert submission.read_submission(path, rows=30).tolist() == ANSWERS.tolist()
 
 
-def test_a_submission_that_kaggle_would_refuse_is_refused_with_how_to_write_it(tmp_path):
+@pytest.mark.parametrize(("text", "message"), SUBMISSIONS_REFUSED.values(), ids=SUBMISSIONS_REFUSED.keys())
+def test_a_submission_that_kaggle_would_refuse_is_refused_with_how_to_write_it(tmp_path, text, message):
     path = tmp_path / "answers.csv"
-    for name, (text, message) in SUBMISSIONS_REFUSED.items():
-        path.write_text(text)
-        with pytest.raises(BadInput) as caught:
-            submission.read_submission(path, rows=30)
-        assert re.search(message, str(caught.value)), f"{name}: {caught.value}"
+    path.write_text(text)
+    with pytest.raises(BadInput) as caught:
+        submission.read_submission(path, rows=30)
+    assert re.search(message, str(caught.value))
+
+
+def test_a_submission_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"there is no such file. Make one: python src/train\.py"):
         submission.read_submission(tmp_path / "none.csv")
-
-
-def test_the_corpus_has_at_least_a_hundred_inputs():
-    corpora = (READ_RIGHT, REFUSED, PACKED, ARCHIVES, BROKEN_ZIPS, BROKEN_NPZ, SUBMISSIONS_READ, SUBMISSIONS_REFUSED)
-    assert sum(map(len, corpora)) >= 150

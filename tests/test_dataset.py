@@ -10,7 +10,7 @@ import pytest
 
 import torn_files
 from digits.console import BadInput
-from digits.data import cache, competition, csv_reader, dataset
+from digits.data import competition, csv_reader, dataset
 from digits.data.competition import DIGIT_RECOGNIZER, KANNADA_MNIST, Form
 from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
 
@@ -29,16 +29,6 @@ def default_folder(folder, monkeypatch):
     """The folder as the competition's default one."""
     monkeypatch.setattr(competition, "DATA", folder)
     return folder
-
-
-@pytest.fixture
-def no_parsing(monkeypatch):
-    """Make it a failure to read a CSV again."""
-
-    def fail(*_, **__):
-        raise AssertionError("the CSV was parsed")
-
-    return lambda: monkeypatch.setattr(cache, "parse", fail)
 
 
 def test_the_images_labels_and_ids_are_those_of_the_files(folder):
@@ -72,7 +62,7 @@ def test_the_reader_agrees_with_pandas(tmp_path):
     path = tmp_path / "train.csv"
     path.write_bytes(torn_files.train_bytes(300))
     expected = pd.read_csv(path).to_numpy()
-    table = csv_reader.parse(path.read_bytes(), "x", labelled=True)
+    table = csv_reader.parse(path.read_bytes(), labelled=True)
     np.testing.assert_array_equal(np.column_stack([table.labels, table.pixels]), expected)
 
 
@@ -83,13 +73,13 @@ def test_well_formed_bytes_never_take_the_slow_path(monkeypatch):
         data = torn_files.train_bytes(50, ending=ending)
         body = data.partition(b"\n")[2]
         for content in (data, data.removesuffix(ending.encode()), csv_reader.UTF8_BOM + data, body):
-            table = csv_reader.parse(content, "x", labelled=True)
+            table = csv_reader.parse(content, labelled=True)
             np.testing.assert_array_equal(table.pixels, torn_files.tiny_rows(50)[:, 1:])
         identified = b"".join(
             b"%s,%s\n" % (b"id" if not row else b"%d" % (row + 300), line)
             for row, line in enumerate(data.replace(b"\r", b"").splitlines())
         )
-        table = csv_reader.parse(identified, "x", labelled=True)
+        table = csv_reader.parse(identified, labelled=True)
         assert table.ids.tolist() == list(range(301, 351))
         np.testing.assert_array_equal(table.pixels, torn_files.tiny_rows(50)[:, 1:])
 
@@ -99,10 +89,10 @@ def test_every_value_from_0_to_255_is_read_and_256_to_1000_are_refused():
         return b",".join([*(b"p%d" % index for index in range(64))]) + b"\n%d" % value + b",7" * 63 + b"\n"
 
     for value in range(256):
-        assert csv_reader.parse(text(value), "x").pixels[0, :2].tolist() == [value, 7]
+        assert csv_reader.parse(text(value)).pixels[0, :2].tolist() == [value, 7]
     for value in range(256, 1001):
         with pytest.raises(BadInput, match=f"line 2, column p0: expected an integer 0-255, found '{value}'"):
-            csv_reader.parse(text(value), "x")
+            csv_reader.parse(text(value))
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zip"])
@@ -215,37 +205,6 @@ def test_copies_of_an_image_go_into_one_fold(tmp_path):
         dataset.load("kaggle", folder, folds=11)
 
 
-def test_a_second_read_takes_the_cache(folder, no_parsing):
-    expected = read(folder)
-    no_parsing()
-    found = read(folder)
-    np.testing.assert_array_equal(found.train.images, expected.train.images)
-    np.testing.assert_array_equal(found.train.labels, expected.train.labels)
-    np.testing.assert_array_equal(found.test.images, expected.test.images)
-    assert found.summary == expected.summary
-    for split in (expected.train, found.train):
-        assert not split.images.flags.writeable
-        assert not split.labels.flags.writeable
-
-
-def test_the_cache_keeps_names_and_ids(tmp_path, no_parsing):
-    rows = torn_files.tiny_rows(6)
-    names = ["cat", "dog", "Äpfel"] * 2
-    ids = [f"{number}.png" for number in range(6)]
-    lines = [
-        ["file", *TRAIN_COLUMNS],
-        *([one, name, *row[1:]] for one, name, row in zip(ids, names, rows, strict=True)),
-    ]
-    path = tmp_path / "train.csv"
-    path.write_text("".join(",".join(map(str, line)) + "\n" for line in lines), encoding="utf-8")
-    expected = cache.read_cached(path, None, labelled=True, remedy="")
-    no_parsing()
-    found = cache.read_cached(path, None, labelled=True, remedy="")
-    assert found.classes == expected.classes == ("cat", "dog", "Äpfel")
-    assert found.ids.tolist() == expected.ids.tolist() == ids
-    np.testing.assert_array_equal(found.labels, expected.labels)
-
-
 def test_a_changed_file_is_read_again(folder):
     read(folder)
     path = folder / "train.csv"
@@ -254,44 +213,6 @@ def test_a_changed_file_is_read_again(folder):
     path.write_bytes(data)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # even with its old time
     np.testing.assert_array_equal(read(folder).train.images.reshape(40, 784), torn_files.tiny_rows(40, seed=1)[:, 1:])
-
-
-def damage_middle(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
-    path.write_bytes(data)
-
-
-def test_a_damaged_cache_is_read_again_and_mended(folder, no_parsing):
-    expected = read(folder)
-    for damage in (
-        damage_middle,
-        lambda path: path.write_bytes(path.read_bytes()[:-1]),
-        lambda path: path.write_bytes(path.read_bytes()[:50]),
-        lambda path: path.write_bytes(b""),
-        lambda path: path.write_bytes(path.read_bytes() + b"\0"),
-        lambda path: path.unlink(),
-        lambda path: np.save(path, np.array([{"a": 1}], object), allow_pickle=True),
-        lambda path: path.write_text("[1, 2]"),
-        lambda path: path.write_text('{"key": {}}'),
-    ):
-        for ending in ("npy", "json"):
-            damage(folder / f".train.csv.cache.{ending}")
-            for _ in range(2):
-                np.testing.assert_array_equal(read(folder).train.images, expected.train.images)
-                np.testing.assert_array_equal(read(folder).train.labels, expected.train.labels)
-    no_parsing()
-    read(folder)
-
-
-def test_a_folder_that_cannot_be_written_to_is_read_without_a_cache(folder, monkeypatch):
-    def refuse(*_, **__):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(cache.np, "save", refuse)
-    for _ in range(2):
-        assert len(read(folder).train.images) == 40
-    assert sorted(path.name for path in folder.iterdir()) == ["test.csv", "train.csv"]
 
 
 def test_the_limit_keeps_the_class_shares_and_leaves_the_test_images_whole(tmp_path):

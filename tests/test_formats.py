@@ -9,7 +9,7 @@ from PIL import Image
 
 import torn_files
 from digits.console import BadInput
-from digits.data import arrays, competition, dataset, image_files, submission
+from digits.data import arrays, competition, dataset, folder, submission
 from digits.data.competition import DIGIT_RECOGNIZER, KANNADA_MNIST
 from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
 
@@ -133,7 +133,7 @@ def test_images_of_any_depth_with_and_without_transparency_give_one_table(tmp_pa
             path = tmp_path / name / str(LABELS[row]) / f"{row}{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(path, **options)
-        contents.add(image_files.tables_of_images(tmp_path / name, "")["train"].content)
+        contents.add(folder.read_folder(tmp_path / name, None)["train"].content)
     assert len(contents) == 1
 
 
@@ -238,5 +238,5 @@ def test_another_competition_has_its_folder_header_and_ids(tmp_path, monkeypatch
 
 def test_arrays_that_are_no_images_are_refused():
     for images in (np.zeros((0, 28, 28)), np.zeros(()), np.zeros((3, 4, 4)), np.zeros((3, 100, 100)), np.array(["a"])):
-        with pytest.raises(BadInput, match="x: expected numbers"):
-            arrays.table_of(images, None, None, "x", "")
+        with pytest.raises(BadInput, match="expected numbers"):
+            arrays.table_of(images)

@@ -14,7 +14,7 @@ import handwriting
 import predict
 from digits.console import BadInput
 from digits.data import dataset
-from digits.data.arrays import read_array_file
+from digits.data.arrays import read_sets
 from digits.data.image_files import NotADigitImage, folder_label, name_label, read_image
 from digits.data.preparation import Prepared, is_ready, load_extra, prepare, squeeze
 from digits.inference import predictor
@@ -179,27 +179,29 @@ def test_labels_come_from_the_folder_or_the_end_of_the_name(tmp_path, name, by_f
     assert name_label(tmp_path / name, classes) == by_name
 
 
-def test_arrays_are_read_in_their_usual_forms(tmp_path, sample):
-    images, labels = sample.test.images[:20], sample.test.labels[:20]
-    forms = {
-        "a.npy": images, "b.npy": images[..., np.newaxis], "c.npy": images.reshape(20, 784),
-        "d.npy": images / 255, "e.npy": images.astype(np.int64),
-    }  # fmt: skip
-    for name, array in forms.items():
-        np.save(tmp_path / name, array)
-        assert np.array_equal(read_array_file(tmp_path / name)[0], images), name
+ARRAY_FORMS = {
+    "npy": lambda images: images,
+    "a channel": lambda images: images[..., np.newaxis],
+    "rows": lambda images: images.reshape(20, 784),
+    "0 to 1": lambda images: images / 255,
+    "int64": lambda images: images.astype(np.int64),
+}
+
+
+@pytest.mark.parametrize("form", ARRAY_FORMS.values(), ids=ARRAY_FORMS.keys())
+def test_arrays_are_read_in_their_usual_forms(tmp_path, sample, form):
+    images = sample.test.images[:20]
+    np.save(tmp_path / "a.npy", form(images))
+    assert np.array_equal(read_sets(tmp_path / "a.npy", 28)["images"].images, images)
+
+
+def test_an_idx_file_is_read_and_what_is_no_array_is_refused(tmp_path, sample):
+    images = sample.test.images[:20]
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 20, 28, 28) + images.tobytes())
-    assert np.array_equal(read_array_file(tmp_path / "t10k-images-idx3-ubyte")[0], images)
+    assert np.array_equal(read_sets(tmp_path / "t10k-images-idx3-ubyte", 28)["test"].images, images)
     (tmp_path / "bad.npy").write_bytes(b"no array")
-    with pytest.raises(BadInput, match=r"bad\.npy: damaged, or not a NumPy array"):
-        read_array_file(tmp_path / "bad.npy")
-    np.savez(tmp_path / "f.npz", x=images, y=labels)
-    (tmp_path / "packed.npy").write_bytes((tmp_path / "f.npz").read_bytes())
-    with pytest.raises(BadInput, match=r"packed\.npy: damaged, or not a NumPy array"):
-        read_array_file(tmp_path / "packed.npy")
-    read, found = read_array_file(tmp_path / "f.npz")
-    assert np.array_equal(read, images)
-    assert np.array_equal(found, labels)
+    with pytest.raises(BadInput, match=r"bad\.npy: expected a NumPy array"):
+        read_sets(tmp_path / "bad.npy", 28)
     assert is_ready(images[0][..., np.newaxis])
 
 

@@ -32,13 +32,13 @@ LABELS = arrays.arrays(np.uint8, st.integers(1, 200), elements=st.integers(0, 9)
 def test_what_is_written_is_read_back(rows, ending, quote, mark, last_ending):
     data = mark + torn_files.csv_bytes(rows, torn_files.PIXEL_COLUMNS[: rows.shape[1]], ending, quote)
     data = data if last_ending else data.removesuffix(ending.encode())
-    np.testing.assert_array_equal(csv_reader.parse(data, "x").pixels, rows)
+    np.testing.assert_array_equal(csv_reader.parse(data).pixels, rows)
 
 
 def parsed(data):
     """Return what a CSV is read as, or None where it is refused."""
     try:
-        table = csv_reader.parse(data, "x")
+        table = csv_reader.parse(data)
     except BadInput:
         return None
     return table.content, table.classes, None if table.ids is None else table.ids.tolist()
@@ -67,14 +67,14 @@ def test_a_byte_order_mark_and_a_header_that_ends_in_a_word_take_the_fast_path(e
     with unittest.mock.patch.object(csv_reader, "_parse_carefully", side_effect=AssertionError):
         for data in (torn_files.csv_bytes(rows, names, ending), torn_files.csv_bytes(rows[1:], rows[0], ending)):
             for mark in (b"", csv_reader.UTF8_BOM):
-                table = csv_reader.parse(mark + data, "x")
+                table = csv_reader.parse(mark + data)
                 np.testing.assert_array_equal(table.pixels, rows[-len(table.pixels) :])
 
 
 @given(data=st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data):
     with pytest.raises(BadInput):
-        csv_reader.parse(data, "x")
+        csv_reader.parse(data)
 
 
 @given(labels=LABELS, folds=st.integers(1, 12), seed=st.integers(0, 2**32 - 1))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.console import BadInput
+from digits.console import BadInput, error_context
 from digits.files import display_path
 
 MAX_BYTES = 1 << 30
@@ -66,20 +66,32 @@ _SHOWN = 40
 
 @dataclass(frozen=True)
 class Table:
-    """Images as a CSV holds them, one a row.
+    """A set of images with what is known of them, as a file holds it.
 
-    `pixels` are uint8 (n, side²), in row-major order; `labels` are uint8 (n,) positions in `classes`, None where there
-    is no label column; `ids` are int64 or str (n,), None where there is no id column. `sha256` is that of the unpacked
-    file, `content` that of pixels and labels, however they are written. `notes` say what was understood.
+    `images` are uint8 (n, height, width), or (n, height, width, 3) in colour; `labels` are uint8 (n,) positions in
+    `classes`, None where there are none; `ids` are int64 or str (n,), None where there are none. `sha256` is that of
+    the unpacked file, `content` that of pixels and labels, however they are written. `notes` say what was assumed.
+    `name` is that of the file or array.
     """
 
-    pixels: np.ndarray
+    images: np.ndarray
     labels: np.ndarray | None
     classes: tuple[str, ...]
     ids: np.ndarray | None
     sha256: str
     content: str
     notes: tuple[str, ...] = ()
+    name: str = ""
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The images uint8 (n, pixels), in row-major order."""
+        return self.images.reshape(len(self.images), -1)
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """The name of each image's class; None where there are no labels."""
+        return None if self.labels is None else [self.classes[label] for label in self.labels.tolist()]
 
 
 @dataclass(frozen=True)
@@ -92,55 +104,57 @@ class Columns:
     label: int | None
     id: int | None
     notes: tuple[str, ...] = ()
+    is_guessed: bool = False
+    """Whether the label or id was told by its place alone."""
 
 
-def read_bytes(path: Path, member: str | None = None, remedy: str = "") -> bytes:
+def read_bytes(path: Path, member: str | None = None) -> bytes:
     """Return the bytes of a file, unpacked where it is gzip, bzip2 or xz, or one member of a zip.
 
     Args:
         path: the file; what it is called does not matter.
         member: the file's name inside a zip; None for a zip with one file.
-        remedy: what the error messages tell the user to do.
 
     Raises:
         BadInput: if it cannot be read, is no regular file, is damaged or larger than `MAX_BYTES`.
     """
-    path, shown = Path(path), display_path(path)
-    try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
-            raise BadInput(f"{shown}: expected a file, found {kind}. {remedy}")
-        with path.open("rb") as raw:
-            start = raw.read(6)
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                names = [name for name in archive.namelist() if (name == member if member else is_wanted(name))]
-                if len(names) != 1:
-                    raise BadInput(
-                        f"{shown}: expected {member or 'one CSV'} inside, found {archive.namelist()[:5]}. {remedy}"
-                    )
-                with archive.open(names[0]) as file:
-                    data = file.read(MAX_BYTES + 1)
-        elif start.startswith(b"PK\x03\x04"):
-            raise BadInput(f"{shown}: expected a whole zip, found one that is cut short (its end is missing). {remedy}")
-        else:
-            openers: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-            unpack = next((opener for magic, opener in openers.items() if start.startswith(magic)), open)
-            with unpack(path, "rb") as file:
-                data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise BadInput(f"{shown}: there is no such file. {remedy}") from None
-    except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
-        raise BadInput(f"{shown}: expected a whole archive, found a damaged one ({error}). {remedy}") from None
-    except (NotImplementedError, RuntimeError) as error:
-        raise BadInput(f"{shown}: expected an archive without a password, found: {error}. {remedy}") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise BadInput(f"{shown}: cannot be read ({reason}). {remedy}") from None
-    if len(data) > MAX_BYTES:
-        raise BadInput(f"{shown}: expected at most {MAX_BYTES:,} bytes, found more. {remedy}")
+    path = Path(path)
+    with error_context(display_path(path)):
+        try:
+            mode = path.stat().st_mode
+            if not stat.S_ISREG(mode):
+                raise BadInput(f"expected a file, found {'a folder' if stat.S_ISDIR(mode) else 'a device or pipe'}")
+            data = _unpacked(path, member)
+        except FileNotFoundError:
+            raise BadInput("there is no such file") from None
+        except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+            raise BadInput(f"expected a whole archive, found a damaged one ({error})") from None
+        except (NotImplementedError, RuntimeError) as error:
+            raise BadInput(f"expected an archive without a password, found: {error}") from None
+        except (OSError, ValueError) as error:
+            raise BadInput(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        if len(data) > MAX_BYTES:
+            raise BadInput(f"expected at most {MAX_BYTES:,} bytes, found more")
     return data
+
+
+def _unpacked(path: Path, member: str | None) -> bytes:
+    """Return at most `MAX_BYTES` + 1 bytes of a file, or of what is packed in it."""
+    with path.open("rb") as raw:
+        start = raw.read(6)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if (name == member if member else is_wanted(name))]
+            if len(names) != 1:
+                raise BadInput(f"expected {member or 'one CSV'} inside, found {archive.namelist()[:5]}")
+            with archive.open(names[0]) as file:
+                return file.read(MAX_BYTES + 1)
+    if start.startswith(b"PK\x03\x04"):
+        raise BadInput("expected a whole zip, found one that is cut short (its end is missing)")
+    openers: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+    unpack = next((opener for magic, opener in openers.items() if start.startswith(magic)), open)
+    with unpack(path, "rb") as file:
+        return file.read(MAX_BYTES + 1)
 
 
 def is_wanted(member: str) -> bool:
@@ -148,16 +162,16 @@ def is_wanted(member: str) -> bool:
     return not member.endswith("/") and "__MACOSX/" not in member and not Path(member).name.startswith(".")
 
 
-def records(data: bytes, place: str, remedy: str = "") -> Iterator[tuple[int, list[str]]]:
+def records(data: bytes) -> Iterator[tuple[int, list[str]]]:
     """Yield the records of a table as (line number, fields), without blanks around fields and empty lines at the end.
 
     Takes UTF-8 with or without byte order mark and UTF-16 with one; LF, CRLF or CR; commas, or semicolons, tabs or bars
     where the first line has no comma; fields in quotes or not.
 
     Raises:
-        BadInput: naming line and byte of what is no text, or no table.
+        BadInput: naming line and byte of what is no text, or no table (see `error_context` for file and remedy).
     """
-    text = _decode(data, place, remedy)
+    text = _decode(data)
     first = re.split(r"[\r\n]", text[: 1 << 18].lstrip("\r\n"), maxsplit=1)[0]
     delimiter = next((mark for mark in ",;\t|" if mark in first), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -169,21 +183,19 @@ def records(data: bytes, place: str, remedy: str = "") -> Iterator[tuple[int, li
                 continue
             if empty_line and width:
                 raise BadInput(
-                    f"{place}, line {empty_line}: expected {width} fields, found an empty line. Remove it. {remedy}"
+                    f"expected {width} fields, found an empty line", at=f"line {empty_line}", fix="Remove it."
                 )
             empty_line, width = 0, len(fields)
             yield reader.line_num, [field.strip(" \t") for field in fields]
     except csv.Error as error:
-        raise BadInput(
-            f"{place}, line {reader.line_num}: expected plain CSV fields, found: {error}. {remedy}"
-        ) from None
+        raise BadInput(f"expected plain CSV fields, found: {error}", at=f"line {reader.line_num}") from None
 
 
-def _decode(data: bytes, place: str, remedy: str) -> str:
+def _decode(data: bytes) -> str:
     kind = next((kind for magic, kind in MAGIC.items() if data.startswith(magic)), None)
     kind = "a tar archive (unpack it)" if data[257:262] == b"ustar" else kind
     if kind:
-        raise BadInput(f"{place}: expected a CSV, found {kind}. {remedy}")
+        raise BadInput(f"expected a CSV, found {kind}")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding, at = "utf-16", -1
     else:
@@ -195,87 +207,97 @@ def _decode(data: bytes, place: str, remedy: str) -> str:
     if at >= 0:
         line, byte = data.count(b"\n", 0, at) + 1, at - data.rfind(b"\n", 0, at)
         raise BadInput(
-            f"{place}, line {line}, byte {byte}: expected text, found the byte 0x{data[at]:02x}. Save it as CSV in "
-            f"UTF-8. {remedy}"
+            f"expected text, found the byte 0x{data[at]:02x}",
+            at=f"line {line}, byte {byte}",
+            fix="Save it as CSV in UTF-8, or fetch it again.",
         )
     return text
 
 
-def parse(data: bytes, place: str, *, labelled: bool = False, remedy: str = "") -> Table:
+def parse(data: bytes, *, labelled: bool = False) -> Table:
     """Parse a CSV of images: pixels 0-255, one image a row, and a label or an id where there is one.
 
     The header tells which column is what, in any order. Without a header, what stands before the pixels is the label
-    where `labelled`, else the id.
+    where `labelled`, or where it repeats; else the id.
 
     Args:
         data: the file's bytes, unpacked.
-        place: what the error messages call the file.
         labelled: whether there must be labels.
-        remedy: what the error messages tell the user to do where they know nothing better.
 
     Raises:
-        BadInput: naming the file, line and column, what was expected and what came.
+        BadInput: naming line and column, what was expected and what came (see `error_context` for file and remedy).
     """
     with ThreadPoolExecutor(1) as thread:
         digest = thread.submit(lambda: hashlib.sha256(data).hexdigest())
-        number, first = next(records(data[: 1 << 18] if data.isascii() else data, place, remedy), (0, []))
+        number, first = next(records(data[: 1 << 18] if data.isascii() else data), (0, []))
         if not first:
-            raise BadInput(f"{place}: expected a table, found an empty file. {remedy}")
+            raise BadInput("expected a table, found an empty file")
         words = sum(not re.fullmatch(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", name, re.IGNORECASE) for name in first)
         has_header = words > 1 or len(set(first)) == len(first)  # No row of pixels has only different values.
-        columns = _find_columns(first, has_header, labelled, f"{place}, line {number}", remedy)
-        table = _parse_fast(data, columns, has_header) or _parse_carefully(data, columns, has_header, place, remedy)
-        pixels, labels, ids = table
-        codes, classes = (None, ()) if labels is None else encode_labels(labels, place, remedy)
-        pixels = np.ascontiguousarray(pixels)
-        content = hashlib.sha256(pixels.data)
-        content.update(b"" if codes is None else codes.data)
+        with error_context(f"line {number}"):
+            columns = _find_columns(first, has_header, labelled)
+        pixels, labels, ids = _parse_fast(data, columns, has_header) or _parse_carefully(data, columns, has_header)
+        if columns.is_guessed and ids is not None and len(set(ids)) < len(ids):
+            labels, ids = ids, None  # Without a header the first column may be the label as well: ids do not repeat.
+        codes, classes = (None, ()) if labels is None else encode_labels(labels)
+        side = math.isqrt(pixels.shape[1])
+        images = np.ascontiguousarray(pixels).reshape(-1, side, side)
         ids = None if ids is None else as_ids(ids)
-        return Table(pixels, codes, classes, ids, digest.result(), content.hexdigest(), columns.notes)
+        return Table(images, codes, classes, ids, digest.result(), content_hash(images, codes), columns.notes)
 
 
-def _find_columns(first: list[str], has_header: bool, labelled: bool, place: str, remedy: str) -> Columns:
-    """Tell the columns of a table by its header, or by their number alone."""
+def content_hash(images: np.ndarray, labels: np.ndarray | None) -> str:
+    """Return the sha256 of pixels and labels, which is the same however they are written."""
+    content = hashlib.sha256(np.ascontiguousarray(images).data)
+    content.update(b"" if labels is None else labels.data)
+    return content.hexdigest()
+
+
+def _find_columns(first: list[str], has_header: bool, labelled: bool) -> Columns:
+    """Find the columns of a table by its header, or by their number alone."""
     width, notes = len(first), []
     named = has_header and first != [str(index) for index in range(width)]
     names = [name.lower() for name in first] if named else []
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        shown = twice[:_SHOWN]
-        raise BadInput(f"{place}: expected each column once, found {shown!r} {names.count(twice)} times. {remedy}")
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise BadInput(f"expected each column once, found {repeated[:_SHOWN]!r} {names.count(repeated)} times")
     special = {kind: [names.index(name) for name in names if name in known] for kind, known in _KINDS.items()}
-    rest = [index for index in range(width) if not any(index in found for found in special.values())]
-    if not named and not _side(width) and _side(width - 1):
-        special["label" if labelled else "id"], rest = [0], rest[1:]
-    elif named:
-        # A single column that is named unlike all others is the label, or the id.
-        prefix = re.sub(r"\d.*", "", names[rest[len(rest) // 2]]) if rest else ""
-        odd = [index for index in rest if re.sub(r"\d.*", "", names[index]) != prefix]
-        kind = "label" if labelled else "id"
-        if len(odd) == 1 and not special[kind] and _side(len(rest) - 1):
-            special[kind], rest = odd, [index for index in rest if index != odd[0]]
-            notes.append(f"column {first[odd[0]]!r} taken as the {kind}")
+    rest = [index for index in range(width) if not any(index in columns for columns in special.values())]
+    kind = "label" if labelled else "id"
+    is_guessed = not named and not _side(width) and bool(_side(width - 1))
+    if is_guessed:
+        special[kind], rest = [0], rest[1:]
+    elif named and not special[kind] and (odd := _odd_column(names, rest)) is not None:
+        special[kind], rest = [odd], [index for index in rest if index != odd]
+        notes.append(f"column {first[odd]!r} taken as the {kind}")
     if special["index"]:
         notes.append("row numbers left out")
     for kind in ("label", "id"):
         if len(special[kind]) > 1:
             both = ", ".join(repr(first[index]) for index in special[kind])
-            raise BadInput(f"{place}: expected one column with the {kind}, found {both}. Remove one. {remedy}")
+            raise BadInput(f"expected one column with the {kind}, found {both}", fix="Remove one.")
     side = _side(len(rest))
     if not side:
-        raise BadInput(f"{place}: {_not_square(first, rest, named)}. {remedy}")
+        raise BadInput(_not_square(first, rest, named))
     if labelled and not special["label"]:
-        raise BadInput(
-            f"{place}: expected a column 'label' beside {len(rest)} pixels, found none (a test file?). {remedy}"
-        )
+        raise BadInput(f"expected a column 'label' beside {len(rest)} pixels, found none (a test file?)")
     pixels = _row_major([names[index] for index in rest], side) if named else np.arange(len(rest))
     if pixels is None:
         raise BadInput(
-            f"{place}: expected pixels numbered without a gap, such as pixel0 … pixel{side * side - 1} or 1x1 … "
-            f"{side}x{side}, found {first[rest[0]]!r} … {first[rest[-1]]!r}. {remedy}"
+            f"expected pixels numbered without a gap, such as pixel0 … pixel{side * side - 1} or 1x1 … {side}x{side}, "
+            f"found {first[rest[0]]!r} … {first[rest[-1]]!r}"
         )
-    one = {kind: found[0] if found else None for kind, found in special.items()}
-    return Columns(width, np.array(rest)[pixels], one["label"], one["id"], tuple(notes))
+    label, id_column = (special[kind][0] if special[kind] else None for kind in ("label", "id"))
+    return Columns(width, np.array(rest)[pixels], label, id_column, tuple(notes), is_guessed)
+
+
+def _odd_column(names: list[str], rest: list[int]) -> int | None:
+    """Return the only column beside a square of pixels that is named unlike all others; None where there is none."""
+    if not rest or not _side(len(rest) - 1):
+        return None
+    stems = {index: re.sub(r"\d.*", "", names[index]) for index in rest}
+    odd = [index for index, stem in stems.items() if stem != stems[rest[len(rest) // 2]]]
+    return odd[0] if len(odd) == 1 else None
 
 
 _KINDS = {"label": LABEL_NAMES, "id": ID_NAMES, "index": INDEX_NAMES}
@@ -329,40 +351,38 @@ _Columns = tuple[np.ndarray, np.ndarray | list[str] | None, np.ndarray | list[st
 """Pixels uint8 (n, side²), labels and ids as uint8 (n,) or as text."""
 
 
-def _parse_carefully(data: bytes, columns: Columns, has_header: bool, place: str, remedy: str) -> _Columns:
-    """Parse any table that can be understood, or raise `BadInput` naming the exact place."""
-    lines = records(data, place, remedy)
+def _parse_carefully(data: bytes, columns: Columns, has_header: bool) -> _Columns:
+    """Parse any table that can be understood, or raise `BadInput` naming line and column."""
+    lines = records(data)
     header = next(lines)[1] if has_header else None
     pixels: list[bytes] = []
     labels: list[str] = []
     ids: list[str] = []
     for number, fields in lines:
         if len(fields) != columns.width:
-            cut = " (is the file cut off here?)" if len(fields) < columns.width else ""
+            hint = " (is the file cut off here?)" if len(fields) < columns.width else ""
             if header and len(fields) == columns.width + 1 and not pixels:
-                cut = " (row names without a header? In R: write.csv(…, row.names=FALSE))"
-            raise BadInput(
-                f"{place}, line {number}: expected {columns.width} fields, found {len(fields)}{cut}. {remedy}"
-            )
+                hint = " (row names without a header? In R: write.csv(…, row.names=FALSE))"
+            raise BadInput(f"expected {columns.width} fields, found {len(fields)}{hint}", at=f"line {number}")
         row = [fields[index] for index in columns.pixels]
         try:
             pixels.append(bytes([_PIXELS[field] for field in row]))
         except KeyError:
             names = [header[index] if header else str(index + 1) for index in columns.pixels]
-            values = [_pixel(*pair, f"{place}, line {number}", remedy) for pair in zip(row, names, strict=True)]
-            pixels.append(bytes(values))
+            with error_context(f"line {number}"):
+                pixels.append(bytes([_pixel(*pair) for pair in zip(row, names, strict=True)]))
         for kind, texts, column in (("label", labels, columns.label), ("id", ids, columns.id)):
             if column is not None:
                 if not fields[column]:
-                    raise BadInput(f"{place}, line {number}, column {kind}: expected a {kind}, found nothing. {remedy}")
+                    raise BadInput(f"expected a {kind}, found nothing", at=f"line {number}, column {kind}")
                 texts.append(fields[column])
     if not pixels:
-        raise BadInput(f"{place}: expected rows below the header, found none. {remedy}")
+        raise BadInput("expected rows below the header, found none")
     table = np.frombuffer(b"".join(pixels), np.uint8).reshape(len(pixels), len(columns.pixels))
     return table, labels if columns.label is not None else None, ids if columns.id is not None else None
 
 
-def _pixel(text: str, column: str, place: str, remedy: str) -> int:
+def _pixel(text: str, column: str) -> int:
     """Return a pixel's value; whole numbers may be written as 7, 007, 7.0 or 7e0."""
     try:
         value = float(text[:_SHOWN].replace("_", " "))
@@ -371,8 +391,8 @@ def _pixel(text: str, column: str, place: str, remedy: str) -> int:
     except ValueError:
         value = math.nan
     found = repr(text[:_SHOWN]) if text else "nothing"
-    cure = "Multiply the pixels by 255 and round them." if 0 < value < 1 else remedy
-    raise BadInput(f"{place}, column {column}: expected an integer 0-255, found {found}. {cure}")
+    fix = "Multiply the pixels by 255 and round them." if 0 < value < 1 else ""
+    raise BadInput(f"expected an integer 0-255, found {found}", at=f"column {column}", fix=fix)
 
 
 def _parse_fast(data: bytes, columns: Columns, has_header: bool) -> _Columns | None:
@@ -467,7 +487,7 @@ def _parse_chunk(
     return values.take(table)[:, :columns], texts
 
 
-def encode_labels(labels: np.ndarray | list[str], place: str, remedy: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def encode_labels(labels: np.ndarray | list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return labels as uint8 (n,) positions among the classes, which are in order of number, then of the alphabet."""
     if isinstance(labels, np.ndarray):
         numbers, codes = np.unique(labels, return_inverse=True)
@@ -479,8 +499,9 @@ def encode_labels(labels: np.ndarray | list[str], place: str, remedy: str) -> tu
         codes = np.array([position[name] for name in plain])
     if len(names) > MAX_CLASSES:
         raise BadInput(
-            f"{place}, column label: expected at most {MAX_CLASSES} classes, found {len(names)} ({names[0]!r}, "
-            f"{names[1]!r} …): is it another column? {remedy}"
+            f"expected at most {MAX_CLASSES} classes, found {len(names)} ({names[0]!r}, {names[1]!r} …): is it another "
+            "column?",
+            at="column label",
         )
     return codes.astype(np.uint8), tuple(names)
 

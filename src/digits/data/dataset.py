@@ -2,17 +2,16 @@
 
 import contextlib
 import hashlib
-import math
 import os
+import shlex
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from digits.console import BadInput
+from digits.console import BadInput, error_context
 from digits.data import arrays
-from digits.data.cache import fingerprints
 from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, SIDE, Competition, Form, KnownFile
 from digits.data.csv_reader import Table, as_ids
 from digits.data.folder import TABLES, find_file, read_folder, sample_submission
@@ -76,12 +75,12 @@ _FORM_TEXTS = {
 }
 
 
-def data_file(name: str, table: Table, known: KnownFile | None) -> DataFile:
+def data_file(table: Table, known: KnownFile | None) -> DataFile:
     """Return what a file that was read as `table` is, compared with Kaggle's file `known` of that name."""
-    rows = len(table.pixels)
+    rows = len(table.images)
     if known is None:
-        return DataFile(name, rows, table.sha256, Form.OWN)
-    return DataFile(name, rows, table.sha256, known.form(table.sha256, table.content, rows), known.rows)
+        return DataFile(table.name, rows, table.sha256, Form.OWN)
+    return DataFile(table.name, rows, table.sha256, known.form(table.sha256, table.content, rows), known.rows)
 
 
 @dataclass(frozen=True)
@@ -175,172 +174,182 @@ def load(
         dataset = _load_keras(folder) if source == "keras" else _load_sample()
     if limit is not None:
         dataset = replace(dataset, train=_limited(dataset.train, limit, len(dataset.classes)))
-    train, test = dataset.train, dataset.test
-    train_prints, test_prints = fingerprints(train.images), fingerprints(test.images)
-    leaked_images = _count_leaked(train, test, train_prints, test_prints)
+    return _checked(dataset, folds, allow_leak=allow_leak)
+
+
+def _checked(dataset: Dataset, folds: int, *, allow_leak: bool) -> Dataset:
+    """Refuse leaks and training images that cannot fill the folds; complete the summary and the groups of copies."""
+    train, test, summary = dataset.train, dataset.test, dataset.summary
+    train_images = {image.tobytes() for image in train.images}
+    leaked_images = sum(image.tobytes() in train_images for image in test.images)
     if leaked_images and not allow_leak:
         raise BadInput(
             f"leak: {leaked_images:,} of {len(test.images):,} test images are, byte for byte, among the "
-            f"{len(train.images):,} training images of source {source!r}, with their labels: a score on them would "
-            "mean nothing. (Each of digit-recognizer's test images is one of MNIST's 70,000.)\n"
+            f"{len(train.images):,} training images of source {dataset.source!r}, with their labels: a score on them "
+            "would mean nothing. (Each of digit-recognizer's test images is one of MNIST's 70,000.)\n"
             "Expected none. Remove them from train.csv, or give --allow-leak to train all the same, marked as leaked"
         )
-    groups = group_copies(train.images, train_prints)
+    groups = group_copies(train.images)
     copies = 0 if groups is None else len(groups) - len(np.unique(groups))
-    counts = np.bincount(train.labels, minlength=len(dataset.classes))
     distinct = train.labels if groups is None else train.labels[np.unique(groups, return_index=True)[1]]
-    check_classes(np.bincount(distinct, minlength=len(counts)), dataset.classes, folds)
-    summary, note = dataset.summary, f"{copies:,} training images are copies of others; copies are kept in one fold."
+    counts, distinct_counts = (
+        np.bincount(labels, minlength=len(dataset.classes)) for labels in (train.labels, distinct)
+    )
+    check_classes(distinct_counts, dataset.classes, folds)
+    warnings = list(summary.warnings)
+    if copies:
+        warnings.append(f"{copies:,} training images are copies of others; copies are kept in one fold.")
     forms = "; ".join(f"{file.name} {file.text}" for file in summary.files)
+    sizes = f"{len(train.images):,} to train on, {len(test.images):,} to predict"
     summary = replace(
         summary,
         class_counts=counts.tolist(),
         classes=list(dataset.classes),
         leaked_images=leaked_images,
         duplicates=copies,
-        description=f"{summary.description}: {len(train.images):,} to train on, {len(test.images):,} to predict "
-        f"({forms})",
-        warnings=[*summary.warnings, *([note] if copies else [])],
+        description=f"{summary.description}: {sizes} ({forms})",
+        warnings=warnings,
     )
     return replace(dataset, summary=summary, groups=groups)
 
 
 def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
-    """Load the files of a folder: those of the competition `wanted`, or one's own."""
+    """Load the files of a folder: those of the competition `wanted`, or the user's own."""
+    with error_context(fix=_how_to_fix(folder, wanted)):
+        tables = read_folder(folder, wanted)
+        if "train" not in tables:
+            raise BadInput("expected labelled images to train on, found none", at=display_path(folder))
+        train, test = tables["train"], tables.get("test")
+        unlabelled: Split
+        competition = wanted or _competition_of(test)
+        with error_context(f"{display_path(folder)}, {train.name}"):
+            labelled, classes = _labelled_split(train, competition)
+        header, sample_ids = sample_submission(folder, competition)
+        notes = [f"{table.name}: {note}." for table in tables.values() for note in table.notes]
+        if test is None:
+            labelled, unlabelled = _held_out(labelled)
+            rows = len(unlabelled.images)
+            notes.append(f"there are no test images: a fifth of the labelled ones ({rows:,}) is held out as such.")
+        else:
+            with error_context(display_path(folder)):
+                _check_alike(train, test)
+                unlabelled = _test_split(test, classes, sample_ids, competition)
+    files = [data_file(table, getattr(competition, split, None)) for split, table in tables.items()]
+    title = f"{competition.slug}'s files" if competition else f"the files in {display_path(folder)}"
+    if competition and files[-1].form is Form.DIFFERENT:
+        notes.append(
+            f"{files[-1].name} is not {competition.slug}'s ({files[-1].rows:,} other images): this run's answers are "
+            f"no submission. Remove it and fetch the competition's: scripts/download.sh{competition.flag}"
+        )
+        competition = None
+    slug = competition.slug if competition else None
+    summary = DataSummary(files, [], title, competition=slug, warnings=notes)  # Classes are counted in `_checked`.
+    dataset = Dataset("kaggle", labelled, unlabelled, summary, classes, header, competition, expected=wanted)
+    return _in_28(dataset)
+
+
+def _how_to_fix(folder: Path, wanted: Competition | None) -> str:
+    """Return what to do about files that cannot be used."""
     if wanted:
-        remedy = f"Fetch the competition's files again: scripts/download.sh{wanted.flag}"
-    else:
-        remedy = (
-            "Correct it (docs/data.md says what is read), or fetch the competition's files: scripts/download.sh"
-            f"{'' if folder.is_file() else f' --data-dir {display_path(folder)}'}"
-        )
-    read = read_folder(folder, wanted, remedy)
-    if "train" not in read:
-        raise BadInput(f"{display_path(folder)}: expected labelled images to train on, found none. {remedy}")
-    train_name, train = read["train"]
-    test_name, test = read.get("test", ("", None))
-    assert train.labels is not None, "a training table has labels"
-    competition = wanted
-    if test and wanted is None:
-        competition = next((one for one in COMPETITIONS.values() if one.test.content == test.content), None)
-    files = []
-    for split, (name, table) in read.items():
-        known = getattr(competition, split) if competition else None
-        files.append(data_file(name, table, known))
-    warnings = [f"{name}: {note}." for name, table in read.values() for note in table.notes]
-    place = f"{display_path(folder)}, {train_name}"
-    side = math.isqrt(train.pixels.shape[1])
-    if test and test.pixels.shape != (len(test.pixels), side * side):
-        other = math.isqrt(test.pixels.shape[1])
-        raise BadInput(
-            f"{display_path(folder)}, {test_name}: expected images of {side} × {side} pixels as in {train_name}, found "
-            f"{other} × {other}. {remedy}"
-        )
-    train_max, brightest = int(train.pixels.max()), max(int(table.pixels.max()) for _, table in read.values())
-    if brightest > 2 * train_max:
-        raise BadInput(
-            f"{display_path(folder)}, {test_name}: expected test images with pixels 0-{train_max} as the training "
-            f"images have, found up to {brightest}. Write both with pixels 0-255"
-        )
+        return f"Fetch the competition's files again: scripts/download.sh{wanted.flag}"
+    flag = "" if folder.is_file() else f" --data-dir {shlex.quote(display_path(folder))}"
+    return f"Correct it (docs/data.md says what is read), or fetch the competition's files: scripts/download.sh{flag}"
+
+
+def _competition_of(test: Table | None) -> Competition | None:
+    """Return the known competition whose test images these are."""
+    known = COMPETITIONS.values() if test else ()
+    return next((competition for competition in known if test and competition.test.content == test.content), None)
+
+
+def _labelled_split(train: Table, competition: Competition | None) -> tuple[LabelledSplit, tuple[str, ...]]:
+    """Return the images to train on, and the classes: those of the competition, or the file's."""
     classes = competition.classes if competition else train.classes
     if len(classes) < 2:
-        raise BadInput(f"{place}, column label: expected two classes or more, found only {classes[0]!r}. {remedy}")
-    labels = _renumber(train, classes, place, remedy)
-    header, sample_ids = sample_submission(folder, competition, remedy)
-    train_pixels, train_ids = train.pixels, np.arange(1, len(labels) + 1) if train.ids is None else train.ids
-    if test is None:
-        # As with the sample: a fifth of each class is held out as the test set, copies of an image on one side.
-        groups = group_copies(train.pixels, fingerprints(train.pixels))
-        kept, held_out = split_folds(labels, 5, 0, groups)[0]
-        test_pixels, test_labels, test_ids = train_pixels[held_out], labels[held_out], train_ids[held_out]
-        train_pixels, labels, train_ids = train_pixels[kept], labels[kept], train_ids[kept]
-        warnings.append(
-            f"there are no test images: a fifth of the labelled ones ({len(held_out):,}) is held out as such."
+        raise BadInput(f"expected two classes or more, found only {classes[0]!r}", at="column label")
+    ids = np.arange(1, len(train.images) + 1) if train.ids is None else train.ids
+    return LabelledSplit(train.images, _renumbered(train, classes), ids), classes
+
+
+def _held_out(whole: LabelledSplit) -> tuple[LabelledSplit, LabelledSplit]:
+    """Hold out a fifth of each class as the test set, as with the sample; copies of an image stay on one side."""
+    kept, held_out = split_folds(whole.labels, 5, 0, group_copies(whole.images))[0]
+    train, test = (LabelledSplit(whole.images[rows], whole.labels[rows], whole.ids[rows]) for rows in (kept, held_out))
+    return train, test
+
+
+def _check_alike(train: Table, test: Table) -> None:
+    """Refuse test images of another size or range than the training images have."""
+    side, other = train.images.shape[1], test.images.shape[1]
+    if side != other:
+        raise BadInput(
+            f"expected images of {side} × {side} pixels as in {train.name}, found {other} × {other}", at=test.name
         )
-    else:
-        test_pixels = test.pixels
-        test_labels, test_ids = _labels_and_ids(test, classes, sample_ids, competition, folder, remedy)
-    factor = 255 // max(brightest, 1)
+    train_max, test_max = int(train.images.max()), int(test.images.max())
+    if test_max > 2 * train_max:
+        raise BadInput(
+            f"expected test images with pixels 0-{train_max} as the training images have, found up to {test_max}",
+            at=test.name,
+            fix="Write both with pixels 0-255",
+        )
+
+
+def _in_28(dataset: Dataset) -> Dataset:
+    """Return a dataset with its images brightened where none is bright, and resized to 28 × 28; the summary says so."""
+    splits, summary = (dataset.train, dataset.test), dataset.summary
+    brightest, side = max(int(split.images.max()) for split in splits), dataset.train.images.shape[1]
+    factor, notes = 255 // max(brightest, 1), []
     if factor > 1:
-        warnings.append(f"no pixel is above {brightest}: all are multiplied by {factor}.")
+        notes.append(f"no pixel is above {brightest}: all are multiplied by {factor}.")
     if side != SIDE:
-        warnings.append(f"the images of {side} × {side} are resized to {SIDE} × {SIDE}.")
-    is_verified = competition is None or files[-1].form is not Form.DIFFERENT
-    if competition and not is_verified:
-        warnings.append(
-            f"{files[-1].name} is not {competition.slug}'s ({len(test_pixels):,} other images): this run's answers "
-            f"are no submission. Remove it and fetch the competition's: {remedy.partition(': ')[2]}"
-        )
-    summary = DataSummary(
-        files,
-        [],  # Counted when the images are those to train on, see `load`.
-        f"{competition.slug}'s files" if competition else f"the files in {display_path(folder)}",
-        competition=competition.slug if competition and is_verified else None,
-        side=side,
-        factor=factor,
-        warnings=warnings,
-    )
-    return Dataset(
-        "kaggle",
-        LabelledSplit(resized(train_pixels, factor), labels, train_ids),
-        Split(resized(test_pixels, factor), test_labels, test_ids),
-        summary,
-        classes=classes,
-        header=header,
-        competition=competition if is_verified else None,
-        expected=wanted,
+        notes.append(f"the images of {side} × {side} are resized to {SIDE} × {SIDE}.")
+    train_images, test_images = (resized(split.images.reshape(len(split.images), -1), factor) for split in splits)
+    return replace(
+        dataset,
+        train=replace(dataset.train, images=train_images),
+        test=replace(dataset.test, images=test_images),
+        summary=replace(summary, side=side, factor=factor, warnings=[*summary.warnings, *notes]),
     )
 
 
-def _labels_and_ids(
-    test: Table,
-    classes: tuple[str, ...],
-    sample_ids: list | None,
-    competition: Competition | None,
-    folder: Path,
-    remedy: str,
-) -> tuple[np.ndarray | None, np.ndarray]:
-    """Return the test images' labels uint8 (n,), None where unknown, and their ids int64 or str (n,)."""
-    rows, ids, names = len(test.pixels), test.ids, test.classes
-    place = f"{display_path(folder)}, the test images"
-    named = None if test.labels is None else [names[label] for label in test.labels.tolist()]
-    if named is None and ids is not None and len(set(ids.tolist())) < rows:
-        # Without a header the first column may be the label as well: ids would not repeat.
-        named, ids = [str(name) for name in ids.tolist()], None
-    labels = None
-    if named is not None:
-        unknown = sorted(set(named) - set(classes))
-        if unknown:
-            raise BadInput(
-                f"{place}: expected labels of the training images' classes, or different ids, found {unknown[0]!r}. "
-                f"{remedy}"
-            )
-        position = {name: index for index, name in enumerate(classes)}
-        labels = np.array([position[name] for name in named], np.uint8)
-    if ids is None and sample_ids is not None:
-        ids = as_ids(sample_ids)
-    if ids is None:
-        first = competition.first_id if competition else 1
-        ids = np.arange(first, first + rows)
-    if len(ids) != rows or len(set(ids.tolist())) < rows:
-        raise BadInput(f"{place}: expected {rows:,} different ids, found {len(set(ids.tolist())):,}. {remedy}")
-    if sample_ids is not None and {str(name) for name in ids.tolist()} != set(sample_ids):
-        raise BadInput(f"{place}: expected the ids of sample_submission.csv, found others ({ids[0]} …). {remedy}")
-    return labels, ids
+def _test_split(
+    test: Table, classes: tuple[str, ...], sample_ids: list[str] | None, competition: Competition | None
+) -> Split:
+    """Return the test images with their labels, None where unknown, and their ids."""
+    rows, ids, labels = len(test.images), test.ids, None
+    with error_context("the test images"):
+        if test.labels is not None:
+            unknown = sorted(set(test.classes) - set(classes))
+            if unknown:
+                raise BadInput(
+                    f"expected labels of the training images' classes, or different ids, found {unknown[0]!r}"
+                )
+            labels = _renumbered(test, classes)
+        if ids is None and sample_ids is not None:
+            ids = as_ids(sample_ids)
+        if ids is None:
+            first = competition.first_id if competition else 1
+            ids = np.arange(first, first + rows)
+        different = {str(name) for name in ids.tolist()}
+        if len(ids) != rows or len(different) < rows:
+            raise BadInput(f"expected {rows:,} different ids, found {len(different):,}")
+        if sample_ids is not None and different != set(sample_ids):
+            raise BadInput(f"expected the ids of sample_submission.csv, found others ({ids[0]} …)")
+    return Split(test.images, labels, ids)
 
 
-def _renumber(table: Table, classes: tuple[str, ...], place: str, remedy: str) -> np.ndarray:
+def _renumbered(table: Table, classes: tuple[str, ...]) -> np.ndarray:
     """Return the labels uint8 (n,) as positions in `classes`, of which the file may lack some and have no other."""
-    assert table.labels is not None, "a training file has labels"
+    assert table.labels is not None, "the table has labels"
     if table.classes == classes:
         return table.labels
     position = {name: index for index, name in enumerate(classes)}
-    other = [index for index, name in enumerate(table.classes) if name not in position]
-    if other:
-        row = int(np.isin(table.labels, other).argmax())
+    unknown = [index for index, name in enumerate(table.classes) if name not in position]
+    if unknown:
+        row = int(np.isin(table.labels, unknown).argmax())
         raise BadInput(
-            f"{place}, row {row + 1}, column label: expected one of the classes {classes[0]}-{classes[-1]}, found "
-            f"{table.classes[table.labels[row]]!r}. {remedy}"
+            f"expected one of the classes {classes[0]}-{classes[-1]}, found {table.classes[table.labels[row]]!r}",
+            at=f"row {row + 1}, column label",
         )
     return np.array([position[name] for name in table.classes], np.uint8)[table.labels]
 
@@ -350,22 +359,21 @@ def _load_keras(data_dir: Path) -> Dataset:
     keras_home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
     paths = [data_dir / MNIST_NPZ, keras_home / "datasets" / MNIST_NPZ]
     path = next((path for path in paths if path.exists()), None) or _download(paths[0])
-    remedy = f"Remove the file and fetch it again, or put a good {MNIST_NPZ} there: python src/train.py --source keras"
-    tables = arrays.tables_of_npz(path, remedy)
-    if set(tables) != set(TABLES) or any(
-        table.labels is None or table.pixels.shape[1] != SIDE**2 for table in tables.values()
-    ):
-        raise BadInput(
-            f"{display_path(path)}: expected x_train, x_test (n, {SIDE}, {SIDE}) and y_train, y_test (n,). {remedy}"
-        )
-    train, test = (
-        LabelledSplit(
-            resized(table.pixels, 1),
-            _renumber(table, DIGIT_RECOGNIZER.classes, display_path(path), remedy),
-            np.arange(1, len(table.pixels) + 1),
-        )
-        for table in (tables["train"], tables["test"])
-    )
+    fix = f"Remove the file and fetch it again, or put a good {MNIST_NPZ} there: python src/train.py --source keras"
+    with error_context(fix=fix):
+        tables = arrays.read_sets(path)
+        expected = f"expected x_train, x_test (n, {SIDE}, {SIDE}) and y_train, y_test (n,)"
+        if set(tables) != set(TABLES) or any(
+            table.labels is None or table.images.shape[1] != SIDE for table in tables.values()
+        ):
+            raise BadInput(expected, at=display_path(path))
+        with error_context(display_path(path)):
+            train, test = (
+                LabelledSplit(
+                    table.images, _renumbered(table, DIGIT_RECOGNIZER.classes), np.arange(1, len(table.images) + 1)
+                )
+                for table in (tables["train"], tables["test"])
+            )
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     form = Form.IDENTICAL if sha256 == MNIST_SHA256 else Form.DIFFERENT
     file = DataFile(MNIST_NPZ, len(train.images) + len(test.images), sha256, form)
@@ -420,14 +428,3 @@ def _limited(train: LabelledSplit, limit: int, classes: int) -> LabelledSplit:
         np.concatenate([np.flatnonzero(train.labels == label)[: quota[label]] for label in range(classes)])
     )
     return replace(train, images=train.images[chosen], labels=train.labels[chosen], ids=train.ids[chosen])
-
-
-def _count_leaked(train: LabelledSplit, test: Split, train_prints: np.ndarray, test_prints: np.ndarray) -> int:
-    """Return how many test images are also training images: by fingerprint, then byte for byte."""
-    in_order = np.sort(train_prints)
-    nearest = in_order[np.searchsorted(in_order, test_prints).clip(max=len(in_order) - 1)]
-    suspected = nearest == test_prints
-    if not suspected.any():
-        return 0
-    known = {image.tobytes() for image in train.images[np.isin(train_prints, test_prints[suspected])]}
-    return sum(image.tobytes() in known for image in test.images[suspected])

@@ -86,14 +86,8 @@ def check_classes(counts: np.ndarray, classes: Sequence | np.ndarray, folds: int
         )
 
 
-def group_copies(images: np.ndarray, prints: np.ndarray) -> np.ndarray | None:
-    """Return numbers int (n,) that equal images share, or None where all images differ."""
-    in_order = np.sort(prints)
-    repeated = in_order[1:][in_order[1:] == in_order[:-1]]
-    if not len(repeated):
-        return None
-    groups = np.arange(len(images))
+def group_copies(images: np.ndarray) -> np.ndarray | None:
+    """Return numbers int (n,) that equal images share, the first row of each, or None where all images differ."""
     first: dict[bytes, int] = {}
-    for row in np.flatnonzero(np.isin(prints, repeated)):
-        groups[row] = first.setdefault(images[row].tobytes(), int(row))
-    return groups if len(first) < np.isin(prints, repeated).sum() else None
+    groups = np.array([first.setdefault(image.tobytes(), row) for row, image in enumerate(images)])
+    return groups if len(first) < len(images) else None

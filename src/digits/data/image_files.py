@@ -10,9 +10,6 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from digits.console import BadInput, KitError
-from digits.data.arrays import ARRAY_SUFFIXES, table_of
-from digits.data.csv_reader import MAX_CLASSES, Table, as_ids
-from digits.files import display_path
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 MAX_PIXELS = 100_000_000
@@ -112,68 +109,6 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
     """Return the image files of each subfolder that holds some, by the subfolder's name."""
     folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
     return {path.name: files for path in folders if (files := image_files(path))}
-
-
-def table_of_images(files: Sequence[Path], labels: Sequence[str] | None, remedy: str) -> Table:
-    """Read image files of one size in grey, one row each; a row's id is its file's name, or CLASS/NAME if names repeat.
-
-    Raises:
-        BadInput: naming the file, what was expected and what came.
-    """
-    images: list[np.ndarray] = []
-    for file in files:
-        try:
-            images.append(gray(read_image(file)))
-        except NotADigitImage as error:
-            raise BadInput(f"{display_path(file)}: expected an image, found: {error}. {remedy}") from None
-        height, width = images[-1].shape
-        first_height, first_width = images[0].shape
-        if height != width or (height, width) != (first_height, first_width):
-            expected = "a square image" if height != width else f"{first_width} × {first_height} as {files[0].name}"
-            raise BadInput(
-                f"{display_path(file)}: expected {expected}, found {width} × {height} pixels. Give all images one size"
-            )
-    names = [file.name for file in files]
-    if len(set(names)) < len(names):
-        names = [f"{file.parent.name}/{file.name}" for file in files]
-    return table_of(
-        np.stack(images),
-        None if labels is None else np.array(labels),
-        as_ids(names),
-        display_path(files[0].parent),
-        remedy,
-    )
-
-
-def tables_of_images(folder: Path, remedy: str) -> dict[str, Table]:
-    """Return the tables of a folder of images: CLASS/*.png, or train/CLASS/*.png and test/*.png or test/CLASS/*.png.
-
-    Empty where there are no images.
-
-    Raises:
-        BadInput: naming the file, what was expected and what came.
-    """
-    tables = {}
-    roots = {"train": folder / "train", "test": folder / "test"} if (folder / "train").is_dir() else {"train": folder}
-    for split, root in roots.items():
-        if not root.is_dir():
-            continue
-        classes = class_folders(root)
-        files = image_files(root) if split == "test" and not classes else []
-        labels = None if files else [name for name, own in classes.items() for _ in own]
-        files = files or [file for own in classes.values() for file in own]
-        if len(classes) > MAX_CLASSES:
-            raise BadInput(
-                f"{display_path(root)}: expected at most {MAX_CLASSES} classes, found {len(classes)} folders."
-            )
-        if files:
-            tables[split] = table_of_images(files, labels, remedy)
-    return tables
-
-
-def is_array_file(path: Path) -> bool:
-    """Return whether a file holds many images as numbers: .csv, .npy, .npz or IDX."""
-    return path.is_file() and (path.suffix.lower() in ARRAY_SUFFIXES or "ubyte" in path.name)
 
 
 def find_images(path: Path) -> list[Path]:

@@ -5,14 +5,30 @@ import hashlib
 import io
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from digits.console import BadInput
+from digits.console import BadInput, error_context
 from digits.data.competition import DIGIT_RECOGNIZER, ROWS, Competition
 from digits.data.csv_reader import read_bytes, records
+from digits.data.dataset import Dataset
 from digits.files import ROOT, atomic_write, display_path
+
+
+@dataclass(frozen=True)
+class SubmissionFile:
+    """The submission that a run wrote."""
+
+    file: str
+    """Its name in the run's folder."""
+    copy: str | None
+    """Where it was copied, relative to the project where it lies in it."""
+    rows: int
+    sha256: str
+    """Of the answers, see `content_hash`."""
+
 
 TAG_PREFIX, TAG_DIGITS = "digits:", 12
 
@@ -44,7 +60,7 @@ def write_submission(
     names = [classes[label] for label in labels.tolist()]
     with atomic_write(path) as temporary:
         temporary.write_text(submission_text(ids, names, header), encoding="utf-8", newline="")
-        written = [fields for _, fields in records(temporary.read_bytes(), display_path(path))]
+        written = [fields for _, fields in records(temporary.read_bytes())]
         if written != [list(header), *([str(name), label] for name, label in zip(ids.tolist(), names, strict=True))]:
             raise BadInput(f"{display_path(path)}: what was written is not what was predicted. Is the disk full?")
 
@@ -52,67 +68,90 @@ def write_submission(
 def read_submission(path: Path, rows: int | None = ROWS, competition: Competition = DIGIT_RECOGNIZER) -> np.ndarray:
     """Read a submission and return its labels uint8 (n,), positions among the classes, in the order of the ids.
 
-    Read as any table is (`csv_reader.records`; plain, packed or in a zip), its rows and columns in any order.
-
     Args:
-        path: the file.
+        path: the file, plain, packed or in a zip.
         rows: how many rows it must have; None takes any number from one up.
         competition: whose header, ids and classes are expected.
 
     Raises:
         BadInput: naming the file, the line, what was expected and what came, and how to write it right.
     """
-    place, header = display_path(path), list(competition.header)
-    data = read_bytes(path, remedy="Make one: python src/train.py")
-    expected = f"expected the header {','.join(header)!r}"
-    lines = records(data, place, f"A submission has the header {','.join(header)} and a line for each test image.")
-    _, first = next(lines, (1, []))
-    if sorted(first) != sorted(header):
-        raise BadInput(f"{place}, line 1: {expected}, found {','.join(first)[:60]!r}. {_header_cure(first, header)}")
-    id_column, label_column = (first.index(name) for name in header)
-    position = {name: index for index, name in enumerate(competition.classes)}
-    labels: dict[int, int] = {}
-    lines_of: dict[int, int] = {}
-    for number, fields in lines:
-        where = f"{place}, line {number}"
-        if len(fields) != 2:
-            raise BadInput(f"{where}: expected 2 fields, found {len(fields)}. Is the file cut off here?")
-        text, label = fields[id_column], fields[label_column]
-        if not re.fullmatch(r"[0-9]{1,9}", text):
-            raise BadInput(
-                f"{where}: expected a whole number as {header[0]}, found {text[:40]!r}. Write ids as integers: "
-                f"frame['{header[0]}'].astype(int)"
-            )
-        if label not in position:
-            classes = f"{competition.classes[0]}-{competition.classes[-1]}"
-            raise BadInput(
-                f"{where}: expected one of the classes {classes} as {header[1]}, found {label[:40]!r}. "
-                f"{_label_cure(label, header[1])}"
-            )
-        if int(text) in labels:
-            raise BadInput(
-                f"{where}: expected each {header[0]} once, found {text} again (first in line {lines_of[int(text)]}). "
-                "Write one line for each test image"
-            )
-        labels[int(text)], lines_of[int(text)] = position[label], number
-    if not labels:
-        raise BadInput(f"{place}: expected rows below the header, found none. Make a submission: python src/train.py")
-    start = competition.first_id
-    if rows is not None and len(labels) != rows:
-        which = " (as many as train.csv has: predict test.csv)" * (len(labels) == competition.train.rows)
-        raise BadInput(f"{place}: expected {rows:,} rows below the header, found {len(labels):,}{which}.")
-    missing = next((number for number in range(start, start + len(labels)) if number not in labels), None)
-    if missing is not None:
-        shifted = min(labels) != start and max(labels) - min(labels) == len(labels) - 1
-        cure = f"Count from {start}: add {start - min(labels)}" if shifted else "Write one line for each test image"
+    with error_context(fix="Make one: python src/train.py"):
+        data = read_bytes(path)
+        with error_context(display_path(path)):
+            labels = parse_submission(data, competition)
+            if rows is not None and len(labels) != rows:
+                is_train = len(labels) == competition.train.rows
+                hint = " (as many as train.csv has: predict test.csv)" if is_train else ""
+                raise BadInput(f"expected {rows:,} rows below the header, found {len(labels):,}{hint}")
+    return labels
+
+
+def parse_submission(data: bytes, competition: Competition) -> np.ndarray:
+    """Parse a submission, its rows and columns in any order, and return its labels uint8 (n,) as `read_submission`.
+
+    Raises:
+        BadInput: naming the line, what was expected and what came, and how to write it right.
+    """
+    header = list(competition.header)
+    with error_context(fix=f"A submission has the header {','.join(header)} and a line for each test image."):
+        lines = records(data)
+        _, first = next(lines, (1, []))
+        if sorted(first) != sorted(header):
+            expected = f"expected the header {','.join(header)!r}, found {','.join(first)[:60]!r}"
+            raise BadInput(expected, at="line 1", fix=_header_fix(first, header))
+        labels: dict[int, int] = {}
+        lines_of: dict[int, int] = {}
+        for number, fields in lines:
+            with error_context(f"line {number}"):
+                row, label = _parse_row(fields, first, competition)
+                if row in labels:
+                    raise BadInput(
+                        f"expected each {header[0]} once, found {row} again (first in line {lines_of[row]})",
+                        fix="Write one line for each test image",
+                    )
+            labels[row], lines_of[row] = label, number
+        if not labels:
+            raise BadInput("expected rows below the header, found none")
+        _check_ids(labels, competition)
+    return np.array([labels[row] for row in sorted(labels)], np.uint8)
+
+
+def _parse_row(fields: list[str], columns: list[str], competition: Competition) -> tuple[int, int]:
+    """Return the id and the label's position among the classes."""
+    id_name, label_name = competition.header
+    if len(fields) != 2:
+        raise BadInput(f"expected 2 fields, found {len(fields)}. Is the file cut off here?")
+    text, label = (fields[columns.index(name)] for name in competition.header)
+    if not re.fullmatch(r"[0-9]{1,9}", text):
         raise BadInput(
-            f"{place}: expected the ids {start} to {start + len(labels) - 1} as {header[0]}, found {min(labels)} to "
-            f"{max(labels)}, without {missing}. {cure}"
+            f"expected a whole number as {id_name}, found {text[:40]!r}",
+            fix=f"Write ids as integers: frame['{id_name}'].astype(int)",
         )
-    return np.array([labels[number] for number in sorted(labels)], np.uint8)
+    if label not in competition.classes:
+        classes = f"{competition.classes[0]}-{competition.classes[-1]}"
+        raise BadInput(
+            f"expected one of the classes {classes} as {label_name}, found {label[:40]!r}",
+            fix=_label_fix(label, label_name),
+        )
+    return int(text), competition.classes.index(label)
 
 
-def _header_cure(first: list[str], header: list[str]) -> str:
+def _check_ids(labels: dict[int, int], competition: Competition) -> None:
+    """Refuse ids that do not count without a gap from the competition's first one."""
+    start, end = competition.first_id, competition.first_id + len(labels)
+    missing = next((row for row in range(start, end) if row not in labels), None)
+    if missing is not None:
+        first, last = min(labels), max(labels)
+        is_shifted = first != start and last - first == len(labels) - 1
+        raise BadInput(
+            f"expected the ids {start} to {end - 1} as {competition.header[0]}, found {first} to {last}, without "
+            f"{missing}",
+            fix=f"Count from {start}: add {start - first}" if is_shifted else "Write one line for each test image",
+        )
+
+
+def _header_fix(first: list[str], header: list[str]) -> str:
     """Return how to write the header right."""
     names = ",".join(header)
     if len(first) == 3 and set(header) <= set(first):
@@ -126,7 +165,7 @@ def _header_cure(first: list[str], header: list[str]) -> str:
     return f"Name the columns {names}"
 
 
-def _label_cure(label: str, column: str) -> str:
+def _label_fix(label: str, column: str) -> str:
     """Return how to write a label right."""
     if re.fullmatch(r"\d+\.0*", label):
         return f"Write whole numbers: frame['{column}'].astype(int)"
@@ -146,29 +185,20 @@ def tag_of(sha256: str) -> str:
 
 
 def write_answers(
-    folder: Path,
-    ids: np.ndarray,
-    answers: np.ndarray,
-    out: Path | None,
-    *,
-    header: tuple[str, str],
-    classes: tuple[str, ...],
-    leaked: bool,
-) -> dict:
-    """Write a run's submission into its folder, copy it to `out`, and return what run.json says of it.
+    folder: Path, dataset: Dataset, answers: np.ndarray, out: Path | None, *, leaked: bool
+) -> SubmissionFile:
+    """Write a run's submission into its folder, and copy it.
 
     Args:
         folder: the run's.
-        ids: of the test images (t,).
-        answers: predicted labels int (t,), positions in `classes`, in the same order.
+        dataset: whose test images were predicted; it has their ids, the header and the classes.
+        answers: predicted labels int (t,), positions among the classes, in the order of the test images.
         out: where the copy goes; None: nowhere. A leaked run's files are named so.
-        header: the columns of id and label.
-        classes: their names.
         leaked: whether test images were trained on.
     """
-    mark = "leaked-" * leaked
+    mark = "leaked-" if leaked else ""
     path = folder / f"{mark}submission.csv"
-    write_submission(path, ids, answers, header=header, classes=classes)
+    write_submission(path, dataset.test.ids, answers, header=dataset.header, classes=dataset.classes)
     copy = path.absolute()
     if out is not None:
         copy = out.with_name(mark + out.name).absolute()
@@ -176,4 +206,4 @@ def write_answers(
         with atomic_write(copy) as temporary:
             shutil.copyfile(path, temporary)
     shown = copy.relative_to(ROOT) if copy.is_relative_to(ROOT) else copy
-    return {"file": path.name, "copy": str(shown), "rows": len(answers), "sha256": content_hash(answers)}
+    return SubmissionFile(path.name, str(shown), len(answers), content_hash(answers))

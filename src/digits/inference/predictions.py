@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from digits.console import KitError
-from digits.data.arrays import read_array_file
+from digits.data.arrays import is_array_file, read_sets, set_to_predict
 from digits.data.competition import SIDE
-from digits.data.image_files import as_image, find_images, folder_label, is_array_file, name_label, read_image
+from digits.data.image_files import as_image, find_images, folder_label, name_label, read_image
 from digits.data.preparation import ImageForm, Prepared, ink_box
 from digits.files import atomic_write, display_path
 from digits.inference.predictor import Predictor
@@ -147,10 +147,13 @@ class ImageReader:
             return Refusal(name, str(error))
 
     def _rows(self, path: Path) -> Iterator[InputImage | Refusal]:
-        images, labels = read_array_file(path)
-        for row, pixels in enumerate(images[..., np.newaxis]):
-            name = f"{display_path(path)}:{row + 1}"
-            label = None if labels is None else str(labels[row])
+        sets = read_sets(path, self.form.side)
+        split, table = set_to_predict(sets)
+        place, labels = display_path(path), table.label_names
+        for row, image in enumerate(table.images):
+            pixels = image if image.ndim == 3 else image[..., np.newaxis]
+            name = f"{place}:{row + 1}" if len(sets) == 1 else f"{place}, {split}:{row + 1}"
+            label = labels[row] if labels else None
             as_trained = self.is_prepared is not False and self.form.has_size(pixels)
             try:
                 if as_trained:

@@ -21,12 +21,11 @@ def fetch(data_dir: Path, kaggle: Kaggle, say: Callable[[str], None] = print) ->
         KitError: what came is not the data; then nothing in the folder has changed.
     """
     competition = find_competition(kaggle.competition)
-    if archive.is_complete(data_dir, competition):
+    if files := archive.installed_files(data_dir, competition):
         say(f"The data is already in {display_path(data_dir)}:")
-        files = [archive.installed_file(data_dir / f"{name}.csv", competition) for name in ("train", "test")]
-        for known in files:
-            say(known.line)
-        if not all(known.form.may_be_kaggles for known in files):
+        for installed in files:
+            say(installed.line)
+        if not all(installed.form.may_be_kaggles for installed in files):
             say(f"That is not {competition.slug}'s. To fetch the competition's, move it away and run this again.")
         return
     data_dir.mkdir(parents=True, exist_ok=True)
@@ -41,15 +40,16 @@ def fetch(data_dir: Path, kaggle: Kaggle, say: Callable[[str], None] = print) ->
                 file = next(Path(folder).glob(f"{kaggle.competition}.*"), Path(folder))
             try:
                 install(file, data_dir, say, competition)
-                if archive.is_complete(data_dir, competition):
+                if archive.installed_files(data_dir, competition):
                     return
-                reason = "it does not hold train.csv and test.csv."
+                reason = "it does not hold train.csv and test.csv"
             except BadInput as error:
-                reason = str(error).removesuffix(archive.REMEDY).replace(f"{folder}/", "").strip()
+                error.fix = ""  # Another one than after --zip.
+                reason = str(error).replace(f"{folder}/", "")
         if attempt < ATTEMPTS:
-            say(f"{'What came' if attempt else display_path(own)} is not used: {reason} Fetching the data.")
+            say(f"{'What came' if attempt else display_path(own)} is not used: {reason}. Fetching the data.")
     raise KitError(
-        f"what Kaggle sent is not the data: {reason}\nNo good file in {display_path(data_dir)} was replaced. "
+        f"what Kaggle sent is not the data: {reason}.\nNo good file in {display_path(data_dir)} was replaced. "
         f"Try again later, or fetch the zip from {kaggle.page}/data and give it: "
         f"scripts/download.sh{competition.flag} --zip FILE"
     )
@@ -79,9 +79,8 @@ def install(
             f"{display_path(file)}: there is no such file. Fetch it from https://www.kaggle.com/competitions/{competition.slug}/data"
         )
     data_dir.mkdir(parents=True, exist_ok=True)
-    for path in archive.install(file, data_dir, competition):
-        is_table = path.name in (competition.train.name, competition.test.name)
-        say(archive.installed_file(path, competition).line if is_table else display_path(path))
+    for path, installed in archive.install(file, data_dir, competition).items():
+        say(installed.line if installed else display_path(path))
     missing = [name for name in ("train", "test") if find_file(data_dir, name, competition) is None]
     if missing:
         say(f"Still missing in {display_path(data_dir)}: {' and '.join(f'{name}.csv' for name in missing)}.")

@@ -16,6 +16,7 @@ from digits.console import BadInput
 from digits.data import dataset
 from digits.data.competition import find_competition
 from digits.data.dataset import Dataset, DataSummary
+from digits.data.submission import SubmissionFile
 from digits.files import ROOT, atomic_write, display_path
 from digits.model.backend import backend_name, cpu_count
 from digits.runs.checks import Check
@@ -111,19 +112,6 @@ class TestPredictions:
     """Answers of each class."""
     score: Score | None = None
     """Where the labels are known."""
-
-
-@dataclass(frozen=True)
-class SubmissionFile:
-    """The submission that a run wrote."""
-
-    file: str
-    """Its name in the run's folder."""
-    copy: str | None
-    """Where it was copied, relative to the project where it lies in it."""
-    rows: int
-    sha256: str
-    """Of the answers, see `competition.content_hash`."""
 
 
 @dataclass(frozen=True, kw_only=True)

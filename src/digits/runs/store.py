@@ -28,7 +28,7 @@ from digits.files import (
     write_npz,
 )
 from digits.runs import metrics
-from digits.runs.record import FinishedRecord, Record, SubmissionFile, TestPredictions
+from digits.runs.record import FinishedRecord, Record, TestPredictions
 
 RUN_JSON = "run.json"
 PACKED = "probabilities.npz"
@@ -257,17 +257,7 @@ class Run:
             "out_of_fold": score,
             "expected_score": metrics.expected_score(score, len(test)),
             "test": TestPredictions(len(test), np.bincount(answers, minlength=test.shape[1]).tolist(), test_score),
-            "submission": SubmissionFile(
-                **write_answers(
-                    self.folder,
-                    dataset.test.ids,
-                    answers,
-                    out,
-                    header=dataset.header,
-                    classes=dataset.classes,
-                    leaked=leaked,
-                )
-            ),
+            "submission": write_answers(self.folder, dataset, answers, out, leaked=leaked),
         }
 
     @contextlib.contextmanager
