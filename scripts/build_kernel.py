@@ -110,8 +110,7 @@ def training_files() -> list[Path]:
 
 def prediction_files() -> list[Path]:
     """Return the files that the notebook which predicts is made of."""
-    names = ("data/dataset", "model/predict", "runs/record")
-    return modules_for(SRC / "digits" / f"{name}.py" for name in names)
+    return modules_for([SRC / "digits" / "inference" / "predictor.py"])
 
 
 def code_cells(files: list[Path]) -> Iterator[str]:

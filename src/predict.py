@@ -143,15 +143,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(line)
         return
     words = sys.argv[1:] if argv is None else argv
-    run = blend.blend(
-        runs,
+    options = blend.BlendOptions(
         weights=flags.weights,
         logarithmic=flags.mean == "logarithmic",
+        name=flags.run,
         data_dir=flags.data_dir,
         out=flags.out,
-        name=flags.run,
         command=shlex.join(["python", "src/predict.py", *words]),
     )
+    run = blend.blend(runs, options)
     print(summary.of_run(run))
 
 

@@ -91,7 +91,7 @@ def make_run(monkeypatch, submissions, name="made", *, seed=0, recipe=None, data
     """Return a finished run in the folder `submissions`, of the embedded sample cut to 600 unless told otherwise."""
     monkeypatch.setattr(pipeline, "cross_validate", cross_validate)
     passed = checks.Check("the saved models reproduce the predictions", True, "there are none in a made-up run")
-    monkeypatch.setattr(pipeline, "check_rows_in_order", lambda *_, **__: passed)
+    monkeypatch.setattr(pipeline, "check_saved_models", lambda *_, **__: passed)
     settings = {"source": "sample", "limit": 600} | settings
     recipe = recipe or load_recipe("quick").changed(epochs=6, folds=3, members=2)
     more = {} if data_dir is None else {"data_dir": data_dir}

@@ -10,12 +10,13 @@ from digits.inference import predictor
 from digits.inference.predictor import saved_members
 from digits.report import analysis, html, summary
 from digits.runs import blend, store
+from digits.runs.record import Record
 from digits.runs.store import Run, find_runs
 
 
 def blended(runs, name="both", **options):
     folder = runs[0].folder.parent
-    return blend.blend(runs, name=name, submissions=folder, command="python src/predict.py one two", **options)
+    return blend.blend(runs, blend.BlendOptions(name=name, command="python src/predict.py one two", **options), folder)
 
 
 def with_models(run):
@@ -57,13 +58,6 @@ def test_a_blend_of_a_blend_and_a_run_takes_the_blend_as_one_member(runs):
     assert html.build_report(whole).exists()
 
 
-def test_a_blend_without_models_names_the_runs_that_have_them(runs):
-    with pytest.raises(
-        BadInput, match="is a blend, without models of its own; give one of the runs it blends: one two"
-    ):
-        predictor.predict_again(blended(runs))
-
-
 def test_a_run_whose_models_were_deleted_names_the_command_that_trains_them_again(runs, monkeypatch):
     for run, command in (
         (runs[0], f"python src/train.py --from-run {runs[0].folder}"),
@@ -80,29 +74,51 @@ def test_a_run_whose_models_were_deleted_names_the_command_that_trains_them_agai
         saved_members(runs[0])  # Else the other five would be averaged without a word.
 
 
-def test_the_saved_models_predict_the_run_s_own_test_images(runs, sample, monkeypatch, tmp_path):
+class Recorded:
+    """A predictor that needs no network: it repeats what the run recorded, or another class."""
+
+    shift = 0
+
+    def __init__(self, run, **_):
+        self.recorded = run.probabilities()[1]
+
+    def probabilities(self, images, *, one_by_one):
+        assert len(images) == len(self.recorded)
+        return np.roll(self.recorded, self.shift, axis=1)
+
+
+def test_the_saved_models_predict_the_run_s_own_test_images(runs, monkeypatch, tmp_path):
+    monkeypatch.setattr(predictor, "Predictor", Recorded)
     run = with_models(runs[0])
-    predicted = []
-
-    def predict_saved(models, images, tta):
-        predicted.append(images)
-        return run.probabilities()[1]
-
-    monkeypatch.setattr(predictor, "predict_saved", predict_saved)
     before = (run.folder / "submission.csv").read_bytes()
     lines = predictor.predict_again(run, out=tmp_path / "new" / "again.csv")
     assert "differ from the run's own in 0 of 1,000 rows" in lines[1]
-    assert np.array_equal(predicted[0], sample.test.images)
     assert (tmp_path / "new" / "again.csv").read_bytes() == before
 
 
 def test_predicting_again_never_changes_a_run_s_submission(runs, monkeypatch):
     """Else its hash in run.json would be of another file, and the run's failed checks would not be found by it."""
+    monkeypatch.setattr(predictor, "Predictor", Recorded)
+    monkeypatch.setattr(Recorded, "shift", 1)
     run = with_models(runs[0])
     before = (run.folder / "submission.csv").read_bytes()
-    monkeypatch.setattr(predictor, "predict_saved", lambda *_: run.probabilities()[1][:, ::-1])
     assert "differ from the run's own in 0 of" not in predictor.predict_again(run)[1]
     assert (run.folder / "submission.csv").read_bytes() == before
+
+
+def test_the_members_of_a_blend_are_found_by_run_and_member_and_those_of_an_earlier_record_by_their_name(runs):
+    both = blended([with_models(run) for run in runs], weights="2,1,1,0")
+    record = both.finished_record()
+    assert [(member.run, member.network, member.member) for member in record.blend.members[:2]] == [
+        ("one", "compact", 1), ("one", "compact", 2),
+    ]  # fmt: skip
+    expected = saved_members(both)
+    assert expected[1].models == runs[0].models(2)
+    values = record.to_dict()
+    for member in values["blend"]["members"]:
+        del member["run"], member["network"], member["member"]
+    both.write_record(Record.from_dict(values))
+    assert saved_members(both) == expected
 
 
 @pytest.mark.parametrize(
@@ -143,7 +159,7 @@ def test_the_score_of_a_greedy_logarithmic_blend_is_of_that_mean(runs):
 
 def test_a_reference_run_which_has_only_answers_is_said_to_lack_the_rest():
     with pytest.raises(BadInput, match=r"Run quick has no out_of_fold\.npy: only its record and its submission"):
-        blend.blend([Run(REFERENCE / "quick")])
+        blend.blend([Run(REFERENCE / "quick")], blend.BlendOptions())
     assert len(Run(REFERENCE / "quick").answers()) == 28_000
 
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from digits.config import Tta
+from digits.inference import predictor
 from digits.runs import checks
 from digits.training import pipeline
 
@@ -63,33 +65,38 @@ def test_a_network_that_failed_is_named_with_its_reason():
     assert check.detail.startswith("fold 3/3: the loss was nan in epoch 2. The same command with --run")
 
 
+class WorkerOfThisProcess:
+    """A worker that needs no process."""
+
+    def __init__(self, *_, **__): ...
+
+    def run(self, function, *arguments):
+        return function(*arguments, log=print)
+
+
 def test_rows_in_another_order_than_the_models_say_fail(monkeypatch):
     images = CHANCE.integers(0, 256, (300, 28, 28), np.uint8)
     probabilities = sure_of(CHANCE.integers(0, 10, 300))
-    known = {image.tobytes(): row for image, row in zip(images, probabilities, strict=True)}
+    by_image = {image.tobytes(): row for image, row in zip(images, probabilities, strict=True)}
 
-    class StubWorker:
+    class StubEnsemble:
         def __init__(self, *_, **__): ...
 
-        def run(self, function, models, asked, tta):
-            return np.array([known[image.tobytes()] for image in asked])
+        def probabilities(self, images, *, one_by_one):
+            return np.array([by_image[image.tobytes()] for image in images])
 
-    monkeypatch.setattr(pipeline, "Worker", StubWorker)
-    assert pipeline.check_rows_in_order([], images, probabilities, None).passed
-    assert not pipeline.check_rows_in_order([], images, np.roll(probabilities, 1, axis=0), None).passed
+    monkeypatch.setattr(pipeline, "Worker", WorkerOfThisProcess)
+    monkeypatch.setattr(predictor, "Ensemble", StubEnsemble)
+    assert pipeline.check_saved_models(None, images, probabilities).passed
+    assert not pipeline.check_saved_models(None, images, np.roll(probabilities, 1, axis=0)).passed
 
 
 def test_a_model_that_cannot_be_read_fails_the_check_and_not_the_run(tmp_path, monkeypatch):
-    class WorkerOfThisProcess:
-        def __init__(self, *_, **__): ...
-
-        def run(self, function, *arguments):
-            return function(*arguments, log=print)
-
     monkeypatch.setattr(pipeline, "Worker", WorkerOfThisProcess)
     broken = tmp_path / "fold-1.keras"
     broken.write_bytes(b"not a model")
-    check = pipeline.check_rows_in_order([broken], np.zeros((3, 28, 28), np.uint8), sure_of([1, 2, 3]), None)
+    member = predictor.SavedMember([broken], Tta(), {})
+    check = pipeline.check_saved_models(member, np.zeros((3, 28, 28), np.uint8), sure_of([1, 2, 3]))
     assert not check.passed
     assert "fold-1.keras: not a model that Keras loads safely" in check.detail
 

@@ -200,7 +200,7 @@ def test_a_killed_run_resumes_by_its_name_and_gives_the_same_bytes(stub_run, tmp
 UNCHECKED = """
 from digits.runs.checks import Check
 from digits.training import pipeline
-pipeline.check_rows_in_order = lambda *_, **__: Check("the saved models", True, "not asked, which saves a process")
+pipeline.check_saved_models = lambda *_, **__: Check("the saved models", True, "not asked, which saves a process")
 """
 
 

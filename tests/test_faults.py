@@ -213,7 +213,7 @@ def trained(monkeypatch, tmp_path):
             return FoldResult(task.fold, task.member, task.network, rows, validation, test, history, 1.0, 1), b"model"
 
         monkeypatch.setattr(crossval, "train_in_worker", train_in_worker)
-        monkeypatch.setattr(pipeline, "check_rows_in_order", lambda *_, **__: Check("saved models", True, ""))
+        monkeypatch.setattr(pipeline, "check_saved_models", lambda *_, **__: Check("saved models", True, ""))
         recipe = dataclasses.replace(load_recipe("quick"), folds=2, members=members)
         settings = Settings(recipe=recipe, source="sample", limit=600)
         return pipeline.train(

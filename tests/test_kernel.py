@@ -195,17 +195,19 @@ def test_the_prediction_s_notebook_predicts_also_a_test_image_that_is_a_training
     monkeypatch, tmp_path, environment
 ):
     from digits.model import backend, predict
-    from made_run import made_record
+    from digits.runs.record import FoldScore
+    from made_run import SCORE, made_record
 
     data = write_data(tmp_path / "input" / "data")
     train, test = data / "train.csv", data / "test.csv"
     lines = [*test.read_text().splitlines()[:-1], train.read_text().splitlines()[1].partition(",")[2]]
     test.write_text("\n".join(lines) + "\n")
     (tmp_path / "input" / "models").mkdir()
-    made_record().write(tmp_path / "input" / "models" / "run.json")
+    score = FoldScore(fold=1, member=1, network="compact", epochs=1, seconds=1.0, **vars(SCORE))
+    made_record(folds=[score]).write(tmp_path / "input" / "models" / "run.json")
     (tmp_path / "input" / "models" / "fold-1.keras").touch()
     monkeypatch.setattr(backend, "load_keras", lambda: None)
-    monkeypatch.setattr(predict, "load_network", lambda path: None)
+    monkeypatch.setattr(predict, "load_network", lambda *_: None)
     monkeypatch.setattr(predict, "predict_probabilities", lambda network, images, tta: np.eye(10)[np.zeros(60, int)])
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path)

@@ -18,7 +18,7 @@ MODULES = {
     if path.stem != "__init__"
 }
 ENTRY_POINTS = {path.stem: path for path in sorted(SRC.glob("*.py"))}
-KERAS_MODULES = {f"digits.{name}" for name in ("model.networks", "model.trainer", "model.predict", "inference.serving")}
+KERAS_MODULES = {f"digits.{name}" for name in ("model.networks", "model.trainer", "model.predict", "model.ensemble")}
 """They need Keras at module level, and are themselves imported inside functions."""
 
 
@@ -28,10 +28,11 @@ def package_of(module: str) -> str:
 
 
 def imported(tree: ast.AST, level: str = "all") -> set[str]:
-    """Return the names of the modules that a file imports; with "module", only those outside functions."""
+    """Return the names of the modules that a file imports; with "module", only those that it imports at once."""
     names = set()
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and level == "module":
+        is_for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if level == "module" and (is_for_types or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
             continue
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}

@@ -94,23 +94,23 @@ def test_dropout_and_batch_norm_of_nested_networks_are_found():
     assert "BatchNormalization" in kinds
 
 
-def test_a_run_of_layers_of_ones_own_is_loaded_from_its_folder_alone(tmp_path):
+def test_a_network_of_layers_of_ones_own_is_loaded_with_the_text_of_the_run_s_record(tmp_path):
     import keras
 
     from digits.model.networks import build_network
-    from digits.model.predict import load_network, predict_probabilities
+    from digits.model.predict import load_network, predict_probabilities, save_network
 
     recipe = recipe_with(network("Halve(), layers.Flatten(), layers.Dense(classes, activation='softmax')"))
     built = build_network("own.py:net", sources=recipe.sources)
-    built.save(tmp_path / "fold-1.keras")
+    save_network(built, tmp_path / "fold-1.keras")
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
     expected = predict_probabilities(built, images)
     custom.load_module.cache_clear()
     keras.saving.get_custom_objects().clear()
     with pytest.raises(BadInput, match="not a model that Keras loads safely"):
         load_network(tmp_path / "fold-1.keras")
-    custom.write_sources(recipe, tmp_path)
-    assert np.allclose(predict_probabilities(load_network(tmp_path / "fold-1.keras"), images), expected)
+    loaded = load_network(tmp_path / "fold-1.keras", recipe.sources)
+    assert np.allclose(predict_probabilities(loaded, images), expected)
 
 
 @pytest.mark.slow

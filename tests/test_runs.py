@@ -403,7 +403,7 @@ def test_a_run_that_is_interrupted_keeps_count_of_its_seconds(tmp_path, monkeypa
     settings, _ = run.record().asked()
     monkeypatch.setattr(pipeline.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(pipeline, "cross_validate", trained)
-    monkeypatch.setattr(pipeline, "check_rows_in_order", interrupted)
+    monkeypatch.setattr(pipeline, "check_saved_models", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pipeline.train(settings, command="test", run_name=run.name, submissions=tmp_path, report=False)
     with pytest.raises(BadInput, match="not finished"):

@@ -20,23 +20,17 @@ if len(records) != 1 or len(tests) != 1:
     raise FileNotFoundError(f"expected one run.json and one test.csv below {INPUT}, found {records} and {tests}")
 
 # %%
-from digits.model.backend import cpu_count, load_keras, prepare_process
-
-prepare_process(cpu_count(), deterministic=False)
-load_keras()
 import numpy as np
 
 from digits.data import dataset
 from digits.data.submission import write_submission
-from digits.model.predict import load_network, predict_probabilities
-from digits.runs.record import Record
+from digits.inference.predictor import Predictor
+from digits.runs.store import Run
 
-record = Record.read(records[0])
 data = dataset.load("kaggle", tests[0].parent, folds=1, allow_leak=True)  # Nothing is trained here.
-test, tta = data.test, record.recipe.tta
-models = sorted(records[0].parent.glob("*.keras"))
-print(f"run {record.run}: {len(models)} networks, {len(test.images):,} images")
-probabilities = np.mean([predict_probabilities(load_network(model), test.images, tta) for model in models], axis=0)
-answers = probabilities.argmax(axis=1)
+test, predictor = data.test, Predictor(Run(records[0].parent), precision=None)
+networks = sum(len(member.models) for member in predictor.members)
+print(f"run {predictor.record.run}: {networks} networks, {len(test.images):,} images")
+answers = predictor.probabilities(test.images, one_by_one=True).argmax(axis=1)
 write_submission(Path("submission.csv"), test.ids, answers, header=data.header, classes=data.classes)
 print(f"submission.csv: {len(answers):,} rows, read back; answers of each class:", *np.bincount(answers))

@@ -115,7 +115,7 @@ def save_network(network, path):
     path.with_suffix(".npz").rename(path)
 
 
-def load_network(path):
+def load_network(path, sources=None, precision=None):
     from digits.files import read_npz
 
     return read_npz(path)["network"]

@@ -1,4 +1,4 @@
-"""Export a run's whole ensemble as one file for other runtimes, and check the file in its own runtime."""
+"""Export a run's networks as one file for other runtimes, and check the file in its own runtime."""
 
 import contextlib
 import importlib.util
@@ -17,29 +17,87 @@ import numpy as np
 from digits.console import BadInput, KitError
 from digits.data import dataset
 from digits.files import atomic_write
-from digits.inference.predictor import Predictor
+from digits.inference.predictor import Ensemble, Predictor
 from digits.model.backend import silenced
 
-SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "saved-model": "-saved-model", "keras": ".keras", "h5": ".h5"}
-H5_NAME = "mnistModel2.h5"
-"""HDF5 holds the first network alone, under the name in the baseline's README."""
-
-
-NEEDED = {"onnx": ("onnx", "onnxruntime", "tf2onnx"), "litert": ("ai_edge_litert",)}
-"""Packages beyond requirements.txt, in requirements-export.txt."""
-
-
-TOLERANCE = 1e-4
-"""The most by which a probability of the file may differ from the run's."""
-
-
-CHECKED, CHECK_BATCH = 1000, 100
-
-
 INPUT, OUTPUT = "images_0_to_255", "probabilities"
-
-
+TOLERANCE = 1e-4
+"""The most by which a probability of the file may differ from the run's: float32 summed in another order."""
+CHECKED, CHECK_BATCH = 1000, 100
 Runtime = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A form in which networks are exported."""
+
+    file: str
+    """Name of the file or folder, where RUN stands for the run's name."""
+    usage: str
+    """How to load it, in Markdown; RUN, HEIGHT and WIDTH are replaced."""
+    packages: tuple[str, ...] = ()
+    """Beyond requirements.txt, in requirements-export.txt."""
+
+
+FORMATS = {
+    "onnx": Format(
+        "RUN.onnx",
+        f"""```python
+import numpy as np, onnxruntime
+session = onnxruntime.InferenceSession("RUN.onnx")
+probabilities = session.run(["{OUTPUT}"], {{"{INPUT}": images}})[0]  # images: np.uint8 (n, HEIGHT, WIDTH)
+```
+
+In a browser, with [ONNX Runtime Web](https://onnxruntime.ai/docs/get-started/with-javascript/web.html):
+
+```js
+const session = await ort.InferenceSession.create("RUN.onnx");
+const images = new ort.Tensor("uint8", pixels, [1, HEIGHT, WIDTH]); // pixels: Uint8Array of HEIGHT * WIDTH
+const {{ {OUTPUT} }} = await session.run({{ {INPUT}: images }}); // {OUTPUT}.data: Float32Array
+```
+""",
+        ("onnx", "onnxruntime", "tf2onnx"),
+    ),
+    "litert": Format(
+        "RUN.tflite",
+        f"""```python
+from ai_edge_litert.interpreter import Interpreter
+run = Interpreter("RUN.tflite").get_signature_runner()
+probabilities = run({INPUT}=images)["{OUTPUT}"]  # images: np.uint8 (n, HEIGHT, WIDTH)
+```
+""",
+        ("ai_edge_litert",),
+    ),
+    "saved-model": Format(
+        "RUN-saved-model",
+        f"""```python
+import tensorflow as tf
+model = tf.saved_model.load("RUN-saved-model")
+probabilities = model.serve(images)["{OUTPUT}"]  # images: np.uint8 (n, HEIGHT, WIDTH)
+```
+""",
+    ),
+    "keras": Format(
+        "RUN.keras",
+        """```python
+import keras
+model = keras.models.load_model("RUN.keras")
+probabilities = model.predict(images)  # images: np.uint8 (n, HEIGHT, WIDTH)
+```
+""",
+    ),
+    "h5": Format(
+        "mnistModel2.h5",
+        """The first of the networks alone, in HDF5, under the name in the baseline's README.
+
+```python
+import keras
+model = keras.models.load_model("mnistModel2.h5")
+probabilities = model.predict(images[..., None])  # images: np.uint8 (n, HEIGHT, WIDTH)
+```
+""",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +115,7 @@ class Exported:
     """In the file's own runtime."""
     keras_images_per_second: float
     differs_from_submission: int | None
-    """Answers other than those that the run wrote; None where its test images are not on this machine."""
+    """Predictions other than those that the run wrote; None where its test images are not on this machine."""
 
 
 def require_packages(form: str) -> None:
@@ -66,7 +124,7 @@ def require_packages(form: str) -> None:
     Raises:
         BadInput: naming what is missing.
     """
-    missing = [name for name in NEEDED.get(form, ()) if importlib.util.find_spec(name) is None]
+    missing = [name for name in FORMATS[form].packages if importlib.util.find_spec(name) is None]
     if missing:
         raise BadInput(
             f"--format {form} needs {', '.join(missing).replace('_', '-')}, not installed. "
@@ -75,49 +133,64 @@ def require_packages(form: str) -> None:
 
 
 def export(predictor: Predictor, form: str, folder: Path | None = None) -> Exported:
-    """Write the ensemble as one file that takes uint8 images and gives probabilities, and a README beside it.
+    """Write the networks as one file that takes uint8 images and gives probabilities, and a README beside it.
 
-    The file is compared with the run's own networks, each predicted with on its own, on 1,000 images; one that differs
-    is removed.
+    The file is compared with the run's own networks, each predicting on its own, on 1,000 images; one that differs is
+    removed.
 
     Args:
         predictor: of the run, with or without test-time augmentation.
-        form: one of SUFFIXES.
+        form: one of FORMATS.
         folder: where to write; None: the run's folder, `export`.
 
     Raises:
         BadInput: if a package is missing.
-        KitError: if the file does not agree with the run.
+        KitError: if the networks cannot be written in this form, or the file does not agree with the run.
     """
     require_packages(form)
     folder = folder or predictor.run.folder / "export"
     folder.mkdir(parents=True, exist_ok=True)
-    path = _file(folder, predictor, form)
-    images, stored = _check_images(predictor)
+    path = _path(folder, predictor, form)
+    ensemble = predictor.first_network() if form == "h5" else predictor
+    images, recorded = _check_images(predictor)
     with _temporary(path) as temporary:
-        _write(predictor, form, temporary)
+        _write(ensemble, form, temporary)
+        if form == "onnx":
+            _describe_onnx(predictor, temporary)
         runtime = _open(form, temporary)
-        wanted = predictor.of_first(images) if form == "h5" else predictor.separately(images)
-        found, images_per_second = _timed(runtime, images)
-        worst = float(np.abs(found - wanted).max())
-        differing = int((found.argmax(axis=1) != wanted.argmax(axis=1)).sum())
+        expected = ensemble.probabilities(images, one_by_one=True)
+        predicted, images_per_second = _timed(runtime, images)
+        worst = float(np.abs(predicted - expected).max())
+        differing = _differing(predicted, expected)
         if worst > TOLERANCE or differing:
             raise KitError(
                 f"{path.name} does not agree with run {predictor.run.name}: probabilities differ by up to {worst:.1e} "
-                f"(expected at most {TOLERANCE:.0e}), {differing} of {len(images):,} answers differ. It was not kept."
+                f"(expected at most {TOLERANCE:.0e}), {differing} of {len(images):,} predictions differ. It was not "
+                "kept."
             )
-    _, keras_images_per_second = _timed(lambda batch: predictor.model.predict_on_batch(batch), images)
+    _, keras_images_per_second = _timed(ensemble.model.predict_on_batch, images)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    size = sum(file.stat().st_size for file in files)
     readme = folder / "README.md"
     with atomic_write(readme) as temporary:
         temporary.write_text(_readme(predictor, folder), encoding="utf-8")
-    other = None if stored is None else int((found.argmax(axis=1) != stored.argmax(axis=1)).sum())
-    return Exported(path, readme, size, len(images), worst, images_per_second, keras_images_per_second, other)
+    return Exported(
+        path=path,
+        readme=readme,
+        size_bytes=sum(file.stat().st_size for file in files),
+        images=len(images),
+        worst_difference=worst,
+        images_per_second=images_per_second,
+        keras_images_per_second=keras_images_per_second,
+        differs_from_submission=None if recorded is None else _differing(predicted, recorded),
+    )
 
 
-def _file(folder: Path, predictor: Predictor, form: str) -> Path:
-    return folder / (H5_NAME if form == "h5" else f"{predictor.run.name}{SUFFIXES[form]}")
+def _differing(first: np.ndarray, second: np.ndarray) -> int:
+    return int((first.argmax(axis=1) != second.argmax(axis=1)).sum())
+
+
+def _path(folder: Path, predictor: Predictor, form: str) -> Path:
+    return folder / FORMATS[form].file.replace("RUN", predictor.run.name)
 
 
 @contextlib.contextmanager
@@ -141,10 +214,10 @@ def _check_images(predictor: Predictor) -> tuple[np.ndarray, np.ndarray | None]:
     """Return images uint8 (1000, side, side), the run's first test images where they are here, and what it wrote."""
     with contextlib.suppress(KitError, OSError):
         images = predictor.record.load_data().test.images
-        _, stored = predictor.run.probabilities()
-        if len(stored) == len(images):
-            return images[:CHECKED], stored[:CHECKED]
-    side = predictor.model.input_shape[1]
+        _, recorded = predictor.run.probabilities()
+        if len(recorded) == len(images):
+            return images[:CHECKED], recorded[:CHECKED]
+    side = predictor.input_shape[0]
     sample = dataset.load("sample").test.images
     if side == sample.shape[1]:
         return sample[:CHECKED], None
@@ -155,30 +228,29 @@ def _timed(runtime: Runtime, images: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the probabilities of images, and how many a second there were after a first batch."""
     runtime(images[:CHECK_BATCH])
     started = time.perf_counter()
-    found = [runtime(images[start : start + CHECK_BATCH]) for start in range(0, len(images), CHECK_BATCH)]
-    return np.concatenate(found), len(images) / (time.perf_counter() - started)
+    predicted = [runtime(images[start : start + CHECK_BATCH]) for start in range(0, len(images), CHECK_BATCH)]
+    return np.concatenate(predicted), len(images) / (time.perf_counter() - started)
 
 
-def _write(predictor: Predictor, form: str, path: Path) -> None:
+def _write(ensemble: Ensemble, form: str, path: Path) -> None:
     import keras
 
-    if form == "keras":
-        predictor.model.save(path)
-        return
+    from digits.model.predict import save_network
+
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Keras recommends .keras instead of .h5.
     if form == "h5":
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Keras recommends .keras.
-        predictor.loaded[0].networks[0].save(path)
+        ensemble.networks[0][0].save(path)
+        return
+    if form == "keras":
+        save_network(ensemble.model, path)
         return
     # A named output: converters call it Identity or output_0 otherwise.
-    model = keras.Model(predictor.model.input, {OUTPUT: predictor.model.output}, name=predictor.model.name)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    model = keras.Model(ensemble.model.input, {OUTPUT: ensemble.model.output}, name=ensemble.model.name)
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     kind = {"onnx": "onnx", "litert": "litert", "saved-model": "tf_saved_model"}[form]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), silenced(2):
         model(np.zeros((1, *model.input_shape[1:]), np.uint8))  # Keras exports to ONNX only what was called.
         model.export(path, format=kind, verbose=False)
-    if form == "onnx":
-        _describe_onnx(predictor, path)
 
 
 def _describe_onnx(predictor: Predictor, path: Path) -> None:
@@ -224,7 +296,7 @@ def _open(form: str, path: Path) -> Runtime:
     model = keras.models.load_model(path, safe_mode=True)
     if form == "h5":
         return lambda images: model.predict_on_batch(images[..., np.newaxis])
-    return lambda images: model.predict_on_batch(images)
+    return model.predict_on_batch
 
 
 def _litert(interpreter: Any) -> Runtime:
@@ -243,7 +315,7 @@ def _litert(interpreter: Any) -> Runtime:
 
 
 def _description(predictor: Predictor) -> str:
-    _, height, width = predictor.model.input_shape
+    height, width = predictor.input_shape
     return (
         f"Input {INPUT}: uint8 (n, {height}, {width}), 0 background to 255 ink; do not divide by 255. "
         f"Output {OUTPUT}: float32 (n, {len(predictor.classes)}), the classes {', '.join(predictor.classes)}."
@@ -252,58 +324,17 @@ def _description(predictor: Predictor) -> str:
 
 def _readme(predictor: Predictor, folder: Path) -> str:
     """Return the README of all exports of the run in a folder."""
-    name, (_, height, width) = predictor.run.name, predictor.model.input_shape
-    networks = sum(len(member.models) for member in predictor.members)
-    parts = {
-        "onnx": f"""## {name}.onnx
-```python
-import numpy as np, onnxruntime
-session = onnxruntime.InferenceSession("{name}.onnx")
-probabilities = session.run(["{OUTPUT}"], {{"{INPUT}": images}})[0]  # images: np.uint8 (n, {height}, {width})
-```
-
-In a browser, with [ONNX Runtime Web](https://onnxruntime.ai/docs/get-started/with-javascript/web.html):
-
-```js
-const session = await ort.InferenceSession.create("{name}.onnx");
-const images = new ort.Tensor("uint8", pixels, [1, {height}, {width}]); // pixels: Uint8Array of {height * width}
-const {{ {OUTPUT} }} = await session.run({{ {INPUT}: images }}); // {OUTPUT}.data: Float32Array
-```
-""",
-        "litert": f"""## {name}.tflite
-```python
-from ai_edge_litert.interpreter import Interpreter
-run = Interpreter("{name}.tflite").get_signature_runner()
-probabilities = run({INPUT}=images)["{OUTPUT}"]  # images: np.uint8 (n, {height}, {width})
-```
-""",
-        "saved-model": f"""## {name}-saved-model
-```python
-import tensorflow as tf
-model = tf.saved_model.load("{name}-saved-model")
-probabilities = model.serve(images)["{OUTPUT}"]  # images: np.uint8 (n, {height}, {width})
-```
-""",
-        "keras": f"""## {name}.keras
-```python
-import keras
-model = keras.models.load_model("{name}.keras")
-probabilities = model.predict(images)  # images: np.uint8 (n, {height}, {width})
-```
-""",
-    }
-    parts["h5"] = f"""## {H5_NAME}
-The first of the networks alone.
-
-```python
-import keras
-model = keras.models.load_model("{H5_NAME}")
-probabilities = model.predict(images[..., None])  # images: np.uint8 (n, {height}, {width})
-```
-"""
-    made = [part for form, part in parts.items() if _file(folder, predictor, form).exists()]
-    return (
-        f"# Run {name}\n\n{networks} network{'s' * (networks != 1)} in one file. {_description(predictor)}\n\n"
+    height, width = predictor.input_shape
+    count = sum(len(member.models) for member in predictor.members)
+    lines = [
+        f"# Run {predictor.run.name}",
+        f"{count} network{'s' if count > 1 else ''} in one file. {_description(predictor)}",
         "Images must be in MNIST's form: a light digit on black, scaled into 20 × 20 pixels and centred by mass. "
-        "`prepare` in src/digits/data/images.py does that; docs/use-a-model.md says how.\n\n" + "\n".join(made)
-    )
+        "`prepare` in src/digits/data/preparation.py does that; docs/use-a-model.md says how.",
+    ]
+    for form, description in FORMATS.items():
+        path = _path(folder, predictor, form)
+        if path.exists():
+            usage = description.usage.replace("HEIGHT", str(height)).replace("WIDTH", str(width))
+            lines.append(f"## {path.name}\n{usage.replace('RUN', predictor.run.name)}")
+    return "\n\n".join(lines)

@@ -1,80 +1,146 @@
 """A run's saved networks, loaded once and ready to predict new images."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from digits.config import Tta
-from digits.console import BadInput
+from digits.console import BadInput, KitError
 from digits.data.submission import write_submission
 from digits.files import SUBMISSIONS, display_path
 from digits.model.backend import cpu_count, load_keras, prepare_process
 from digits.runs.averaging import mean
-from digits.runs.record import FinishedRecord
+from digits.runs.checks import Check, failed_check
 from digits.runs.store import Run, all_runs, find_run
 
-
-def predict_again(run: Run, data_dir: Path | None = None, out: Path | None = None) -> list[str]:
-    """Predict a run's own test images with its saved models, and say how the answers compare with the run's.
-
-    Args:
-        run: it keeps its own submission.
-        data_dir: where the test images are; None: where the run found them.
-        out: where to write the answers, as a submission; None: nowhere.
-
-    Raises:
-        BadInput: if a saved model is missing, or one is none that Keras loads safely.
-    """
-    record = run.finished_record()
-    if record.blend:
-        names = " ".join(dict.fromkeys(member.name.partition("/")[0] for member in record.blend.members))
-        raise BadInput(f"Run {run.name} is a blend, without models of its own; give one of the runs it blends: {names}")
-    models, own = run.models(), run.probabilities()[1].argmax(axis=1)
-    dataset = record.load_data(data_dir)
-    prepare_process(cpu_count(), deterministic=False)
-    tta = record.recipe.tta if record.recipe else Tta()
-    answers = predict_saved(models, dataset.test.images, tta).argmax(axis=1)
-    lines = [
-        f"{len(answers):,} images predicted again with the saved models of {run.name}.",
-        f"The answers differ from the run's own in {int((answers != own).sum())} of {len(answers):,} rows.",
-    ]
-    if out is not None:
-        path = out.with_name("leaked-" * record.leaked + out.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_submission(path, dataset.test.ids, answers, header=dataset.header, classes=dataset.classes)
-        lines.append(f"Written: {display_path(path)}")
-    return lines
-
-
-def predict_saved(
-    models: Sequence[Path], images: np.ndarray, tta: Tta, log: Callable[[str], None] = print
-) -> np.ndarray:
-    """Return the mean probabilities float32 (n, classes) of saved models for images uint8 (n, side, side).
-
-    Raises:
-        BadInput: if one is not a model that Keras loads safely.
-    """
-    load_keras()
-    from digits.model.predict import load_network, predict_probabilities
-
-    return mean([predict_probabilities(load_network(path), images, tta) for path in models])
-
+if TYPE_CHECKING:
+    import keras
 
 BATCH = 256
 
 
 @dataclass(frozen=True)
 class SavedMember:
-    """Saved networks that are averaged, with their test-time augmentation and their weight among the members."""
+    """Saved networks that are averaged equally, their test-time augmentation, and their weight in the ensemble."""
 
-    models: list[Path]
+    models: Sequence[Path]
     tta: Tta
-    record: FinishedRecord
-    """Of the run that trained them."""
+    sources: Mapping[str, str]
+    """Texts of the user's own files that the networks need, by name."""
     weight: float = 1.0
+
+
+def saved_members(run: Run) -> list[SavedMember]:
+    """Return the members of a run or a blend: of a run all its networks at once, of a blend those of its runs.
+
+    Raises:
+        BadInput: if the run is not finished, or a model is missing.
+    """
+    record = run.finished_record()
+    if record.blend is None:
+        recipe = record.recipe
+        return [SavedMember(run.models(), recipe.tta if recipe else Tta(), recipe.sources if recipe else {})]
+    members = []
+    for blended in record.blend.members:
+        member_run = find_run(blended.run, run.folder.parent)
+        inner = member_run.finished_record().blend
+        if inner and inner.mean == "logarithmic" and len(record.blend.members) > 1:
+            raise BadInput(
+                f"Run {run.name} averages the logarithmic blend {blended.run}; only such blends alone can be used."
+            )
+        for member in saved_members(member_run):
+            models = member.models if blended.member is None else member_run.models(blended.member)
+            members.append(dataclasses.replace(member, models=models, weight=member.weight * blended.weight))
+    return members
+
+
+class Ensemble:
+    """Saved networks as one function from images to probabilities."""
+
+    def __init__(self, members: Sequence[SavedMember], *, logarithmic: bool = False, precision: str | None = "float32"):
+        """Load the networks.
+
+        Args:
+            members: what is averaged.
+            logarithmic: average the logarithms of the members' probabilities.
+            precision: in which the networks compute; None: each in the one that it was trained in.
+
+        Raises:
+            BadInput: if one is not a model that Keras loads safely.
+        """
+        load_keras()
+        from digits.model.predict import load_network
+
+        self.members, self.logarithmic = members, logarithmic
+        self.networks = [
+            [load_network(path, member.sources, precision) for path in member.models] for member in members
+        ]
+
+    @functools.cached_property
+    def model(self) -> "keras.Model":
+        """All networks as one Keras model from images uint8 (n, side, side) to probabilities float32 (n, classes)."""
+        from digits.model.ensemble import EnsembleMember, ensemble_model
+
+        members = [
+            EnsembleMember(networks, member.tta, member.weight)
+            for networks, member in zip(self.networks, self.members, strict=True)
+        ]
+        return ensemble_model(members, logarithmic=self.logarithmic)
+
+    @property
+    def input_shape(self) -> tuple[int, int]:
+        """Height and width of an image."""
+        return self.networks[0][0].input_shape[1:3]
+
+    def probabilities(self, images: np.ndarray, *, one_by_one: bool = False) -> np.ndarray:
+        """Return the mean probabilities float32 (n, classes) of images uint8 (n, side, side).
+
+        Args:
+            images: what is predicted.
+            one_by_one: each network predicts on its own, as after training, instead of all as one model.
+        """
+        if one_by_one:
+            from digits.model.predict import predict_probabilities
+
+            means = [
+                mean([predict_probabilities(network, images, member.tta) for network in networks])
+                for networks, member in zip(self.networks, self.members, strict=True)
+            ]
+            return mean(means, [member.weight for member in self.members], logarithmic=self.logarithmic)
+        size = min(BATCH, len(images))  # All batches have one size, so that the model is compiled once.
+        filled = np.concatenate([images, np.zeros((-len(images) % size, *images.shape[1:]), np.uint8)])
+        batches = [self.model.predict_on_batch(filled[start : start + size]) for start in range(0, len(filled), size)]
+        return np.concatenate(batches)[: len(images)]
+
+
+class Predictor(Ensemble):
+    """The saved networks of a finished run or blend."""
+
+    def __init__(self, run: Run, *, tta: bool = True, precision: str | None = "float32"):
+        """Load the saved networks; without `tta` each image is seen once, as it is.
+
+        Raises:
+            BadInput: if the run is not finished, or has no models that Keras loads safely.
+        """
+        self.run, self.record = run, run.finished_record()
+        self.classes = tuple(self.record.data.names)
+        members = saved_members(run)
+        if not tta:
+            members = [dataclasses.replace(member, tta=Tta()) for member in members]
+        prepare_process(cpu_count(), deterministic=False)
+        blend = self.record.blend
+        super().__init__(members, logarithmic=blend is not None and blend.mean == "logarithmic", precision=precision)
+
+    def first_network(self) -> Ensemble:
+        """Return the first network alone, without test-time augmentation."""
+        first = self.members[0]
+        return Ensemble([SavedMember(first.models[:1], Tta(), first.sources)])
 
 
 def newest_run(submissions: Path = SUBMISSIONS) -> Run:
@@ -90,72 +156,56 @@ def newest_run(submissions: Path = SUBMISSIONS) -> Run:
     raise BadInput("There is no finished run yet. Train one in about a minute: python src/train.py --recipe quick")
 
 
-def saved_members(run: Run) -> list[SavedMember]:
-    """Return the members of a run or a blend: of a run all its networks at once, of a blend those of its runs.
+def predict_again(run: Run, data_dir: Path | None = None, out: Path | None = None) -> list[str]:
+    """Predict a run's own test images with its saved models, and say how the predictions compare with the run's.
+
+    Args:
+        run: it keeps its own submission.
+        data_dir: where the test images are; None: where the run found them.
+        out: where to write the predictions, as a submission; None: nowhere.
 
     Raises:
-        BadInput: if the run is not finished, or a model is missing.
+        BadInput: if a saved model is missing, or one is none that Keras loads safely.
     """
-    record = run.finished_record()
-    if record.blend is None:
-        return [SavedMember(run.models(), record.recipe.tta if record.recipe else Tta(), record)]
-    members = []
-    for member in record.blend.members:
-        name, _, network = member.name.partition("/")
-        own = find_run(name, run.folder.parent)
-        blend = own.finished_record().blend
-        if blend and blend.mean == "logarithmic" and len(record.blend.members) > 1:
-            raise BadInput(f"Run {run.name} averages the logarithmic blend {name}; only such blends alone can be used.")
-        for found in saved_members(own):
-            models = own.models(int(network.rpartition("-")[2])) if network else found.models  # RUN/NETWORK-MEMBER
-            members.append(SavedMember(models, found.tta, found.record, found.weight * member.weight))
-    return members
+    saved_members(run)  # Before the data are read, which takes seconds.
+    record, recorded = run.finished_record(), run.probabilities()[1].argmax(axis=1)
+    dataset = record.load_data(data_dir)
+    predicted = Predictor(run, precision=None).probabilities(dataset.test.images, one_by_one=True).argmax(axis=1)
+    lines = [
+        f"{len(predicted):,} images predicted again with the saved models of {run.name}.",
+        f"The predictions differ from the run's own in {int((predicted != recorded).sum())} of "
+        f"{len(predicted):,} rows.",
+    ]
+    if out is not None:
+        path = out.with_name("leaked-" + out.name) if record.leaked else out
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_submission(path, dataset.test.ids, predicted, header=dataset.header, classes=dataset.classes)
+        lines.append(f"Written: {display_path(path)}")
+    return lines
 
 
-class Predictor:
-    """A run's saved networks as one function from images to probabilities."""
+SAVED_MODELS_CHECK = "the saved models reproduce the predictions"
+SAME_PROBABILITY = 0.02
+"""The most by which two predictions of one network differ: bfloat16 with another number of threads changes some
+thousandths."""
 
-    def __init__(self, run: Run, *, tta: bool = True):
-        """Load the saved networks; without `tta` each image is seen once, as it is.
 
-        Raises:
-            BadInput: if the run is not finished, or has no models that Keras loads safely.
-        """
-        self.run, self.record, self.members = run, run.finished_record(), saved_members(run)
-        prepare_process(cpu_count(), deterministic=False)
-        load_keras()
-        from digits.inference.serving import EnsembleMember, serving_model
-        from digits.model.predict import load_network
+def check_saved_models(
+    member: SavedMember, images: np.ndarray, probabilities: np.ndarray, log: Callable[[str], None] = print
+) -> Check:
+    """Ask whether saved models, loaded in this process, predict what was written.
 
-        loaded = [
-            EnsembleMember([load_network(path) for path in member.models], member.tta if tta else Tta(), member.weight)
-            for member in self.members
-        ]
-        self.loaded = loaded
-        self.logarithmic = self.record.blend is not None and self.record.blend.mean == "logarithmic"
-        self.model = serving_model(loaded, logarithmic=self.logarithmic)
-        self.classes = tuple(self.record.data.names)
-
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Return the mean probabilities float32 (n, classes) of images uint8 (n, side, side)."""
-        size = min(BATCH, len(images))  # All batches have one size, so that the model is compiled once.
-        filled = np.concatenate([images, np.zeros((-len(images) % size, *images.shape[1:]), np.uint8)])
-        batches = [self.model.predict_on_batch(filled[start : start + size]) for start in range(0, len(filled), size)]
-        return np.concatenate(batches)[: len(images)]
-
-    def separately(self, images: np.ndarray) -> np.ndarray:
-        """Return what `probabilities` does, each network asked on its own, as after training but in float32."""
-        from digits.inference.serving import in_float32
-        from digits.model.predict import predict_probabilities
-
-        means = [
-            mean([predict_probabilities(in_float32(network), images, member.tta) for network in member.networks])
-            for member in self.loaded
-        ]
-        return mean(means, [member.weight for member in self.loaded], logarithmic=self.logarithmic)
-
-    def of_first(self, images: np.ndarray) -> np.ndarray:
-        """Return the probabilities float32 (n, classes) by the first network alone, without augmented copies."""
-        from digits.model.predict import predict_probabilities
-
-        return predict_probabilities(self.loaded[0].networks[0], images)
+    Args:
+        member: the models whose predictions were averaged.
+        images: some of the test images, uint8 (n, side, side).
+        probabilities: what was written of them, float32 (n, classes).
+        log: takes a line; not used.
+    """
+    try:
+        predicted = Ensemble([member], precision=None).probabilities(images, one_by_one=True)
+    except KitError as error:
+        return failed_check(SAVED_MODELS_CHECK, error)
+    largest = np.abs(predicted - probabilities).max(axis=1)
+    different = int((largest > SAME_PROBABILITY).sum())
+    detail = f"{len(images)} rows predicted again, {different} different; largest difference {largest.max():.0e}"
+    return Check(SAVED_MODELS_CHECK, different == 0, detail)

@@ -1,20 +1,24 @@
 """Networks from a user's own file, by its source text, which goes wherever the recipe goes."""
 
 import functools
+import hashlib
+import linecache
+import sys
 import traceback
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from digits.config import Recipe
 from digits.console import BadInput
 
 FOLDER = "networks"
-"""Where a run keeps copies of these files."""
+"""Where a run keeps copies of these files, for people; the kit takes the text from run.json."""
 
 
 def write_sources(recipe: Recipe, run_folder: Path) -> None:
-    """Copy the recipe's network files into a run's folder, for people and for `load_network`."""
+    """Copy the recipe's network files into a run's folder."""
     for file, source in recipe.sources.items():
         (run_folder / FOLDER).mkdir(exist_ok=True)
         (run_folder / FOLDER / Path(file).name).write_text(source, encoding="utf-8")
@@ -22,16 +26,20 @@ def write_sources(recipe: Recipe, run_folder: Path) -> None:
 
 @functools.cache
 def load_module(file: str, source: str) -> types.ModuleType:
-    """Run a network file's source, once, and return it as a module; its own layers can be loaded from then on.
+    """Run a network file's source, once, and return it as a module; its own layers can be saved from then on.
 
     Raises:
         BadInput: naming the line, for whatever goes wrong in it.
     """
-    import keras
-
-    module = types.ModuleType(Path(file).stem)
+    text_hash = hashlib.sha256(source.encode()).hexdigest()[:8]
+    # Named after its text: a blend may hold two versions of a file, and a file may be called random.py.
+    module = types.ModuleType(f"{Path(file).stem}_{text_hash}")
+    module.__file__ = f"<{file} {text_hash}>"
+    # What reads a function's source (tf.function) or looks its module up (dataclasses) finds the run's own text.
+    linecache.cache[module.__file__] = len(source), None, source.splitlines(keepends=True), module.__file__
+    sys.modules[module.__name__] = module
     try:
-        exec(compile(source, file, "exec"), module.__dict__)
+        exec(compile(source, module.__file__, "exec"), module.__dict__)
     except ModuleNotFoundError as error:
         raise BadInput(
             f"{line_of(error, file)}: there is no module {error.name!r}. Put what the network needs into {file} "
@@ -39,10 +47,32 @@ def load_module(file: str, source: str) -> types.ModuleType:
         ) from None
     except Exception as error:
         raise BadInput(f"{line_of(error, file)}: {type(error).__name__}: {error}") from None
-    for value in vars(module).values():
-        if isinstance(value, type) and value.__module__ == module.__name__:  # Defined here, and not imported.
-            keras.saving.register_keras_serializable(module.__name__)(value)
+    import keras
+
+    for name, value in _own_objects(module).items():
+        keras.saving.register_keras_serializable(name.partition(">")[0])(value)
     return module
+
+
+def _own_objects(module: types.ModuleType) -> dict[str, Any]:
+    """Return the classes and functions that Keras may meet in a saved network, by their names there."""
+    package = module.__name__.rpartition("_")[0]
+    return {
+        f"{package}>{name}": value
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", None) == module.__name__  # Defined here, and not imported.
+        and (isinstance(value, types.FunctionType) or (isinstance(value, type) and hasattr(value, "get_config")))
+    }
+
+
+def custom_objects(sources: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the network files define, by the names under which saved networks refer to it; their code is run.
+
+    Raises:
+        BadInput: as `load_module`.
+    """
+    modules = [load_module(file, source) for file, source in sources.items()]
+    return {name: value for module in modules for name, value in _own_objects(module).items()}
 
 
 def load_function(name: str, sources: Mapping[str, str]) -> Callable:
@@ -53,7 +83,11 @@ def load_function(name: str, sources: Mapping[str, str]) -> Callable:
 
 def line_of(error: BaseException, file: str) -> str:
     """Return the file and, where the error's trace passes it, the last line of it."""
-    if isinstance(error, SyntaxError) and error.filename == file:
+    if isinstance(error, SyntaxError) and _is_of(error.filename, file):
         return f"{file}, line {error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if _is_of(frame.filename, file)]
     return f"{file}, line {lines[-1]}" if lines else file
+
+
+def _is_of(code_file: str | None, file: str) -> bool:
+    return (code_file or "").startswith(f"<{file} ")

@@ -22,7 +22,7 @@ class FusedBatchNormalization(layers.BatchNormalization):
     """Batch normalisation that trains through TensorFlow's fused op, where TensorFlow is the backend.
 
     Keras computes the moments and the scaling in separate ops, which on two cores takes a tenth of the training time of
-    `compact`. Elsewhere, and outside training, it is Keras's own layer; `plain` turns it into that for saving.
+    `compact`. Elsewhere, and outside training, it is Keras's own layer; `plain` makes it that for saving.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -48,7 +48,7 @@ class ByteDropout(layers.Dropout):
     """Dropout that draws a random byte for each value, where TensorFlow is the backend, instead of a float.
 
     Keras's own takes twice as long on a processor. The rate is rounded to a multiple of 1/256. Elsewhere, and outside
-    training, it is Keras's own layer; `plain` turns it into that for saving.
+    training, it is Keras's own layer; `plain` makes it that for saving.
     """
 
     def call(self, inputs, training=False):
@@ -66,20 +66,14 @@ class ByteDropout(layers.Dropout):
         return inputs * (kept * (256 / (256 - threshold)))
 
 
-_OWN_LAYERS = {FusedBatchNormalization: layers.BatchNormalization, ByteDropout: layers.Dropout}
+_KERAS_LAYERS = {FusedBatchNormalization: layers.BatchNormalization, ByteDropout: layers.Dropout}
 
 
 def plain(network: keras.Model) -> keras.Model:
-    """Return a copy of the network, weights included, of Keras's own layers alone, which loads without this kit."""
-    if not any(type(layer) in _OWN_LAYERS for layer in all_layers(network)):
-        return network
-
-    def keras_layer(layer):
-        return _OWN_LAYERS.get(type(layer), type(layer)).from_config(layer.get_config())
-
-    copy = keras.models.clone_model(network, clone_function=keras_layer)
-    copy.set_weights(network.get_weights())
-    return copy
+    """Turn the network's layers of this kit into Keras's own, which predict the same and load without it."""
+    for layer in all_layers(network):
+        layer.__class__ = _KERAS_LAYERS.get(type(layer), type(layer))
+    return network
 
 
 def _images(shape: Shape):
@@ -236,22 +230,41 @@ def build_network(
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        own = custom.load_function(name, sources or {}) if ":" in name else None
-        network = (own or NETWORKS[name])(INPUT_SHAPE, classes)
+        is_own = ":" in name
+        network = _own_network(name, sources or {}, classes) if is_own else NETWORKS[name](INPUT_SHAPE, classes)
     finally:
         keras.config.set_dtype_policy(before)
-    if not isinstance(network, keras.Model):
-        raise BadInput(f"{name}: expected a function that returns a keras.Model, found {type(network).__name__}.")
-    if own:
-        if not network.built:
-            network.build((None, *INPUT_SHAPE))
-        last = network
-        while isinstance(last, keras.Model):
-            last = last.layers[-1]
-        last.dtype_policy = "float32"  # Probabilities also where the other layers compute in bfloat16.
     for layer in all_layers(network):
         if isinstance(layer, layers.Dropout):
             layer.rate *= dropout
+    return network
+
+
+def _own_network(name: str, sources: Mapping[str, str], classes: int) -> keras.Model:
+    """Return what the user's function builds, as a model of one input and one output.
+
+    Raises:
+        BadInput: if it is not a Keras model, or has several outputs.
+    """
+    build = custom.load_function(name, sources)
+    network = build(INPUT_SHAPE, classes)
+    if not isinstance(network, keras.Model):
+        raise BadInput(f"{name}: expected a function that returns a keras.Model, found {type(network).__name__}.")
+    if not network.built:
+        network.build((None, *INPUT_SHAPE))
+    if not isinstance(network, keras.Sequential) and not isinstance(
+        getattr(network, "output", None), keras.KerasTensor
+    ):
+        # A model class of the user's own, which knows no shapes, or outputs in a list or dict.
+        images = keras.Input(INPUT_SHAPE, name="images_0_to_255")
+        outputs = keras.tree.flatten(network(images))
+        if len(outputs) != 1:
+            raise BadInput(f"{name}: expected one output, the probabilities, found {len(outputs)}.")
+        network = keras.Model(images, outputs[0], name=f"{network.name}_with_one_output")
+    last = network
+    while isinstance(last, keras.Model):
+        last = last.layers[-1]
+    last.dtype_policy = "float32"  # Probabilities also where the other layers compute in bfloat16.
     return network
 
 

@@ -1,8 +1,11 @@
-"""Predict the class probabilities of images with a trained network, with or without test-time augmentation."""
+"""Save and load trained networks, and predict with them, with or without test-time augmentation."""
 
+import json
+import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,29 +18,54 @@ from digits.model.augment import affine_transforms
 from digits.model.networks import INPUT_SHAPE, augmented_model, plain
 
 BATCH_SIZE = 512
+NEWER_SETTINGS: dict[str, Any] = {
+    "antialias": False,
+    "input_axes": None,
+    "lora_alpha": None,
+    "output_axes": None,
+    "quantization_config": None,
+    "ragged": False,
+    "renorm": False,
+    "renorm_clipping": None,
+    "renorm_momentum": 0.99,
+    "sliding_window": None,
+    "use_gate": False,
+}
+"""Settings of layers and initializers that came after Keras 3.8 (Kaggle's image had that), with their defaults: all
+that the signatures of 3.15.1 have beyond those of 3.8.0. An older Keras refuses a file that names one."""
 
 
 def save_network(network: keras.Model, path: Path) -> None:
-    """Write a network as a .keras file of Keras's own layers, which loads without this kit."""
-    with atomic_write(path) as temporary:
-        plain(network).save(temporary)
+    """Write a network, whose layers become Keras's own, as a .keras file for Keras 3.8 and later without this kit."""
+    with tempfile.TemporaryDirectory() as folder, atomic_write(path) as temporary:
+        saved = Path(folder) / "model.keras"
+        plain(network).save(saved)
+        _copy_with_config(saved, temporary)
 
 
-def load_network(path: Path) -> keras.Model:
+def load_network(path: Path, sources: Mapping[str, str] | None = None, precision: str | None = None) -> keras.Model:
     """Read a network from a .keras file in Keras's safe mode, which runs no code that the file brings.
 
-    In the folder of a run with networks from a user's own files, their copies are run first: they may define layers.
+    Args:
+        path: the file.
+        sources: texts of the user's own files by name, which are run first: they may define layers.
+        precision: in which it computes, such as float32; None: the one it was trained in.
 
     Raises:
         BadInput: if it is not such a file, or its shapes are not those of the kit's networks.
     """
-    for source in sorted((path.parent / custom.FOLDER).glob("*.py")):
-        custom.load_module(source.name, source.read_text(encoding="utf-8"))
     try:
-        network = keras.models.load_model(path, compile=False, safe_mode=True)
+        objects = keras.saving.custom_object_scope(custom.custom_objects(sources or {}))
+        with tempfile.TemporaryDirectory() as folder, objects:
+            copy = Path(folder) / "model.keras"
+            _copy_with_config(path, copy, precision)
+            network = keras.models.load_model(copy, compile=False, safe_mode=True)
     except (ValueError, OSError, TypeError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise BadInput(f"{display_path(path)}: not a model that Keras loads safely: {reason}") from None
+        raise BadInput(
+            f"{display_path(path)}: not a model that Keras loads safely: {reason} "
+            f"(saved by Keras {_keras_version(path)}, this is Keras {keras.__version__})"
+        ) from None
     if network.input_shape != (None, *INPUT_SHAPE) or len(network.output_shape) != 2:
         raise BadInput(
             f"{display_path(path)}: expected a network from images {INPUT_SHAPE} to probabilities (classes,), "
@@ -46,19 +74,49 @@ def load_network(path: Path) -> keras.Model:
     return network
 
 
+def _copy_with_config(path: Path, target: Path, precision: str | None = None) -> None:
+    """Copy a .keras file without what older versions of Keras refuse, in another precision where one is given."""
+    with zipfile.ZipFile(path) as before, zipfile.ZipFile(target, "w") as after:
+        for name in before.namelist():
+            content = before.read(name)
+            if name == "config.json":
+                content = json.dumps(_portable(json.loads(content), precision)).encode()
+            after.writestr(name, content)
+
+
+def _portable(value: Any, precision: str | None) -> Any:
+    """Return a part of a model's configuration as `_copy_with_config` writes it."""
+    if isinstance(value, list):
+        return [_portable(item, precision) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if precision is not None and value.get("class_name") == "DTypePolicy":
+        return value | {"config": {"name": precision}}
+    missing = object()
+    return {key: _portable(item, precision) for key, item in value.items() if NEWER_SETTINGS.get(key, missing) != item}
+
+
+def _keras_version(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return str(json.loads(archive.read("metadata.json"))["keras_version"])
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return "of an unknown version"
+
+
 def tta_transforms(tta: Tta) -> np.ndarray:
-    """Return the affine transforms float32 (v, 8) of the views that `tta` averages; the first is the identity."""
+    """Return the affine transforms float32 (v, 8) of the augmented copies that `tta` averages; the first: identity."""
     shift, angle = tta.shift_pixels, tta.rotation_degrees
-    views: list[tuple[float, float, float]] = [(0, 0, 0)]
-    views += [(0, shift, 0), (0, -shift, 0), (0, 0, shift), (0, 0, -shift)] if shift else []
-    views += [(angle, 0, 0), (-angle, 0, 0)] if angle else []
-    rotation, shift_x, shift_y = np.array(views, float).T
-    zeros = np.zeros(len(views))
-    return affine_transforms(rotation, np.ones((len(views), 2)), zeros, shift_x, shift_y)
+    copies: list[tuple[float, float, float]] = [(0, 0, 0)]
+    copies += [(0, shift, 0), (0, -shift, 0), (0, 0, shift), (0, 0, -shift)] if shift else []
+    copies += [(angle, 0, 0), (-angle, 0, 0)] if angle else []
+    rotation, shift_x, shift_y = np.array(copies, float).T
+    zeros = np.zeros(len(copies))
+    return affine_transforms(rotation, np.ones((len(copies), 2)), zeros, shift_x, shift_y)
 
 
 def predict_probabilities(network: keras.Model, images: np.ndarray, tta: Tta = Tta()) -> np.ndarray:  # noqa: B008 frozen
-    """Return the mean probabilities float32 (n, classes) of images uint8 (n, side, side) over the views of `tta`."""
+    """Return the mean probabilities float32 (n, classes) of images uint8 (n, side, side) over the copies of `tta`."""
     return predict_views(network, [images], tta)[0][0]
 
 
@@ -68,10 +126,10 @@ def predict_views(
     """Predict several arrays of images uint8 (n, side, side), and trace the network once for all of them.
 
     Returns:
-        For each array the mean probabilities float32 (n, classes) over the views of `tta`, and those of the images
-        as they are.
+        For each array the mean probabilities float32 (n, classes) over the augmented copies of `tta`, and those of the
+        images as they are.
     """
-    augmented, views = augmented_model(network), tta_transforms(tta)
+    augmented, transforms = augmented_model(network), tta_transforms(tta)
     predictions = []
     for images in image_sets:
         mean, alone = np.empty((2, len(images), network.output_shape[-1]), np.float32)
@@ -81,11 +139,11 @@ def predict_views(
             # The last batch is padded, so that every batch has one shape and nothing is traced twice.
             batch = np.concatenate([batch, np.zeros((BATCH_SIZE - count, *batch.shape[1:]), np.uint8)])
             first = total = network.predict_on_batch(batch)
-            for view in views[1:]:
+            for transform in transforms[1:]:
                 total = total + tta.weight * augmented.predict_on_batch(
-                    [batch, np.repeat(view[np.newaxis], BATCH_SIZE, axis=0)]
+                    [batch, np.repeat(transform[np.newaxis], BATCH_SIZE, axis=0)]
                 )
             alone[start : start + count] = first[:count]
-            mean[start : start + count] = total[:count] / (1 + tta.weight * (len(views) - 1))
+            mean[start : start + count] = total[:count] / (1 + tta.weight * (len(transforms) - 1))
         predictions.append((mean, alone))
     return predictions

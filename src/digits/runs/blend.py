@@ -14,7 +14,7 @@ from digits.files import SUBMISSIONS
 from digits.runs import metrics
 from digits.runs.averaging import disagreement, mean, out_of_fold, test_mean
 from digits.runs.record import Blend, BlendMember, FinishedRecord, RunSettings, now
-from digits.runs.store import Run, new_run
+from digits.runs.store import Run, ensemble_member, new_run
 
 
 def greedy_weights(members: Sequence[np.ndarray], labels: np.ndarray, rounds: int = 50) -> np.ndarray:
@@ -58,11 +58,20 @@ def nested_blend(
 class Member:
     """A member of a blend: one member of a run over all its folds, or a whole run."""
 
-    name: str
+    run: str
     out_of_fold: np.ndarray
     """float32 (n, classes), NaN where a row was never held out."""
     test: np.ndarray
     """float32 (t, classes)."""
+    network: str | None = None
+    """None: the whole run."""
+    number: int | None = None
+    """Of the member in its run, from 1."""
+
+    @property
+    def name(self) -> str:
+        """The run's name, or RUN/NETWORK-MEMBER."""
+        return self.run if self.number is None else f"{self.run}/{self.network}-{self.number}"
 
 
 def members_of(run: Run) -> list[Member]:
@@ -72,97 +81,88 @@ def members_of(run: Run) -> list[Member]:
         BadInput: if the run has no probabilities.
     """
     whole = Member(run.name, *run.probabilities())
-    results = run.fold_results()
-    numbers = sorted({result.member for result in results})
+    folds = run.fold_results()
+    numbers = sorted({result.member for result in folds})
     if len(numbers) < 2:
         return [whole]
-    results += run.refit_results()
-    members = run.record().settings.members
-    by_member = [[one for one in results if (one.member - 1) % members + 1 == number] for number in numbers]
-    return [
-        Member(f"{run.name}/{own[0].network}-{own[0].member}", out_of_fold(own, len(whole.out_of_fold)), test_mean(own))
-        for own in by_member
-    ]
+    results, members = folds + run.refit_results(), []
+    count = run.record().settings.members
+    for number in numbers:
+        of_member = [result for result in results if ensemble_member(result.member, count) == number]
+        probabilities = out_of_fold(of_member, len(whole.out_of_fold)), test_mean(of_member)
+        members.append(Member(run.name, *probabilities, of_member[0].network, number))
+    return members
 
 
-def blend(
-    runs: list[Run],
-    *,
-    weights: str = "equal",
-    logarithmic: bool = False,
-    data_dir: Path | None = None,
-    out: Path | None = None,
-    name: str | None = None,
-    command: str = "",
-    submissions: Path = SUBMISSIONS,
-) -> Run:
+@dataclass(frozen=True)
+class BlendOptions:
+    """How runs are blended."""
+
+    weights: str = "equal"
+    """"equal", "greedy" (found on the out-of-fold rows; the score comes from nested folds), or numbers separated by
+    commas, one for each member."""
+    logarithmic: bool = False
+    """Average log-probabilities."""
+    name: str | None = None
+    """Of the new run; None: blend-TIME."""
+    data_dir: Path | None = None
+    """Where the training labels are; None: where the first run found them."""
+    out: Path | None = None
+    """Where to copy the submission."""
+    command: str = ""
+    """As it was typed, for the record."""
+
+
+def blend(runs: Sequence[Run], options: BlendOptions, submissions: Path = SUBMISSIONS) -> Run:
     """Blend runs on the same data, blends among them, into a new run with its own record, and write its submission.
 
     Args:
         runs: finished runs; one alone is a blend of its members.
-        weights: "equal", "greedy" (found on the out-of-fold rows; its score comes from nested folds), or numbers
-            separated by commas, one for each member.
-        logarithmic: average log-probabilities.
-        data_dir: where the training labels are; None: where the first run found them.
-        out: where to copy the submission.
-        name: of the new run; None: blend-TIME.
-        command: as it was typed, for the record.
+        options: how.
         submissions: the folder of all runs.
 
     Raises:
         BadInput: if the runs are of different data, the weights are not one for each member, or the name is taken.
     """
     started = time.perf_counter()
-    records = _same_data(runs)
-    first, leaked = records[0], any(record.leaked for record in records)
+    records = _records_of_same_data(runs)
+    leaked = any(record.leaked for record in records)
     members = [member for run in runs for member in members_of(run)]
     scored = ~np.isnan([member.out_of_fold[:, 0] for member in members]).any(axis=0)
     if not scored.any():
         raise BadInput("These runs have no out-of-fold row in common; blend runs with the same --folds.")
-    dataset = first.load_data(data_dir)
-    known, labels = [member.out_of_fold[scored] for member in members], dataset.train.labels[scored]
-    shares = _shares(weights, members, known, labels)
+    dataset = records[0].load_data(options.data_dir)
+    predicted, labels = [member.out_of_fold[scored] for member in members], dataset.train.labels[scored]
+    weights = _weights(options.weights, members, predicted, labels)
     out_of_fold = np.full_like(members[0].out_of_fold, np.nan)
-    if weights == "greedy":
-        out_of_fold[scored] = nested_blend(known, labels, logarithmic=logarithmic)
+    if options.weights == "greedy":
+        out_of_fold[scored] = nested_blend(predicted, labels, logarithmic=options.logarithmic)
     else:
-        out_of_fold[scored] = mean(known, shares, logarithmic=logarithmic)
-    test = mean([member.test for member in members], shares, logarithmic=logarithmic)
+        out_of_fold[scored] = mean(predicted, weights, logarithmic=options.logarithmic)
+    test = mean([member.test for member in members], weights, logarithmic=options.logarithmic)
 
-    run = new_run("blend", name, submissions)
+    run = new_run("blend", options.name, submissions)
     try:
-        results = run.write_results(dataset, out_of_fold, test, out, leaked=leaked)
+        results = run.write_results(dataset, out_of_fold, test, options.out, leaked=leaked)
     except BaseException:
         shutil.rmtree(run.folder)
         raise
-    scores = [metrics.score(own, labels) for own in known]
     record = FinishedRecord(
         run=run.name,
-        command=command,
+        command=options.command,
         created=now(),
-        source=first.source,
+        source=records[0].source,
         leaked=leaked,
         recipe=None,
-        settings=RunSettings(
-            folds=max(record.settings.folds for record in records),
-            members=len(members),
-            source=first.settings.source,
-            competition=first.settings.competition,
-            limit=first.settings.limit,
-            data_dir=str(data_dir.absolute()) if data_dir else first.settings.data_dir,
-        ),
-        identity={"blend": [run.name for run in runs], "weights": weights, "data": first.identity["data"]},
-        data=first.data,
+        settings=_settings(records, len(members), options.data_dir),
+        identity={
+            "blend": [run.name for run in runs],
+            "weights": options.weights,
+            "data": records[0].identity["data"],
+        },
+        data=records[0].data,
         extra=next((record.extra for record in records if record.extra), None),
-        blend=Blend(
-            [
-                BlendMember(name=member.name, weight=round(float(share), 4), **vars(score))
-                for member, share, score in zip(members, shares, scores, strict=True)
-            ],
-            disagreement([own.argmax(axis=1) for own in known]).tolist(),
-            "logarithmic" if logarithmic else "arithmetic",
-            "nested folds" if weights == "greedy" else "the same weights on every row",
-        ),
+        blend=_described(members, weights, predicted, labels, options),
         checks=list(dict.fromkeys(check for record in records for check in record.failed_checks)),
         **results,
         seconds=round(time.perf_counter() - started, 1),
@@ -171,19 +171,58 @@ def blend(
     return run
 
 
-def check_different(runs: Sequence[Run], remedy: str) -> None:
+def _settings(records: Sequence[FinishedRecord], members: int, data_dir: Path | None) -> RunSettings:
+    """Return what the record says was asked for: the first run's data, the most folds."""
+    first = records[0].settings
+    return RunSettings(
+        folds=max(record.settings.folds for record in records),
+        members=members,
+        source=first.source,
+        competition=first.competition,
+        limit=first.limit,
+        data_dir=str(data_dir.absolute()) if data_dir else first.data_dir,
+    )
+
+
+def _described(
+    members: Sequence[Member],
+    weights: np.ndarray,
+    predicted: Sequence[np.ndarray],
+    labels: np.ndarray,
+    options: BlendOptions,
+) -> Blend:
+    """Return what the record says of the blend; `predicted` are the members' probabilities of the scored rows."""
+    return Blend(
+        [
+            BlendMember(
+                name=member.name,
+                weight=round(float(weight), 4),
+                run=member.run,
+                network=member.network,
+                member=member.number,
+                **vars(metrics.score(probabilities, labels)),
+            )
+            for member, weight, probabilities in zip(members, weights, predicted, strict=True)
+        ],
+        disagreement([probabilities.argmax(axis=1) for probabilities in predicted]).tolist(),
+        "logarithmic" if options.logarithmic else "arithmetic",
+        "nested folds" if options.weights == "greedy" else "the same weights on every row",
+    )
+
+
+def check_different(runs: Sequence[Run], fix: str) -> None:
     """Check that no run is given twice.
 
     Raises:
-        BadInput: naming the first that is, with `remedy`.
+        BadInput: naming the first that is, with how to fix it.
     """
     folders = [run.folder.resolve() for run in runs]
     for index, run in enumerate(runs):
         if folders[index] in folders[:index]:
-            raise BadInput(f"Run {run.name} is given twice. {remedy}.")
+            raise BadInput(f"Run {run.name} is given twice", fix=f"{fix}.")
 
 
-def _same_data(runs: list[Run]) -> list[FinishedRecord]:
+def _records_of_same_data(runs: Sequence[Run]) -> list[FinishedRecord]:
     """Return the records of finished runs on the same data; BadInput for others, and for a run given twice."""
     check_different(runs, "To count it more than others: --weights, a number for each member")
     records = [run.finished_record() for run in runs]
@@ -193,16 +232,17 @@ def _same_data(runs: list[Run]) -> list[FinishedRecord]:
     return records
 
 
-def _shares(weights: str, members: list[Member], known: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
-    if weights == "equal":
+def _weights(text: str, members: Sequence[Member], predicted: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
+    """Return the members' weights, which sum to 1, as `BlendOptions.weights` says."""
+    if text == "equal":
         return np.full(len(members), 1 / len(members))
-    if weights == "greedy":
-        return greedy_weights(known, labels)
+    if text == "greedy":
+        return greedy_weights(predicted, labels)
     try:
-        shares = np.array([float(word) for word in weights.split(",")])
+        weights = np.array([float(word) for word in text.split(",")])
     except ValueError:
-        raise BadInput(f"--weights {weights!r}: expected equal, greedy, or numbers separated by commas.") from None
-    if len(shares) != len(members):
+        raise BadInput(f"--weights {text!r}: expected equal, greedy, or numbers separated by commas.") from None
+    if len(weights) != len(members):
         names = ", ".join(member.name for member in members)
-        raise BadInput(f"--weights {weights!r}: expected {len(members)} numbers, one for each of {names}.")
-    return shares / shares.sum() if shares.sum() else shares
+        raise BadInput(f"--weights {text!r}: expected {len(members)} numbers, one for each of {names}.")
+    return weights / weights.sum() if weights.sum() else weights

@@ -15,6 +15,11 @@ class Check:
     detail: str
 
 
+def failed_check(name: str, error: Exception) -> Check:
+    """Return the check `name` that could not be made."""
+    return Check(name, False, f"could not be checked: {error}")
+
+
 def check_probabilities(probabilities: np.ndarray) -> Check:
     """Ask whether probabilities (n, classes) are numbers in 0-1 that sum to 1."""
     worst = float(np.abs(probabilities.sum(axis=1) - 1).max())

@@ -116,10 +116,25 @@ class TestPredictions:
 
 @dataclass(frozen=True, kw_only=True)
 class BlendMember(Score):
-    """One member of a blend, scored alone."""
+    """One member of a blend, scored alone: a run, or one of its members over all folds."""
 
     name: str
+    """The run's, or RUN/NETWORK-MEMBER."""
     weight: float
+    run: str = ""
+    network: str | None = None
+    """None: the whole run."""
+    member: int | None = None
+
+    def __post_init__(self) -> None:
+        """Take from the name what records before November 29, 2026 do not have."""
+        run, is_member, network = self.name.partition("/")
+        if not self.run:
+            object.__setattr__(self, "run", run)
+        if not self.network and is_member:
+            name, _, number = network.rpartition("-")
+            object.__setattr__(self, "network", name)
+            object.__setattr__(self, "member", int(number))
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,11 @@ REFIT = 0
 """The fold of a network that is trained on all rows, for the test images alone."""
 
 
+def ensemble_member(number: int, members: int) -> int:
+    """Return of which ensemble member, from 1, a network is, by its number in its fold: refits are of all in turn."""
+    return (number - 1) % members + 1
+
+
 @dataclasses.dataclass(frozen=True)
 class FoldResult:
     """What one fitted network predicts: its share of a run."""
@@ -156,8 +161,11 @@ class Run:
         record = self.finished_record()
         networks = [(score.fold, score.member) for score in record.folds]
         networks += [(REFIT, refit.number) for refit in record.refits]
-        numbers = {network: (network[1] - 1) % record.settings.members + 1 for network in networks}
-        paths = [self.model_path(*network) for network in networks if member in (None, numbers[network])]
+        paths = [
+            self.model_path(fold, number)
+            for fold, number in networks
+            if member in (None, ensemble_member(number, record.settings.members))
+        ]
         if missing := [path.name for path in paths if not path.exists()]:
             there = display_path(self.folder)
             how = ["--run", self.name] if self.folder.parent == SUBMISSIONS else ["--from-run", there]

@@ -11,7 +11,7 @@ import numpy as np
 from digits.config import Recipe
 from digits.console import KitError
 from digits.model.backend import peak_memory_bytes
-from digits.runs.store import REFIT, FoldResult
+from digits.runs.store import REFIT, FoldResult, ensemble_member
 from digits.training.workers import ProcessDiedError, Worker
 
 _REPORT_SECONDS = 0.5
@@ -62,8 +62,8 @@ class FoldTask:
     @property
     def network(self) -> str:
         """The network's name."""
-        member = (self.member - 1) % self.recipe.members  # Refits are of the members' networks in turn.
-        return self.recipe.networks[member % len(self.recipe.networks)]
+        networks = self.recipe.networks
+        return networks[(ensemble_member(self.member, self.recipe.members) - 1) % len(networks)]
 
     @property
     def label(self) -> str:

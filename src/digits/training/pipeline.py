@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from digits.config import Settings, Tta, describe_differences
+from digits.config import Settings, describe_differences
 from digits.console import BadInput, KitError
 from digits.data import dataset
 from digits.data.competition import find_competition
@@ -39,29 +39,23 @@ from digits.training.workers import Slots, Worker, share_machine
 ROWS_PREDICTED_AGAIN = 100
 
 
-def check_rows_in_order(
-    models: Sequence[Path], images: np.ndarray, probabilities: np.ndarray, tta: Tta, *, deterministic: bool = False
+def check_saved_models(
+    member: predictor.SavedMember, images: np.ndarray, probabilities: np.ndarray, *, deterministic: bool = False
 ) -> Check:
     """Check that the saved models, loaded in a fresh process, predict what is written for some of the test rows.
 
     Args:
-        models: the .keras files whose predictions were averaged.
+        member: the models whose predictions were averaged.
         images: the test images uint8 (n, side, side).
         probabilities: what was written of them, float32 (n, classes).
-        tta: the views that were averaged.
         deterministic: whether to compute the same bits each time.
     """
-    name = "the saved models reproduce the predictions"
     rows = np.unique(np.linspace(0, len(images) - 1, ROWS_PREDICTED_AGAIN).astype(int))
     try:
         worker = Worker(cpu_count(), deterministic=deterministic)
-        again = worker.run(predictor.predict_saved, list(models), images[rows], tta)
-    except KitError as error:
-        return Check(name, False, f"could not be checked: {error}")
-    largest = np.abs(again - probabilities[rows]).max(axis=1)
-    different = int((largest > 0.02).sum())  # bfloat16 with another number of threads changes some thousandths.
-    detail = f"{len(rows)} rows predicted again, {different} different; largest difference {largest.max():.0e}"
-    return Check(name, different == 0, detail)
+        return worker.run(predictor.check_saved_models, member, images[rows], probabilities[rows])
+    except KitError as error:  # The process was killed.
+        return checks.failed_check(predictor.SAVED_MODELS_CHECK, error)
 
 
 def train(
@@ -184,11 +178,14 @@ def train(
             display.stage("checking the saved models, drawing the figures" if report else "checking the saved models")
             with concurrent.futures.ThreadPoolExecutor(1) as executor:  # The figures are drawn during the check.
                 row_check = executor.submit(
-                    check_rows_in_order,
-                    [run.model_path(result.fold, result.member) for result in results],
+                    check_saved_models,
+                    predictor.SavedMember(
+                        [run.model_path(result.fold, result.member) for result in results],
+                        settings.recipe.tta,
+                        settings.recipe.sources,
+                    ),
                     data.test.images,
                     averaging.test_mean(results),
-                    settings.recipe.tta,
                     deterministic=settings.deterministic,
                 )
                 finished = record.finish(

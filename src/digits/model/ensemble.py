@@ -1,0 +1,84 @@
+"""One Keras model for a whole ensemble: uint8 images in, mean probabilities out, test-time augmentation included."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from keras import ops
+
+from digits.config import Tta
+from digits.model.networks import AffineTransform
+from digits.model.predict import tta_transforms
+
+TAPS = 4
+"""Pixels of the image that a pixel of a bilinearly transformed image is made of."""
+
+
+@dataclass(frozen=True)
+class EnsembleMember:
+    """Networks that are averaged equally, their test-time augmentation, and their weight in the ensemble."""
+
+    networks: Sequence[keras.Model]
+    tta: Tta
+    weight: float = 1.0
+
+
+def ensemble_model(members: Sequence[EnsembleMember], *, logarithmic: bool = False) -> keras.Model:
+    """Return a model from images uint8 (n, height, width), 0 background to 255, to probabilities float32 (n, classes).
+
+    Around the networks it is made of Keras's own layers and operations alone, so that it loads and converts without
+    this kit. An augmented copy is a gather with fixed indices and weights: converters know that, but not an affine
+    transform.
+
+    Args:
+        members: what is averaged; their networks are renamed, since names must be unique in a model.
+        logarithmic: average the logarithms of the members' probabilities.
+    """
+    height, width, _ = members[0].networks[0].input_shape[1:]
+    images = keras.Input((height, width), dtype="uint8", name="images_0_to_255")
+    flat = ops.reshape(ops.cast(images, "float32"), (-1, height * width))
+    copies: dict[Tta, keras.KerasTensor] = {}
+    means, count = [], 0
+    for member in members:
+        transforms = tta_transforms(member.tta)
+        if member.tta not in copies:
+            transformed = [flat, *(_transformed(flat, transform, height, width) for transform in transforms[1:])]
+            copies[member.tta] = ops.reshape(ops.concatenate(transformed, axis=0), (-1, height, width, 1))
+        shares = np.array([1.0] + [member.tta.weight] * (len(transforms) - 1), np.float32)
+        by_network = []
+        for network in member.networks:
+            count += 1
+            network.name = f"network_{count}"
+            probabilities = network(copies[member.tta], training=False)
+            by_copy = ops.reshape(probabilities, (len(transforms), -1, probabilities.shape[-1]))
+            by_network.append(_weighted_sum([by_copy[index] for index in range(len(shares))], shares / shares.sum()))
+        means.append(_weighted_sum(by_network, np.full(len(by_network), 1 / len(by_network))))
+    weights = np.array([member.weight for member in members])
+    if logarithmic:
+        means = [ops.log(ops.clip(mean, 1e-7, 1.0)) for mean in means]
+    total = _weighted_sum(means, weights / weights.sum())
+    last = keras.layers.Softmax if logarithmic else keras.layers.Identity
+    return keras.Model(images, last(name="probabilities")(total), name="digits")
+
+
+def _weighted_sum(terms: Sequence, weights: np.ndarray):
+    total = terms[0] * float(weights[0])
+    for term, weight in zip(terms[1:], weights[1:], strict=True):
+        total = total + term * float(weight)
+    return total
+
+
+def _transformed(flat, transform: np.ndarray, height: int, width: int):
+    """Return images float32 (n, height × width) after one affine transform float32 (8,), as `AffineTransform` does it.
+
+    What a transform makes of each single pixel says of which pixels, in which shares, each new pixel consists.
+    """
+    pixels = height * width
+    single = np.eye(pixels, dtype=np.float32).reshape(pixels, height, width, 1)
+    matrix = ops.convert_to_numpy(AffineTransform()(single, np.repeat(transform[np.newaxis], pixels, axis=0)))
+    matrix = matrix.reshape(pixels, pixels).T
+    taps = np.argsort(-matrix, axis=1, kind="stable")[:, :TAPS]
+    weights = np.take_along_axis(matrix, taps, axis=1)
+    gathered = ops.reshape(ops.take(flat, taps.reshape(-1).astype(np.int32), axis=1), (-1, pixels, TAPS))
+    return ops.sum(gathered * weights, axis=2)
