@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     competition = find_competition(flags.competition)
     data_dir = flags.data_dir or competition.data_dir
     if flags.zip:
-        download.install(flags.zip, data_dir, competition=competition)
+        download.install(flags.zip, data_dir, competition)
     else:
         fetch = download.fetch_if_possible if flags.if_possible else download.fetch
         fetch(data_dir, client.Kaggle(competition=competition.slug))

@@ -6,6 +6,7 @@ python src/publish.py RUN               a private dataset, then a notebook that 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import digits.environment  # noqa: F401 first: it finds the Python that has the packages
@@ -36,15 +37,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Publish, predict, check."""
     flags = parse(argv)
+    from digits.data.competition import find_competition
     from digits.kaggle import client, kernel, publish
     from digits.runs.store import find_run
 
-    kaggle, folder = client.Kaggle(competition=flags.competition), flags.submissions_dir
+    kaggle, folder = client.Kaggle(competition=find_competition(flags.competition).slug), flags.submissions_dir
     run = find_run(flags.run, folder)
+    changes = kernel.Changes(accelerator=flags.accelerator, title=publish.notebook_title(run.name))
     dataset = publish.publish(kaggle, run)
     if flags.dataset_only:
         return
-    changes = kernel.Changes(accelerator=flags.accelerator, title=f"predict {run.name}", datasets=[dataset])
+    changes = replace(changes, datasets=[dataset])
     pushed = kernel.push(kaggle, ROOT / "kernels" / "predict", changes, folder)
     kernel.wait(kaggle, pushed, folder, flags.wait)
     submission = kernel.fetch(kaggle, pushed, folder)

@@ -24,7 +24,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--recipe", metavar="NAME", help="train with this recipe (default: as the notebook says)")
     add("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="change settings of the recipe, see train.py")
-    add("--accelerator", metavar="NAME", help="none, gpu, t4x2, tpu, or Kaggle's name of a machine (default: gpu)")
+    add("--accelerator", metavar="NAME", help="none, gpu, t4x2 or tpu (default: as the notebook says)")
+    add("--public", action="store_true", help="push it visible to everybody (default: private, whatever it says)")
     add("--title", metavar="TEXT", help="of the notebook on Kaggle, which gives it its address")
     add("--folder", type=Path, default=KIT, metavar="DIR", help="the notebook (default: kernels/kit/)")
     add("--competition", default="digit-recognizer", metavar="NAME", help="whose data it gets (default %(default)s)")
@@ -36,7 +37,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for flag, purpose in (("--fetch", "fetch an earlier push's output"), ("--status", "print the state of its run")):
         waiting.add_argument(flag, nargs="?", const="", metavar="VERSION", help=f"{purpose} ({version})")
     flags = parser.parse_args(argv)
-    changes = flags.recipe or flags.set or flags.accelerator or flags.title
+    changes = flags.recipe or flags.set or flags.accelerator or flags.title or flags.public
     later = flags.fetch is not None or flags.status is not None
     if changes and later:
         parser.error("--fetch and --status push nothing: give them alone")
@@ -45,8 +46,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             f"the notebook in kernels/kit/ trains on digit-recognizer only. For {flags.competition} train here, then "
             f"publish the run's models and predict with them: scripts/publish.sh RUN --competition {flags.competition}"
         )
-    if flags.title and len(flags.title) < 5:
-        parser.error("--title: Kaggle asks for five characters or more")
     return flags
 
 
@@ -54,9 +53,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Make the round trip, or a part of it."""
     flags = parse(argv)
+    from digits.data.competition import find_competition
     from digits.kaggle import client, kernel
 
-    kaggle, folder = client.Kaggle(competition=flags.competition), flags.submissions_dir
+    competition = find_competition(flags.competition)
+    kaggle, folder = client.Kaggle(competition=competition.slug), flags.submissions_dir
     if flags.status is not None:
         pushed = kernel.last_push(folder, flags.status)
         state, failure = kernel.status(kaggle, pushed)
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments = ["--recipe", flags.recipe or "standard"] if flags.recipe or flags.set else None
         if flags.set and arguments:
             arguments += ["--set", *flags.set]
-        changes = kernel.Changes(arguments, flags.accelerator, flags.title)
+        changes = kernel.Changes(arguments, flags.accelerator, flags.title, public=flags.public)
         pushed = kernel.push(kaggle, flags.folder, changes, folder)
         if not flags.wait:
             print(kernel.fetch_later(kaggle, pushed, folder))

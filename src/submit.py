@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import digits.environment  # noqa: F401 first: it finds the Python that has the packages
-from digits.console import entry_point, seconds
+from digits.console import KitError, entry_point, seconds
 from digits.files import SUBMISSIONS
 
 
@@ -61,7 +61,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     competition, folder = find_competition(flags.competition), flags.submissions_dir
     kaggle = client.Kaggle(competition=competition.slug)
     if flags.status:
-        print(ledger.ledger_table(ledger.refresh(folder, kaggle)))
+        try:
+            entries = ledger.refresh(folder, kaggle)
+        except KitError:
+            print(ledger.ledger_table(ledger.read_ledger(folder / competition.ledger)))
+            raise
+        print(ledger.ledger_table(entries))
         return
     notebook = kernel.last_push(folder, flags.notebook) if flags.notebook else None
     file = (

@@ -124,7 +124,7 @@ def stub_work(patched: pytest.MonkeyPatch) -> None:
     def not_trained(*_, **__):
         raise KitError("training is stubbed")
 
-    nothing = {"error": {"kind": "credentials", "text": ""}}
+    nothing = {"failure": "credentials"}
     patched.setattr(client, "Kaggle", functools.partial(client.Kaggle, call=lambda *_: nothing))
     patched.setattr(pipeline, "cross_validate", not_trained)
     patched.setattr(identity, "code_hashes", functools.cache(identity.code_hashes))  # The code stays what it is.

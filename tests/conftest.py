@@ -97,7 +97,7 @@ def server(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def told():
+def log():
     """A list for the lines that a user would read."""
     return []
 

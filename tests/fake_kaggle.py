@@ -15,14 +15,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from digits.kaggle import child
-from digits.kaggle.client import SUBMITS, Kaggle, RetryPolicy, UnreachableError, client_environment, tell_on_stderr
+from digits.kaggle.client import SUBMITS, Kaggle, RetryPolicy, UnreachableError, client_environment, log_on_stderr
 
 USER = "someone"
 KEY = "0123456789abcdefKEYKEYKEY"
@@ -100,9 +100,9 @@ class FakeKaggle:
 
     # What tests do.
 
-    def kaggle(self, tell: Callable[[str], None] = lambda line: None, policy: RetryPolicy = FASTER, **how) -> Kaggle:
+    def kaggle(self, log: Callable[[str], None] = lambda line: None, policy: RetryPolicy = FASTER, **how) -> Kaggle:
         """Return the calls to it from this process."""
-        return Kaggle(policy, tell, in_process, **how)
+        return Kaggle(policy, log, in_process, **how)
 
     def fault(self, method: str, times: int = 1, message: str | None = None, **what: object) -> None:
         """Make the next `times` calls of a method, or fetches of a file, go wrong."""
@@ -285,7 +285,7 @@ def connected(monkeypatch: object, kaggle: FakeKaggle, home: Path) -> Iterator[F
     assert kaggle.strangers == []
 
 
-def in_process(call, arguments, policy, tell) -> dict:
+def in_process(call, arguments, policy, log) -> dict:
     """Answer as the child process does, with the real client, whose requests `connected` answers."""
     import kaggle
     import pytest
@@ -307,7 +307,7 @@ def in_process(call, arguments, policy, tell) -> dict:
         patch.setattr(KaggleApi, "config", str(folder / "kaggle.json"))
         patch.setattr(kaggle, "api", KaggleApi())
         try:
-            return json.loads(json.dumps(child.reply_to({"call": call, "arguments": arguments})))
+            return json.loads(json.dumps(asdict(child.reply_to(call, arguments))))
         except _StalledError:
             raise UnreachableError("No answer from Kaggle in 180 s.", maybe_submitted=call in SUBMITS) from None
 
@@ -324,7 +324,7 @@ def use(monkeypatch: object, kaggle: FakeKaggle, **seconds: float) -> None:
     from digits.kaggle import client
 
     policy = replace(FASTER, **seconds)
-    monkeypatch.setattr(client, "Kaggle", lambda **how: kaggle.kaggle(tell_on_stderr, policy, **how))
+    monkeypatch.setattr(client, "Kaggle", lambda **how: kaggle.kaggle(log_on_stderr, policy, **how))
 
 
 # As a server.

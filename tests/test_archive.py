@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import torn_files
-from digits.console import BadInput
+from digits.console import BadInput, KitError
 from digits.data import archive
 from digits.data.competition import Form
 from torn_files import ARCHIVE
@@ -72,7 +72,7 @@ def test_a_full_disk_leaves_every_file_as_it_was(tmp_path, monkeypatch):
         return write_bytes(self, data)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(BadInput, match="with room to write in, found: No space left on device"):
+    with pytest.raises(KitError, match="with room to write in, found: No space left on device"):
         archive.install(path, folder)
     assert torn_files.everything_in(folder) == before
 

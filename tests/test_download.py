@@ -1,6 +1,7 @@
 import functools
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -154,6 +155,36 @@ def test_without_credentials_it_is_said_what_to_do_and_where_that_is_enough_the_
     assert user("--if-possible") == 0
     assert "runs on the embedded sample" in user.out
     assert user.files == {}
+
+
+def test_credentials_that_cannot_be_used_are_named_before_the_sample_is_taken(user, monkeypatch):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "expired-or-mistyped")
+    assert user("--if-possible") == 0
+    assert "does not accept the credentials of KAGGLE_API_TOKEN" in user.err
+    assert "this runs on the embedded sample" in user.out
+    monkeypatch.delenv("KAGGLE_API_TOKEN")
+    monkeypatch.setenv("KAGGLE_KEY", "0123456789abcdef")
+    assert user("--if-possible") == 0
+    assert "of KAGGLE_USERNAME and KAGGLE_KEY only one is set" in user.err
+    assert user() == 3
+    assert "of KAGGLE_USERNAME and KAGGLE_KEY only one is set" in user.err
+
+
+@pytest.mark.parametrize("where", ["the temporary folder", "the data folder"])
+def test_a_full_disk_is_named_at_once_and_kaggle_is_not_blamed(user, monkeypatch, where):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    if where == "the data folder":
+        monkeypatch.setattr(Path, "write_bytes", full)
+    else:
+        from kaggle.api.kaggle_api_extended import KaggleApi
+
+        monkeypatch.setattr(KaggleApi, "download_file", full)
+    assert user() == 1
+    assert re.search("(?i)no space left on", user.err)
+    assert "what Kaggle sent" not in user.err
+    assert user.kaggle.calls["DownloadDataFiles"] == 1
 
 
 def test_a_zip_on_disk_is_taken_without_network(user, tmp_path):

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -12,15 +14,20 @@ from email.utils import format_datetime
 
 import numpy as np
 import pytest
+import requests
+import urllib3
 
 import submit
 from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.submission import write_submission
 from digits.files import ROOT
 from digits.kaggle import child
+from digits.kaggle.child import Kind, Reply
 from digits.kaggle.client import (
+    PROXY_VARIABLES,
+    CredentialsError,
     Kaggle,
-    NoCredentials,
+    MissingCredentialsError,
     RetryPolicy,
     UnreachableError,
     client_environment,
@@ -35,54 +42,86 @@ LIST = "competition_submissions"
 # What goes wrong on the way, and what becomes of it.
 
 
-def test_an_error_is_told_with_its_remedy():
-    http = {"kind": "http"}
-    for call, error, kind, words in [
-        (
-            "competition_submissions",
-            http | {"status": 401, "source": "x.json"},
-            KaggleRefused,
-            "credentials of x.json. Make a new",
-        ),
-        (LIST, http | {"status": 403, "text": "accept the rules"}, KaggleRefused, "/rules"),
-        ("competition_download_files", http | {"status": 404}, KitError, "does not find it"),
-        ("competition_submit", http | {"status": 400, "text": "Submission limit"}, KaggleRefused, "Submission limit"),
-        (LIST, {"kind": "unreadable"}, KitError, "not Kaggle's (a login page"),
-        (LIST, http | {"status": 429, "retry_after": 9}, UnreachableError, "slow down for 9 s"),
-        (LIST, http | {"status": 503}, UnreachableError, "a problem (HTTP 503)"),
-        (LIST, {"kind": "connection"}, UnreachableError, "The connection to Kaggle failed."),
-        (LIST, {"kind": "version", "text": "2.0.2"}, BadInput, "2.0.2, too old. Install it: "),
-        (
-            "competition_submissions",
-            {"kind": "missing", "text": "no six"},
-            BadInput,
-            "pip install 'kaggle>=2.2.5,<3' six",
-        ),
-        ("kernels_push", http | {"status": 403, "text": "no"}, KaggleRefused, "verified phone number"),
-        ("kernels_push", http | {"status": 409, "text": "no"}, KaggleRefused, "--title TITLE"),
-        ("kernels_status", {"kind": "other", "text": "Cannot access"}, KitError, "Cannot access"),
-    ]:
-        made = error_of(call, PAGE, **{"text": ""} | error)
-        assert type(made) is kind, words
-        assert words in str(made)
+def answer(status, text="", **values):
+    return Reply(failure=Kind.ANSWER, status=status, text=text, **values)
 
 
-def test_the_reason_of_a_failed_connection_is_named():
-    for text, words, again in [
-        ("ProxyError('Cannot connect to proxy.', OSError('Tunnel connection failed: 407 …'))", "NAME:PASSWORD@", False),
-        ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] …", "REQUESTS_CA_BUNDLE", False),
-        ("NameResolutionError: Failed to resolve 'api.kaggle.com' ([Errno -2]", "is there a network?", True),
-        ("ProxyError('Unable to connect to proxy', ConnectionRefusedError(111", "the proxy (https_proxy)", True),
-        ("ConnectTimeoutError: timed out", "timed out", True),
-        ("<HTTPConnection object at 0x7f24074a1b50>: [Errno 104]", "connection to Kaggle failed", True),
-        ("[Errno 111] Connection refused", "refused", True),
-    ]:
-        error = error_of(LIST, PAGE, kind="connection", text=text)
-        assert words in str(error)
-        assert isinstance(error, UnreachableError) == again
+@pytest.mark.parametrize(
+    ("call", "reply", "kind", "words"),
+    [
+        (LIST, answer(401, source="x.json"), CredentialsError, "credentials of x.json. Make a new"),
+        (LIST, answer(403, "accept the rules"), KaggleRefused, "/rules"),
+        ("competition_download_files", answer(404), KitError, "does not find it"),
+        ("competition_submit", answer(400, "Submission limit"), KaggleRefused, "Submission limit"),
+        (LIST, answer(429, retry_after=9), UnreachableError, "slow down for 9 s"),
+        (LIST, answer(503), UnreachableError, "a problem (HTTP 503)"),
+        ("kernels_push", answer(403, "no"), KaggleRefused, "verified phone number"),
+        ("kernels_push", answer(409, "no"), KaggleRefused, "--title TITLE"),
+        (LIST, Reply(failure=Kind.UNREADABLE), KitError, "not Kaggle's (a login page"),
+        (LIST, Reply(failure=Kind.CONNECTION), UnreachableError, "The connection to Kaggle failed"),
+        (LIST, Reply(failure=Kind.CLIENT, text="is missing (no six)"), BadInput, "pip install 'kaggle>=2.2.5,<3' six"),
+        (LIST, Reply(failure=Kind.DISK, text="/tmp/x"), KitError, "No space left on the disk of /tmp/x"),
+        ("kernels_status", Reply(failure=Kind.OTHER, text="Cannot access"), KitError, "Cannot access"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_error_comes_with_its_remedy(call, reply, kind, words):
+    error = error_of(call, PAGE, reply)
+    assert type(error) is kind
+    assert words in str(error)
 
 
-def test_a_connection_that_fails_is_named_also_by_what_the_libraries_really_say(monkeypatch, tmp_path, told):
+NO_ROUTE = requests.exceptions.ConnectionError(ConnectionRefusedError(111, "Connection refused"))
+LOGIN = OSError("Tunnel connection failed: 407 Proxy Authentication Required")
+UNKNOWN_NAME = urllib3.exceptions.NameResolutionError("api.kaggle.com", None, socket.gaierror(-2, "not known"))
+
+
+@pytest.mark.parametrize(
+    ("raised", "words", "passing"),
+    [
+        (requests.exceptions.ProxyError(urllib3.exceptions.ProxyError("no", LOGIN)), "https_proxy=http://NAME:", False),
+        (requests.exceptions.ProxyError("no"), "the proxy that https_proxy names", True),
+        (requests.exceptions.SSLError(ssl.SSLCertVerificationError(1, "self-signed")), "REQUESTS_CA_BUNDLE", False),
+        (requests.exceptions.ConnectionError(UNKNOWN_NAME), "Is there a network?", True),
+        (requests.exceptions.ConnectTimeout("slow"), "timed out", True),
+        (NO_ROUTE, "refused", True),
+        (requests.exceptions.ConnectionError(ConnectionResetError(104)), "broke off", True),
+    ],
+    ids=["login", "proxy", "certificate", "name", "timeout", "refused", "other"],
+)
+def test_the_reason_of_a_failed_connection_is_named(monkeypatch, raised, words, passing):
+    for name in (*PROXY_VARIABLES, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    error = error_of(LIST, PAGE, child.describe(raised))
+    assert words in str(error)
+    assert isinstance(error, UnreachableError) == passing
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("http_proxy", "socks5://127.0.0.1:9", "the client cannot use the proxy that http_proxy names"),
+        ("http_proxy", "http://[1", "the client cannot use the proxy that http_proxy names"),
+        ("http_proxy", "http://127.0.0.1:nine", "the client cannot use the proxy that http_proxy names"),
+        ("REQUESTS_CA_BUNDLE", "/no/such/file", "REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names a file that is not there"),
+    ],
+)
+def test_a_setting_of_the_connection_that_cannot_be_used_is_named_and_not_the_credentials(
+    monkeypatch, tmp_path, log, variable, value, words
+):
+    """Through the real client; `https` in the place of Kaggle's address is not called."""
+    for name in PROXY_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    environment = "LOCALHOST" if variable == "http_proxy" else "PROD"
+    for name, text in {"HOME": str(tmp_path), "KAGGLE_API_TOKEN": TOKEN, "KAGGLE_API_ENVIRONMENT": environment}.items():
+        monkeypatch.setenv(name, text)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(KitError, match=words) as caught:
+        list_submissions(Kaggle(replace(FAST, attempts=1), log.append))
+    assert not isinstance(caught.value, KaggleRefused)
+
+
+def test_a_connection_that_fails_is_named_also_by_what_the_libraries_really_say(monkeypatch, tmp_path, log):
     """No name server, an unused port, and a proxy that does not exist: nothing outside this machine is called."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
@@ -90,17 +129,17 @@ def test_a_connection_that_fails_is_named_also_by_what_the_libraries_really_say(
     for name in ("https_proxy", "http_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://me:secret-word@127.0.0.1:9")
-    with pytest.raises(UnreachableError, match=r"the proxy \(https_proxy\) does not let it through") as caught:
-        list_submissions(Kaggle(replace(FAST, attempts=1), told.append))
+    with pytest.raises(UnreachableError, match="the proxy that http_proxy names cannot be reached") as caught:
+        list_submissions(Kaggle(replace(FAST, attempts=1), log.append))
     assert "secret-word" not in str(caught.value)
 
 
-def test_a_passing_trouble_is_tried_again_and_a_lasting_one_has_an_end(memory, told):
-    kaggle = memory.kaggle(told.append)
+def test_a_passing_trouble_is_tried_again_and_a_lasting_one_has_an_end(memory, log):
+    kaggle = memory.kaggle(log.append)
     memory.fault("ListSubmissions", status=429, headers={"Retry-After": "0"})
     memory.fault("ListSubmissions", drop=True)
     assert list_submissions(kaggle) == []
-    assert [line.split(" Trying")[1] for line in told[1:]] == [" again in 0 s (2 of 3).", " again in 0 s (3 of 3)."]
+    assert [line.split(" Trying")[1] for line in log[1:]] == [" again in 0 s (2 of 3).", " again in 0 s (3 of 3)."]
     memory.fault("ListSubmissions", times=9, status=500)
     with pytest.raises(UnreachableError):
         list_submissions(kaggle)
@@ -126,9 +165,9 @@ def home(monkeypatch, memory, tmp_path):
 
 
 @pytest.fixture
-def standing(home, told):
+def standing(home, log):
     """Return a function that asks Kaggle for something, with the credentials that can be found then."""
-    return lambda: list_submissions(Kaggle(replace(FAST, attempts=1), told.append, in_process))
+    return lambda: list_submissions(Kaggle(replace(FAST, attempts=1), log.append, in_process))
 
 
 def put(path, text, mode=0o600, encoding="utf-8"):
@@ -140,7 +179,7 @@ def put(path, text, mode=0o600, encoding="utf-8"):
 KEY_FILE = json.dumps({"username": USER, "key": KEY})
 
 
-def test_credentials_are_found_where_the_client_finds_them(home, told, monkeypatch, tmp_path, standing):
+def test_credentials_are_found_where_the_client_finds_them(home, log, monkeypatch, tmp_path, standing):
     places = {
         "KAGGLE_API_TOKEN": (None, TOKEN, {"KAGGLE_API_TOKEN": f" {TOKEN}\n"}),
         "KAGGLE_API_TOKEN ": ("the-token", TOKEN, {"KAGGLE_API_TOKEN": str(home / "the-token")}),
@@ -158,7 +197,7 @@ def test_credentials_are_found_where_the_client_finds_them(home, told, monkeypat
             if file:
                 put(home / file, content)
             assert standing() == [], source
-        assert told[-1].endswith(source.strip())
+        assert log[-1].endswith(source.strip())
         if file:
             (home / file).unlink()
         if (home / ".kaggle").exists():
@@ -168,9 +207,9 @@ def test_credentials_are_found_where_the_client_finds_them(home, told, monkeypat
 def test_without_credentials_it_is_said_where_to_get_and_put_them(standing, monkeypatch):
     for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
         monkeypatch.setenv(name, "  ")
-    with pytest.raises(NoCredentials, match="no Kaggle credentials found") as caught:
+    with pytest.raises(MissingCredentialsError, match="no Kaggle credentials found") as caught:
         standing()
-    for needed in ("kaggle.com/settings/api", "~/.kaggle/access_token", "/rules", "--zip"):
+    for needed in ("kaggle.com/settings/api", "~/.kaggle/access_token", "/rules"):
         assert needed in str(caught.value)
     assert "What to look at" not in str(caught.value)
 
@@ -185,6 +224,7 @@ def test_a_file_that_should_hold_credentials_is_named_with_what_it_should_hold(h
         ("kaggle.json", ("\ufeff" + KEY_FILE).encode()),
         ("kaggle.json", KEY_FILE.encode("utf-16")),
         ("access_token", TOKEN.encode("utf-16")),
+        ("access_token", f"{TOKEN}\nsecond line".encode()),
         ("access_token", b"\xef\xbb\xbf" + TOKEN.encode()),
         ("kaggle.json", json.dumps({"username": USER, "key": TOKEN}).encode()),
     ]:
@@ -192,7 +232,7 @@ def test_a_file_that_should_hold_credentials_is_named_with_what_it_should_hold(h
         (home / ".kaggle" / name).write_bytes(content)
         with pytest.raises(KaggleRefused) as caught:
             standing()
-        assert f"found {home / '.kaggle' / name}; a file access_token holds a token and nothing" in str(caught.value)
+        assert f"found {home / '.kaggle' / name}; a file access_token holds a token on one line" in str(caught.value)
         assert TOKEN not in str(caught.value)
         (home / ".kaggle" / name).unlink()
     put(home / "empty", "")
@@ -228,11 +268,20 @@ def test_bad_credentials_are_named_by_their_place(standing, monkeypatch):
         assert not any(value in str(caught.value) for value in variables.values() if value not in ("", USER))
 
 
-def test_a_key_that_others_can_read_is_warned_about(home, standing, told):
+def test_a_key_that_others_can_read_is_warned_about(home, standing, log):
     put(home / ".kaggle" / "kaggle.json", KEY_FILE, mode=0o644)
     standing()
-    assert told[0].startswith("warning: other users")
-    assert "chmod 600" in told[0]
+    assert log[0].startswith("warning: other users")
+    assert "chmod 600" in log[0]
+
+
+def test_a_revoked_login_is_named_although_the_client_deletes_its_file(home, standing, memory):
+    login = {"username": USER, "refresh_token": "x" * 20}
+    put(home / ".kaggle" / "credentials.json", json.dumps(login))
+    memory.fault("GenerateAccessToken", times=9, status=401)
+    with pytest.raises(CredentialsError, match=r"credentials\.json.*renewed by: kaggle auth login") as caught:
+        standing()
+    assert not isinstance(caught.value, MissingCredentialsError)
 
 
 def test_an_old_client_is_said_with_the_command(standing, monkeypatch):
@@ -266,11 +315,11 @@ def test_the_client_gets_a_clean_environment():
 
 
 @pytest.fixture
-def kaggle(server, told):
-    return Kaggle(FAST, told.append)
+def kaggle(server, log):
+    return Kaggle(FAST, log.append)
 
 
-def test_a_submission_goes_through_the_client_and_is_found_in_the_list(server, kaggle, tmp_path, told):
+def test_a_submission_goes_through_the_client_and_is_found_in_the_list(server, kaggle, tmp_path, log):
     write_submission(tmp_path / "s.csv", np.arange(1, 4), np.array([7, 0, 9]))
     what = {"competition": "digit-recognizer", "file_name": str(tmp_path / "s.csv"), "message": "text", "quiet": True}
     assert kaggle.ask("competition_submit", what)["ref"] == 1000
@@ -281,29 +330,29 @@ def test_a_submission_goes_through_the_client_and_is_found_in_the_list(server, k
     with pytest.raises(UnreachableError) as caught:
         kaggle.ask("competition_submit", what)
     assert caught.value.maybe_submitted
-    assert leaks(tmp_path, "\n".join(told)) == []
+    assert leaks(tmp_path, "\n".join(log)) == []
 
 
 def test_all_pages_of_a_long_list_are_read(memory):
     for number in range(230):
         memory.record(f"number {number}")
-    rows = list_submissions(memory.kaggle(), everything=True)
+    rows = list_submissions(memory.kaggle())
     assert [row.ref for row in rows] == [str(ref) for ref in reversed(range(1000, 1230))]
 
 
-def test_a_server_that_never_answers_is_left_and_waiting_is_told(server, told):
+def test_a_server_that_never_answers_is_left_and_waiting_is_told(server, log):
     server.fault("ListSubmissions", times=2, stall=60)
     started = time.monotonic()
     with pytest.raises(UnreachableError, match="No answer from Kaggle in 2 s"):
-        list_submissions(Kaggle(RetryPolicy(call_seconds=2, attempts=1, notice_seconds=0.5), told.append))
+        list_submissions(Kaggle(RetryPolicy(call_seconds=2, attempts=1, notice_seconds=0.5), log.append))
     assert time.monotonic() - started < 10
-    assert any(line.startswith("Waiting for Kaggle, ") for line in told)
+    assert any(line.startswith("Waiting for Kaggle, ") for line in log)
 
 
-def test_a_client_that_is_not_aimed_at_the_test_server_gets_nowhere(server, monkeypatch, told):
+def test_a_client_that_is_not_aimed_at_the_test_server_gets_nowhere(server, monkeypatch, log):
     monkeypatch.delenv("KAGGLE_API_ENVIRONMENT")
     with pytest.raises(UnreachableError):
-        list_submissions(Kaggle(replace(FAST, attempts=1), told.append))
+        list_submissions(Kaggle(replace(FAST, attempts=1), log.append))
     assert set(server.strangers) == {"api.kaggle.com:443"}
     assert not server.calls
     server.strangers.clear()

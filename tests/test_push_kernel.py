@@ -16,6 +16,7 @@ from digits.data.submission import write_submission
 from digits.kaggle import kernel
 from digits.kaggle.client import Kaggle
 from digits.kaggle.kernel import Push
+from digits.kaggle.publish import dataset_slug, notebook_title
 from digits.kaggle.publish import publish as publish_run
 from digits.runs.record import FoldScore
 from digits.runs.store import Run
@@ -27,19 +28,19 @@ SUBMISSION = b"ImageId,Label\n1,7\n2,0\n3,9\n"
 
 
 @pytest.fixture
-def go(memory, tmp_path, told):
+def go(memory, tmp_path, log):
     """Return the round trip of the kit's own notebook, whose submission has three rows."""
 
     def go(seconds=5, folder=push_kernel.KIT, **changes):
-        kaggle = memory.kaggle(told.append)
-        pushed = kernel.push(kaggle, folder, kernel.Changes(**changes), tmp_path, told.append)
-        kernel.wait(kaggle, pushed, tmp_path, seconds, told.append)
-        return kernel.fetch(kaggle, pushed, tmp_path, told.append, rows=3)
+        kaggle = memory.kaggle(log.append)
+        pushed = kernel.push(kaggle, folder, kernel.Changes(**changes), tmp_path)
+        kernel.wait(kaggle, pushed, tmp_path, seconds)
+        return kernel.fetch(kaggle, pushed, tmp_path, rows=3)
 
     return go
 
 
-def test_the_notebook_is_pushed_as_the_user_s_own_waited_for_and_its_submission_fetched(memory, go, told):
+def test_the_notebook_is_pushed_as_the_user_s_own_waited_for_and_its_submission_fetched(memory, go, log, capsys):
     memory.output["1/submission.csv"] = SUBMISSION
     memory.log = "".join(f"line {number}\n" for number in range(100))
     assert go().read_bytes() == SUBMISSION
@@ -47,7 +48,8 @@ def test_the_notebook_is_pushed_as_the_user_s_own_waited_for_and_its_submission_
     assert sent["slug"] == f"{USER}/{SLUG}"
     assert sent["competitionDataSources"] == ["digit-recognizer"]
     assert (sent["isPrivate"], sent["enableGpu"], sent["enableInternet"]) == (True, True, False)
-    said = "\n".join(told)
+    assert f"as {USER}/{SLUG}: private, a GPU, internet off, data: digit-recognizer" in "\n".join(log)
+    printed = capsys.readouterr().out
     for words in (
         "Pushed version 1: https://www.kaggle.com/code/",
         "queued",
@@ -56,8 +58,8 @@ def test_the_notebook_is_pushed_as_the_user_s_own_waited_for_and_its_submission_
         "line 99",
         "3 rows",
     ):
-        assert words in said
-    assert "line 80\n" not in said
+        assert words in printed
+    assert "line 80\n" not in printed
 
 
 def test_the_flags_change_the_pushed_copy_only(memory, go):
@@ -71,6 +73,53 @@ def test_the_flags_change_the_pushed_copy_only(memory, go):
     assert (sent["slug"], sent["newTitle"]) == (f"{USER}/my-digits-again", "My Digits, again")
     assert (sent["machineShape"], sent["enableGpu"]) == ("NvidiaTeslaT4", True)
     assert {file.name: file.read_bytes() for file in (push_kernel.KIT).iterdir() if file.is_file()} == before
+
+
+def test_a_foreign_notebook_is_pushed_private_under_the_user_s_own_id_unless_a_flag_says_public(memory, go, tmp_path):
+    memory.output = {f"{version}/submission.csv": SUBMISSION for version in (1, 2)}
+    metadata = {"id": "somebody/their-work", "id_no": 123, "title": "Their Work", "code_file": "kit.ipynb"}
+    metadata |= {"language": "python", "kernel_type": "notebook", "is_private": False, "enable_internet": True}
+    (tmp_path / "kernel-metadata.json").write_text(json.dumps(metadata))
+    (tmp_path / "kit.ipynb").write_text((push_kernel.KIT / "kit.ipynb").read_text())
+    for public in (False, True):
+        go(folder=tmp_path, public=public)
+        sent = memory.pushed[-1]
+        assert (sent["slug"], sent.get("id"), sent.get("isPrivate", False)) == (f"{USER}/their-work", None, not public)
+
+
+@pytest.mark.parametrize(
+    "title", [pytest.param("数字识别器", id="no Latin letter"), pytest.param("abc", id="too short")]
+)
+def test_a_title_without_an_address_is_refused_before_anything_is_sent(memory, go, title):
+    with pytest.raises(BadInput, match="five characters or more with Latin letters"):
+        go(title=title)
+    assert not memory.calls
+
+
+def test_the_notebook_s_address_is_the_one_of_kaggle_s_answer(memory, go, tmp_path):
+    memory.output["1/submission.csv"] = SUBMISSION
+    memory.push_reply = {"url": f"https://www.kaggle.com/code/{USER}/ziffern-f-r-anf-nger"}
+    go(title="Ziffern für Anfänger")
+    assert memory.pushed[0]["slug"] == f"{USER}/ziffern-fur-anfanger"
+    assert kernel.last_push(tmp_path).name == f"{USER}/ziffern-f-r-anf-nger"
+    assert memory.requests["GetKernelSessionStatus"][0]["kernelSlug"] == "ziffern-f-r-anf-nger"
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "gpu", "machine"),
+    [("None", False, None), ("cpu", False, None), ("GPU", True, None), ("t4", True, "NvidiaTeslaT4")],
+)
+def test_an_accelerator_is_known_in_any_case(memory, go, accelerator, gpu, machine):
+    memory.output["1/submission.csv"] = SUBMISSION
+    go(accelerator=accelerator)
+    (sent,) = memory.pushed
+    assert (sent.get("enableGpu", False), sent.get("machineShape")) == (gpu, machine)
+
+
+def test_an_unknown_accelerator_is_refused_with_the_list(memory, go):
+    with pytest.raises(BadInput, match="expected one of none, cpu, gpu, t4, t4x2"):
+        go(accelerator="a100")
+    assert not memory.calls
 
 
 def edited(folder, tmp_path):
@@ -163,14 +212,14 @@ def test_what_kaggle_refuses_with_a_polite_answer_is_an_error_with_its_remedy(me
     assert memory.calls["GetKernelSessionStatus"] == 0
 
 
-def test_a_run_that_takes_too_long_is_left_running_and_can_be_fetched_later(memory, go, tmp_path, told):
+def test_a_run_that_takes_too_long_is_left_running_and_can_be_fetched_later(memory, go, tmp_path):
     memory.states = ["RUNNING"]
     with pytest.raises(KitError, match=r"(?s)still running after 0 s.*https.*--fetch someone/[a-z-]+/1"):
         go(seconds=0.01)
     memory.states = ["COMPLETE"]
     memory.output["1/submission.csv"] = SUBMISSION
     pushed = kernel.last_push(tmp_path)
-    assert kernel.fetch(memory.kaggle(), pushed, tmp_path, told.append, rows=3).exists()
+    assert kernel.fetch(memory.kaggle(), pushed, tmp_path, rows=3).exists()
     assert kernel.last_push(tmp_path, "7").version == 7
     assert kernel.last_push(tmp_path, "a/b-c/7").name == "a/b-c"
     with pytest.raises(BadInput, match="OWNER/NOTEBOOK/NUMBER"):
@@ -195,14 +244,14 @@ def test_an_interrupt_says_what_may_have_happened_and_what_continues(memory, go,
         publish_run(memory.kaggle(), make_run(tmp_path))
 
 
-def test_a_version_that_kaggle_does_not_know_at_once_is_waited_for_and_a_lasting_trouble_ends(memory, tmp_path, told):
+def test_a_version_that_kaggle_does_not_know_at_once_is_waited_for_and_a_lasting_trouble_ends(memory, tmp_path, capsys):
     pushed = Push(f"{USER}/digits-kit", 1, "u")
     memory.fault("GetKernelSessionStatus", status=403)
-    kernel.wait(memory.kaggle(policy=replace(FASTER, call_seconds=60)), pushed, tmp_path, 60, told.append)
-    assert told[-1].endswith("complete")
+    kernel.wait(memory.kaggle(policy=replace(FASTER, call_seconds=60)), pushed, tmp_path, 60)
+    assert capsys.readouterr().out.endswith("complete\n")
     memory.fault("GetKernelSessionStatus", times=99, status=503)
     with pytest.raises(KitError, match=r"(?s)HTTP 503.*--fetch"):
-        kernel.wait(memory.kaggle(policy=replace(FASTER, call_seconds=0)), pushed, tmp_path, 60, told.append)
+        kernel.wait(memory.kaggle(policy=replace(FASTER, call_seconds=0)), pushed, tmp_path, 60)
 
 
 def test_a_folder_without_a_notebook_is_bad_input(memory, go, tmp_path):
@@ -228,7 +277,6 @@ def test_the_command_pushes_fetches_and_tells_the_status(memory, tmp_path, capsy
     for wrong in (
         ["--fetch", "--no-wait"],
         ["--fetch", "--recipe", "quick"],
-        ["--title", "abc"],
         ["--wait", "-1"],
         ["--competition", "kannada-mnist"],
     ):
@@ -236,43 +284,62 @@ def test_the_command_pushes_fetches_and_tells_the_status(memory, tmp_path, capsy
             push_kernel.main([*wrong, *folder])
 
 
-def test_the_output_of_a_version_is_fetched_page_by_page_and_of_no_other(memory, tmp_path, told):
+def test_the_output_of_a_version_is_fetched_page_by_page_and_of_no_other(memory, tmp_path, log):
     memory.output = {f"1/other-{number}.txt": b"other" for number in range(25)} | {"1/submission.csv": SUBMISSION}
-    kaggle = memory.kaggle(told.append)
-    pushed = kernel.push(kaggle, push_kernel.KIT, kernel.Changes(accelerator="tpu"), tmp_path, told.append)
-    kernel.wait(kaggle, pushed, tmp_path, 60, told.append)
-    submission = kernel.fetch(kaggle, pushed, tmp_path, told.append, rows=3)
+    kaggle = memory.kaggle(log.append)
+    pushed = kernel.push(kaggle, push_kernel.KIT, kernel.Changes(accelerator="tpu"), tmp_path)
+    kernel.wait(kaggle, pushed, tmp_path, 60)
+    submission = kernel.fetch(kaggle, pushed, tmp_path, rows=3)
     assert submission.read_bytes() == SUBMISSION
     assert sorted(path.name for path in submission.parent.iterdir()) == [f"{SLUG}.log", "submission.csv"]
     (sent,) = memory.pushed
     assert (sent["machineShape"], sent["enableTpu"], sent["isPrivate"]) == ("TpuV5E8", True, True)
     with pytest.raises(KitError, match="Version 2 left no submission"):
-        kernel.fetch(kaggle, Push(pushed.name, 2, "u"), tmp_path, told.append)
+        kernel.fetch(kaggle, Push(pushed.name, 2, "u"), tmp_path)
     memory.output["3/submission.csv"] = SUBMISSION
     memory.fault("submission.csv", status=403)
     with pytest.raises(KitError, match="HTTP 403"):
-        kernel.fetch(kaggle, Push(pushed.name, 3, "u"), tmp_path, told.append)
-    assert leaks(tmp_path, "\n".join(told)) == []
+        kernel.fetch(kaggle, Push(pushed.name, 3, "u"), tmp_path)
+    assert leaks(tmp_path, "\n".join(log)) == []
 
 
-def test_an_output_that_stalls_leaves_nothing(server, tmp_path, told):
+def test_an_output_that_stalls_leaves_nothing(server, tmp_path, log):
     """Through a process of its own and HTTP."""
     version = Push(f"{USER}/digits-kit", 1, "u")
     server.output["1/submission.csv"] = SUBMISSION
     server.fault("submission.csv", stall=60)
     with pytest.raises(KitError, match="No answer from Kaggle in 2 s"):
-        kernel.fetch(Kaggle(replace(FAST, stall_seconds=2, attempts=1), told.append), version, tmp_path, told.append)
+        kernel.fetch(Kaggle(replace(FAST, stall_seconds=2, attempts=1), log.append), version, tmp_path)
     assert not list(tmp_path.rglob("*.csv"))
 
 
-def test_an_output_whose_names_lead_elsewhere_is_not_fetched(memory, tmp_path, told):
+def test_an_output_whose_names_lead_elsewhere_is_not_fetched(memory, tmp_path):
     memory.output = {"1/submissions/../run.json": b"{}", "1/submissions/../../run.json": b"{}"}
     with pytest.raises(KitError, match=r"left no submission\.csv"):
-        kernel.fetch(memory.kaggle(), Push(f"{USER}/digits-kit", 1, "u"), tmp_path, told.append)
+        kernel.fetch(memory.kaggle(), Push(f"{USER}/digits-kit", 1, "u"), tmp_path)
     assert not list(tmp_path.rglob("run.json"))
 
 
 # Publishing.
+
+
+def test_names_of_different_runs_do_not_meet_at_kaggle():
+    names = ["x.1", "x_1", "x-1", "X-1", "x--1", "run" * 30, "run" * 30 + "b"]
+    slugs = [dataset_slug(name) for name in names]
+    assert len(set(slugs)) == len(names)
+    assert slugs[2] == "digits-x-1"
+    for name, slug in zip(names, slugs, strict=True):
+        assert re.fullmatch(r"[a-z0-9-]{6,50}", slug)
+        assert len(notebook_title(name)) <= 50
+
+
+@pytest.mark.parametrize("command", [publish.main, push_kernel.main], ids=["publish", "push_kernel"])
+def test_a_mistyped_competition_is_refused_at_once_with_the_nearest(memory, tmp_path, capsys, command):
+    make_run(tmp_path)
+    name = ["my-run"] if command is publish.main else ["--folder", str(tmp_path)]
+    assert command([*name, "--submissions-dir", str(tmp_path), "--competition", "kanada-mnist"]) == 2
+    assert "Did you mean kannada-mnist?" in capsys.readouterr().err
+    assert not memory.calls
 
 
 def make_run(folder, **changes):
@@ -286,13 +353,14 @@ def make_run(folder, **changes):
     return run
 
 
-def test_a_run_s_models_are_published_as_a_private_dataset_and_then_as_its_next_version(memory, tmp_path, told):
+def test_a_run_s_models_are_published_as_a_private_dataset_and_then_as_its_next_version(memory, tmp_path, log, capsys):
     run = make_run(tmp_path)
     for version in (1, 2):
-        assert publish_run(memory.kaggle(told.append), run, told.append) == f"{USER}/digits-my-run"
+        assert publish_run(memory.kaggle(log.append), run) == f"{USER}/digits-my-run"
         assert memory.dataset["version"] == version
     assert sorted(memory.dataset["sizes"]) == ["fold-1.keras", "fold-2.keras", "run.json"]
-    assert "Published version 2, private" in told[-1]
+    assert "Published version 2, private" in capsys.readouterr().out
+    assert any("these become its next version" in line for line in log)
     (created,) = memory.requests["CreateDataset"]
     assert created["isPrivate"] is True
     assert sorted(file["token"] for file in created["files"]) == ["fold-1.keras", "fold-2.keras", "run.json"]

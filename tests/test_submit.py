@@ -20,7 +20,7 @@ from digits.runs.checks import Check
 from digits.runs.record import SubmissionFile
 from digits.runs.store import Run
 from fake_kaggle import use
-from made_run import made_record
+from made_run import SCORE, made_record
 
 SHIPPED = RetryPolicy()
 TRAINING_COUNTS = DIGIT_RECOGNIZER.training_counts
@@ -281,6 +281,19 @@ def test_the_run_of_another_test_file_than_the_competition_s_is_doubted(user):
     assert refused(user, 2, "test.csv that the run predicted is not the competition's")
 
 
+def test_a_run_that_another_of_the_same_data_beats_by_more_than_the_errors_is_doubted(user):
+    good, chance, toy = (replace(SCORE, accuracy=accuracy) for accuracy in (0.9955, 0.9957, 0.958))
+    make_run(user.folder, "good", out_of_fold=good)
+    make_run(user.folder, "leaked", answers(1), leaked=True)
+    make_run(user.folder, "other-data", answers(2), source="sample")
+    make_run(user.folder, "toy", changed(answers(), 9), out_of_fold=toy)
+    assert refused(user, 2, "run good is better: 99.55% out-of-fold, run toy 95.80%", "scripts/submit.sh good --sub")
+    assert "run toy" in user.out
+    make_run(user.folder, "slightly-better", changed(answers(), 5), out_of_fold=chance)
+    assert user("good", "--dry-run") == 0
+    assert "is better" not in user.err
+
+
 def test_answers_unlike_all_earlier_ones_are_doubted(user):
     make_reference(user.folder, changed(answers(), 20))
     for number, labels in enumerate((np.roll(answers(), 1), answers(5))):
@@ -306,7 +319,7 @@ def test_no_submission_left_today_is_told_before_the_upload_with_the_reset(user)
     for number in range(2):
         user.kaggle.record(f"number {number}")
     assert user() == 3
-    assert "no submissions are left today (2 made)" in user.err
+    assert "no submissions are left (2 made today, 2 in all)" in user.err
     assert "midnight UTC" in user.err
     assert user.kaggle.uploads == []
 
@@ -325,7 +338,17 @@ def test_limits_that_kaggle_does_not_tell_are_no_reason_not_to_submit(user):
 def test_without_credentials_nothing_is_sent(user, monkeypatch):
     make_run(user.folder)
     monkeypatch.delenv("KAGGLE_API_TOKEN")
-    assert refused(user, 3, "no Kaggle credentials", "kaggle.com/settings/api", "/rules")
+    assert refused(user, 3, "no Kaggle credentials", "kaggle.com/settings/api", "/rules", "submission.csv in a browser")
+    assert "--zip" not in user.err
+
+
+def test_status_without_kaggle_prints_the_ledger_that_is_there(user, monkeypatch):
+    make_run(user.folder)
+    assert user() == 0
+    monkeypatch.delenv("KAGGLE_API_TOKEN")
+    assert user("--status") == 3
+    assert "0.99671" in user.out
+    assert "no Kaggle credentials" in user.err
 
 
 def test_wrong_flags_end_with_2(user):
@@ -467,6 +490,48 @@ def test_a_ledger_that_cannot_be_written_stops_before_the_upload(user, monkeypat
     assert user() == 1
     assert "No space left on device" in user.err
     assert user.kaggle.uploads == []
+
+
+def test_a_ledger_that_cannot_be_written_after_the_upload_does_not_hide_it(user, monkeypatch):
+    make_run(user.folder)
+
+    def full_once_it_is_in(path, entry):
+        if entry.ref:
+            raise OSError(28, "No space left on device", str(path))
+        return record(path, entry)
+
+    monkeypatch.setattr(submitting, "record", full_once_it_is_in)
+    assert user() == 1
+    assert "Kaggle accepted the submission (ref 1000)" in user.err
+    assert "No space left on device" in user.err
+    assert "--status" in user.err
+
+
+def test_the_same_answers_are_found_in_the_whole_list(user):
+    sha256 = make_run(user.folder)
+    user.kaggle.record(f"from elsewhere [digits:{sha256[:12]}]", status="COMPLETE")
+    user.kaggle.allowed_a_day = 200
+    for number in range(120):
+        user.kaggle.record(f"someone else's {number}", status="COMPLETE")
+    assert user() == 2
+    assert "submitted before" in user.err
+
+
+def test_an_entry_of_kaggle_s_list_without_a_ref_is_left_out_with_a_note(user):
+    make_run(user.folder)
+    user.kaggle.record("odd", ref=0, status="COMPLETE")
+    assert user() == 0
+    assert "1 entries without a ref" in user.err
+    assert user.states == ["complete"]
+
+
+def test_only_the_tag_at_the_end_is_the_submission_s(user):
+    other = make_run(user.folder, "other", answers(1))
+    make_run(user.folder, "mine")
+    assert user("mine", "-m", f"like base (digits:{other[:12]})") == 0
+    user.kaggle.record(f"compared with digits:{other[:12]} by hand", status="COMPLETE", publicScore="0.5")
+    assert user("--status") == 0
+    assert {(entry.run, entry.public_score) for entry in user.ledger} == {("mine", 0.99671), ("", 0.5)}
 
 
 # A process that died, or is not alone.

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from digits.console import BadInput, error_context
+from digits.console import BadInput, KitError, error_context
 from digits.data import csv_reader
 from digits.data.arrays import PACKINGS
 from digits.data.competition import DIGIT_RECOGNIZER, Competition
@@ -59,7 +59,7 @@ def install(archive: Path, data_dir: Path, competition: Competition = DIGIT_RECO
             for temporary, content in zip(temporaries, contents.values(), strict=True):
                 temporary.write_bytes(content.data)
     except OSError as error:
-        raise BadInput(
+        raise KitError(
             f"expected a folder with room to write in, found: {error.strerror}",
             at=display_path(data_dir),
             fix="Make room, or give another folder: --data-dir DIR",

@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass
 from pathlib import Path
 
+from digits.config import nearest
 from digits.console import BadInput
 from digits.files import DATA
 
@@ -152,7 +153,7 @@ def find_competition(slug: str) -> Competition:
     name = slug.rstrip("/").rpartition("/")[2]
     if name not in COMPETITIONS:
         raise BadInput(
-            f"--competition {slug}: expected one of {', '.join(COMPETITIONS)}. Train on the files of another with "
-            "--data-dir DIR: its answers take the form of its sample_submission.csv"
+            f"--competition {slug}: expected one of {', '.join(COMPETITIONS)}.{nearest(name, COMPETITIONS)} "
+            "Train on the files of another with --data-dir DIR: its answers take the form of its sample_submission.csv"
         )
     return COMPETITIONS[name]

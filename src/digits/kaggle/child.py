@@ -1,22 +1,74 @@
 """The program that runs in a process of its own: one call to the unmodified kaggle client, answered as JSON.
 
-The client's Python side is called, not its command line: that alone tells the HTTP status, the Retry-After, the ref of
+The client's Python side is called, not its command line: that alone gives the HTTP status, the Retry-After, the ref of
 a submission and Kaggle's reason for an error; the command line prints a sentence and often exits 0. What the client
 prints is dropped. The parent process redacts what comes out of here.
 """
 
 import contextlib
+import enum
+import errno
 import importlib.metadata
 import io
 import json
 import os
 import re
 import signal
+import socket
+import ssl
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 OLDEST_CLIENT = (2, 2, 5)
+KEY_FILES = ("kaggle.json", "access_token", "access_token.txt", "credentials.json")
+
+
+class Kind(enum.StrEnum):
+    """What went wrong in a call."""
+
+    ANSWER = "answer"
+    """Kaggle answered with an error: `status` is set."""
+    UNREADABLE = "unreadable"
+    """The answer is not Kaggle's."""
+    UPLOAD = "upload"
+    """The storage did not take the file; nothing is submitted then."""
+    CREDENTIALS = "credentials"
+    CLIENT = "client"
+    """The client is missing, or too old."""
+    DISK = "disk"
+    CA_FILE = "CA file"
+    PROXY_LOGIN = "proxy login"
+    PROXY_SETTING = "proxy setting"
+    PROXY = "proxy"
+    CERTIFICATE = "certificate"
+    NAME = "name"
+    TIMEOUT = "timeout"
+    REFUSED = "refused"
+    CONNECTION = "connection"
+    OTHER = "other"
+
+
+@dataclass
+class Reply:
+    """What a call returned, or why it failed."""
+
+    value: Any = None
+    """As `plain` has it."""
+    failure: Kind | None = None
+    text: str = ""
+    """The client's or Kaggle's words about the failure."""
+    method: str = ""
+    """The last part of the address that was called, such as "CreateSubmission"."""
+    status: int | None = None
+    retry_after: float | None = None
+    """Seconds."""
+    source: str = ""
+    """Of the credentials: variables, or a file."""
+    files: list[str] = field(default_factory=list)
+    """Those that exist where the client looks for credentials."""
 
 
 def plain(value: Any) -> Any:
@@ -32,66 +84,114 @@ def source_of(api) -> str:
 
     source = get_access_token_from_env()[1]
     if source == "access_token":
-        return next(file for file in files_of_credentials(api) if "access_token" in file)
+        return next(file for file in credential_files() if "access_token" in file)
     if source is None and api.config_values.get("auth_method") == "OAUTH":
         return str(Path("~/.kaggle/credentials.json").expanduser())
     return source or ("KAGGLE_USERNAME and KAGGLE_KEY" if "KAGGLE_KEY" in os.environ else api.config)
 
 
-def files_of_credentials(api) -> list[str]:
+def credential_files() -> list[str]:
     """Return the files that exist among those in which the client looks for credentials."""
-    home = os.path.expanduser("~/.kaggle")  # noqa: PTH111 the client does not need one
-    files = [f"{home}/access_token", f"{home}/access_token.txt", api.config, f"{home}/credentials.json"]
-    return [file for file in [os.environ.get("KAGGLE_API_TOKEN", ""), *files] if os.path.exists(file)]  # noqa: PTH110
+    home = os.path.expanduser("~")  # noqa: PTH111 the client does not need one
+    config = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
+    folders = (os.environ.get("KAGGLE_CONFIG_DIR", ""), f"{home}/.kaggle", f"{config}/kaggle")
+    files = [f"{folder}/{name}" for folder in folders if folder for name in KEY_FILES]
+    files.insert(0, os.environ.get("KAGGLE_API_TOKEN", ""))
+    return [file for file in files if os.path.isfile(file)]  # noqa: PTH113 Path.is_file() raises for long names
 
 
-def describe(error: BaseException) -> dict:
-    """Return an error as plain values: kind, text, method, and of an answer its status and Retry-After in seconds."""
-    import requests
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and all that it wraps; urllib3 keeps the cause as an argument or as `reason`."""
+    seen: list[BaseException] = []
+    waiting: list[Any] = [error]
+    while waiting:
+        cause = waiting.pop()
+        if isinstance(cause, BaseException) and not any(cause is other for other in seen):
+            seen.append(cause)
+            yield cause
+            waiting += [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
+
+
+def kind_of(error: BaseException) -> Kind:
+    """Return what an exception of the client means, by the types that it wraps."""
+    import requests.exceptions as of_requests
+    import urllib3.exceptions as of_urllib3
+
+    causes = list(causes_of(error))
+    if any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes):
+        return Kind.DISK
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    if bundle and not os.path.exists(bundle):  # noqa: PTH110 likewise
+        return Kind.CA_FILE
+    # http.client gives the proxy's status in words only.
+    if any("Tunnel connection failed: 407" in str(cause) for cause in causes):
+        return Kind.PROXY_LOGIN
+    settings = of_requests.InvalidProxyURL, of_requests.InvalidSchema, of_urllib3.LocationParseError
+    connections = of_requests.ConnectionError, of_requests.ChunkedEncodingError, ConnectionError
+    types: dict[Kind, tuple] = {
+        Kind.PROXY_SETTING: (*settings, of_urllib3.ProxySchemeUnknown),
+        Kind.PROXY: (of_requests.ProxyError, of_urllib3.ProxyError),
+        Kind.CERTIFICATE: (ssl.SSLError, of_requests.SSLError, of_urllib3.SSLError),
+        Kind.NAME: (socket.gaierror, of_urllib3.NameResolutionError),
+        Kind.TIMEOUT: (of_requests.Timeout, of_urllib3.TimeoutError, TimeoutError),
+        Kind.REFUSED: (ConnectionRefusedError,),
+        Kind.CONNECTION: connections,
+        Kind.UNREADABLE: (json.JSONDecodeError,),
+    }
+    return next((kind for kind, of in types.items() if any(isinstance(cause, of) for cause in causes)), Kind.OTHER)
+
+
+def describe(error: BaseException) -> Reply:
+    """Return an exception of the client as plain values."""
     import urllib3
 
     response, request = getattr(error, "response", None), getattr(error, "request", None)
     request = request if request is not None else getattr(response, "request", None)
     method = (getattr(request, "url", None) or "").partition("?")[0].rpartition("/")[2]
-    values: dict[str, Any] = {"kind": "other", "text": str(error) or type(error).__name__, "method": method}
-    if response is not None:
-        values |= {"kind": "http", "status": response.status_code}
-        with contextlib.suppress(urllib3.exceptions.InvalidHeader, TypeError):
-            values["retry_after"] = urllib3.Retry().parse_retry_after(response.headers.get("Retry-After"))
-        with contextlib.suppress(ValueError, TypeError, AttributeError):  # An error can come with status 200.
-            values["status"] = max(values["status"], int(response.json().get("code") or 0))
-    elif isinstance(error, json.JSONDecodeError):
-        values["kind"] = "unreadable"
-    elif isinstance(error, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)):
-        values["kind"] = "connection"
-    return values
+    reply = Reply(None, Kind.ANSWER, str(error) or type(error).__name__, method)
+    if response is None:
+        reply.failure = kind_of(error)
+        return reply
+    reply.status = response.status_code
+    with contextlib.suppress(urllib3.exceptions.InvalidHeader, TypeError):
+        reply.retry_after = urllib3.Retry().parse_retry_after(response.headers.get("Retry-After"))
+    with contextlib.suppress(ValueError, TypeError, AttributeError):  # An error can come with status 200.
+        reply.status = max(reply.status, int(response.json().get("code") or 0))
+    if reply.status == 407:
+        reply.failure = Kind.PROXY_LOGIN
+    return reply
 
 
-def reply_to(request: dict) -> dict:
-    """Make one call of the client's; return its "value" or "error", and the "source" of the credentials."""
+def reply_to(call: str, arguments: dict[str, Any]) -> Reply:
+    """Make one call of the client's."""
+    files = credential_files()  # Before the client deletes a credentials.json that was revoked.
+    source = ""
     try:
         version = importlib.metadata.version("kaggle")
         if tuple(map(int, re.findall(r"\d+", version)[:3])) < OLDEST_CLIENT:
-            return {"error": {"kind": "version", "text": version}}
+            return Reply(failure=Kind.CLIENT, text=f"is version {version}, too old")
         from kaggle import api
-    except ImportError as error:  # PackageNotFoundError is one.
-        return {"error": {"kind": "missing", "text": str(error)}}
-    except OSError as error:  # It makes ~/.kaggle.
-        return {"error": {"kind": "credentials", "text": str(error)}}
-    source = ""
-    try:
+
         api.with_retry = lambda function, *_: function  # By itself the client repeats what may have arrived.
         if not getattr(api, "_authenticated", False):
             api.authenticate()
         source = source_of(api)
-        return {"source": source, "value": plain(getattr(api, request["call"])(**request["arguments"]))}
+        value = plain(getattr(api, call)(**arguments))
+        if call == "competition_submit" and value.get("message") == api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE:
+            return Reply(failure=Kind.UPLOAD, source=source)
+        return Reply(value, source=source)
+    except ImportError as error:  # PackageNotFoundError is one.
+        return Reply(failure=Kind.CLIENT, text=f"is missing ({error})")
     except SystemExit:
-        found = {"kind": "credentials", "text": ""}
+        reply = Reply(failure=Kind.CREDENTIALS)
     except Exception as error:
-        found = describe(error)
-        if found["kind"] == "other" and not source:
-            found["kind"] = "credentials"
-    return {"source": source, "error": found | {"files": files_of_credentials(api)}}
+        reply = describe(error)
+        if reply.failure is Kind.OTHER and not source:
+            reply.failure = Kind.CREDENTIALS
+        if reply.failure is Kind.DISK:
+            reply.text = arguments.get("path", "")
+    reply.source, reply.files = source, files
+    return reply
 
 
 def main() -> None:
@@ -100,8 +200,8 @@ def main() -> None:
     if hasattr(signal, "alarm"):  # In case the parent process was killed.
         signal.alarm(int(request["seconds"]))
     with contextlib.redirect_stdout(io.StringIO()):
-        reply = reply_to(request)
-    print(json.dumps(reply))
+        reply = reply_to(request["call"], request["arguments"])
+    print(json.dumps(asdict(reply)))
 
 
 if __name__ == "__main__":

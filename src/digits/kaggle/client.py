@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from digits.console import BadInput, KaggleRefused, KitError
-from digits.data.competition import DIGIT_RECOGNIZER, find_competition
+from digits.data.competition import DIGIT_RECOGNIZER
 from digits.files import display_path
+from digits.kaggle.child import Kind, Reply
 from digits.redaction import redact
+from digits.typed import read_as
 
 TOKEN_PAGE = "https://www.kaggle.com/settings/api"
 REQUIREMENT = "kaggle>=2.2.5,<3"
@@ -34,26 +36,41 @@ UPLOADS = ("dataset_create_new", "dataset_create_version")
 SUBMITS = ("competition_submit", "competition_submit_code")
 BEFORE_SUBMITTING = ("IntrospectToken", "GenerateAccessToken", "StartSubmissionUpload")
 """The client's calls before the one that submits; an error of an unknown call may be of that one."""
-UPLOAD_REFUSED = "Could not submit to competition"
-"""What the client answers where the storage did not take the file; nothing is submitted then."""
-CONNECTION_FAULTS = (
-    (r"\b407\b", "the proxy asks for a name and password: https_proxy=http://NAME:PASSWORD@HOST:PORT", False),
-    (
-        "CERTIFICATE_VERIFY_FAILED|SSLError|certificate",
+PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY")
+CONNECTION_FAULTS = {
+    Kind.PROXY_LOGIN: ("the proxy asks for a name and password: {proxy}=http://NAME:PASSWORD@HOST:PORT", False),
+    Kind.PROXY_SETTING: (
+        "the client cannot use the proxy that {proxy} names; expected http://HOST:PORT (socks5://HOST:PORT needs "
+        "pip install pysocks)",
+        False,
+    ),
+    Kind.CA_FILE: ("REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names a file that is not there", False),
+    Kind.CERTIFICATE: (
         "the certificate is not trusted; where a proxy inspects the traffic, REQUESTS_CA_BUNDLE must name the file "
         "with its certificate",
         False,
     ),
-    (
-        "NameResolution|getaddrinfo|gaierror",
-        "the name of Kaggle's server cannot be resolved: is there a network?",
-        True,
-    ),
-    ("[Pp]roxy", "the proxy (https_proxy) does not let it through", True),
-    ("[Tt]imed? ?out", "it timed out", True),
-    ("refused", "it was refused", True),
+    Kind.PROXY: ("the proxy that {proxy} names cannot be reached, or does not let it through", True),
+    Kind.NAME: ("the name of Kaggle's server cannot be resolved. Is there a network?", True),
+    Kind.TIMEOUT: ("it timed out", True),
+    Kind.REFUSED: ("it was refused", True),
+    Kind.CONNECTION: ("it broke off", True),
+}
+"""The reason in words, and whether it may pass."""
+PUSH_FORBIDDEN = (
+    "Kaggle forbids it ({text}). Notebooks with a GPU need an account with a verified phone number "
+    "(https://www.kaggle.com/settings) and the competition's rules accepted ({page}/rules). Without: --accelerator none"
 )
-"""What the exception says, the reason in words, and whether it may pass."""
+ANSWERS: dict[tuple[str, int], tuple[type[KitError], str]] = {
+    ("kernels_push", 409): (
+        KaggleRefused,
+        "Kaggle has a notebook of this title already ({text}). Give another: --title TITLE",
+    ),
+    ("kernels_push", 403): (KaggleRefused, PUSH_FORBIDDEN),
+    ("", 403): (KaggleRefused, "Kaggle forbids it ({text}). Have you accepted the competition's rules? {page}/rules"),
+    ("", 404): (KitError, "Kaggle does not find it ({text}). Look at {page}"),
+}
+"""What HTTP statuses mean, for one call or, with an empty name, for all."""
 Answer = TypeVar("Answer")
 
 
@@ -103,8 +120,12 @@ class UnreachableError(KitError):
         self.maybe_submitted = maybe_submitted
 
 
-class NoCredentials(KaggleRefused):
-    """There are no credentials that the client could use; nothing was sent."""
+class CredentialsError(KaggleRefused):
+    """There are credentials, and Kaggle or the client cannot use them."""
+
+
+class MissingCredentialsError(CredentialsError):
+    """There are no credentials; nothing was sent."""
 
 
 def client_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -117,30 +138,26 @@ def client_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def call_child(call: str, arguments: dict[str, Any], policy: RetryPolicy, tell: Callable[[str], None]) -> dict:
-    """Run `child.py` in a process of its own and return its reply as it is.
+def call_child(call: str, arguments: dict[str, Any], policy: RetryPolicy, log: Callable[[str], None]) -> dict:
+    """Run `child.py` in a process of its own and return its `Reply` as JSON.
 
-    A download may take as long as its folder grows. What is waited for is told now and then.
+    A download may take as long as its folder grows. What is waited for is logged now and then.
 
     Raises:
         UnreachableError: the time is over, or there is no reply.
     """
     longest, lost = policy.seconds_for(call), {"maybe_submitted": call in SUBMITS}
     folder = Path(arguments["path"]) if call in DOWNLOADS else None
+    request = json.dumps({"call": call, "arguments": arguments, "seconds": longest + ALARM_SECONDS})
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-P",
-            str(CHILD),
-            json.dumps({"call": call, "arguments": arguments, "seconds": longest + ALARM_SECONDS}),
-        ],
+        [sys.executable, "-P", str(CHILD), request],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=client_environment(os.environ),
         text=True,
     )
-    started = grew = told = time.monotonic()
+    started = grew = logged = time.monotonic()
     size = 0
     try:
         while True:
@@ -155,9 +172,9 @@ def call_child(call: str, arguments: dict[str, Any], policy: RetryPolicy, tell: 
             for since, limit in ((started, longest), (grew, policy.stall_seconds if folder else longest)):
                 if now - since > limit:
                     raise UnreachableError(f"No answer from Kaggle in {limit:.0f} s.", **lost)
-            if now - told > policy.notice_seconds:
-                told = now
-                tell(f"Received {size / 1e6:,.1f} MB." if size else f"Waiting for Kaggle, {now - started:.0f} s.")
+            if now - logged > policy.notice_seconds:
+                logged = now
+                log(f"Received {size / 1e6:,.1f} MB." if size else f"Waiting for Kaggle, {now - started:.0f} s.")
     except ValueError:
         message = f"The kaggle client ended without an answer (exit code {process.wait()})."
         raise UnreachableError(message, **lost) from None
@@ -166,59 +183,53 @@ def call_child(call: str, arguments: dict[str, Any], policy: RetryPolicy, tell: 
         process.wait()
 
 
-def error_of(call: str, page: str, kind: str, text: str, **found: Any) -> KitError:
-    """Return the exception for an error that the child reports, see `child.describe`.
-
-    Args:
-        call: the client's method.
-        page: the competition's address.
-        kind: of the error.
-        text: the client's or Kaggle's words.
-        found: status, method, retry_after, and source and files of credentials, where known.
-    """
-    status, text = found.get("status"), short(re.sub(r" for url: \S+", "", text))
-    maybe_submitted = call in SUBMITS and found.get("method") not in BEFORE_SUBMITTING
-    if kind in ("missing", "version"):
-        what = f"is version {text}, too old" if kind == "version" else f"is missing ({text})"
+def error_of(call: str, page: str, reply: Reply) -> KitError:
+    """Return the exception for a call that failed; `page` is the competition's address."""
+    text = short(re.sub(r" for url: \S+", "", reply.text)).rstrip(".")
+    maybe_submitted = call in SUBMITS and reply.method not in BEFORE_SUBMITTING
+    if reply.failure is Kind.ANSWER:
+        return _answer_error(call, page, reply, text, maybe_submitted)
+    if reply.failure is Kind.CLIENT:
         python = display_path(Path(sys.executable))
-        return BadInput(f"The kaggle client {what}. Install it: {python} -m pip install '{REQUIREMENT}' six")
-    if kind == "credentials" or status == 401:
-        return _credentials_error(page, found.get("source", ""), found.get("files", []), text * (status is None))
-    if kind == "connection" or (status or 0) >= 500:
-        matching = [fault for fault in CONNECTION_FAULTS if re.search(fault[0], text)] if status is None else []
-        _, reason, passing = matching[0] if matching else ("", "", True)
-        what = f"The connection to Kaggle failed{reason and f': {reason}'}"
-        what = f"Kaggle has a problem (HTTP {status})." if status else what + "." * (not what.endswith("?"))
-        return UnreachableError(what, maybe_submitted=maybe_submitted) if passing else KitError(what)
-    if status is None:
-        what = f"The kaggle client failed: {text.rstrip('.')}."
-        if kind == "unreadable":
-            what = f"The answer is not Kaggle's (a login page of the network, or a proxy?): {text.rstrip('.')}."
-        if maybe_submitted or call == "competition_download_files":  # It compares what came with the announced size.
-            return UnreachableError(what, maybe_submitted=maybe_submitted)
-        return KitError(what)
+        return BadInput(f"The kaggle client {text}. Install it: {python} -m pip install '{REQUIREMENT}' six")
+    if reply.failure is Kind.CREDENTIALS:
+        return _credentials_error(page, reply, text)
+    if reply.failure is Kind.DISK:
+        return KitError(f"No space left on the disk of {text or '~/.kaggle'}. Make room, or set TMPDIR=FOLDER.")
+    if reply.failure is Kind.UPLOAD:
+        return UnreachableError("Kaggle's storage refused the upload.")
+    if reply.failure in CONNECTION_FAULTS:
+        reason, passing = CONNECTION_FAULTS[reply.failure]
+        proxy = next((name for name in PROXY_VARIABLES if os.environ.get(name)), "https_proxy")
+        message = f"The connection to Kaggle failed: {reason.format(proxy=proxy)}."
+        return UnreachableError(message, maybe_submitted=maybe_submitted) if passing else KitError(message)
+    message = f"The kaggle client failed: {text}."
+    if reply.failure is Kind.UNREADABLE:
+        message = f"The answer is not Kaggle's (a login page of the network, or a proxy?): {text}."
+    if maybe_submitted or call == "competition_download_files":  # It compares what came with the announced size.
+        return UnreachableError(message, maybe_submitted=maybe_submitted)
+    return KitError(message)
+
+
+def _answer_error(call: str, page: str, reply: Reply, text: str, maybe_submitted: bool) -> KitError:
+    """Return the exception for an HTTP status."""
+    status = reply.status or 0
+    if status == 401:
+        return _credentials_error(page, reply)
+    if status >= 500:
+        return UnreachableError(f"Kaggle has a problem (HTTP {status}).", maybe_submitted=maybe_submitted)
     if status == 429:
-        wait = found.get("retry_after")
-        asked = "" if wait is None else f" for {wait:.0f} s"
-        return UnreachableError(f"Kaggle asks to slow down{asked} (HTTP 429).", retry_after=wait)
-    if call == "kernels_push" and status == 409:
-        return KaggleRefused(f"Kaggle has a notebook of this title already ({text}). Give another: --title TITLE")
-    if call == "kernels_push" and status == 403:
-        return KaggleRefused(
-            f"Kaggle forbids it ({text}). Notebooks with a GPU need an account with a verified phone number "
-            f"(https://www.kaggle.com/settings) and the competition's rules accepted ({page}/rules). Without: "
-            "--accelerator none"
-        )
-    if call == "kernels_output" and found.get("method") != "ListKernelSessionOutput":
+        wait = reply.retry_after
+        duration = "" if wait is None else f" for {wait:.0f} s"
+        return UnreachableError(f"Kaggle asks to slow down{duration} (HTTP 429).", retry_after=wait)
+    if call == "kernels_output" and reply.method != "ListKernelSessionOutput":
         return KitError(f"A file of the output could not be fetched (HTTP {status}).")
-    if status == 403:
-        return KaggleRefused(f"Kaggle forbids it ({text}). Have you accepted the competition's rules? {page}/rules")
-    if status == 404:
-        return KitError(f"Kaggle does not find it ({text}). Look at {page}")
-    return KaggleRefused(f"Kaggle refuses it (HTTP {status}): {text}")
+    kind, message = ANSWERS.get((call, status)) or ANSWERS.get(("", status)) or (KaggleRefused, "")
+    message = message or "Kaggle refuses it (HTTP {status}): {text}"
+    return kind(message.format(text=text, page=page, status=status))
 
 
-def _credentials_error(page: str, source: str, files: list[str], text: str) -> KaggleRefused:
+def _credentials_error(page: str, reply: Reply, text: str = "") -> CredentialsError:
     """Return the exception for credentials that are missing or of no use."""
     token, user, key = (
         os.environ.get(name, "").strip() for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY")
@@ -228,19 +239,21 @@ def _credentials_error(page: str, source: str, files: list[str], text: str) -> K
         faults.append("of KAGGLE_USERNAME and KAGGLE_KEY only one is set")
     if len(token) > 255:
         faults.append("KAGGLE_API_TOKEN is too long for the client: put the token into ~/.kaggle/access_token")
-    if files:
+    if reply.files:
         faults.append(
-            f"found {', '.join(files)}; a file access_token holds a token and nothing else, kaggle.json an old key as "
-            'JSON, {"username": …, "key": …} (no token, KGAT_…), both as plain UTF-8 text that you can read'
+            f"found {', '.join(reply.files)}; a file access_token holds a token on one line and nothing else, "
+            'kaggle.json an old key as JSON, {"username": …, "key": …} (no token, KGAT_…), both as plain UTF-8 text '
+            "that you can read; credentials.json is renewed by: kaggle auth login"
         )
-    why = f"\nWhat to look at: {'; '.join(faults)}." if faults else ""
-    source = source or "KAGGLE_API_TOKEN" * bool(token)
-    if source:
-        return KaggleRefused(f"Kaggle does not accept the credentials of {source}. Make a new token: {TOKEN_PAGE}{why}")
-    return NoCredentials(
-        f"no Kaggle credentials found. Make a token at {TOKEN_PAGE} and save it in ~/.kaggle/access_token (or set "
-        f"KAGGLE_API_TOKEN), and accept the rules: {page}/rules{why}\nWithout an account's token: fetch the zip "
-        f"with a browser from {page}/data, then scripts/download.sh{find_competition(page).flag} --zip FILE"
+    source = reply.source or ("KAGGLE_API_TOKEN" if token else "")
+    if not source and not faults:
+        return MissingCredentialsError(
+            f"no Kaggle credentials found. Make a token at {TOKEN_PAGE}, save it in ~/.kaggle/access_token (or set "
+            f"KAGGLE_API_TOKEN), and accept the rules: {page}/rules"
+        )
+    reasons = f"\nWhat to look at: {'; '.join(faults)}." if faults else ""
+    return CredentialsError(
+        f"Kaggle does not accept the credentials of {source or 'this machine'}. Make a new token: {TOKEN_PAGE}{reasons}"
     )
 
 
@@ -250,15 +263,25 @@ def short(text: str) -> str:
 
 
 @contextlib.contextmanager
-def if_interrupted(what: str) -> Iterator[None]:
+def if_interrupted(message: str) -> Iterator[None]:
     """Let an interrupt of the block say what is known then, and the command that continues."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(str(interrupt) or f"Interrupted. {what}") from None
+        raise KeyboardInterrupt(str(interrupt) or f"Interrupted. {message}") from None
 
 
-def tell_on_stderr(line: str) -> None:
+@contextlib.contextmanager
+def without_account(fix: str) -> Iterator[None]:
+    """Let an error for missing credentials also say how to do the command's work without any."""
+    try:
+        yield
+    except MissingCredentialsError as error:
+        error.fix = fix
+        raise
+
+
+def log_on_stderr(line: str) -> None:
     """Print a line about waiting or danger."""
     print(line, file=sys.stderr, flush=True)
 
@@ -268,11 +291,11 @@ class Kaggle:
     """The client's calls, about one competition."""
 
     policy: RetryPolicy = field(default_factory=RetryPolicy)
-    tell: Callable[[str], None] = tell_on_stderr
+    log: Callable[[str], None] = log_on_stderr
     call: Callable[[str, dict[str, Any], RetryPolicy, Callable[[str], None]], dict] = call_child
     """What makes a call; tests give another."""
     competition: str = DIGIT_RECOGNIZER.slug
-    _sources: list[str] = field(default_factory=list)
+    _announced: list[str] = field(default_factory=list)
 
     @property
     def page(self) -> str:
@@ -307,36 +330,32 @@ class Kaggle:
                     pause = self.policy.first_pause_seconds * 2 ** (number - 1)
                 if number == attempts or error.maybe_submitted or pause > self.policy.longest_pause_seconds:
                     raise
-                self.tell(f"{error} Trying again in {pause:.0f} s ({number + 1} of {attempts}).")
+                self.log(f"{error} Trying again in {pause:.0f} s ({number + 1} of {attempts}).")
             time.sleep(pause)
         raise ValueError("attempts must be one or more")
 
     def _once(self, call: str, arguments: dict[str, Any], absent: tuple[int, ...]) -> Any:
-        reply = redact(self.call(call, arguments, self.policy, self.tell))
-        source = reply.get("source", "")
-        if source and source not in self._sources:
-            self._sources.append(source)
+        reply = read_as(Reply, redact(self.call(call, arguments, self.policy, self.log)), "the kaggle client")
+        source = reply.source
+        if source and source not in self._announced:
+            self._announced.append(source)
             with contextlib.suppress(OSError):
                 if os.name != "nt" and Path(source).stat().st_mode & 0o077:
-                    self.tell(
-                        f"warning: other users of this machine can read {source}. Change that: chmod 600 {source}"
-                    )
-            self.tell(f"Credentials: {source}")
-        if "error" in reply:
-            if reply["error"].get("status") in absent:
-                return None
-            raise error_of(call, self.page, source=source, **reply["error"])
-        if call == "competition_submit" and reply["value"].get("message") == UPLOAD_REFUSED:
-            raise UnreachableError("Kaggle's storage refused the upload.")
-        return reply["value"]
+                    self.log(f"warning: other users of this machine can read {source}. Change that: chmod 600 {source}")
+            self.log(f"Credentials: {source}")
+        if reply.failure is None:
+            return reply.value
+        if reply.failure is Kind.ANSWER and reply.status in absent:
+            return None
+        raise error_of(call, self.page, reply)
 
     def poll(self, look: Callable[[], Answer | None], seconds: float, waiting: str) -> Answer | None:
-        """Call `look`, with growing pauses, until it returns something or the time is over; tell what is waited for."""
+        """Call `look`, with growing pauses, until it returns something or the time is over; log what is waited for."""
         started, pause, notice = time.monotonic(), self.policy.poll_seconds, 0.0
-        while (found := look()) is None and (left := started + seconds - time.monotonic()) > 0:
+        while (answer := look()) is None and (left := started + seconds - time.monotonic()) > 0:
             if seconds - left >= notice:
                 notice = 2 * (seconds - left) + self.policy.notice_seconds
-                self.tell(f"{waiting}, {left:,.0f} s at most.")
+                self.log(f"{waiting}, {left:,.0f} s at most.")
             time.sleep(min(pause, left))
             pause = min(1.5 * pause, self.policy.longest_poll_seconds)
-        return found
+        return answer

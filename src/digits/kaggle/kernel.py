@@ -7,7 +7,8 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,8 +21,13 @@ from digits.runs.store import RUN_JSON, Run
 
 METADATA = "kernel-metadata.json"
 LAST_PUSH = "last-notebook.json"
-ACCELERATORS = {"none": None, "gpu": None, "t4x2": "NvidiaTeslaT4", "tpu": "TpuV5E8"}
-"""What the user types, and Kaggle's name of the machine; None leaves it to `enable_gpu`."""
+NO_GPU, ANY_GPU = "none", "gpu"
+T4, TPU = "NvidiaTeslaT4", "TpuV5E8"
+ACCELERATORS = {
+    **{"none": NO_GPU, "cpu": NO_GPU, "gpu": ANY_GPU},
+    **{"t4": T4, "t4x2": T4, "nvidiateslat4": T4, "tpu": TPU, "tpuv5e8": TPU},
+}
+"""What a user writes, in any case, and the machine, by Kaggle's name where it is a certain one."""
 FAILED = ("error", "cancel_requested", "cancel_acknowledged")
 RUN_FILES = (RUN_JSON, "out_of_fold.npy", "test_probabilities.npy", "history.csv", "report.html")
 WANTED = rf"^(submission\.csv|submissions/\w[\w.-]*/({'|'.join(map(re.escape, RUN_FILES))}))$"
@@ -48,12 +54,38 @@ class Changes:
     arguments: Sequence[str] | None = None
     """Flags of train.py, in the place of those in the notebook's line `ARGUMENTS = […]`."""
     accelerator: str | None = None
-    """A key of ACCELERATORS, or Kaggle's name of a machine."""
+    """A key of ACCELERATORS, in any case."""
     title: str | None = None
     datasets: Sequence[str] | None = None
+    public: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what Kaggle would misunderstand.
+
+        Raises:
+            BadInput: naming the flag.
+        """
+        if self.accelerator is not None and self.accelerator.lower() not in ACCELERATORS:
+            raise BadInput(f"--accelerator {self.accelerator}: expected one of {', '.join(ACCELERATORS)}.")
+        if self.title is not None and (len(self.title) < 5 or not slug_of(self.title)):
+            raise BadInput(
+                f"--title {self.title!r}: expected five characters or more with Latin letters or digits among them, "
+                "of which Kaggle makes the notebook's address."
+            )
+
+    @property
+    def machine(self) -> str | None:
+        """The machine of the accelerator."""
+        return ACCELERATORS[self.accelerator.lower()] if self.accelerator else None
 
 
-def push(kaggle: Kaggle, folder: Path, changes: Changes, submissions: Path, say: Callable[[str], None] = print) -> Push:
+def slug_of(text: str) -> str:
+    """Return the part of an address that a text becomes: Latin letters without accents, digits and hyphens."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
+
+
+def push(kaggle: Kaggle, folder: Path, changes: Changes, submissions: Path) -> Push:
     """Push a copy of a notebook's folder as the user's own; remember it in `submissions` for `last_push`.
 
     Raises:
@@ -61,29 +93,45 @@ def push(kaggle: Kaggle, folder: Path, changes: Changes, submissions: Path, say:
         KitError: if Kaggle does not take it.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        name = _own_copy(folder, Path(temporary), kaggle, changes)
-        kaggle.tell(f"Pushing {display_path(folder)} as {name} ...")
-        accelerator = ACCELERATORS.get(changes.accelerator or "", changes.accelerator)
+        metadata = _write_copy(folder, Path(temporary), kaggle, changes)
+        name = metadata["id"]
+        kaggle.log(f"Pushing {display_path(folder)} as {name}: {_summary(metadata, changes.machine)} ...")
+        machine = None if changes.machine in (NO_GPU, ANY_GPU) else changes.machine
         with if_interrupted(
             f"Kaggle may have taken it: https://www.kaggle.com/code/{name}. Pushed again it runs again."
         ):
-            reply = kaggle.ask("kernels_push", {"folder": temporary, "acc": accelerator}, attempts=1)
+            reply = kaggle.ask("kernels_push", {"folder": temporary, "acc": machine}, attempts=1)
     if error := reply.get("error"):
-        remedy = "\nGive another title: --title TITLE" if "title" in error.lower() else ""
-        if "quota" in error.lower():
-            remedy = "\nWithout an accelerator: --accelerator none; what is left of it: https://www.kaggle.com/settings"
-        raise KaggleRefused(f"Kaggle did not take the notebook: {short(error)}{remedy}")
+        raise KaggleRefused(
+            f"Kaggle did not take the notebook: {short(error)}\nAnother title: --title TITLE; without a GPU and its "
+            "quota: --accelerator none; what is left of the quota: https://www.kaggle.com/settings"
+        )
     unknown = [source for kind, sources in reply.items() if kind.startswith("invalid") for source in sources]
     if unknown:
         raise KitError(f"Kaggle took the notebook, but without what it does not know: {short(', '.join(unknown))}")
     if not reply.get("versionNumber"):
-        raise KitError("Kaggle took the notebook but does not tell its version, so its run cannot be found.")
-    pushed = Push(name, reply["versionNumber"], reply.get("url") or f"https://www.kaggle.com/code/{name}")
+        raise KitError("Kaggle took the notebook but does not name its version, so its run cannot be found.")
+    url = reply.get("url") or f"https://www.kaggle.com/code/{name}"
+    address = re.search(r"kaggle\.com/(?:code/)?([\w-]+/[\w-]+)", url)  # Kaggle makes it of the title by its own rules.
+    pushed = Push(address[1] if address else name, reply["versionNumber"], url)
     submissions.mkdir(parents=True, exist_ok=True)
     with atomic_write(submissions / LAST_PUSH) as temporary_file:
         temporary_file.write_text(json.dumps(vars(pushed)) + "\n", encoding="utf-8")
-    say(f"Pushed version {pushed.version}: {pushed.url}")
+    print(f"Pushed version {pushed.version}: {pushed.url}")
     return pushed
+
+
+def _summary(metadata: dict, machine: str | None) -> str:
+    """Return in words what of a notebook matters to others and to the quota."""
+    gpu = "a GPU" if metadata.get("enable_gpu") else "no GPU"
+    return ", ".join(
+        (
+            "private" if metadata["is_private"] else "PUBLIC",
+            machine if machine in (T4, TPU) else gpu,
+            "internet on" if metadata.get("enable_internet", True) else "internet off",
+            f"data: {', '.join([*metadata['competition_sources'], *metadata.get('dataset_sources', [])])}",
+        )
+    )
 
 
 def last_push(submissions: Path, version: str | None = None) -> Push:
@@ -112,7 +160,7 @@ def status(kaggle: Kaggle, pushed: Push) -> tuple[str, str]:
     return reply.get("status", "queued").lower(), short(reply.get("failureMessage", ""))
 
 
-def wait(kaggle: Kaggle, pushed: Push, submissions: Path, seconds: float, say: Callable[[str], None] = print) -> None:
+def wait(kaggle: Kaggle, pushed: Push, submissions: Path, seconds: float) -> None:
     """Wait for the end of a version's run; ask at once, after 10 s, and at growing intervals up to a minute.
 
     Raises:
@@ -131,7 +179,7 @@ def wait(kaggle: Kaggle, pushed: Push, submissions: Path, seconds: float, say: C
                 raise KitError(f"{error} {later}") from None
             return None
         if state != states[-1]:
-            say(f"{time.strftime('%H:%M:%S')} {state}")
+            print(f"{time.strftime('%H:%M:%S')} {state}", flush=True)
             states.append(state)
         return (state, failure) if state == "complete" or state in FAILED else None
 
@@ -157,20 +205,20 @@ def fetch_later(kaggle: Kaggle, pushed: Push, submissions: Path) -> str:
 def submit_command(kaggle: Kaggle, pushed: Push, submission: Path) -> str:
     """Return the command that submits what `fetch` returned: the notebook's version where only that counts."""
     competition, folder = find_competition(kaggle.competition), submission.parent
-    what = folder.name if (folder / RUN_JSON).exists() else shlex.quote(display_path(submission))
-    what = f"--notebook {pushed}" if competition.notebooks_only else what
-    return f"scripts/submit.sh {what}{competition.flag}{submissions_flag(folder.parent)}"
+    flags = competition.flag + submissions_flag(folder.parent)
+    if competition.notebooks_only:
+        return f"scripts/submit.sh --notebook {pushed}{flags}"
+    run_or_file = folder.name if (folder / RUN_JSON).exists() else shlex.quote(display_path(submission))
+    return f"scripts/submit.sh {run_or_file}{flags}"
 
 
 def _output(kaggle: Kaggle, pushed: Push, folder: str, pattern: str) -> list[Path]:
     """Download the output files of a version that match, and its log, into a folder."""
-    what = {"kernel": str(pushed), "path": folder, "file_pattern": pattern, "force": True, "quiet": True}
-    return [Path(file) for file in kaggle.ask("kernels_output", what)[0]]
+    arguments = {"kernel": str(pushed), "path": folder, "file_pattern": pattern, "force": True, "quiet": True}
+    return [Path(file) for file in kaggle.ask("kernels_output", arguments)[0]]
 
 
-def fetch(
-    kaggle: Kaggle, pushed: Push, submissions: Path, say: Callable[[str], None] = print, rows: int | None = None
-) -> Path:
+def fetch(kaggle: Kaggle, pushed: Push, submissions: Path, rows: int | None = None) -> Path:
     """Fetch what a version's run has left, and return its submission, checked.
 
     The files lie in a folder of that version alone, so that those of another run are never taken for its own; with the
@@ -182,11 +230,11 @@ def fetch(
     """
     folder = submissions / f"{pushed.name.rpartition('/')[2]}-v{pushed.version}"
     with tempfile.TemporaryDirectory() as temporary:
-        kaggle.tell(f"Fetching the output of {pushed} ...")
+        kaggle.log(f"Fetching the output of {pushed} ...")
         with if_interrupted(fetch_later(kaggle, pushed, submissions)):
             fetched = _output(kaggle, pushed, temporary, WANTED)
         for line in _end_of_log(Path(temporary)):
-            say(line)
+            print(line)
         if Path(temporary) / "submission.csv" not in fetched:
             raise KitError(f"Version {pushed.version} left no submission.csv. See {pushed.url}")
         competition = find_competition(kaggle.competition)
@@ -204,9 +252,9 @@ def fetch(
             Run(folder).write_record(record)
         except BadInput as error:
             (folder / RUN_JSON).unlink()
-            say(f"warning: the record of its training is not used: {error}")
+            kaggle.log(f"warning: the record of its training is not used: {error}")
     submission = folder / "submission.csv"
-    say(f"{display_path(submission)}: {rows:,} rows, checked.")
+    print(f"{display_path(submission)}: {rows:,} rows, checked.")
     return submission
 
 
@@ -215,16 +263,16 @@ def user_name(kaggle: Kaggle) -> str:
     return kaggle.ask("get_config_value", {"name": "username"})
 
 
-def _own_copy(folder: Path, copy: Path, kaggle: Kaggle, changes: Changes) -> str:
-    """Copy the notebook with the changes, and the user's name in its id; return the id."""
+def _write_copy(folder: Path, copy: Path, kaggle: Kaggle, changes: Changes) -> dict:
+    """Copy the notebook with the changes, as the user's own; return its metadata."""
     try:
         metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-        slug = metadata["id"].rpartition("/")[2]
+        slug = slug_of(changes.title) if changes.title else metadata["id"].rpartition("/")[2]
         notebook = json.loads((folder / metadata["code_file"]).read_text(encoding="utf-8"))
         lines = [line for cell in notebook["cells"] for line in "".join(cell["source"]).splitlines()]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise BadInput(
-            f"{display_path(folder)} holds no notebook ({type(error).__name__}: {error}). Make it again: "
+            f"{display_path(folder)} holds no notebook ({type(error).__name__}: {error}). The kit's own: "
             f"python {display_path(ROOT / 'scripts' / 'build_kernel.py')}"
         ) from None
     if changes.arguments is not None:
@@ -233,18 +281,16 @@ def _own_copy(folder: Path, copy: Path, kaggle: Kaggle, changes: Changes) -> str
             raise BadInput(f"{metadata['code_file']} has no line 'ARGUMENTS = […]' any more; write the flags into it.")
         for cell in notebook["cells"]:
             cell["source"] = "".join(cell["source"]).replace(old, f"ARGUMENTS = {json.dumps(list(changes.arguments))}")
-    if changes.title:
-        slug = re.sub(r"[^a-z0-9]+", "-", changes.title.lower()).strip("-")
-        metadata["title"] = changes.title
-    if changes.accelerator:
-        tpu = changes.accelerator.lower().startswith("tpu")
-        metadata |= {"enable_gpu": changes.accelerator != "none" and not tpu, "enable_tpu": tpu}
+    metadata.pop("id_no", None)  # The number of the notebook that it was copied from.
+    metadata |= {"id": f"{user_name(kaggle)}/{slug}", "is_private": not changes.public}
+    metadata |= {"competition_sources": [kaggle.competition], "title": changes.title or metadata.get("title", slug)}
+    if changes.machine:
+        metadata |= {"enable_gpu": changes.machine in (ANY_GPU, T4), "enable_tpu": changes.machine == TPU}
     if changes.datasets:
         metadata["dataset_sources"] = list(changes.datasets)
-    metadata |= {"id": f"{user_name(kaggle)}/{slug}", "competition_sources": [kaggle.competition]}
     (copy / METADATA).write_text(json.dumps(metadata, indent=2), encoding="utf-8")
     (copy / metadata["code_file"]).write_text(json.dumps(notebook), encoding="utf-8")
-    return metadata["id"]
+    return metadata
 
 
 def _end_of_log(folder: Path) -> list[str]:

@@ -21,8 +21,9 @@ from digits.runs.store import Run, find_runs
 LOCK_SECONDS = 10
 PAGE_SIZE = 100
 LONGEST_LIST = 2000
-TAG = re.compile(rf"{TAG_PREFIX}([0-9a-f]{{{TAG_DIGITS}}})(?:-\d+)?")
-"""In a submission's description: the first digits of its answers' hash, numbered where they are sent again."""
+TAG = re.compile(rf"({TAG_PREFIX}([0-9a-f]{{{TAG_DIGITS}}})(?:-\d+)?)\]?\s*$")
+"""At the end of a submission's description: the first digits of its answers' hash, numbered where they are sent again.
+Elsewhere in it stand the user's own words, which may name another submission."""
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -67,7 +68,7 @@ class Entry:
 
 
 def entry_of(run: Run) -> Entry:
-    """Return a row of the ledger with what a finished run's record tells."""
+    """Return a row of the ledger with what a finished run's record holds."""
     record = run.finished_record()
     return Entry(
         sha256=record.submission.sha256,
@@ -84,34 +85,44 @@ def title_of(run: Run) -> str:
     """Return a finished run's name, recipe and accuracy in words."""
     record = run.finished_record()
     score = record.out_of_fold
-    folds = f"{record.settings.folds} fold{'s' * (record.settings.folds > 1)}"
+    folds = f"{record.settings.folds} folds" if record.settings.folds > 1 else "1 fold"
     accuracy = f"{folds}, out-of-fold {score.accuracy:.4f} ± {score.standard_error:.4f}"
     extra = f", trained on {record.extra.images} extra images" if record.extra else ""
     return f"run {record.run}, recipe {record.recipe_name}, {accuracy}{extra}"
 
 
-def list_submissions(kaggle: Kaggle, everything: bool = False) -> list[Entry]:
-    """Return Kaggle's list, the newest hundred or all: ref, time, status, score, reason, and the tag in the message."""
+def list_submissions(kaggle: Kaggle, pages: int = LONGEST_LIST // PAGE_SIZE) -> list[Entry]:
+    """Return Kaggle's list, the newest first: ref, time, status, score, reason, and the tag in the message.
+
+    Only that many pages of a hundred are read.
+    """
     entries: dict[str, Entry] = {}
-    for page in range(1, LONGEST_LIST // PAGE_SIZE + 1 if everything else 2):
+    for page in range(1, pages + 1):
         before = len(entries)
-        what = {"competition": kaggle.competition, "page_number": page, "page_size": PAGE_SIZE}
-        for row in kaggle.ask("competition_submissions", what) or []:
-            score = None
-            with contextlib.suppress(ValueError):
-                score = float(row.get("publicScore", ""))
-            tag, time = TAG.search(row.get("description", "")), row["date"][:19] + "Z" if row.get("date") else ""
-            entries[str(row["ref"])] = Entry(
-                ref=str(row["ref"]),
-                time=time,
-                tag=tag[0] if tag else "",
-                status=row.get("status", "pending").lower(),
-                public_score=score,
-                reason=row.get("errorDescription", ""),
-            )
-        if len(entries) - before < PAGE_SIZE:
+        arguments = {"competition": kaggle.competition, "page_number": page, "page_size": PAGE_SIZE}
+        rows = kaggle.ask("competition_submissions", arguments) or []
+        named = [row for row in rows if row and row.get("ref")]
+        if len(named) < len(rows):
+            kaggle.log(f"warning: Kaggle's list has {len(rows) - len(named)} entries without a ref: left out.")
+        entries |= {str(row["ref"]): _listed_entry(row) for row in named}
+        if len(rows) < PAGE_SIZE or len(entries) == before:
             break
     return list(entries.values())
+
+
+def _listed_entry(row: dict[str, str]) -> Entry:
+    """Return a row of Kaggle's list as an entry."""
+    score, tag = None, TAG.search(row.get("description", ""))
+    with contextlib.suppress(ValueError):
+        score = float(row.get("publicScore", ""))
+    return Entry(
+        ref=str(row["ref"]),
+        time=row["date"][:19] + "Z" if row.get("date") else "",
+        tag=tag[1] if tag else "",
+        status=row.get("status", "pending").lower(),
+        public_score=score,
+        reason=row.get("errorDescription", ""),
+    )
 
 
 NUMBERS: dict[str, type] = {"folds": int, "out_of_fold": float, "standard_error": float, "public_score": float}
@@ -199,9 +210,9 @@ def reconcile(ledger: Path, listed: list[Entry]) -> list[Entry]:
     with opened(ledger) as entries:
         for row in reversed(listed):
             known = next((entry for entry in entries if is_same(entry, row)), None)
-            if known is None:  # Made elsewhere; a tag in its description may tell its run.
+            if known is None:  # Made elsewhere; a tag in its description may name its run.
                 tag = TAG.fullmatch(row.tag)
-                runs = find_runs(ledger.parent, tag[1]) if tag else []
+                runs = find_runs(ledger.parent, tag[2]) if tag else []
                 known = replace(entry_of(runs[0]), tag=row.tag, time=row.time) if runs else row
             place(entries, confirmed(known, row))
         return list(entries)
@@ -210,7 +221,7 @@ def reconcile(ledger: Path, listed: list[Entry]) -> list[Entry]:
 def refresh(submissions: Path, kaggle: Kaggle) -> list[Entry]:
     """Bring the ledger up to date with all of Kaggle's list; return its rows, the best score first."""
     ledger = submissions / find_competition(kaggle.competition).ledger
-    reconcile(ledger, list_submissions(kaggle, everything=True))
+    reconcile(ledger, list_submissions(kaggle))
     enough = timedelta(seconds=kaggle.policy.unconfirmed_seconds)
     with opened(ledger) as entries:
         for entry in list(entries):

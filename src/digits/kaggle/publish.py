@@ -1,22 +1,37 @@
 """A run's models as a private Kaggle dataset, for the offline notebook that a code competition asks for."""
 
+import hashlib
 import json
-import re
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from digits.console import BadInput, KitError
 from digits.kaggle.client import Kaggle, if_interrupted
-from digits.kaggle.kernel import user_name
+from digits.kaggle.kernel import slug_of, user_name
 from digits.runs.store import RUN_JSON, Run
 
 LICENCE = "CC0-1.0"
+LONGEST_SLUG = 49
+"""Kaggle takes 50 characters, also for the title "predict …" of the notebook."""
 
 
-def publish(kaggle: Kaggle, run: Run, say: Callable[[str], None] = print) -> str:
+def dataset_slug(run_name: str) -> str:
+    """Return the dataset's name at Kaggle; different runs have different ones although Kaggle takes fewer letters."""
+    name = f"digits-{run_name}"
+    slug = slug_of(name)
+    if slug == name and len(name) <= LONGEST_SLUG:
+        return slug
+    return f"{slug[: LONGEST_SLUG - 7]}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def notebook_title(run_name: str) -> str:
+    """Return the title of the notebook that predicts with a run's models."""
+    return f"predict {dataset_slug(run_name).removeprefix('digits-')}"
+
+
+def publish(kaggle: Kaggle, run: Run) -> str:
     """Upload a run's models and record as a private dataset, or as its next version; return its name, owner/slug.
 
     Raises:
@@ -31,9 +46,10 @@ def publish(kaggle: Kaggle, run: Run, say: Callable[[str], None] = print) -> str
         raise BadInput(f"Run {run.name} was trained on {record.source!r}, not on the competition's data.")
     if (made_for := record.data.competition) not in (None, kaggle.competition):
         raise BadInput(f"Run {run.name} is for {made_for}, not {kaggle.competition}: add --competition {made_for}")
-    slug = re.sub(r"[^a-z0-9]+", "-", f"digits-{run.name}".lower()).strip("-")[:50]
+    slug = dataset_slug(run.name)
     name = f"{user_name(kaggle)}/{slug}"
     before = _state(kaggle, name)
+    version_before = (before or {}).get("current_version_number") or 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for file in [*models, run.folder / RUN_JSON]:
@@ -41,26 +57,27 @@ def publish(kaggle: Kaggle, run: Run, say: Callable[[str], None] = print) -> str
         sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
         metadata = {"id": name, "title": slug, "licenses": [{"name": LICENCE}]}
         (folder / "dataset-metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
-        kaggle.tell(f"Uploading {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, as {name} ...")
-        call, what = "dataset_create_new", dict[str, Any](public=False)
+        kaggle.log(f"Uploading {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, as {name} ...")
+        call, arguments = "dataset_create_new", dict[str, Any](public=False)
         if before is not None:
-            call, what = "dataset_create_version", {"version_notes": f"run {run.name}"}
+            kaggle.log("There is a dataset of this name: these become its next version.")
+            call, arguments = "dataset_create_version", {"version_notes": f"run {run.name}"}
         # One attempt: a version that arrived although its answer was lost would be there twice.
         with if_interrupted(
             f"Kaggle may have taken it: https://www.kaggle.com/datasets/{name}. The same command continues."
         ):
-            reply = kaggle.ask(call, what | {"folder": temporary, "quiet": True, "convert_to_csv": False}, attempts=1)
+            arguments |= {"folder": temporary, "quiet": True, "convert_to_csv": False}
+            reply = kaggle.ask(call, arguments, attempts=1)
     status = reply.get("status", "ok")
     if reply.get("error") or status.lower() != "ok":
         raise KitError(f"Kaggle did not take the dataset: {reply.get('error') or status}")
-    version_before = (before or {}).get("current_version_number") or 0
 
     def look() -> int | None:
-        found = _state(kaggle, name) or {"status": "unknown"}
-        if found["status"] in ("failed", "deleted"):
-            raise KitError(f"Kaggle could not process the dataset {name} ({found['status']}).")
-        version = found.get("current_version_number") or 0
-        return version if found["status"] == "ready" and version > version_before else None
+        state = _state(kaggle, name) or {"status": "unknown"}
+        if state["status"] in ("failed", "deleted"):
+            raise KitError(f"Kaggle could not process the dataset {name} ({state['status']}).")
+        version = state.get("current_version_number") or 0
+        return version if state["status"] == "ready" and version > version_before else None
 
     version = kaggle.poll(look, kaggle.policy.transfer_seconds, "Kaggle is processing the dataset")
     if version is None:
@@ -74,7 +91,7 @@ def publish(kaggle: Kaggle, run: Run, say: Callable[[str], None] = print) -> str
     wrong = [file for file, size in sizes.items() if listed.get(file) != size]
     if wrong:
         raise KitError(f"The dataset {name} is not what was sent: {', '.join(wrong)} missing or of another size.")
-    say(f"Published version {version}, private: https://www.kaggle.com/datasets/{name}")
+    print(f"Published version {version}, private: https://www.kaggle.com/datasets/{name}")
     return name
 
 
