@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from digits.config import Settings, load_recipe
+from digits.config import Execution, Settings, load_recipe
 from digits.data.competition import Form
 from digits.data.dataset import DataFile, DataSummary
 from digits.runs import checks
@@ -54,10 +54,10 @@ def say(random, labels, seed, wrong_share=0.03):
     return (sure * np.eye(10)[said] + (1 - sure) * rest).astype(np.float32)
 
 
-def cross_validate(run, tasks, train, test, *_):
-    """Stand in for `crossval.cross_validate`: parts whose networks guess from the labels."""
-    parts = []
-    for task in tasks:
+def cross_validate(plan, *_):
+    """Stand in for `crossval.cross_validate`: results whose networks guess from the labels."""
+    results, train, test = [], plan.train, plan.dataset.test
+    for task in plan.tasks:
         random = np.random.default_rng((task.seed, task.fold, task.member))
         history = [
             {
@@ -71,7 +71,7 @@ def cross_validate(run, tasks, train, test, *_):
             }
             for epoch in range(1, task.recipe.epochs + 1)
         ]
-        part = FoldResult(
+        result = FoldResult(
             task.fold,
             task.member,
             task.network,
@@ -82,9 +82,9 @@ def cross_validate(run, tasks, train, test, *_):
             12.3,
             500_000_000,
         )
-        save_fold_result(run.result_path(task.fold, task.member), part)
-        parts.append(part)
-    return parts, {}
+        save_fold_result(plan.run.result_path(*task.key), result)
+        results.append(result)
+    return results, {}
 
 
 def make_run(monkeypatch, submissions, name="made", *, seed=0, recipe=None, data_dir=None, **settings):
@@ -94,12 +94,11 @@ def make_run(monkeypatch, submissions, name="made", *, seed=0, recipe=None, data
     monkeypatch.setattr(pipeline, "check_saved_models", lambda *_, **__: passed)
     settings = {"source": "sample", "limit": 600} | settings
     recipe = recipe or load_recipe("quick").changed(epochs=6, folds=3, members=2)
-    more = {} if data_dir is None else {"data_dir": data_dir}
-    return pipeline.train(
-        Settings(recipe=recipe, seed=seed, **settings),
-        command=f"python src/train.py --run {name}",
-        run_name=name,
+    execution = Execution(
+        run=name,
         submissions=submissions,
         report=False,  # The tests of the figures and the page make them themselves.
-        **more,
+        data_dir=data_dir,
+        command=f"python src/train.py --run {name}",
     )
+    return pipeline.train(Settings(recipe=recipe, seed=seed, **settings), execution)

@@ -66,7 +66,7 @@ def test_a_run_whose_models_were_deleted_names_the_command_that_trains_them_agai
         with pytest.raises(BadInput) as refusal:
             saved_members(run)
         assert str(refusal.value).endswith(f"Train again: {command}")
-        assert store.repeated(command.split()[-1], None, [])[0].recipe == run.record().recipe
+        assert store.find_run(command.split()[-1]).record().asked().recipe == run.record().recipe
     monkeypatch.setattr(store, "SUBMISSIONS", runs[0].folder.parent)
     with_models(runs[0])
     runs[0].model_path(2, 1).unlink()

@@ -3,17 +3,19 @@
 import json
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 
-from digits.config import load_recipe
+from digits.config import Execution, load_recipe
 from digits.console import BadInput, KitError, TrainingFailedError
 from digits.data.dataset import LabelledSplit
 from digits.runs.store import FoldResult, Run, load_fold_result
 from digits.training import crossval
 from digits.training.fold import FoldTask
+from digits.training.plan import Plan
 from digits.training.progress import ProgressDisplay
 from digits.training.workers import Slots, StoppedError
 from train_process import EXACT, FLAGS, REAL, finish, same_results, start, wait_for, workers
@@ -58,8 +60,20 @@ def validated(run, at_a_time=2, environments=None, **how):
         FoldTask(quick, fold, 1, 3, 0, "float32", rows, rows[fold::3], run.checkpoint_path(fold, 1))
         for fold in (1, 2, 3)
     ]
-    slots = Slots((1, 1, 1), environments or ({},) * at_a_time)
-    return crossval.cross_validate(run, tasks, SPLIT, SPLIT, slots, ProgressDisplay(tasks), **how)
+    plan = Plan(
+        run=run,
+        before=None,
+        record=None,
+        recipe=quick,
+        dataset=SimpleNamespace(test=SPLIT),
+        train=SPLIT,
+        tasks=tasks,
+        slots=Slots((1, 1, 1), environments or ({},) * at_a_time),
+        execution=Execution(),
+        started=0.0,
+        **how,
+    )
+    return crossval.cross_validate(plan, ProgressDisplay(tasks))
 
 
 def test_results_come_in_order_and_are_on_disk_with_their_models(run, trained):
@@ -116,7 +130,7 @@ def test_a_network_that_fails_affects_no_other(run, trained, capsys):
     trained[0][2] = TrainingFailedError("the loss was nan in epoch 3")
     results, failures = validated(run)
     assert [result.fold for result in results] == [1, 3]
-    assert failures == {"fold 2/3": "the loss was nan in epoch 3"}
+    assert failures == {(2, 1): "the loss was nan in epoch 3"}
     assert "fold 2/3  FAILED: the loss was nan in epoch 3" in capsys.readouterr().out
 
 
@@ -143,7 +157,7 @@ def test_what_is_not_finished_when_the_time_is_up_is_left_and_the_rest_kept(run,
     monkeypatch.setattr(crossval.time, "monotonic", lambda: clock[0])
     results, failures = validated(run, at_a_time=1, deadline=60.0)
     assert ([result.fold for result in results], asked) == ([1], [1, 2])
-    assert failures == dict.fromkeys(["fold 2/3", "fold 3/3"], "it was not finished when the time was up")
+    assert failures == dict.fromkeys([(2, 1), (3, 1)], "it was not finished when the time was up")
 
 
 def test_bad_input_stops_everything_at_once(run, trained):
@@ -227,7 +241,7 @@ def test_a_run_repeated_from_its_record_whose_worker_is_killed_gives_the_same_by
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert "its process was killed (by the system, out of memory?). It is started once more" in out
-    assert "All 1,000 answers are those of run whole." in out
+    assert "All 1,000 predictions are those of run whole." in out
     assert same_results(run.folder, stub_run)
 
 

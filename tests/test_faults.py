@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from digits.config import Settings, load_recipe
+from digits.config import Execution, Settings, load_recipe
 from digits.console import BadInput, KitError, TrainingFailedError
 from digits.data import dataset
 from digits.files import ROOT
@@ -216,9 +216,7 @@ def trained(monkeypatch, tmp_path):
         monkeypatch.setattr(pipeline, "check_saved_models", lambda *_, **__: Check("saved models", True, ""))
         recipe = dataclasses.replace(load_recipe("quick"), folds=2, members=members)
         settings = Settings(recipe=recipe, source="sample", limit=600)
-        return pipeline.train(
-            settings, command="test", submissions=tmp_path, run_name="mine", report=False
-        ).finished_record()
+        return pipeline.train(settings, Execution(submissions=tmp_path, run="mine", report=False)).finished_record()
 
     return train
 
@@ -240,10 +238,10 @@ def test_networks_are_trained_member_by_member_and_recorded_fold_by_fold(trained
     asked = []
     train_all = pipeline.cross_validate
     monkeypatch.setattr(
-        pipeline, "cross_validate", lambda run, tasks, *rest: asked.extend(tasks) or train_all(run, tasks, *rest)
+        pipeline, "cross_validate", lambda plan, *rest: asked.extend(plan.tasks) or train_all(plan, *rest)
     )
     record = trained({}, members=2)
-    assert [(task.fold, task.member) for task in asked] == [(1, 1), (2, 1), (1, 2), (2, 2)]
+    assert [task.key for task in asked] == [(1, 1), (2, 1), (1, 2), (2, 2)]
     assert [(score.fold, score.member) for score in record.folds] == [(1, 1), (1, 2), (2, 1), (2, 2)]
 
 
@@ -286,4 +284,4 @@ def test_a_loss_that_is_not_finite_names_the_fold_and_the_epoch(tmp_path):
     recipe = load_recipe("quick").changed(epochs=2, learning_rate=1e30)
     settings = Settings(recipe=recipe, source="sample", limit=600)
     with pytest.raises(KitError, match=r"fold 1/1: the loss was nan in epoch \d: the learning rate may be too high"):
-        pipeline.train(settings, command="test", submissions=tmp_path)
+        pipeline.train(settings, Execution(submissions=tmp_path))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import made_run
-from digits.config import Augmentation, Settings, Tta, load_recipe
+from digits.config import Augmentation, Execution, Settings, Tta, load_recipe
 from digits.console import BadInput, KitError, entry_point
 from digits.data import dataset
 from digits.data.submission import write_submission
@@ -28,14 +28,14 @@ from digits.training import crossval, pipeline
 from digits.training.fold import Arrays
 from made_run import made_record, make_run
 
-IDENTITY = {"recipe": "quick", "seed": 0, "data": "abc", "code": "def"}
+IDENTITY = {"recipe": "quick", "seed": 0, "data": "abc", "code.x": "def"}
 
 
 def opened(submissions, name=None, identity=IDENTITY):
-    run, again = open_run(identity, name, submissions)
-    if not again:
-        run.write_record(made_record(False, identity=identity))
-    return run, again
+    run, before = open_run(identity, name, submissions)
+    if before is None:
+        run.write_record(made_record(False, run=run.name, identity=identity))
+    return run, before is not None
 
 
 def a_result(fold=1, member=1):
@@ -102,17 +102,17 @@ def test_the_same_command_takes_up_its_unfinished_run_and_no_other(tmp_path):
 def test_another_recipe_data_or_code_is_refused_and_every_difference_named(tmp_path):
     opened(tmp_path, "mine")
     with pytest.raises(BadInput) as refusal:
-        opened(tmp_path, "mine", IDENTITY | {"seed": 7, "data": "xyz", "code": "new", "recipe.epochs": 3})
+        opened(tmp_path, "mine", IDENTITY | {"seed": 7, "data": "xyz", "code.x": "new", "recipe.epochs": 3})
     for difference in (
         "seed was 0 and is 7",
         "data was 'abc' and is 'xyz'",
-        "code was 'def'",
+        "code.x was 'def'",
         "recipe.epochs was 10 and is 3",
     ):
         assert difference in str(refusal.value)
     assert "own settings: python src/train.py --run mine." in str(refusal.value)
     with pytest.raises(BadInput, match="All but resuming works as before; to resume it: "):
-        opened(tmp_path, "mine", IDENTITY | {"code": "new"})
+        opened(tmp_path, "mine", IDENTITY | {"code.x": "new"})
     assert opened(tmp_path, "mine", IDENTITY | {"recipe": "renamed"})[1], "a name changes no probability"
 
 
@@ -126,7 +126,7 @@ def test_a_run_that_was_killed_before_it_had_a_record_is_begun_again_in_its_fold
     run, _ = open_run(IDENTITY, "mine", tmp_path)
     (run.folder / ".lock").touch()
     (run.folder / ".run.json.12ab34cd.tmp.json").write_text("{")
-    assert open_run(IDENTITY, "mine", tmp_path) == (run, False)
+    assert open_run(IDENTITY, "mine", tmp_path) == (run, None)
 
 
 def test_a_folder_of_something_else_is_not_taken_for_a_run(tmp_path):
@@ -285,7 +285,7 @@ def recorded(folder, settings, data):
     """A run with the record of `settings`, as training writes it."""
     folder.mkdir()
     run = Run(folder)
-    run.write_record(Record.begin("mine", settings, data, IDENTITY, command="test"))
+    run.write_record(Record.begin("mine", settings, data, IDENTITY, Execution()))
     return run
 
 
@@ -298,20 +298,30 @@ def test_a_record_gives_back_every_setting_overridden_ones_too(tmp_path, data):
     recipe = load_recipe("standard").changed(
         folds=3, members=2, networks=("compact", "vgg"), augmentation=Augmentation(rotation_degrees=3), tta=Tta(2, 5)
     )
-    settings = Settings(recipe, seed=5, source="sample", limit=700, deterministic=True, jobs=2)
-    assert recorded(tmp_path / "mine", settings, data).record().asked() == (settings, None)
+    settings = Settings(recipe, seed=5, source="sample", limit=700, deterministic=True)
+    assert recorded(tmp_path / "mine", settings, data).record().asked() == settings
+
+
+def repeated(folder, given=(), **execution):
+    return store.repeated_record(Execution(submissions=folder, **execution), given)
 
 
 def test_flags_beside_a_record_are_refused_and_a_run_is_resumed_by_its_name_alone(tmp_path, data):
     settings = Settings(load_recipe("quick"), seed=3)
     run = recorded(tmp_path / "mine", settings, data)
-    for asked in (str(run.folder / "run.json"), str(run.folder), "mine"):
-        assert store.repeated(asked, None, [], tmp_path)[0] == settings
+    for name in (str(run.folder / "run.json"), str(run.folder), "mine"):
+        assert repeated(tmp_path, from_run=name).asked() == settings
     with pytest.raises(BadInput, match="leave out --seed, --folds"):
-        store.repeated("mine", None, ["--seed", "--folds"], tmp_path)
-    assert store.repeated(None, "mine", [], tmp_path)[0] == settings
-    assert store.repeated(None, "mine", ["--seed"], tmp_path) is None
-    assert store.repeated(None, "new", [], tmp_path) is None
+        repeated(tmp_path, ["--seed", "--folds"], from_run="mine")
+    assert repeated(tmp_path, run="mine").asked() == settings
+    assert repeated(tmp_path, ["--seed"], run="mine") is None
+    assert repeated(tmp_path, ["--seed"], run="new") is None
+
+
+def test_a_run_to_resume_that_does_not_exist_is_refused_with_the_nearest(tmp_path, data):
+    recorded(tmp_path / "mine", Settings(load_recipe("quick")), data)
+    with pytest.raises(BadInput, match=r"no run 'mne' to resume\. Did you mean mine\? There are: mine\."):
+        repeated(tmp_path, run="mne")
 
 
 def test_a_blend_and_a_network_that_is_gone_cannot_be_trained_again():
@@ -400,12 +410,12 @@ def test_a_run_that_is_interrupted_keeps_count_of_its_seconds(tmp_path, monkeypa
 
     run = make_run(monkeypatch, tmp_path)
     run.write_record(dataclasses.replace(run.record(), seconds=5000.0))
-    settings, _ = run.record().asked()
+    settings = run.record().asked()
     monkeypatch.setattr(pipeline.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(pipeline, "cross_validate", trained)
     monkeypatch.setattr(pipeline, "check_saved_models", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        pipeline.train(settings, command="test", run_name=run.name, submissions=tmp_path, report=False)
+        pipeline.train(settings, Execution(run=run.name, submissions=tmp_path, report=False))
     with pytest.raises(BadInput, match="not finished"):
         run.finished_record()
     assert run.record().seconds == 5100
@@ -429,9 +439,9 @@ def test_a_run_that_is_killed_while_it_trains_has_counted_the_seconds_until_its_
 
     monkeypatch.setattr(crossval, "train_in_worker", train_in_worker)
     monkeypatch.setattr(pipeline.time, "perf_counter", lambda: clock[0])
-    settings = Settings(load_recipe("quick").changed(folds=3), source="sample", limit=600, jobs=1)
+    settings = Settings(load_recipe("quick").changed(folds=3), source="sample", limit=600)
     with pytest.raises(KeyboardInterrupt):
-        pipeline.train(settings, command="test", run_name="mine", submissions=tmp_path, report=False)
+        pipeline.train(settings, Execution(run="mine", jobs=1, submissions=tmp_path, report=False))
     assert Run(tmp_path / "killed").record().seconds == 200
 
 

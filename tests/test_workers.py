@@ -182,15 +182,3 @@ def test_slots_are_acquired_in_turn_and_released_after_an_error(machine):
         assert again == other
         with acquire() as once_more:
             assert once_more == other
-
-
-def test_a_process_that_was_started_early_is_taken_by_its_network_once(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", PATHS)
-    slots = workers.Slots((1, 2), ({}, {}))
-    slots.start_workers()
-    assert slots.take_worker(3, {}) is None
-    early = slots.take_worker(2, {})
-    assert slots.take_worker(2, {}) is None
-    assert early.run(add, 2, 3, log=lambda line: None)[::2] == (5, "2")
-    slots.close()
-    assert slots.take_worker(1, {}) is None

@@ -11,9 +11,10 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from digits.console import BadInput
+from digits.files import SUBMISSIONS
 from digits.typed import read_as
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -21,14 +22,28 @@ NETWORKS = {"seed": 0.9, "compact": 6.4, "vgg": 13.3, "deotte": 15.2, "late48": 
 """Million multiply-adds an image of each network in `model/networks.py`, which is not imported: it loads Keras."""
 OPTIMIZERS = ("adam", "adamw", "sgd", "muon")
 SCHEDULES = ("constant", "one-cycle", "exponential")
+SOURCES = ("auto", "kaggle", "keras", "sample")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 _OWN_NETWORK = re.compile(r".+\.py:[A-Za-z_]\w*")
 T = TypeVar("T")
 
 
-def _setting(default: T, meaning: str, low: float = 0, high: float = 0, choices: Sequence[str] = ()) -> T:
-    """Declare a field with its meaning, and the range (both ends included) or the choices of its values."""
-    metadata = {"meaning": meaning, "low": low, "high": high, "choices": choices}
+def _setting(
+    default: T, meaning: str, low: float = 0, high: float = 0, choices: Sequence[str] = (), flag: str = ""
+) -> T:
+    """Declare a field with its meaning, and the range (both ends included) or the choices of its values.
+
+    A field with a `flag`, the name of its value, has a flag of its own beside --set.
+    """
+    metadata = {"meaning": meaning, "low": low, "high": high, "choices": choices, "flag": flag}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _flag(
+    default: T, meaning: str, metavar: str | None = None, low: int = 0, choices: Sequence[str] | None = None
+) -> T:
+    """Declare a field that is a flag of the command line: its help, and the name, least and choices of its value."""
+    metadata = {"help": meaning, "metavar": metavar, "low": low, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -58,8 +73,13 @@ class Tta:
 
     @property
     def any(self) -> bool:
-        """Whether there is more than one view."""
-        return bool(self.shift_pixels or self.rotation_degrees)
+        """Whether there is more than one copy."""
+        return self.copies > 1
+
+    @property
+    def copies(self) -> int:
+        """How many copies of an image are predicted, itself among them."""
+        return 1 + 4 * (self.shift_pixels > 0) + 2 * (self.rotation_degrees > 0)
 
 
 @dataclass(frozen=True)
@@ -71,8 +91,9 @@ class Recipe:
         ("compact",),
         "networks of a fold's members, in turn; sets members too; FILE.py:FUNCTION is one of your own",
         choices=tuple(NETWORKS),
+        flag="NAME",
     )
-    epochs: int = _setting(10, "times through the training images", 1, 10_000)
+    epochs: int = _setting(10, "times through the training images", 1, 10_000, flag="N")
     batch_size: int = _setting(128, "images a training step", 1, 65_536)
     optimizer: str = _setting("adamw", "optimizer; sgd is Nesterov's, with momentum 0.9", choices=OPTIMIZERS)
     learning_rate: float = _setting(4e-3, "peak learning rate", 1e-8, 10)
@@ -87,10 +108,10 @@ class Recipe:
     ema: float = _setting(0.0, "momentum of the moving average of the weights, warmed up; 0: none", 0, 0.99999)
     tta: Tta = Tta()
     precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it", choices=PRECISIONS)
-    folds: int = _setting(5, "stratified folds; 1: one 90/10 split", 1, 1_000)
-    members: int = _setting(1, "networks a fold, averaged", 1, 1_000)
+    folds: int = _setting(5, "stratified folds; 1: one 90/10 split", 1, 1_000, flag="K")
+    members: int = _setting(1, "networks per fold, averaged", 1, 1_000, flag="M")
     refit: int = _setting(
-        0, "networks trained on all images after the folds, averaged with the folds' networks", 0, 1_000
+        0, "networks trained on all images after the folds, averaged with the folds' networks", 0, 1_000, flag="M"
     )
     evaluate_every: int = _setting(0, "epochs between scores of the held-out fold; 0: only at the end", 0, 10_000)
     base: str = "standard"
@@ -110,23 +131,50 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a training command is told besides its recipe: the data, and how the work is done."""
+    """What a training command asks for besides its recipe; run.json records it."""
 
-    seed: int = 0
+    seed: int = _flag(0, "Seed of weights, batch order and augmentation, not of folds", "S")
     fold_seed: int = 0
     """Of the split alone, so that runs with other seeds share their folds and can be compared row by row."""
-    source: str = "auto"
-    competition: str | None = None
-    """The slug of the competition whose files are trained on; None: see `dataset.load`."""
-    limit: int | None = None
-    deterministic: bool = False
-    jobs: int | None = None
-    """Networks fitted at a time; None: as the machine allows."""
-    allow_leak: bool = False
-    pseudo_labels: str | None = None
-    """The run whose confident test predictions join training."""
-    extra: str | None = None
-    """A folder of images of the user's own, which join training in every fold and are never scored."""
+    source: str = _flag("auto", "Training data; auto: the files in the data folder, else the sample", choices=SOURCES)
+    competition: str | None = _flag(
+        None, "Competition whose files and submission format are used (docs/data.md)", "SLUG"
+    )
+    limit: int | None = _flag(None, "Number of training images to use", "N", low=1)
+    allow_leak: bool = _flag(False, "Allow test images among the training images: marked, never submitted")
+    pseudo_labels: str | None = _flag(
+        None, "Run (same folds) whose confident predictions of test images are trained on, too", "RUN"
+    )
+    extra: str | None = _flag(None, "Folder of custom images that are trained on, too; marked in the record", "FOLDER")
+    deterministic: bool = _flag(False, "Give the same bytes from the same command on the same machine; slower")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How a training command is executed, on which no probability depends."""
+
+    run: str | None = _flag(None, "Name of the run; an unfinished one is resumed, alone with its own settings", "NAME")
+    from_run: str | None = _flag(None, "run.json or run to repeat with all its settings", "FILE")
+    data_dir: Path | None = _flag(None, "Folder of train.csv and test.csv (default: data/)", "DIR")  # noqa: RUF009
+    out: Path | None = _flag(None, "Copy of the submission (default: submissions/submission.csv)", "FILE")  # noqa: RUF009
+    jobs: int | None = _flag(None, "Networks trained at a time (default: one per CPU core or GPU)", "J", low=1)
+    cluster: str | None = _flag(None, "Dask scheduler whose workers train, such as tcp://HOST:PORT", "ADDRESS")
+    minutes: int | None = _flag(
+        None, "Time after which the run is finished with the networks trained by then", "M", low=1
+    )
+    tensorboard: bool = _flag(False, "Also write the finished run for TensorBoard")
+    report: bool = _flag(True, "Draw no figures and build no page")
+    command: str = ""
+    """As it was typed, for the record."""
+    submissions: Path = SUBMISSIONS
+    """The folder of all runs."""
+
+    @property
+    def resume_words(self) -> list[str]:
+        """The flags that the command that resumes the run needs beside --run: the record does not have them."""
+        return [
+            word for flag in flags_of(Execution) for word in flag.words(self) if flag.name not in ("run", "data_dir")
+        ]
 
 
 @dataclass(frozen=True)
@@ -134,6 +182,68 @@ class Settings(Options):
     """One training command, whole."""
 
     recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag of the command line, as a field of `Options` or `Execution` declares it."""
+
+    name: str
+    """Of the field."""
+    type: Any
+    default: Any
+    help: str
+    metavar: str | None
+    low: int
+    choices: Sequence[str] | None
+
+    @property
+    def option(self) -> str:
+        """As it is typed: --data-dir; of a field that is true by default --no-report."""
+        return f"--{'no-' if self.default is True else ''}{self.name.replace('_', '-')}"
+
+    def add_to(self, group: Any) -> None:
+        """Add it to a group of an argparse parser; None there stands for a flag that is not given."""
+        if self.type is bool:
+            group.add_argument(
+                self.option, action="store_const", const=not self.default, dest=self.name, help=self.help
+            )
+            return
+        kinds = get_args(self.type) or (self.type,)
+        group.add_argument(self.option, type=kinds[0], metavar=self.metavar, choices=self.choices, help=self.help)
+
+    def words(self, values: Any) -> list[str]:
+        """Return the words of a command line that give it the value that it has in `values`; none for the default."""
+        value = getattr(values, self.name)
+        if value == self.default:
+            return []
+        return [self.option] if self.type is bool else [self.option, str(value)]
+
+
+def flags_of(kind: type) -> list[Flag]:
+    """Return the flags that a dataclass declares."""
+    return [
+        Flag(field.name, field.type, field.default, **field.metadata)
+        for field in dataclasses.fields(kind)
+        if "help" in field.metadata
+    ]
+
+
+def read_flags(kind: type, values: Any) -> dict[str, Any]:
+    """Return the fields of `kind` that were given on a command line.
+
+    Args:
+        kind: a dataclass that declares flags.
+        values: argparse's namespace.
+
+    Raises:
+        BadInput: for a number out of range.
+    """
+    given = {flag: getattr(values, flag.name) for flag in flags_of(kind) if getattr(values, flag.name) is not None}
+    for flag, value in given.items():
+        if isinstance(value, int) and value < flag.low:
+            raise BadInput(f"expected a whole number from {flag.low} up", at=f"{flag.option} {value}")
+    return {flag.name: value for flag, value in given.items()}
 
 
 @dataclass(frozen=True)
@@ -146,6 +256,8 @@ class Field:
     low: float
     high: float
     choices: Sequence[str]
+    flag: str
+    """The name of its value on the command line, where it has a flag of its own."""
 
     @property
     def expected(self) -> str:
@@ -156,6 +268,11 @@ class Field:
             names = ", ".join(self.choices)
             return f"one of {names}" if self.type is str else f"a list of {names} or FILE.py:FUNCTION"
         return f"{'a whole number' if self.type is int else 'a number'} from {self.low:g} to {self.high:,.5g}"
+
+    @property
+    def argument(self) -> dict[str, Any]:
+        """How argparse reads its own flag."""
+        return {"nargs": "+"} if get_origin(self.type) is tuple else {"type": self.type}
 
     def parse(self, text: str) -> Any:
         """Return the value that a command line's text stands for, or the text where it stands for none."""

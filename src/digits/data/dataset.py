@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from digits.config import SOURCES
 from digits.console import BadInput, error_context
 from digits.data import arrays
 from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, SIDE, Competition, Form, KnownFile
@@ -19,7 +20,6 @@ from digits.data.folds import check_classes, group_copies, split_folds
 from digits.data.preparation import resized
 from digits.files import display_path
 
-SOURCES = ("auto", "kaggle", "keras", "sample")
 SAMPLE_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
 """sha256 of the sample's 5,000 images uint8 followed by their labels uint8."""
 MNIST_NPZ = "mnist.npz"

@@ -147,6 +147,8 @@ def blend(runs: Sequence[Run], options: BlendOptions, submissions: Path = SUBMIS
     except BaseException:
         shutil.rmtree(run.folder)
         raise
+    results.checks = list(dict.fromkeys(check for record in records for check in record.failed_checks))
+    results.blend = _described(members, weights, predicted, labels, options)
     record = FinishedRecord(
         run=run.name,
         command=options.command,
@@ -162,9 +164,7 @@ def blend(runs: Sequence[Run], options: BlendOptions, submissions: Path = SUBMIS
         },
         data=records[0].data,
         extra=next((record.extra for record in records if record.extra), None),
-        blend=_described(members, weights, predicted, labels, options),
-        checks=list(dict.fromkeys(check for record in records for check in record.failed_checks)),
-        **results,
+        **vars(results),
         seconds=round(time.perf_counter() - started, 1),
     )
     run.write_record(record)

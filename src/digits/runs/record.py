@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from digits import config
-from digits.config import Options, Recipe, Settings
+from digits.config import Execution, Options, Recipe, Settings
 from digits.console import BadInput
 from digits.data import dataset
 from digits.data.competition import find_competition
@@ -181,22 +181,13 @@ class Record:
 
     @classmethod
     def begin(
-        cls,
-        run_name: str,
-        settings: Settings,
-        data: Dataset,
-        identity: dict[str, Any],
-        *,
-        command: str,
-        data_dir: Path | None = None,
-        machine: Machine | None = None,
-        pseudo_labels: PseudoLabelsUsed | None = None,
-        extra: ExtraImages | None = None,
+        cls, run_name: str, settings: Settings, data: Dataset, identity: dict[str, Any], execution: Execution
     ) -> "Record":
         """Return the record of a run that begins now."""
+        data_dir = execution.data_dir
         return cls(
             run=run_name,
-            command=command,
+            command=execution.command,
             created=now(),
             source=data.source,
             leaked=data.leaked,
@@ -211,15 +202,12 @@ class Record:
             data=data.summary,
             backend=backend_name(),
             versions=versions(),
-            machine=machine,
             git=git_commit(),
-            pseudo_labels=pseudo_labels,
-            extra=extra,
         )
 
-    def finish(self, **results: Any) -> "FinishedRecord":
-        """Return the record of the finished run; `results` are the fields that `FinishedRecord` adds, or changes."""
-        return FinishedRecord(**{each.name: getattr(self, each.name) for each in dataclasses.fields(Record)} | results)
+    def finish(self, results: "Results") -> "FinishedRecord":
+        """Return the record of the finished run."""
+        return FinishedRecord(**vars(self), **vars(results))
 
     @property
     def recipe_name(self) -> str:
@@ -231,8 +219,8 @@ class Record:
         """The folder of the data, None for the default."""
         return Path(self.settings.data_dir) if self.settings.data_dir else None
 
-    def asked(self) -> tuple[Settings, Path | None]:
-        """Return the settings of the command and the folder of its data.
+    def asked(self) -> Settings:
+        """Return the settings of the command.
 
         Raises:
             BadInput: for a blend, which has none, and for a network that the kit no longer has.
@@ -243,7 +231,7 @@ class Record:
         if gone:
             known = ", ".join(config.NETWORKS)
             raise BadInput(f"Run {self.run} has the network {gone[0]}, which is not among {known}.")
-        return Settings(self.recipe, **_options(self.settings)), self.data_dir
+        return Settings(self.recipe, **_options(self.settings))
 
     def load_data(self, data_dir: Path | None = None) -> Dataset:
         """Load the data that the run was trained on; `data_dir` is where they are now, if not where they were.
@@ -312,11 +300,11 @@ class Record:
 
 
 @dataclass(kw_only=True)
-class FinishedRecord(Record):
-    """A finished run's record: with its results."""
+class Results:
+    """What a finished run came to."""
 
     out_of_fold: Score
-    """Of all rows that were held out once; with one fold, of the held-out tenth."""
+    """Of all rows that were held out once; with one fold, of the validation split."""
     expected_score: ExpectedScore
     test: TestPredictions
     submission: SubmissionFile
@@ -328,6 +316,11 @@ class FinishedRecord(Record):
     averaging_gain: float | None = None
     """See `averaging.averaging_gain`."""
     blend: Blend | None = None
+
+
+@dataclass(kw_only=True)
+class FinishedRecord(Results, Record):
+    """A finished run's record: with its results."""
 
     @property
     def held_out(self) -> bool:

@@ -6,13 +6,13 @@ import datetime
 import json
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from digits.config import Recipe, Settings, flat
+from digits.config import Execution, Recipe, flat, nearest
 from digits.console import BadInput, KitError, explain
 from digits.data.dataset import Dataset
 from digits.data.submission import read_submission, write_answers
@@ -28,7 +28,7 @@ from digits.files import (
     write_npz,
 )
 from digits.runs import metrics
-from digits.runs.record import FinishedRecord, Record, TestPredictions
+from digits.runs.record import FinishedRecord, Record, Results, TestPredictions
 
 RUN_JSON = "run.json"
 PACKED = "probabilities.npz"
@@ -38,6 +38,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 REFIT = 0
 """The fold of a network that is trained on all rows, for the test images alone."""
+NetworkKey = tuple[int, int]
+"""Fold and member, by which a run's networks are told apart."""
 
 
 def ensemble_member(number: int, members: int) -> int:
@@ -66,6 +68,11 @@ class FoldResult:
     peak_memory_bytes: int
     wrong_without_tta: int | None = None
     """Held-out errors without test-time augmentation, where the recipe has any."""
+
+    @property
+    def key(self) -> NetworkKey:
+        """Fold and member."""
+        return self.fold, self.member
 
     @property
     def label(self) -> str:
@@ -242,11 +249,11 @@ class Run:
 
     def write_results(
         self, dataset: Dataset, out_of_fold: np.ndarray, test: np.ndarray, out: Path | None, *, leaked: bool
-    ) -> dict[str, Any]:
-        """Write probabilities and submission, and return the fields of `FinishedRecord` that tell of them.
+    ) -> Results:
+        """Write probabilities and submission, and return what the record says of them.
 
         Args:
-            dataset: the data that were trained on and predicted.
+            dataset: what was trained on and predicted.
             out_of_fold: probabilities float32 (n, classes) of the training rows, NaN where a row was never held out.
             test: probabilities float32 (t, classes) of the test images.
             out: where the submission is copied; None: to submissions/submission.csv if it is the competition's.
@@ -258,15 +265,16 @@ class Run:
         scored = ~np.isnan(out_of_fold[:, 0])
         score = metrics.score(out_of_fold[scored], dataset.train.labels[scored])
         test_score = None if dataset.test.labels is None else metrics.score(test, dataset.test.labels)
-        answers = test.argmax(axis=1)
+        predictions = test.argmax(axis=1)
         if out is None and dataset.competition is not None:
             out = self.folder.parent / dataset.competition.submission
-        return {
-            "out_of_fold": score,
-            "expected_score": metrics.expected_score(score, len(test)),
-            "test": TestPredictions(len(test), np.bincount(answers, minlength=test.shape[1]).tolist(), test_score),
-            "submission": write_answers(self.folder, dataset, answers, out, leaked=leaked),
-        }
+        counts = np.bincount(predictions, minlength=test.shape[1]).tolist()
+        return Results(
+            out_of_fold=score,
+            expected_score=metrics.expected_score(score, len(test)),
+            test=TestPredictions(len(test), counts, test_score),
+            submission=write_answers(self.folder, dataset, predictions, out, leaked=leaked),
+        )
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -324,8 +332,12 @@ def all_runs(submissions: Path = SUBMISSIONS) -> list[Run]:
     return [Run(folder) for folder in sorted(found, key=lambda folder: (folder / RUN_JSON).stat().st_mtime)]
 
 
+def _names(submissions: Path) -> list[str]:
+    return [run.name for run in all_runs(submissions)]
+
+
 def _runs_there(submissions: Path) -> str:
-    names = [run.name for run in all_runs(submissions)]
+    names = _names(submissions)
     if not names:
         return "There is none yet: python src/train.py makes one."
     if len(names) <= 5:
@@ -333,8 +345,8 @@ def _runs_there(submissions: Path) -> str:
     return f"The newest of {len(names)}: {', '.join(names[-5:])}. All: python src/report.py"
 
 
-def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) -> tuple[Run, bool]:
-    """Return the run to work in, and whether it is resumed.
+def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) -> tuple[Run, Record | None]:
+    """Return the run to work in, and its record where it is resumed.
 
     Args:
         identity: everything on which the run's probabilities depend, flat and JSON-able.
@@ -350,39 +362,39 @@ def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) 
             with contextlib.suppress(BadInput):
                 record = run.record()
                 if not differences(record.identity, identity) and not isinstance(record, FinishedRecord):
-                    return run, True
-        return new_run(identity["recipe"], None, submissions), False
+                    return run, record
+        return new_run(identity["recipe"], None, submissions), None
     run = _named(name, submissions)
     if not (run.folder / RUN_JSON).exists():
-        return new_run(identity["recipe"], name, submissions), False
+        return new_run(identity["recipe"], name, submissions), None
     record = run.record()
     different = differences(record.identity, identity)
     if different:
-        if all(text.startswith("code") for text in different):
-            commit = (record.git or "").partition(" ")[0]
-            remedy = f"git switch --detach {commit}" if commit else "use the version of the kit that began it"
-            remedy = f"All but resuming works as before; to resume it: {remedy}."
-        else:
-            remedy = f"To resume it with its own settings: python src/train.py --run {name}."
+        reasons = "; ".join(f"{key} was {before!r} and is {now!r}" for key, (before, now) in different.items())
         raise BadInput(
-            f"Run {name} cannot be resumed, for it was another: {'; '.join(different)}.\n{remedy} "
+            f"Run {name} cannot be resumed, for it was another: {reasons}.\n{_how_to_resume(record, different)} "
             "For a new run, give another name: --run NAME"
         )
-    return run, True
+    return run, record
 
 
-def differences(before: dict, now: dict) -> list[str]:
-    """Return in words how two runs' identities differ, item by item, in what their probabilities depend on.
+def _how_to_resume(record: Record, different: Collection[str]) -> str:
+    if not all(key.startswith("code.") for key in different):
+        return f"To resume it with its own settings: python src/train.py --run {record.run}."
+    commit = (record.git or "").partition(" ")[0]
+    remedy = f"git switch --detach {commit}" if commit else "use the version of the kit that began it"
+    return f"All but resuming works as before; to resume it: {remedy}."
+
+
+def differences(before: dict, now: dict) -> dict[str, tuple[Any, Any]]:
+    """Return where two runs' identities differ in what their probabilities depend on: by key, the two values.
 
     A setting that a record does not have yet had its default.
     """
     defaults = {f"recipe.{key}": value for key, value in flat(Recipe(name="")).items()}
     before, now = defaults | before, defaults | now
-    return [
-        f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
-        for key in sorted((before.keys() | now.keys()) - {"recipe", "recipe.evaluate_every"})
-        if before.get(key) != now.get(key)
-    ]
+    keys = sorted((before.keys() | now.keys()) - {"recipe", "recipe.evaluate_every"})
+    return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}
 
 
 def new_run(prefix: str, name: str | None, submissions: Path = SUBMISSIONS) -> Run:
@@ -436,37 +448,38 @@ def find_runs(submissions: Path, sha256: str) -> list[Run]:
     return [run for _, run in sorted(found, key=lambda dated: dated[0], reverse=True)]
 
 
-def repeated(
-    from_run: str | None, run_name: str | None, given: Sequence[str], submissions: Path = SUBMISSIONS
-) -> tuple[Settings, Path | None] | None:
-    """Return what a run was asked to do, to do it again: see `Record.asked`.
+def repeated_record(execution: Execution, given: Sequence[str]) -> Record | None:
+    """Return the record of the run that a command repeats or resumes with its settings; None where its flags decide.
 
     Args:
-        from_run: a run's record, folder or name, which is repeated as a new run.
-        run_name: a run to resume; its record counts where `given` is empty.
-        given: the flags that say what to train.
-        submissions: the folder of all runs.
-
-    Returns:
-        Settings and data folder, or None where the flags alone decide.
+        execution: names a run to repeat as a new one (`from_run`), or the run to resume (`run`).
+        given: the flags that say what to train; only without any a run is resumed with its own settings.
 
     Raises:
         BadInput: if there is no such run, or flags contradict it.
     """
-    if from_run is not None:
+    if execution.from_run is not None:
         if given:
             raise BadInput(f"--from-run repeats a run with the settings of its record; leave out {', '.join(given)}.")
-        return find_run(from_run, submissions).record().asked()
-    if run_name is not None and not given and (submissions / run_name / RUN_JSON).is_file():
-        return Run(submissions / run_name).record().asked()
+        return find_run(execution.from_run, execution.submissions).record()
+    if execution.run is None or given:
+        return None
+    run = _named(execution.run, execution.submissions)
+    if (run.folder / RUN_JSON).is_file():
+        return run.record()
+    if execution.data_dir is None:
+        raise BadInput(
+            f"There is no run {run.name!r} to resume.{nearest(run.name, _names(execution.submissions))} "
+            f"{_runs_there(execution.submissions)} For a new run of that name, say what to train: --recipe standard"
+        )
     return None
 
 
-def compare_answers(run: Run, first: Run) -> str:
-    """Say in one sentence whether a repeated run came to the answers of the first, and what was different."""
+def compare_predictions(run: Run, first: Run) -> str:
+    """Say in one sentence whether a repeated run came to the predictions of the first, and what was different."""
     now, before = run.finished_record(), first.record()
     if isinstance(before, FinishedRecord) and now.submission.sha256 == before.submission.sha256:
-        return f"All {now.submission.rows:,} answers are those of run {first.name}."
+        return f"All {now.submission.rows:,} predictions are those of run {first.name}."
     different = differences(before.identity, now.identity)
-    reason = "; ".join(different) if different else "no --deterministic, or another machine"
-    return f"Not all answers are those of run {first.name} ({reason})."
+    reason = f"{', '.join(different)} differ" if different else "no --deterministic, or another machine"
+    return f"Not all predictions are those of run {first.name} ({reason})."

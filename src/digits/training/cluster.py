@@ -61,7 +61,7 @@ def connected(
     Args:
         address: of the scheduler.
         arrays: the data of all tasks.
-        display: takes messages and progress, and the number of the workers' threads, each of which trains a network.
+        display: takes messages and progress.
         stopped: asked a few times a second; when true, the tasks are ended.
 
     Raises:
@@ -79,7 +79,6 @@ def connected(
         topic = f"digits-{secrets.token_hex(8)}"  # Other runs on this scheduler have their own.
         client.subscribe_topic(topic, lambda event: display.log(_decoded(event[1])))
         _send_code(client)
-        display.slots = max(1, sum(client.nthreads().values()))
         if not client.nthreads():
             display.log(f"The cluster has no worker yet; waiting for one: dask worker {address}")
         # The result of a task rather than scattered: the scheduler can compute it again when its workers are dead.

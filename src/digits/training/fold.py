@@ -11,7 +11,7 @@ import numpy as np
 from digits.config import Recipe
 from digits.console import KitError
 from digits.model.backend import peak_memory_bytes
-from digits.runs.store import REFIT, FoldResult, ensemble_member
+from digits.runs.store import REFIT, FoldResult, NetworkKey, ensemble_member
 from digits.training.workers import ProcessDiedError, Worker
 
 _REPORT_SECONDS = 0.5
@@ -21,7 +21,8 @@ _REPORT_SECONDS = 0.5
 class Progress:
     """How far the training of one network is."""
 
-    label: str
+    fold: int
+    member: int
     state: str
     """training or predicting."""
     epoch: int
@@ -32,6 +33,11 @@ class Progress:
     """Of the last finished epoch."""
     held_out_accuracy: float | None
     """When it was last evaluated."""
+
+    @property
+    def key(self) -> NetworkKey:
+        """Which network's it is."""
+        return self.fold, self.member
 
 
 Log = Callable[[str | Progress], None]
@@ -58,6 +64,11 @@ class FoldTask:
     deterministic: bool = False
     pseudo_labels: tuple[np.ndarray, np.ndarray] | None = None
     """Rows of test images that join training, and their labels."""
+
+    @property
+    def key(self) -> NetworkKey:
+        """Fold and member."""
+        return self.fold, self.member
 
     @property
     def network(self) -> str:
@@ -109,7 +120,6 @@ def train_in_worker(
     log: Log,
     stopped: Callable[[], bool] = lambda: False,
     environment: Mapping[str, str] | None = None,
-    worker: Worker | None = None,
 ) -> tuple[FoldResult, bytes]:
     """Return train_fold(task, data) from a process of its own; one that is killed is tried once more.
 
@@ -119,21 +129,20 @@ def train_in_worker(
         log: takes messages and progress.
         stopped: asked a few times a second; when true, the process is ended.
         environment: variables to set in the process.
-        worker: a process that was started for this with the same settings.
 
     Raises:
         KitError: if the loss is no longer finite, or the second process was killed too.
     """
 
-    def attempt(worker: Worker | None) -> tuple[FoldResult, bytes]:
-        worker = worker or Worker(task.threads, deterministic=task.deterministic, environment=environment)
+    def attempt() -> tuple[FoldResult, bytes]:
+        worker = Worker(task.threads, deterministic=task.deterministic, environment=environment)
         return worker.run(train_fold, task, data, log=log, stopped=stopped)
 
     try:
-        return attempt(worker)
+        return attempt()
     except ProcessDiedError as error:
         log(f"{task.label}: {error}. It is started once more, from its last checkpoint.")
-        return attempt(None)
+        return attempt()
 
 
 def train_fold(task: FoldTask, data: Arrays | Path, log: Log) -> tuple[FoldResult, bytes]:
@@ -171,18 +180,10 @@ def train_fold(task: FoldTask, data: Arrays | Path, log: Log) -> tuple[FoldResul
     def report(state: str = "training") -> None:
         nonlocal reported
         reported = time.monotonic()
-        last = trainer.history[-1] if trainer.history else None
+        loss = trainer.history[-1].loss if trainer.history else None
         scores = [epoch.held_out_accuracy for epoch in trainer.history if epoch.held_out_accuracy is not None]
-        log(
-            Progress(
-                task.label,
-                state,
-                trainer.epochs_done,
-                images_done,
-                None if last is None else last.loss,
-                scores[-1] if scores else None,
-            )
-        )
+        accuracy = scores[-1] if scores else None
+        log(Progress(*task.key, state, trainer.epochs_done, images_done, loss, accuracy))
 
     def count(images: int) -> None:
         nonlocal images_done

@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
@@ -32,32 +32,11 @@ class Slots:
     """For each network of the run, in order."""
     environments: tuple[dict[str, str], ...]
     """For each slot, the environment variables of its process."""
-    deterministic: bool = False
-    _started: list["Worker"] = field(default_factory=list)
 
     @property
     def at_a_time(self) -> int:
         """How many networks are trained at a time."""
         return len(self.environments)
-
-    def start_workers(self) -> None:
-        """Start the first networks' processes, which load Keras while this one reads the data."""
-        for threads, environment in zip(self.threads, self.environments, strict=False):
-            self._started.append(Worker(threads, deterministic=self.deterministic, environment=environment))
-
-    def take_worker(self, threads: int, environment: dict[str, str]) -> "Worker | None":
-        """Return a process that `start_workers` started with these settings and that is not yet taken, if any."""
-        for worker in list(self._started):
-            if (worker.threads, worker.environment) == (threads, environment):
-                with contextlib.suppress(ValueError):  # Another thread was faster.
-                    self._started.remove(worker)
-                    return worker
-        return None
-
-    def close(self) -> None:
-        """End the processes that were started and not taken."""
-        while self._started:
-            self._started.pop().close()
 
     def acquirer(self) -> Callable[[], contextlib.AbstractContextManager[dict[str, str]]]:
         """Return a function whose context waits for a free slot, holds it, and gives its environment."""
@@ -100,7 +79,7 @@ def share_machine(networks: int, jobs: int | None = None, *, deterministic: bool
         threads = [1] * networks
     at_a_time = min(networks, jobs or min(side_by_side, max(1, _memory_bytes() // MEMORY_PER_NETWORK_BYTES)))
     environments = tuple(_environment(gpus, slot, at_a_time) for slot in range(at_a_time))
-    return Slots(tuple(threads), environments, deterministic)
+    return Slots(tuple(threads), environments)
 
 
 def _environment(gpus: list[str], slot: int, at_a_time: int) -> dict[str, str]:
@@ -144,8 +123,7 @@ class Worker:
             deterministic: whether the backend must compute the same bits each time.
             environment: variables to set beside this process's own.
         """
-        self.threads, self.environment = threads, environment or {}
-        variables = os.environ | self.environment
+        variables = os.environ | dict(environment or {})
         package_parent = str(Path(__file__).parents[2])
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [package_parent, variables.get("PYTHONPATH")]))
         self._connection, theirs = Pipe()

@@ -1,0 +1,224 @@
+"""Prepare a training command: its data, its run and its networks; what cannot be done is refused here."""
+
+import dataclasses
+import hashlib
+import math
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from digits.config import Execution, Recipe, Settings, describe_differences
+from digits.console import BadInput
+from digits.data import dataset
+from digits.data.competition import find_competition
+from digits.data.dataset import Dataset, LabelledSplit
+from digits.data.folds import split_folds
+from digits.data.preparation import load_extra
+from digits.files import display_path
+from digits.model import check
+from digits.model.backend import cpu_count
+from digits.runs.identity import identity_of
+from digits.runs.pseudo_labels import PseudoLabels, pseudo_labels_of
+from digits.runs.record import ExtraImages, Record, machine
+from digits.runs.store import REFIT, Run, find_run, open_run
+from digits.training.fold import FoldTask
+from digits.training.workers import Slots, Worker, share_machine
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the work of a training command needs, once its settings have been understood."""
+
+    run: Run
+    before: Record | None
+    """The run's record so far, if it is resumed."""
+    record: Record
+    recipe: Recipe
+    dataset: Dataset
+    train: LabelledSplit
+    """The dataset's training images, followed by extra ones."""
+    tasks: list[FoldTask]
+    slots: Slots
+    execution: Execution
+    started: float
+    """When the work began, in seconds of `time.perf_counter`; earlier pieces of the run count too."""
+    deadline: float = math.inf
+    """In seconds of `time.monotonic`; nothing is trained after it."""
+
+    @property
+    def resume_command(self) -> str:
+        """The command that resumes the run."""
+        return shlex.join(["python", "src/train.py", "--run", self.run.name, *self.execution.resume_words])
+
+
+def prepare(settings: Settings, execution: Execution) -> Plan:
+    """Load the data, open the run, and list the networks to train; print what is assumed.
+
+    Raises:
+        BadInput: if the data or the settings cannot be used; a new run leaves no folder then.
+    """
+    started, deadline = time.perf_counter(), math.inf
+    if execution.minutes is not None:
+        deadline = time.monotonic() + 60 * execution.minutes
+    _require_packages(execution)
+    data = _load_data(settings, execution.data_dir)
+    train, extra = data.train, None
+    if settings.extra:
+        train, extra = _with_extra(data, Path(settings.extra))
+        print(f"Extra: {extra.folder} joins training in every fold ({extra.images:,} images), and is not scored.")
+    identity = identity_of(settings, data)
+    if extra:
+        identity["extra"] = extra.sha256[:16]
+    pseudo_labels = None
+    if settings.pseudo_labels:
+        pseudo_labels = pseudo_labels_of(find_run(settings.pseudo_labels, execution.submissions), identity)
+    slots = _slots(settings, execution)
+    if settings.recipe.sources:
+        shape = identity["precision"], (*data.train.images.shape[1:], 1), len(data.classes)
+        Worker(cpu_count()).run(check.check_networks, settings.recipe, *shape)
+    splits = _splits(settings, data, train)
+    run, before = open_run(identity, execution.run, execution.submissions)
+    if changes := describe_differences(settings.recipe):
+        print(f"Recipe: {changes}.")
+    record = Record.begin(run.name, settings, data, identity, execution)
+    record.extra = extra
+    record.pseudo_labels = pseudo_labels.used() if pseudo_labels else None
+    if execution.cluster is None:
+        record.machine = dataclasses.replace(
+            machine(),
+            networks_at_a_time=slots.at_a_time,
+            threads_a_network=slots.threads[0],
+            threads_in_last_round=slots.threads[-1],
+        )
+    if before:
+        record.created, record.command, record.git = before.created, before.command, before.git
+        started -= before.seconds
+    print(f"Run: {run.name}{' (resumed)' if before else ''}: {_describe(settings.recipe, identity, slots)}")
+    return Plan(
+        run=run,
+        before=before,
+        record=record,
+        recipe=settings.recipe,
+        dataset=data,
+        train=train,
+        tasks=_tasks(run, settings, identity["precision"], splits, slots, pseudo_labels),
+        slots=slots,
+        execution=execution,
+        started=started,
+        deadline=deadline,
+    )
+
+
+def _require_packages(execution: Execution) -> None:
+    """Check that the optional packages are there, and the scheduler of a cluster."""
+    if execution.tensorboard:
+        from digits.report.tensorboard import require_tensorboard
+
+        require_tensorboard()
+    if execution.cluster is not None:
+        from digits.training.cluster import require_scheduler
+
+        require_scheduler(execution.cluster)
+
+
+def _load_data(settings: Settings, data_dir: Path | None) -> Dataset:
+    unused = {"sample": {"data-dir": data_dir, "competition": settings.competition}}
+    unused["keras"] = {"competition": settings.competition}
+    for flag, value in unused.get(settings.source, {}).items():
+        if value:
+            raise BadInput(
+                f"expected no such flag with --source {settings.source}, which does not use it", at=f"--{flag} {value}"
+            )
+    data = dataset.load(
+        settings.source,
+        data_dir,
+        competition=find_competition(settings.competition) if settings.competition else None,
+        limit=settings.limit,
+        allow_leak=settings.allow_leak,
+        folds=settings.recipe.folds,
+    )
+    print(f"Data: {data.summary.description}.")
+    for warning in data.summary.warnings:
+        print(f"Note: {warning}")
+    if data.leaked:
+        print("LEAKED: test images are among the training images. No score of this run means anything.")
+    return data
+
+
+def _with_extra(data: Dataset, folder: Path) -> tuple[LabelledSplit, ExtraImages]:
+    """Return the training images followed by those in a folder of the user's own, and what the record says of these."""
+    train, test = data.train, data.test
+    images, labels = load_extra(folder, data.classes, np.concatenate([train.images, test.images]))
+    all_labels = np.concatenate([train.labels, labels])
+    both = LabelledSplit(np.concatenate([train.images, images]), all_labels, np.arange(len(all_labels)))
+    sha256 = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    counts = np.bincount(labels, minlength=len(data.classes)).tolist()
+    return both, ExtraImages(display_path(folder), counts, sha256)
+
+
+def _slots(settings: Settings, execution: Execution) -> Slots:
+    networks = settings.recipe.network_count
+    if execution.cluster is not None:
+        return Slots((1,) * networks, ({},))  # Not known here: the workers choose the threads.
+    return share_machine(networks, execution.jobs, deterministic=settings.deterministic)
+
+
+def _describe(recipe: Recipe, identity: dict[str, Any], slots: Slots) -> str:
+    """Return a run's recipe, size, backend and precision in a line."""
+
+    def counted(number: int, noun: str) -> str:
+        return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+    networks = counted(recipe.folds, "fold")
+    if recipe.members > 1:
+        networks += f" × {recipe.members} members"
+    if recipe.refit:
+        networks += f" and {counted(recipe.refit, 'refit')}"
+    words = [f"recipe {recipe.name}", networks, counted(recipe.epochs, "epoch")]
+    words += [identity["backend"], identity["precision"]]
+    if slots.at_a_time > 1:
+        words.append(f"{slots.at_a_time} networks at a time")
+    return ", ".join(words)
+
+
+def _splits(settings: Settings, data: Dataset, train: LabelledSplit) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Return for each fold, and for refits, the rows to train on and those to validate; extra images train in all."""
+    rows, extra_rows = np.arange(len(data.train.labels)), np.arange(len(data.train.labels), len(train.labels))
+    splits = dict(enumerate(split_folds(data.train.labels, settings.recipe.folds, settings.fold_seed, data.groups), 1))
+    splits[REFIT] = rows, rows[:0]
+    return {fold: (np.concatenate([chosen, extra_rows]), held_out) for fold, (chosen, held_out) in splits.items()}
+
+
+def _tasks(
+    run: Run,
+    settings: Settings,
+    precision: str,
+    splits: dict[int, tuple[np.ndarray, np.ndarray]],
+    slots: Slots,
+    pseudo_labels: PseudoLabels | None,
+) -> list[FoldTask]:
+    recipe = settings.recipe
+    # Member by member: a run that is cut short has scored all rows, and the largest network, listed first, is not left
+    # for the end, where other CPU cores would be idle.
+    networks = [(fold, member) for member in range(1, recipe.members + 1) for fold in range(1, recipe.folds + 1)]
+    networks += [(REFIT, number) for number in range(1, recipe.refit + 1)]
+    return [
+        FoldTask(
+            recipe=recipe,
+            fold=fold,
+            member=member,
+            folds=recipe.folds,
+            seed=settings.seed,
+            precision=precision,
+            train_rows=splits[fold][0],
+            validation_rows=splits[fold][1],
+            checkpoint=run.checkpoint_path(fold, member),
+            threads=threads,
+            deterministic=settings.deterministic,
+            pseudo_labels=pseudo_labels.by_fold[fold] if pseudo_labels else None,
+        )
+        for (fold, member), threads in zip(networks, slots.threads, strict=True)
+    ]
