@@ -15,7 +15,11 @@ KERNELS = ROOT / "kernels"
 READ, TRAIN, PREDICT = (KERNELS / name for name in ("digit-recognizer.py", "kit/kit.py", "predict/predict.py"))
 """What the notebooks say and show: one for readers, of Keras alone, and two with the modules of src/ in the place of
 `# %% [modules]`, which run the kit on Kaggle."""
-LEFT_OUT = ("digits/kaggle/", "digits/report/html", "digits/report/tensorboard", "digits/training/cluster")
+LEFT_OUT = (
+    "digits/kaggle/",
+    *(f"digits/report/{name}" for name in ("comparison", "html", "leaderboard", "tensorboard")),
+    "digits/training/cluster",
+)
 """Modules that src/ imports inside functions only, and that no notebook reaches."""
 PACKAGES = {
     "": "Base",

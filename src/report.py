@@ -32,24 +32,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = parse(argv)
     import shutil
 
-    from digits.report import analysis, html, summary
+    from digits.report import comparison, html, summary
+    from digits.report.leaderboard import leaderboard
     from digits.runs.store import find_run
 
     runs = [find_run(name, flags.submissions_dir) for name in flags.runs]
     if not runs:
-        standings, unfinished = analysis.leaderboard(flags.submissions_dir)
+        runs_there = leaderboard(flags.submissions_dir)
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        print(summary.of_leaderboard(standings, width))
-        if unfinished:
-            print(f"Not finished, or not readable: {', '.join(unfinished)}.")
-        if standings:
+        print(summary.of_leaderboard(runs_there, width))
+        if runs_there.unfinished:
+            print(f"Not finished, or not readable: {', '.join(runs_there.unfinished)}.")
+        if runs_there.boards:
             print(display_path(html.build_leaderboard(flags.submissions_dir)))
     elif len(runs) == 1:
         print(display_path(html.build_report(runs[0], data_dir=flags.data_dir)))
     else:
-        compared = analysis.compare(runs, flags.data_dir)
+        compared = comparison.compare(runs, flags.data_dir)
         for pair in compared.pairs:
-            print(f"{pair.first.name} and {pair.second.name}: {pair.verdict} {pair.answers}")
+            names = f"{pair.first.name} and {pair.second.name}"
+            print(f"{names}: {summary.verdict(pair)} {summary.changed_answers(pair)}")
         print(display_path(html.build_comparison(compared)))
 
 

@@ -8,7 +8,7 @@ from digits.console import BadInput
 from digits.files import REFERENCE, display_path
 from digits.inference import predictor
 from digits.inference.predictor import saved_members
-from digits.report import analysis, html, summary
+from digits.report import comparison, html, summary
 from digits.runs import blend, store
 from digits.runs.record import Record
 from digits.runs.store import Run, find_runs
@@ -44,7 +44,7 @@ def test_a_blend_has_a_report_a_summary_a_comparison_and_is_found_by_its_answers
     text = summary.of_run(both)
     assert "one/compact-1" in text
     assert "Out-of-fold accuracy" in text
-    compared = analysis.compare([runs[0], both])
+    compared = comparison.compare([runs[0], both])
     assert compared.pairs[0].held_out.rows == 600
     assert html.build_comparison(compared).exists()
     assert find_runs(both.folder.parent, both.finished_record().submission.sha256)[0] == both
@@ -169,7 +169,7 @@ def test_a_run_given_twice_is_refused_and_a_weight_offered(runs):
     with pytest.raises(BadInput, match="Run one is given twice"):
         blended([runs[0], runs[0]])
     with pytest.raises(BadInput, match=r"Run one is given twice\. A comparison takes different runs"):
-        analysis.compare([runs[0], runs[0]])
+        comparison.compare([runs[0], runs[0]])
 
 
 def test_runs_of_other_data_and_names_that_are_taken_are_refused(runs):

@@ -1,15 +1,17 @@
 import base64
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from digits.config import Augmentation
+from digits.kaggle.ledger import Entry
 from digits.model.augment import apply_transforms
 from digits.report import charts
-from digits.report.analysis import Bin, calibration
+from digits.report.analysis import calibration, gather
 from digits.report.html import data_uri
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -40,17 +42,19 @@ def test_all_figures_are_drawn_into_the_run_s_folder(run, sample):
     assert not list(run.folder.glob("*.tmp*"))
 
 
-def test_no_mistake_is_no_fault(sample):
-    labels = sample.train.labels[:50]
-    figure = charts.mistakes_gallery(sample.train.images[:50], labels, np.eye(10, dtype=np.float32)[labels], DIGITS)
+def made_data(run, sample, predicted):
+    """A run that predicted these labels of the training images, with certainty."""
+    return replace(gather(run, sample), out_of_fold=np.eye(10, dtype=np.float32)[predicted])
+
+
+def test_no_mistake_is_no_fault(run, sample):
+    figure = charts.mistakes_gallery(made_data(run, sample, sample.train.labels))
     assert "No errors" in figure.texts[0].get_text()
 
 
-def test_a_gallery_tells_how_many_mistakes_it_leaves_out(sample):
-    labels = sample.train.labels[:200]
-    wrong = np.eye(10, dtype=np.float32)[(labels + 1) % 10]
-    figure = charts.mistakes_gallery(sample.train.images[:200], labels, wrong, DIGITS)
-    assert "The 30 most confident of 200" in figure.texts[0].get_text()
+def test_a_gallery_tells_how_many_mistakes_it_leaves_out(run, sample):
+    figure = charts.mistakes_gallery(made_data(run, sample, (sample.train.labels + 1) % 10))
+    assert "The 30 most confident of 600" in figure.texts[0].get_text()
 
 
 def test_scipy_warps_digits_as_the_training_layer_does(sample):
@@ -77,10 +81,13 @@ def test_a_chart_for_a_page_is_the_same_each_time_and_has_colours_for_dark_mode(
     assert drawn <= set(charts.DARK), "nothing is drawn in a colour that dark mode does not know"
 
 
+def scored(run, accuracy, score, rows=28_000):
+    return Entry(run=run, out_of_fold=accuracy, standard_error=0.0003, public_score=score, rows=rows)
+
+
 def test_public_scores_are_labelled_and_this_run_stands_out():
-    text = charts.svg(
-        charts.draw_public_scores, [("a", 0.9964, 0.0003, 0.9966, 28_000), ("b", 0.9971, 0.0, 0.997, 5000)], "a"
-    )
+    entries = [scored("a", 0.9964, 0.9966), scored("b", 0.9971, 0.997)]
+    text = charts.svg(charts.draw_public_scores, entries, "a")
     text = base64.b64decode(text.partition(",")[2]).decode()
     assert ">a</text>" in text
     assert ">b</text>" in text
@@ -88,18 +95,17 @@ def test_public_scores_are_labelled_and_this_run_stands_out():
 
 
 def test_the_bar_of_a_public_score_is_its_standard_error_on_its_own_test_set():
-    points = [("a", 0.99, 0.0, 0.98, 28_000), ("b", 0.991, 0.0, 0.98, 5000)]
-    axes = charts.panel(charts.draw_public_scores, points).axes[0]
-    for point, (*_, score, rows) in zip(axes.containers, points, strict=True):
+    entries = [scored("a", 0.99, 0.98), scored("b", 0.991, 0.98, rows=5000)]
+    axes = charts.panel(charts.draw_public_scores, entries).axes[0]
+    for point, entry in zip(axes.containers, entries, strict=True):
         low, high = point.lines[2][1].get_segments()[0][:, 1]
-        assert high - low == pytest.approx(200 * np.sqrt(score * (1 - score) / rows))
+        assert high - low == pytest.approx(200 * np.sqrt(0.98 * 0.02 / entry.rows))
 
 
 def test_the_names_of_public_scores_stay_inside_the_figure():
     runs = [("standard-20261126-041500", 0.9964), ("quick-20261126-040000", 0.9912), ("best-cpu-20261126-0500", 0.9972)]
-    figure = charts.panel(
-        charts.draw_public_scores, [(name, score, 0.0003, score, 28_000) for name, score in runs], size=(6.4, 4.4)
-    )
+    entries = [scored(name, score, score) for name, score in runs]
+    figure = charts.panel(charts.draw_public_scores, entries, size=(6.4, 4.4))
     figure.draw_without_rendering()
     for text in figure.axes[0].texts:
         box = text.get_window_extent()
@@ -107,15 +113,34 @@ def test_the_names_of_public_scores_stay_inside_the_figure():
         assert figure.bbox.containsx(box.x1), text
 
 
-def test_calibration_counts_every_digit_once_and_knows_a_sure_liar():
+def test_calibration_counts_every_row_once_and_finds_certain_errors():
     labels = np.arange(1000) % 10
-    sure = np.eye(10, dtype=np.float32)[labels] * 0.9 + 0.01
-    bins, error = calibration(sure, labels)
-    assert [(one.rows, one.accuracy) for one in bins] == [(1000, 1.0)]
-    assert error == pytest.approx(0.09, abs=1e-5)
-    bins, error = calibration(sure, (labels + 1) % 10)
-    assert error == pytest.approx(0.91, abs=1e-5)
-    assert isinstance(bins[0], Bin)
+    certain = np.eye(10, dtype=np.float32)[labels] * 0.9 + 0.01
+    right = calibration(certain, labels)
+    assert [(each.rows, each.accuracy) for each in right.bins] == [(1000, 1.0)]
+    assert right.error == pytest.approx(0.09, abs=1e-5)
+    assert not right.overconfident
+    wrong = calibration(certain, (labels + 1) % 10)
+    assert wrong.error == pytest.approx(0.91, abs=1e-5)
+    assert wrong.overconfident
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", [r"$\frac$", "a$b", "x_1^2", "<b>&", "あ", "a very long name of a class"])
+def test_a_class_may_have_any_name_in_a_chart(name):
+    names = [name, *DIGITS[1:]]
+    text = charts.svg(charts.draw_class_shares, [10] * 10, [10] * 10, names)
+    root = ElementTree.fromstring(base64.b64decode(text.partition(",")[2]).decode())
+    assert name in [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    charts.svg(charts.draw_confusion, np.eye(10, dtype=int), names)
+
+
+@pytest.mark.parametrize("low", [1e-6, 0.011, 0.3, 0.9, 3])
+@pytest.mark.parametrize("factor", [1.3, 2, 7, 1000])
+def test_a_logarithmic_axis_has_at_least_two_and_at_most_seven_labelled_ticks(low, factor):
+    ticks = charts.log_ticks(low, low * factor)
+    assert 2 <= len(set(ticks)) == len(ticks) <= 7
+    assert all(0.95 * low <= tick <= 1.05 * low * factor for tick in ticks)
 
 
 def test_a_picture_in_a_page_is_small_and_dark_on_white(sample):

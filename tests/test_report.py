@@ -16,8 +16,9 @@ from digits.data import dataset
 from digits.data.competition import Form
 from digits.data.dataset import DataFile
 from digits.kaggle.ledger import Entry, record
-from digits.report import analysis, html
+from digits.report import analysis, comparison, html, summary
 from digits.report.html import build_report
+from digits.report.leaderboard import leaderboard
 from digits.runs.checks import Check
 from digits.runs.store import Run
 from made_run import SCORE, made_record
@@ -53,7 +54,7 @@ def test_the_page_says_the_score_how_sure_and_what_was_mistaken(run, data):
         "Run details",
     ]  # fmt: skip
     assert 'class="alarm' not in page
-    assert "epochs</th><td>6 (recipe: 8)</td>" in page
+    assert re.search("epochs</th><td>6</td><td>8</td><td>times through the training images", page)
 
 
 def test_the_page_needs_nothing_but_itself(run, data):
@@ -168,7 +169,7 @@ def test_runs_on_other_files_of_the_same_name_and_length_are_not_compared(run, d
     two = Run(run.folder.parent / "two")
     for number, one in enumerate((run, two)):
         change(one, data=replace(one.finished_record().data, files=[DataFile("test.csv", 1000, str(number), form)]))
-    assert analysis.agreement(analysis.gather(run, data), two) is None
+    assert comparison.agreement(analysis.gather(run, data), two) is None
 
 
 def test_the_public_score_of_a_submission_is_in_the_report_and_on_the_leaderboard(run, data):
@@ -183,7 +184,9 @@ def test_the_public_score_of_a_submission_is_in_the_report_and_on_the_leaderboar
 
 def test_a_report_shows_the_scores_of_its_own_competition_and_the_leaderboard_all(run, data, monkeypatch):
     drawn = []
-    monkeypatch.setattr(html.charts, "draw_public_scores", lambda axes, points, this: drawn.append(points))
+    monkeypatch.setattr(
+        html.charts, "draw_public_scores", lambda axes, entries, _: drawn.append([entry.run for entry in entries])
+    )
     for name, competition in (("one", None), ("two", "kannada-mnist")):
         change(Run(run.folder.parent / name), data=replace(run.finished_record().data, competition=competition))
     for name, ledger, score in (("one", "ledger.csv", 0.99671), ("two", "ledger-kannada-mnist.csv", 0.98765)):
@@ -191,10 +194,9 @@ def test_a_report_shows_the_scores_of_its_own_competition_and_the_leaderboard_al
         record(run.folder.parent / ledger, Entry(run=name, sha256=answers, out_of_fold=0.99, standard_error=0.001,
                public_score=score, tag=name, time="2026-11-23T10:00:00Z", status="complete"))  # fmt: skip
     assert "public score <b>0.99671</b>" in page_of(run, dataset=data)
-    one, two = ("one", 0.99, 0.001, 0.99671, 28_000), ("two", 0.99, 0.001, 0.98765, 5000)
-    assert drawn == [[one], [one, two]]
+    assert drawn == [["one"], ["one", "two"]]
     assert "public score <b>0.98765</b>" in page_of(Run(run.folder.parent / "two"), dataset=data)
-    assert drawn[2:] == [[two], [one, two]]
+    assert drawn[2:] == [["two"], ["one", "two"]]
     assert "0.98765" in (run.folder.parent / "index.html").read_text(encoding="utf-8")
 
 
@@ -226,12 +228,12 @@ def test_an_unsure_mistake_is_no_suspicion(data):
 
 def test_runs_are_compared_on_the_rows_that_both_held_out(run, data):
     two = Run(run.folder.parent / "two")
-    compared = analysis.compare([run, two])
+    compared = comparison.compare([run, two])
     counts = compared.pairs[0].held_out
     right = [one.probabilities()[0].argmax(axis=1) == data.train.labels for one in (run, two)]
     assert (counts.rows, counts.only_first_right) == (600, (right[0] & ~right[1]).sum())
     assert counts.difference == pytest.approx(right[1].mean() - right[0].mean())
-    assert "McNemar, p = " in compared.pairs[0].verdict
+    assert "McNemar, p = " in summary.verdict(compared.pairs[0])
     page = html.build_comparison(compared).read_text(encoding="utf-8")
     assert f"Held-out images on which they disagree: {len(compared.rows)}" in page
     assert f"Test images with different answers: {len(compared.test_rows)}" in page
@@ -239,7 +241,7 @@ def test_runs_are_compared_on_the_rows_that_both_held_out(run, data):
 
 def test_the_most_confident_disagreement_comes_first(run, data):
     two = Run(run.folder.parent / "two")
-    rows = analysis.compare([run, two]).test_rows
+    rows = comparison.compare([run, two]).test_rows
     probabilities = [one.probabilities()[1][rows] for one in (run, two)]
     assert (probabilities[0].argmax(axis=1) != probabilities[1].argmax(axis=1)).all()
     surest = np.minimum(*(one.max(axis=1) for one in probabilities))
@@ -249,26 +251,27 @@ def test_the_most_confident_disagreement_comes_first(run, data):
 def test_three_runs_are_compared_in_pairs(run, data):
     shutil.copytree(run.folder, run.folder.parent / "three")
     folder = run.folder.parent
-    compared = analysis.compare([run, Run(folder / "two"), Run(folder / "three")])
+    compared = comparison.compare([run, Run(folder / "two"), Run(folder / "three")])
     assert len(compared.pairs) == 3
     assert compared.pairs[1].held_out.p_value == 1
     page = html.build_comparison(compared).read_text(encoding="utf-8")
-    assert page.count("<h3>") == 3
+    assert page.count("predictions differ") == 3, "a matrix with a cell for each pair"
+    assert re.search("Settings that differ.*<th scope=.row.>seed</th><td>0</td><td>1</td><td>0</td>", page, re.DOTALL)
 
 
 def test_runs_on_other_data_are_compared_on_the_test_images_alone(run, data):
     two = Run(run.folder.parent / "two")
     change(two, identity=two.record().identity | {"data": "another"})
-    compared = analysis.compare([run, two])
+    compared = comparison.compare([run, two])
     assert compared.pairs[0].held_out is None
-    assert "cannot be tested" in compared.pairs[0].verdict
+    assert "cannot be tested" in summary.verdict(compared.pairs[0])
     assert html.build_comparison(compared).exists()
 
 
 def test_a_comparison_with_a_leaked_run_says_so(run, data):
     change(run, leaked=True)
-    compared = analysis.compare([run, Run(run.folder.parent / "two")])
-    assert compared.pairs[0].answers.startswith("LEAKED: one trained on test images")
+    compared = comparison.compare([run, Run(run.folder.parent / "two")])
+    assert summary.changed_answers(compared.pairs[0]).startswith("LEAKED: one trained on test images")
     assert "<h2>LEAKED</h2>" in html.build_comparison(compared).read_text(encoding="utf-8")
 
 
@@ -280,7 +283,7 @@ def test_a_reference_run_which_has_only_answers_has_a_report_and_a_comparison(ru
     page = page_of(Run(folder), dataset=data)
     assert "<h1>reference/two</h1>" in page
     assert "Confusion matrix" not in page
-    compared = analysis.compare([run, Run(folder)])
+    compared = comparison.compare([run, Run(folder)])
     assert compared.pairs[0].held_out is None
     assert compared.pairs[0].changed == len(compared.test_rows) > 0
     page = html.build_comparison(compared).read_text(encoding="utf-8")
@@ -295,13 +298,15 @@ def test_the_leaderboard_lists_all_finished_runs_best_first_and_names_the_others
     change(Run(folder / "two"), out_of_fold=replace(SCORE, accuracy=0.9999), leaked=True)
     Run(folder / "begun").folder.mkdir()
     Run(folder / "begun").write_record(made_record(False))
-    standings, unfinished = analysis.leaderboard(folder, folder / "none")
-    assert [one.name for one in standings] == ["one", "two"], "a leaked run is last, whatever its accuracy"
-    assert unfinished == ["begun"]
-    assert standings[0].recipe == "quick: epochs = 6 (8), folds = 3 (1), members = 2 (1)"
+    runs = leaderboard(folder, folder / "none")
+    (board,) = runs.boards
+    assert board.heading == "embedded sample, 600 training images"
+    assert [standing.name for standing in board.own] == ["one", "two"], "a leaked run is last, whatever its accuracy"
+    assert runs.unfinished == ["begun"]
+    assert board.own[0].recipe == "quick: epochs = 6 (8), folds = 3 (1), members = 2 (1)"
     assert entry_point.main(["--submissions-dir", str(folder)]) == 0
     out = capsys.readouterr().out
-    assert out.index("one ") < out.index("two LEAKED")
+    assert out.index("one ") < out.index("two [LEAKED]")
     assert "Not finished, or not readable: begun." in out
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert 'aria-sort="descending"' in page
@@ -343,7 +348,7 @@ def test_runs_that_share_nothing_cannot_be_compared(run, data):
     two = Run(run.folder.parent / "two")
     change(two, source="kaggle", identity=two.record().identity | {"data": "another"})
     with pytest.raises(BadInput, match="nothing in common"):
-        analysis.compare([run, two])
+        comparison.compare([run, two])
 
 
 # The command.

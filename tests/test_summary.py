@@ -6,7 +6,7 @@ from pathlib import Path
 
 from digits.files import display_path
 from digits.report import summary
-from digits.report.analysis import Standing
+from digits.report.leaderboard import Board, Leaderboard, Standing
 from digits.runs.checks import Check
 from digits.runs.store import Run
 from made_run import made_record, make_run
@@ -69,17 +69,20 @@ def test_the_next_step_of_a_code_competition_is_to_publish_the_models(tmp_path):
 
 
 def test_a_terminal_too_narrow_for_the_list_of_runs_leaves_columns_out_and_says_which():
-    name = "a-run-with-a-long-name"
-    one = Standing(Run(Path(name)), made_record(run=name), name, "standard", None, "kaggle", "")
-    whole = summary.of_leaderboard([one]).splitlines()
-    assert whole[0].split() == [
+    run = Run(Path("a-run-with-a-long-name"))
+    standing = Standing(run, made_record(checks=[Check("a check", False, "")]), None, "")
+    runs = Leaderboard([Board("digit-recognizer", 42_000, [standing], [])], [], {})
+    whole = summary.of_leaderboard(runs).splitlines()
+    assert whole[0] == "digit-recognizer, 42,000 training images"
+    assert whole[1].split() == [
         "run", "accuracy", "errors", "public", "log-loss", "scored", "time", "date", "recipe",
     ]  # fmt: skip
-    assert len(whole) == 2
-    for width in (60, 80):
-        lines = summary.of_leaderboard([one], width).splitlines()
-        assert max(map(len, lines[:2])) <= width
-        assert "a-run-with-a-long-name  99.640% ± 0.030%" in lines[1]
-        assert lines[2].startswith("In a wider terminal, or a pipe: ")
-        assert lines[2].endswith("date, recipe.")
-    assert summary.of_leaderboard([one], 200).splitlines() == whole
+    assert len(whole) == 3
+    for width in (70, 80):
+        lines = summary.of_leaderboard(runs, width).splitlines()
+        assert max(map(len, lines[:3])) <= width
+        assert lines[0] == whole[0], "what the data are is always visible"
+        assert "a-run-with-a-long-name [1 failed check]  99.640% ± 0.030%" in lines[2]
+        assert lines[3].startswith("In a wider terminal, or a pipe: ")
+        assert lines[3].endswith("date, recipe.")
+    assert summary.of_leaderboard(runs, 200).splitlines() == whole

@@ -147,7 +147,6 @@ if training.returncode:
 
 # %%
 from digits.report import analysis
-from digits.runs import averaging
 from digits.runs.store import Run
 
 run = Run(Path("submissions/notebook"))
@@ -163,13 +162,8 @@ for check in record.failed_checks:
     display(Markdown(f"**Check failed: {check.name}.** {check.detail}"))
 
 # %%
-probabilities = averaging.out_of_fold(results, len(data.train.labels))
-scored = np.flatnonzero(~np.isnan(probabilities[:, 0]))
-probabilities, labels = probabilities[scored], data.train.labels[scored]
-figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 3.8))
-charts.draw_errors(left, results, [(fold.epochs, fold.accuracy) for fold in record.folds])
-charts.draw_losses(right, results)
-plt.show()
+results_and_data = analysis.gather(run, data)
+display(charts.learning_curves(results_and_data))
 
 # %% [markdown]
 # ### Confusion matrix and errors
@@ -178,11 +172,11 @@ plt.show()
 
 # %%
 figure, axes = plt.subplots(figsize=(6.4, 6))
+probabilities, labels = results_and_data.probabilities, results_and_data.labels
 counts = analysis.confusion(probabilities.argmax(axis=1), labels, len(data.classes))
 charts.draw_confusion(axes, counts, data.classes)
 plt.show()
-images = data.train.images[scored]
-display(charts.mistakes_gallery(images, labels, probabilities, data.classes, columns=10))
+display(charts.mistakes_gallery(results_and_data, columns=10))
 
 # %% [markdown]
 # ### Calibration
@@ -191,7 +185,7 @@ display(charts.mistakes_gallery(images, labels, probabilities, data.classes, col
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 3.8))
-charts.draw_calibration(axes, analysis.calibration(probabilities, labels)[0])
+charts.draw_calibration(axes, analysis.calibration(probabilities, labels))
 plt.show()
 error_rate = 1 - np.mean([fold.accuracy for fold in record.folds])
 gain = f"""**What averaging adds.** Out-of-fold each network is scored alone ({error_rate:.3%} errors),

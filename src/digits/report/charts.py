@@ -1,11 +1,13 @@
 """The charts of runs: as PNG files for slides and READMEs, and as SVG for the pages."""
 
 import base64
+import contextlib
 import io
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -20,12 +22,15 @@ from digits.data.dataset import Dataset, Split
 from digits.files import atomic_write
 from digits.model.augment import apply_transforms, draw_transforms, ink_margins
 from digits.report import analysis
-from digits.report.analysis import Bin, RunData
+from digits.report.analysis import Calibration, RunData
 from digits.runs.store import FoldResult, Run
+
+if TYPE_CHECKING:
+    from digits.kaggle.ledger import Entry
 
 INK, MUTED, GRID, PAPER = "#1f2430", "#5d6675", "#dfe3ea", "#ffffff"
 BLUE, ORANGE = "#2266b0", "#c2570c"
-"""Told apart by all kinds of colour vision, and by lightness in print."""
+"""They differ for all kinds of colour vision, and in lightness for print."""
 DARK = {INK: "#e7e9ee", MUTED: "#a3acbb", GRID: "#373e4b", PAPER: "#1b1f27", BLUE: "#74b0f4", ORANGE: "#f59a52"}
 """The same in dark mode."""
 HEAT = LinearSegmentedColormap.from_list("heat", [PAPER, "#fbd9b5", ORANGE])
@@ -33,6 +38,7 @@ STYLE: Any = {
     "font.size": 11,
     "font.family": "DejaVu Sans",
     "text.color": INK,
+    "text.parse_math": False,  # A class may be called "$\\frac$".
     "axes.labelcolor": MUTED,
     "axes.edgecolor": GRID,
     "axes.titlesize": 12,
@@ -63,6 +69,14 @@ SIZE = (4.6, 3.3)
 """Inches: text of 11 points stays 11 pixels high where a chart is 330 pixels wide."""
 
 
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    """Draw in the kit's style, without a warning about a class's name in letters that the font lacks."""
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
 def svg(draw: Callable, *arguments, size: tuple[float, float] = SIZE) -> str:
     """Return a chart without its title as a data URI of an SVG that follows the reader's dark mode.
 
@@ -71,15 +85,15 @@ def svg(draw: Callable, *arguments, size: tuple[float, float] = SIZE) -> str:
         arguments: for `draw`.
         size: in inches.
     """
-    with matplotlib.rc_context(STYLE):
+    with _style():
         figure = panel(draw, *arguments, size=size)
         figure.axes[0].set_title("", loc="left")
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     rules = "".join(
-        f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'
+        f'[style*="{attribute}: {light}"]{{{attribute}:{dark}!important}}'
         for light, dark in DARK.items()
-        for what in ("fill", "stroke")
+        for attribute in ("fill", "stroke")
     )
     style = f"<style>@media screen and (prefers-color-scheme:dark){{{rules}}}</style>"
     body = text.getvalue().replace("<defs>", f"{style}<defs>", 1)
@@ -95,6 +109,15 @@ def panel(draw: Callable, *arguments, size: tuple[float, float] = SIZE) -> Figur
 
 def _percent_axis(axis) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
+
+
+def _legend_below(axes: Axes) -> None:
+    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+
+
+def _points_with_errors(axes: Axes, x: np.ndarray, y: np.ndarray, errors: np.ndarray, label: str) -> None:
+    style: Any = {"fmt": "o", "color": BLUE, "markersize": 6, "capsize": 3, "elinewidth": 1.2}
+    axes.errorbar(x, y, yerr=errors, label=label, **style)
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -134,63 +157,56 @@ def _curves(axes: Axes, results: Sequence[FoldResult], name: str, scale: Callabl
     return [value for line in lines for value in line]
 
 
-def draw_errors(axes: Axes, results: Sequence[FoldResult], final: Sequence[tuple[int, float]]) -> None:
-    """Draw the error rate by epoch: on training images, and on held-out images where they were scored.
-
-    Args:
-        axes: where.
-        results: the networks.
-        final: of each finished network its epochs, and its accuracy on its held-out images, 0-1.
-    """
+def draw_errors(axes: Axes, data: RunData) -> None:
+    """Draw the error rate by epoch: on training images, and on held-out images where they were scored."""
 
     def percent(accuracy: float) -> float:
-        return max(100 * (1 - accuracy), 0.005)
+        return max(100 * (1 - accuracy), 0.005)  # A logarithmic axis has no 0.
 
-    values = _curves(axes, results, "accuracy", percent)
-    scored = [
-        (epoch["epoch"], percent(epoch["held_out_accuracy"]))
-        for result in results
-        for epoch in result.history
-        if epoch.get("held_out_accuracy") is not None
-    ]
+    values = _curves(axes, data.results, "accuracy", percent)
+    scored: dict[int, list[float]] = {}
+    for epoch in (epoch for result in data.results for epoch in result.history):
+        if epoch.get("held_out_accuracy") is not None:
+            scored.setdefault(epoch["epoch"], []).append(percent(epoch["held_out_accuracy"]))
     if scored:
-        epochs = sorted({epoch for epoch, _ in scored})
-        means = [float(np.mean([error for at, error in scored if at == epoch])) for epoch in epochs]
+        epochs, means = sorted(scored), [float(np.mean(scored[epoch])) for epoch in sorted(scored)]
         axes.plot(epochs, means, "o-", color=ORANGE, linewidth=2.2, markersize=5, label="held-out, during training")
         values += means
-    epochs, ends = [at for at, _ in final], [percent(accuracy) for _, accuracy in final]
-    axes.plot(epochs, ends, "D", color=ORANGE, markersize=6, markeredgecolor=PAPER, label="held-out, final")
-    _log_axis(axes, values + ends, lambda tick: f"{tick:g}%")
+    finals = [percent(fold.accuracy) for fold in data.record.folds]
+    epochs = [fold.epochs for fold in data.record.folds]
+    axes.plot(epochs, finals, "D", color=ORANGE, markersize=6, markeredgecolor=PAPER, label="held-out, final")
+    _log_axis(axes, values + finals, lambda tick: f"{tick:g}%")
     axes.set_title("Error rate by epoch")
     axes.set_ylabel("errors")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    _legend_below(axes)
 
 
-def draw_losses(axes: Axes, results: Sequence[FoldResult]) -> None:
+def draw_losses(axes: Axes, data: RunData) -> None:
     """Draw the training loss by epoch."""
-    values = _curves(axes, results, "loss", lambda loss: max(loss, 1e-6))
+    values = _curves(axes, data.results, "loss", lambda loss: max(loss, 1e-6))
     _log_axis(axes, values, lambda tick: f"{tick:g}")
     axes.set_title("Training loss by epoch")
     axes.set_ylabel("loss")
+    _legend_below(axes)
 
 
 def draw_confusion(axes: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
     """Draw a confusion matrix of counts int (classes, classes), true by row; only the errors are coloured."""
-    classes = len(counts)
-    errors = np.where(np.eye(classes, dtype=bool), 0, counts)
+    errors = counts - np.diag(np.diag(counts))
     axes.imshow(np.sqrt(errors / max(errors.max(), 1)), cmap=HEAT, vmin=0, vmax=1)
     for true, predicted in np.argwhere(counts):
-        right = true == predicted
-        dark = not right and errors[true, predicted] > 0.6 * errors.max()
         count = counts[true, predicted]
-        axes.text(
-            predicted, true, f"{count:,}" if count < 10_000 else f"{count / 1000:.0f}k", ha="center", va="center",
-            fontsize=9 if right else 11, color=MUTED if right else PAPER if dark else INK,
-        )  # fmt: skip
-    axes.set_xticks(range(classes), names)
-    axes.set_yticks(range(classes), names)
-    axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
+        color, size = INK, 11
+        if true == predicted:
+            color, size = MUTED, 9
+        elif count > 0.6 * errors.max():
+            color = PAPER
+        text = f"{count:,}" if count < 10_000 else f"{count / 1000:.0f}k"
+        axes.text(predicted, true, text, ha="center", va="center", fontsize=size, color=color)
+    _class_ticks(axes.xaxis, names)
+    axes.set_yticks(range(len(names)), names)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.grid(False)
     axes.grid(which="minor")
     axes.tick_params(which="minor", length=0)
@@ -199,69 +215,72 @@ def draw_confusion(axes: Axes, counts: np.ndarray, names: Sequence[str]) -> None
     axes.set_title(f"Confusion matrix: {errors.sum():,} errors in {counts.sum():,}")
 
 
+def _class_ticks(axis, names: Sequence[str]) -> None:
+    """Name the classes, upright where the names would run into each other."""
+    axis.set_ticks(range(len(names)), names, rotation=90 if len("  ".join(names)) > 40 else 0)
+
+
 def draw_class_shares(axes: Axes, training: Sequence[int], predicted: Sequence[int], names: Sequence[str]) -> None:
     """Draw each class's share of the predictions beside its share of the training labels, counts (classes,) of both."""
-    counts, answers = np.asarray(training), np.asarray(predicted)
-    expected = counts / counts.sum()
-    error = 1.96 * np.sqrt(expected * (1 - expected) * (1 / counts.sum() + 1 / answers.sum()))
-    places = np.arange(len(names))
-    axes.bar(places, 100 * expected, color=GRID, width=0.72, label="training labels")
-    axes.errorbar(
-        places, 100 * answers / answers.sum(), yerr=100 * error, fmt="o", color=BLUE, markersize=6, capsize=3,
-        elinewidth=1.2, label="predictions ± 95%",
-    )  # fmt: skip
-    axes.set_xticks(places, names)
+    trained, answered = np.asarray(training), np.asarray(predicted)
+    expected = trained / trained.sum()
+    error = 1.96 * np.sqrt(expected * (1 - expected) * (1 / trained.sum() + 1 / answered.sum()))
+    positions = np.arange(len(names))
+    axes.bar(positions, 100 * expected, color=GRID, width=0.72, label="training labels")
+    shares = 100 * answered / answered.sum()
+    _points_with_errors(axes, positions, shares, 100 * error, "predictions ± 95%")
+    _class_ticks(axes.xaxis, names)
     _percent_axis(axes.yaxis)
     axes.grid(axis="x", visible=False)
     axes.set_xlabel("class")
     axes.set_title("Class distribution")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    _legend_below(axes)
 
 
-def draw_calibration(axes: Axes, bins: Sequence[Bin]) -> None:
+def draw_calibration(axes: Axes, calibration: Calibration) -> None:
     """Draw, for each bin of confidence, the mean confidence and the accuracy."""
-    places = np.arange(len(bins))
-    accuracy = np.array([one.accuracy for one in bins])
-    low, high = np.array([one.interval for one in bins]).T
-    axes.plot(
-        places, [100 * one.confidence for one in bins], "_", color=ORANGE, markersize=20, markeredgewidth=2.5,
-        label="mean confidence",
-    )  # fmt: skip
-    axes.errorbar(
-        places, 100 * accuracy, yerr=100 * np.clip([accuracy - low, high - accuracy], 0, None), fmt="o", color=BLUE,
-        markersize=6, capsize=3, elinewidth=1.2, label="accuracy ± 95%",
-    )  # fmt: skip
-    axes.set_xticks(places, [one.name for one in bins], rotation=30 if len(bins) > 5 else 0)
+    bins, positions = calibration.bins, np.arange(len(calibration.bins))
+    accuracy = np.array([each.accuracy for each in bins])
+    low, high = np.array([each.interval for each in bins]).T
+    confidence = [100 * each.confidence for each in bins]
+    axes.plot(positions, confidence, "_", color=ORANGE, markersize=20, markeredgewidth=2.5, label="mean confidence")
+    errors = 100 * np.clip([accuracy - low, high - accuracy], 0, None)
+    _points_with_errors(axes, positions, 100 * accuracy, errors, "accuracy ± 95%")
+    axes.set_xticks(positions, [each.name for each in bins], rotation=30 if len(bins) > 5 else 0)
     axes.set_xlim(-0.6, len(bins) - 0.4)
     axes.set_ylim(0, 105)
     _percent_axis(axes.yaxis)
     axes.grid(axis="x", visible=False)
     axes.set_xlabel("confidence (%)")
     axes.set_title("Calibration")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    _legend_below(axes)
 
 
-def draw_public_scores(axes: Axes, submissions: Sequence[tuple[str, float, float, float, int]], this: str = "") -> None:
+def draw_public_scores(axes: Axes, entries: "Sequence[Entry]", highlighted: str = "") -> None:
     """Draw out-of-fold accuracy against public score, each with its standard error, and each point's name.
 
     Args:
         axes: where.
-        submissions: name, out-of-fold accuracy, its standard error and public score of each, shares 0-1, and the rows
-            of its test set.
-        this: the name of the one to highlight.
+        entries: rows of a ledger that have both figures.
+        highlighted: the name of the run to highlight.
     """
-    ordered = sorted(submissions, key=lambda one: one[1])
-    for name, accuracy, error, score, rows in ordered:
+    points = [
+        (100 * entry.out_of_fold, 100 * entry.public_score, entry)
+        for entry in entries
+        if entry.out_of_fold is not None and entry.public_score is not None
+    ]
+    points.sort(key=lambda point: point[0])
+    for accuracy, score, entry in points:
         axes.errorbar(
-            100 * accuracy, 100 * score, xerr=100 * error, yerr=100 * np.sqrt(score * (1 - score) / rows), fmt="o",
-            color=ORANGE if name == this else BLUE, markersize=6, capsize=2, elinewidth=1,
+            accuracy, score, xerr=100 * (entry.standard_error or 0), yerr=np.sqrt(score * (100 - score) / entry.rows),
+            fmt="o", markersize=6, color=ORANGE if entry.run == highlighted else BLUE, capsize=2, elinewidth=1,
         )  # fmt: skip
     ends = np.array([axes.get_xlim(), axes.get_ylim()])
-    for number, (name, accuracy, _, score, _) in enumerate(ordered):
-        is_right = 100 * accuracy > ends[0].mean()  # Its name would run past the edge.
+    for number, (accuracy, score, entry) in enumerate(points):
+        x, align = (-7, "right") if accuracy > ends[0].mean() else (7, "left")  # A name stays inside the figure.
         axes.annotate(
-            name, (100 * accuracy, 100 * score), (-7 if is_right else 7, 7 if number % 2 == 0 else -14),
-            textcoords="offset points", ha="right" if is_right else "left", color=INK, fontsize=11,
+            entry.run or entry.time[:10], (accuracy, score), (x, (7, -14)[number % 2]), textcoords="offset points",
+            ha=align, color=INK, fontsize=11,
         )  # fmt: skip
     line = [ends.min(), ends.max()]
     axes.plot(line, line, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
@@ -276,8 +295,8 @@ def draw_public_scores(axes: Axes, submissions: Sequence[tuple[str, float, float
     axes.set_title("Out-of-fold accuracy and public score")
 
 
-GALLERY, GALLERY_COLUMNS = 30, 6
-SAMPLES, VIEWS = 6, 6
+GALLERY = 30
+SAMPLES, COPIES = 6, 6
 
 
 def draw_all(run: Run, dataset: Dataset | None = None) -> list[Path]:
@@ -290,21 +309,21 @@ def draw_all(run: Run, dataset: Dataset | None = None) -> list[Path]:
     """
     data = analysis.gather(run, dataset)
     record, names = data.record, data.record.data.names
-    with matplotlib.rc_context(STYLE):
+    with _style():
         figures = {"class-shares": panel(draw_class_shares, record.data.class_counts, record.test.class_counts, names)}
         if data.results:
-            figures["learning-curves"] = _learning_curves(data)
-        if data.train is not None and len(data.scored):
-            images, labels = data.train.images[data.scored], data.train.labels[data.scored]
-            probabilities = data.probabilities
-            counts = analysis.confusion(probabilities.argmax(axis=1), labels, len(names))
+            figures["learning-curves"] = learning_curves(data)
+        if data.train is not None and len(data.labels):
+            predicted = data.probabilities.argmax(axis=1)
             augmentation = record.recipe.augmentation if record.recipe else Augmentation()
             figures |= {
-                "confusion-matrix": panel(draw_confusion, counts, names, size=(5.4, 5.2)),
-                "calibration": panel(draw_calibration, analysis.calibration(probabilities, labels)[0]),
-                "mistakes": mistakes_gallery(images, labels, probabilities, names),
+                "confusion-matrix": panel(
+                    draw_confusion, analysis.confusion(predicted, data.labels, len(names)), names, size=(5.4, 5.2)
+                ),
+                "calibration": panel(draw_calibration, analysis.calibration(data.probabilities, data.labels)),
+                "mistakes": mistakes_gallery(data),
                 "augmentation": augmented_samples(data.train, augmentation),
-                "overview": overview(images, labels, probabilities, names),
+                "overview": overview(data),
             }
         return [_save(figure, run.folder / f"{name}.png") for name, figure in figures.items()]
 
@@ -315,63 +334,61 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _learning_curves(data: RunData) -> Figure:
+def learning_curves(data: RunData) -> Figure:
+    """Return the error rate and the loss by epoch in one figure."""
     figure = Figure(figsize=(8.4, 3.6))
-    left, right = figure.subplots(1, 2)
-    draw_errors(left, data.results, [(fold.epochs, fold.accuracy) for fold in data.record.folds])
-    draw_losses(right, data.results)
+    left, right = np.asarray(figure.subfigures(1, 2))
+    draw_errors(left.subplots(), data)
+    draw_losses(right.subplots(), data)
     return figure
 
 
-def mistakes_gallery(
-    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str], columns: int = 6
-) -> Figure:
-    """Return the wrong predictions on images uint8 (m, side, side), labels (m,): the most confident first."""
-    figure = Figure(
-        figsize=(1.08 * columns, 1.08 * (GALLERY // columns) + 0.45), layout=PlaceHolderLayoutEngine(False, False)
-    )
-    wrong = analysis.mistakes(probabilities, labels)
-    shown = wrong[:GALLERY]
-    number = f"The {len(shown)} most confident of {len(wrong):,}" if len(shown) < len(wrong) else f"All {len(wrong)}"
-    title = f"{number} errors: true → predicted, confidence" if len(wrong) else "No errors"
-    _gallery(figure, images[shown], _captions(shown, labels, probabilities, names), columns, title)
+def mistakes_gallery(data: RunData, columns: int = 6) -> Figure:
+    """Return the wrong predictions on the held-out images, the most confident first."""
+    size = 1.08 * columns, 1.08 * (GALLERY // columns) + 0.45
+    figure = Figure(figsize=size, layout=PlaceHolderLayoutEngine(False, False))
+    images, captions, wrong = _confident_errors(data, GALLERY)
+    number = f"All {wrong}" if wrong == len(images) else f"The {len(images)} most confident of {wrong:,}"
+    title = f"{number} errors: true → predicted, confidence" if wrong else "No errors"
+    _gallery(figure, images, captions, columns, title)
     return figure
 
 
-def _captions(shown: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str]) -> list[str]:
-    predicted, confidence = probabilities[shown].argmax(axis=1), probabilities[shown].max(axis=1)
-    return [
-        f"{names[true]} → {names[guess]}  {min(int(100 * sure), 99)}%"
-        for true, guess, sure in zip(labels[shown], predicted, confidence, strict=True)
-    ]
+def _confident_errors(data: RunData, most: int) -> tuple[np.ndarray, list[str], int]:
+    """Return at most so many of the most confident errors' images, their captions, and how many errors there are."""
+    assert data.train is not None
+    probabilities, names = data.probabilities, data.record.data.names
+    wrong = analysis.mistakes(probabilities, data.labels)
+    captions = []
+    for position in wrong[:most]:
+        true, predicted = data.labels[position], probabilities[position].argmax()
+        confidence = min(int(100 * probabilities[position, predicted]), 99)
+        captions.append(f"{names[true]} → {names[predicted]}  {confidence}%")
+    return data.train.images[data.scored[wrong[:most]]], captions, len(wrong)
 
 
-def overview(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str]) -> Figure:
+def overview(data: RunData) -> Figure:
     """Return one picture of a run: the most confident errors beside the confusion matrix."""
-    figure = Figure(figsize=(11, 5.2))
+    figure, names = Figure(figsize=(11, 5.2)), data.record.data.names
     left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(1.12, 1)))
-    shown = analysis.mistakes(probabilities, labels)[:20]
-    captions = _captions(shown, labels, probabilities, names)
-    _gallery(left, images[shown], captions, 5, "The most confident errors: true → predicted, confidence", rows=4)
-    draw_confusion(right.subplots(), analysis.confusion(probabilities.argmax(axis=1), labels, len(names)), names)
+    images, captions, _ = _confident_errors(data, 20)
+    _gallery(left, images, captions, 5, "The most confident errors: true → predicted, confidence", rows=4)
+    predicted = data.probabilities.argmax(axis=1)
+    draw_confusion(right.subplots(), analysis.confusion(predicted, data.labels, len(names)), names)
     return figure
 
 
 def augmented_samples(digits: Split, augmentation: Augmentation) -> Figure:
     """Return some images as they are, and as the augmentation may draw them in training."""
     images = digits.images[np.linspace(0, len(digits.images) - 1, SAMPLES, dtype=int)]
-    views = np.stack([images, *augmented(images, augmentation, VIEWS)], axis=1)
-    captions = ["original", *[""] * (len(images) * (VIEWS + 1) - 1)]
-    title = "Training images, augmented" if augmentation.any else "Training images, without augmentation"
-    figure = Figure(figsize=(1.08 * (VIEWS + 1), 1.08 * SAMPLES + 0.45), layout=PlaceHolderLayoutEngine(False, False))
-    _gallery(figure, views.reshape(-1, *images.shape[1:]), captions, VIEWS + 1, title)
-    return figure
-
-
-def augmented(images: np.ndarray, augmentation: Augmentation, views: int) -> list[np.ndarray]:
-    """Return so many random views uint8 (n, side, side) of the images, as training draws them."""
     random, margins = np.random.default_rng(0), ink_margins(images)
-    return [apply_transforms(images, draw_transforms(random, margins, augmentation)) for _ in range(views)]
+    copies = [apply_transforms(images, draw_transforms(random, margins, augmentation)) for _ in range(COPIES)]
+    rows = np.stack([images, *copies], axis=1)
+    captions = ["original", *[""] * (rows.shape[0] * rows.shape[1] - 1)]
+    title = "Training images, augmented" if augmentation.any else "Training images, without augmentation"
+    figure = Figure(figsize=(1.08 * (COPIES + 1), 1.08 * SAMPLES + 0.45), layout=PlaceHolderLayoutEngine(False, False))
+    _gallery(figure, rows.reshape(-1, *images.shape[1:]), captions, COPIES + 1, title)
+    return figure
 
 
 def _gallery(

@@ -4,24 +4,25 @@ import base64
 import contextlib
 import datetime
 import io
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jinja2
 import numpy as np
 from PIL import Image
 
-from digits import config
 from digits.console import KitError, duration
 from digits.data.competition import DIGIT_RECOGNIZER, find_competition
 from digits.data.dataset import Dataset, Split
 from digits.files import REFERENCE, atomic_write
-from digits.report import analysis, charts
-from digits.report.analysis import Compared, RunData
+from digits.report import analysis, charts, summary
+from digits.report.analysis import Calibration, RunData
 from digits.report.charts import svg
-from digits.report.summary import submit_command
+from digits.report.comparison import Agreement, Compared, agreement
+from digits.report.leaderboard import leaderboard, scored_entries
 from digits.runs.record import FinishedRecord
 from digits.runs.store import Run, all_runs
 
@@ -41,7 +42,9 @@ class Answer:
     name: str
     """The class's."""
     confidence: float | None
-    """0-1; None for a reference run, which has only answers."""
+    """0-1; None for a run of which only the submission is there."""
+    is_right: bool | None
+    """None where the true class is not known."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Card:
     true: int | None
     true_name: str
     answers: list[Answer]
-    place: str
+    row: str
     """Which row of which file it is."""
     bars: list[float]
     """The first run's probability of each class, in percent."""
@@ -63,49 +66,46 @@ class Card:
     """The bars in words."""
 
 
-def cards(
-    images: Split, rows: Iterable[int], by_run: Sequence[tuple[RunData, np.ndarray | None]], file: str
-) -> list[Card]:
-    """Return the cards of rows of `images`.
+Predictions = Sequence[tuple[RunData, np.ndarray | None]]
+"""Runs with their probabilities float32 (n, classes) of all images; None where only the submission is there."""
 
-    Args:
-        images: where the images are.
-        rows: their numbers, from 0.
-        by_run: each run with its probabilities float32 (n, classes) of all images; None: it has only answers.
-        file: what to call the place they come from.
-    """
+
+def cards(images: Split, rows: Iterable[int], by_run: Predictions, file: str) -> list[Card]:
+    """Return the cards of the rows, numbers from 0, of `images`; `file` is what their place is called."""
     names = by_run[0][0].record.data.names
     axis = "".join(names) if len(names) <= 10 and all(len(name) == 1 for name in names) else ""
-    made = []
-    for row in rows:
-        answers = []
-        for data, probabilities in by_run:
-            label = int(data.answers[row] if probabilities is None else probabilities[row].argmax())
-            confidence = None if probabilities is None else float(probabilities[row, label])
-            answers.append(Answer(data.name, label, names[label], confidence))
-        first = by_run[0][1]
-        bars = [] if first is None else [100 * float(share) for share in first[row]]
-        likely = sorted(zip(bars, names, strict=False), reverse=True)[:3]
-        true = None if images.labels is None else int(images.labels[row])
-        made.append(
-            Card(
-                data_uri(images.images[row]),
-                true,
-                "" if true is None else names[true],
-                answers,
-                f"{file} {images.ids[row]}",
-                bars,
-                axis,
-                ", ".join(f"{name}: {share:.0f}%" for share, name in likely if share >= 0.5),
-            )
-        )
-    return made
+    return [_card(images, row, by_run, file, axis) for row in rows]
+
+
+def _card(images: Split, row: int, by_run: Predictions, file: str, axis: str) -> Card:
+    names = by_run[0][0].record.data.names
+    true = None if images.labels is None else int(images.labels[row])
+    answers = []
+    for data, probabilities in by_run:
+        label = int(data.answers[row] if probabilities is None else probabilities[row].argmax())
+        confidence = None if probabilities is None else float(probabilities[row, label])
+        answers.append(Answer(data.name, label, names[label], confidence, None if true is None else label == true))
+    first = by_run[0][1]
+    bars = [] if first is None else [100 * float(share) for share in first[row]]
+    likely = sorted(zip(bars, names, strict=False), reverse=True)[:3]
+    return Card(
+        picture=data_uri(images.images[row]),
+        true=true,
+        true_name="" if true is None else names[true],
+        answers=answers,
+        row=f"{file} {images.ids[row]}",
+        bars=bars,
+        axis=axis,
+        title=", ".join(f"{name}: {share:.0f}%" for share, name in likely if share >= 0.5),
+    )
 
 
 def percent(value: float, decimals: int = 2) -> str:
     """Return 0.99644 as "99.64%", and never 100% for what is less."""
     text = f"{100 * value:.{decimals}f}"
-    return f"{text if value >= 1 or float(text) < 100 else '>' + str(100 - 10**-decimals)}%"
+    if value < 1 and float(text) >= 100:
+        text = f">{100 - 10**-decimals}"
+    return f"{text}%"
 
 
 def date(created: str) -> str:
@@ -126,6 +126,7 @@ def render(template: str, **values: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "duration": duration, "date": date}
+    environment.filters |= {name: getattr(summary, name) for name in ("verdict", "changed_answers", "p_text")}
     environment.filters["thousands"] = lambda number: f"{number:,}"
     return environment.get_template(template).render(**values)
 
@@ -154,8 +155,7 @@ def build_report(
         BadInput: if the run is not finished.
     """
     data = analysis.gather(run, dataset, data_dir)
-    record = data.record
-    submissions = run.folder.parents[1] if data.is_reference else run.folder.parent
+    record, folder = data.record, submissions_of(run)
     augmentation = run.folder / "augmentation.png"
     path = write_page(
         "report.html.jinja",
@@ -171,182 +171,208 @@ def build_report(
         curves=_curves(data),
         shares=svg(charts.draw_class_shares, record.data.class_counts, record.test.class_counts, record.data.names),
         augmentation=png_uri(augmentation.read_bytes()) if augmentation.exists() else "",
-        agreements=_agreements(data, submissions, reference),
-        settings=_settings(record),
+        errors=_errors(data),
+        unsure=_unsure(data),
+        samples=_samples(data),
+        others=_others(data, folder, reference),
+        settings=analysis.recipe_settings(record.recipe) + analysis.option_settings(record.settings),
         details=_details(record),
-        index="../" * (1 + data.is_reference) + INDEX,
-        submit_command=submit_command(data.run, record),
-        **_submitted(data, submissions),
-        **_errors(data),
-        **_test(data),
+        index=os.path.relpath(folder / INDEX, run.folder),
+        submit_command=summary.submit_command(run, record),
     )
-    if not data.is_reference:
-        with contextlib.suppress(KitError):  # `report.py` without a run names a broken ledger.
-            build_leaderboard(submissions, reference)
+    with contextlib.suppress(KitError):  # `report.py` without a run names a broken ledger.
+        build_leaderboard(folder, reference)
     return path
+
+
+def submissions_of(run: Run) -> Path:
+    """Return the folder of all runs that a run, or reference run, is in."""
+    folder = run.folder.parent
+    return folder.parent if folder.name == REFERENCE.name else folder
 
 
 def _curves(data: RunData) -> list[tuple[str, str]]:
     if not data.results:
         return []
-    final = [(fold.epochs, fold.accuracy) for fold in data.record.folds]
-    return [
-        ("Error rate by epoch", svg(charts.draw_errors, data.results, final)),
-        ("Training loss by epoch", svg(charts.draw_losses, data.results)),
-    ]
+    drawn = {"Error rate by epoch": charts.draw_errors, "Training loss by epoch": charts.draw_losses}
+    return [(title, svg(draw, data)) for title, draw in drawn.items()]
 
 
 def _tta(record: FinishedRecord) -> tuple[int, int] | None:
     """Held-out errors without and with test-time augmentation, where it was used."""
-    folds = [fold for fold in record.folds if fold.wrong_without_tta is not None]
-    return (sum(fold.wrong_without_tta or 0 for fold in folds), sum(fold.wrong for fold in folds)) if folds else None
+    pairs = [(fold.wrong_without_tta, fold.wrong) for fold in record.folds if fold.wrong_without_tta is not None]
+    return (sum(without for without, _ in pairs), sum(wrong for _, wrong in pairs)) if pairs else None
 
 
-def _errors(data: RunData) -> dict[str, Any]:
-    """Confusion, errors, label errors and calibration, which need the labels and the images."""
+@dataclass(frozen=True)
+class ErrorSections:
+    """What the labels of the held-out images show."""
+
+    confusion: list[list[int]]
+    recall: list[float]
+    precision: list[float]
+    most_confused: int
+    """The largest number of errors of one kind."""
+    mistakes: list[Card]
+    mistakes_in_all: int
+    suspects: list[Card]
+    suspects_in_all: int
+    calibration: Calibration
+    calibration_chart: str
+
+
+def _errors(data: RunData) -> ErrorSections | None:
+    """Return the sections about errors; None without labels or held-out rows."""
     if data.train is None or not len(data.scored):
-        return {"confusion": None}
-    probabilities, scored = data.probabilities, data.scored
-    labels, predicted = data.train.labels[scored], probabilities.argmax(axis=1)
+        return None
+    train, probabilities, labels = data.train, data.probabilities, data.labels
     wrong, suspects = analysis.mistakes(probabilities, labels), analysis.suspicious_labels(probabilities, labels)
-    bins, error = analysis.calibration(probabilities, labels)
-    counts = analysis.confusion(predicted, labels, len(data.record.data.names))
+    calibration = analysis.calibration(probabilities, labels)
+    counts = analysis.confusion(probabilities.argmax(axis=1), labels, len(data.record.data.names))
+    file = data.record.data.files[0].name if data.record.source == "kaggle" else "training image"
 
-    def gallery(places: np.ndarray) -> list[Card]:
-        file = data.record.data.files[0].name if data.record.source == "kaggle" else "training image"
-        return cards(data.train, scored[places], [(data, data.out_of_fold)], file) if data.train else []
+    def gallery(positions: np.ndarray) -> list[Card]:
+        return cards(train, data.scored[positions].tolist(), [(data, data.out_of_fold)], file)
 
-    return {
-        "confusion": counts.tolist(),
-        "recall": (np.diag(counts) / np.maximum(counts.sum(axis=1), 1)).tolist(),
-        "precision": (np.diag(counts) / np.maximum(counts.sum(axis=0), 1)).tolist(),
-        "most_confused": int((counts - np.diag(np.diag(counts))).max()),
-        "mistakes": gallery(wrong[:MOST_MISTAKES]),
-        "errors": len(wrong),
-        "suspects": gallery(suspects[:MOST_SUSPECTS]),
-        "suspects_in_all": len(suspects),
-        "calibration": svg(charts.draw_calibration, bins),
-        "bins": bins,
-        "calibration_error": error,
-        "overconfident": sum(one.rows * (one.confidence - one.accuracy) for one in bins) > 0,
-    }
+    return ErrorSections(
+        confusion=counts.tolist(),
+        recall=(np.diag(counts) / np.maximum(counts.sum(axis=1), 1)).tolist(),
+        precision=(np.diag(counts) / np.maximum(counts.sum(axis=0), 1)).tolist(),
+        most_confused=int((counts - np.diag(np.diag(counts))).max()),
+        mistakes=gallery(wrong[:MOST_MISTAKES]),
+        mistakes_in_all=len(wrong),
+        suspects=gallery(suspects[:MOST_SUSPECTS]),
+        suspects_in_all=len(suspects),
+        calibration=calibration,
+        calibration_chart=svg(charts.draw_calibration, calibration),
+    )
 
 
-def _test(data: RunData) -> dict[str, Any]:
-    """The least certain test images, and samples of each class's answers."""
+def _unsure(data: RunData) -> list[Card]:
+    """Return the least confident predictions of test images."""
+    if data.test_images is None or data.test is None:
+        return []
+    rows = np.argsort(data.test.max(axis=1), kind="stable")[:MOST_UNSURE]
+    return cards(data.test_images, rows.tolist(), [(data, data.test)], "test image")
+
+
+def _samples(data: RunData) -> list[tuple[str, str]]:
+    """Return, by predicted class, its name and a picture of some of its test images."""
     if data.test_images is None:
-        return {"unsure": [], "samples": []}
-    unsure: list[Card] = []
-    if data.test is not None:
-        rows = np.argsort(data.test.max(axis=1), kind="stable")[:MOST_UNSURE]
-        unsure = cards(data.test_images, rows.tolist(), [(data, data.test)], "test image")
+        return []
     random, samples = np.random.default_rng(0), []
     for label, name in enumerate(data.record.data.names):
         rows = np.flatnonzero(data.answers == label)
         rows = np.sort(random.choice(rows, min(SAMPLES, len(rows)), replace=False))
         if len(rows):
             samples.append((name, data_uri(np.hstack(list(data.test_images.images[rows])))))
-    return {"unsure": unsure, "samples": samples}
+    return samples
 
 
-def _agreements(data: RunData, submissions: Path, reference: Path) -> list[analysis.Agreement]:
-    others = [other for other in reversed(all_runs(submissions)) if other.folder != data.run.folder]
-    kept = [Run(file.parent) for file in sorted(reference.glob("*/run.json"))]
-    references = [analysis.agreement(data, other) for other in kept if other.folder != data.run.folder]
-    found = [analysis.agreement(data, other) for other in others[: 4 * MOST_RUNS]]
-    return [one for one in references if one] + [one for one in found if one][:MOST_RUNS]
+@dataclass(frozen=True)
+class Others:
+    """A run beside other submissions."""
+
+    agreements: list[Agreement]
+    entries: "list[Entry]"
+    """This run's rows of its competition's ledger."""
+    public_scores: str
+    """The chart of all scored submissions in it; empty where there is none."""
+    ledger_error: str = ""
 
 
-def _submitted(data: RunData, submissions: Path) -> dict[str, Any]:
-    """This run's rows of its competition's ledger, and the chart of all scored submissions in it."""
+def _others(data: RunData, submissions: Path, reference: Path) -> Others:
+    references = [Run(file.parent) for file in sorted(reference.glob("*/run.json"))]
+    newest = all_runs(submissions)[::-1][: 4 * MOST_RUNS]
+    groups = [[agreement(data, run) for run in runs if run.folder != data.run.folder] for runs in (references, newest)]
+    agreements = [*filter(None, groups[0]), *[other for other in groups[1] if other][:MOST_RUNS]]
     competition = find_competition(data.record.data.competition or DIGIT_RECOGNIZER.slug)
     try:
-        entries = analysis.scored_entries(submissions, [competition])
+        entries = scored_entries(submissions, [competition])
     except KitError as error:
-        return {"entries": [], "public_scores": "", "ledger_error": str(error)}
+        return Others(agreements, [], "", str(error))
     own = [entry for entry in entries if entry.sha256 == data.record.submission.sha256]
-    return {"entries": own, "public_scores": _public_scores(entries, data.run.name), "ledger_error": ""}
+    return Others(agreements, own, _public_scores(entries, data.run.name))
 
 
-def _public_scores(entries: "Iterable[Entry]", this: str = "", size: tuple[float, float] = charts.SIZE) -> str:
-    """The chart of the submissions whose out-of-fold accuracy is known; empty where there is none."""
-    points = [
-        (entry.run or entry.time[:10], entry.out_of_fold, entry.standard_error or 0.0, entry.public_score, entry.rows)
-        for entry in entries
-        if entry.out_of_fold is not None
-    ]
-    return svg(charts.draw_public_scores, points, this, size=size) if points else ""
+def _public_scores(entries: "Iterable[Entry]", highlighted: str = "", size: tuple[float, float] = charts.SIZE) -> str:
+    """Return the chart of the submissions whose out-of-fold accuracy is known; empty where there is none."""
+    drawn = [entry for entry in entries if entry.out_of_fold is not None]
+    return svg(charts.draw_public_scores, drawn, highlighted, size=size) if drawn else ""
 
 
-def _settings(record: FinishedRecord) -> list[tuple[str, str, str]]:
-    """The settings as name, value, and the recipe's own value where it differs."""
-    rows = []
-    if record.recipe:
-        base = config.reference(record.recipe)
-        changed = config.differences(record.recipe, base) if base else {}
-        for key, value in config.flat(record.recipe).items():
-            rows.append((key, _text(value), _text(changed[key][0]) if key in changed else ""))
-    defaults = {"seed": 0, "fold_seed": 0, "source": "auto", "deterministic": False, "allow_leak": False}
-    for key, value in vars(record.settings).items():
-        if key not in ("folds", "members") and value is not None and value != defaults.get(key):
-            rows.append((key, _text(value), ""))
-    return rows
+@dataclass(frozen=True)
+class Detail:
+    """A fact about a run."""
+
+    name: str
+    value: str
+    is_code: bool = False
 
 
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _details(record: FinishedRecord) -> list[tuple[str, str]]:
-    """How and where the run was made, as names and texts."""
+def _details(record: FinishedRecord) -> list[Detail]:
+    """Return how and where the run was made."""
     machine, peak, files = record.machine, record.peak_memory_bytes, record.data.files
-    named = {
-        "Command": record.command,
-        "Began": date(record.created),
-        "Duration": duration(record.seconds),
-        "Peak memory": f"{peak / 1e9:.2f} GB in one process" if peak else "",
-        "Processor": f"{machine.processor}, {machine.processors} available" if machine else "",
-        "System": machine.system if machine else "",
-        "Networks at a time": _text(machine.networks_at_a_time) if machine and machine.networks_at_a_time else "",
-        "Backend": record.backend or "",
-        "Precision": record.identity.get("precision", ""),
-        "Versions": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
-        "Commit": record.git or "",
-        "Data": "; ".join(file.line for file in files),
-        "SHA-256 of the data": "; ".join(f"{file.name} {file.sha256}" for file in files),
-        "SHA-256 of the answers": record.submission.sha256,
-    }
-    return [(name, value) for name, value in named.items() if value]
+    details = [
+        Detail("Command", record.command, is_code=True),
+        Detail("Began", date(record.created)),
+        Detail("Duration", duration(record.seconds)),
+        Detail("Peak memory", f"{peak / 1e9:.2f} GB in one process" if peak else ""),
+        Detail("Backend", record.backend or ""),
+        Detail("Precision", record.identity.get("precision", "")),
+        Detail("Versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
+        Detail("Commit", record.git or "", is_code=True),
+        Detail("Data", "; ".join(file.line for file in files)),
+        Detail("SHA-256 of the data", "; ".join(f"{file.name} {file.sha256}" for file in files), is_code=True),
+        Detail("SHA-256 of the predictions", record.submission.sha256, is_code=True),
+    ]
+    if machine:
+        details[4:4] = [
+            Detail("Processor", f"{machine.processor}, {machine.processors} CPU cores available"),
+            Detail("System", machine.system),
+            Detail("Networks at a time", str(machine.networks_at_a_time or "")),
+        ]
+    return [detail for detail in details if detail.value]
 
 
 def build_comparison(compared: Compared) -> Path:
     """Write the page about several runs into the folder of all runs and return where it is."""
-    first = compared.runs[0]
-    submissions = first.run.folder.parents[1] if first.is_reference else first.run.folder.parent
-    train = next((one.train for one in compared.runs if one.train is not None), None)
-    test = next((one.test_images for one in compared.runs if one.test_images is not None), None)
+    runs = compared.runs
+    folder = submissions_of(runs[0].run)
+    train = next((data.train for data in runs if data.train is not None), None)
+    test = next((data.test_images for data in runs if data.test_images is not None), None)
     galleries = []
     if train is not None and len(compared.rows):
-        by_run = [(one, one.out_of_fold) for one in compared.runs]
+        by_run: Predictions = [(data, data.out_of_fold) for data in runs]
         shown = cards(train, compared.rows[:MOST_COMPARED], by_run, "training image")
         galleries.append(("Held-out images on which they disagree", len(compared.rows), shown))
     if test is not None and len(compared.test_rows):
-        by_run = [(one, one.test) for one in compared.runs]
+        by_run = [(data, data.test) for data in runs]
         shown = cards(test, compared.test_rows[:MOST_COMPARED], by_run, "test image")
         galleries.append(("Test images with different answers", len(compared.test_rows), shown))
+    pages = [data.run.folder / REPORT for data in runs]
     return write_page(
         "comparison.html.jinja",
-        submissions / ("compare-" + "-".join(one.run.name for one in compared.runs)[:200] + ".html"),
+        folder / f"compare-{'-'.join(data.run.name for data in runs)[:200]}.html",
         compared=compared,
-        names=first.record.data.names,
+        links=[os.path.relpath(page, folder) if page.exists() else "" for page in pages],
+        names=runs[0].record.data.names,
         galleries=galleries,
-        missing=first.missing,
+        missing=runs[0].missing,
+        settings=_different_settings(runs),
         index=INDEX,
     )
+
+
+def _different_settings(runs: list[RunData]) -> list[tuple[str, list[str]]]:
+    """Return the settings in which runs differ, with the value of each; empty where a run does not have one."""
+    by_run = []
+    for data in runs:
+        settings = analysis.recipe_settings(data.record.recipe) + analysis.option_settings(data.record.settings)
+        by_run.append({setting.name: setting.value for setting in settings})
+    keys = dict.fromkeys(key for settings in by_run for key in settings)
+    rows = [(key, [settings.get(key, "") for settings in by_run]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 
 def build_leaderboard(submissions: Path, reference: Path = REFERENCE) -> Path:
@@ -355,14 +381,11 @@ def build_leaderboard(submissions: Path, reference: Path = REFERENCE) -> Path:
     Raises:
         KitError: if a ledger cannot be read.
     """
-    standings, unfinished = analysis.leaderboard(submissions, reference)
     return write_page(
         "leaderboard.html.jinja",
         submissions / INDEX,
-        standings=standings,
-        sources=len({one.data for one in standings}),
-        unfinished=unfinished,
-        public_scores=_public_scores(analysis.scored_entries(submissions), size=(6.4, 4.4)),
+        leaderboard=leaderboard(submissions, reference),
+        public_scores=_public_scores(scored_entries(submissions), size=(6.4, 4.4)),
     )
 
 

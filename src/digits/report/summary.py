@@ -2,15 +2,19 @@
 
 import shlex
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from digits.console import duration, table
 from digits.data.competition import DIGIT_RECOGNIZER, find_competition
 from digits.data.submission import tag_of
 from digits.files import ROOT, SUBMISSIONS, display_path
-from digits.report.analysis import Standing
 from digits.runs.metrics import Score
 from digits.runs.record import FinishedRecord
 from digits.runs.store import Run
+
+if TYPE_CHECKING:
+    from digits.report.comparison import Pair
+    from digits.report.leaderboard import Board, Leaderboard
 
 
 def of_run(run: Run) -> str:
@@ -21,36 +25,67 @@ def of_run(run: Run) -> str:
     return "\n\n".join(section for section in sections if section)
 
 
-def of_leaderboard(standings: Sequence[Standing], width: int | None = None) -> str:
-    """Return the runs in the order of their accuracy as a table of at most `width` characters, if that is given.
+def of_leaderboard(leaderboard: "Leaderboard", width: int | None = None) -> str:
+    """Return all finished runs, a table for each data, of at most `width` characters if that is given.
 
-    Where the terminal is too narrow the last columns are left out, which is said below the table.
+    Where the terminal is too narrow the last columns are left out, which is said at the end.
     """
-    if not standings:
+    if not leaderboard.boards:
         return "No run is finished yet: python src/train.py makes one."
     headings = ["run", "accuracy", "errors", "public", "log-loss", "scored", "time", "date", "recipe"]
-    rows = []
-    for one in standings:
-        score = one.record.out_of_fold
-        rows.append(
-            (
-                one.name + " LEAKED" * one.record.leaked,
-                score.text,
-                f"{score.wrong:,}",
-                f"{one.public_score:.5f}" if one.public_score else "-",
-                f"{score.log_loss:.4f}",
-                f"{score.rows:,}",
-                duration(one.record.seconds),
-                one.record.created[:10],
-                one.recipe,
-            )
-        )
     for count in range(len(headings), 2, -1):
-        text = table(headings[:count], [row[:count] for row in rows], left=("run", "recipe"))
+        tables = [f"{board.heading}\n{_board(board, headings[:count])}" for board in leaderboard.boards]
+        text = "\n\n".join(tables)
         if width is None or max(map(len, text.split("\n"))) <= width:
             break
     left_out = ", ".join(headings[count:])
     return f"{text}\nIn a wider terminal, or a pipe: {left_out}." if left_out else text
+
+
+def _board(board: "Board", headings: Sequence[str]) -> str:
+    rows = []
+    for standing in [*board.own, *board.references]:
+        score = standing.record.out_of_fold
+        cells = (
+            " ".join([standing.name, *(f"[{mark}]" for mark in standing.marks)]),
+            score.text,
+            f"{score.wrong:,}",
+            f"{standing.public_score:.5f}" if standing.public_score else "-",
+            f"{score.log_loss:.4f}",
+            f"{score.rows:,}",
+            duration(standing.record.seconds),
+            standing.record.created[:10],
+            standing.recipe,
+        )
+        rows.append(cells[: len(headings)])
+    return table(headings, rows, left=("run", "recipe"))
+
+
+def verdict(pair: "Pair") -> str:
+    """Return which of two runs is better, in a sentence."""
+    names, counts = (pair.first.name, pair.second.name), pair.held_out
+    if counts is None:
+        return "They share no held-out rows, so which is better cannot be tested."
+    p = p_text(counts.p_value)
+    conclusion = f"{pair.better.name} is better (McNemar, {p})" if pair.better else f"not significant (McNemar, {p})"
+    return (
+        f"Of {counts.rows:,} rows that both held out, only {names[0]} is right in {counts.only_first_right:,}, "
+        f"only {names[1]} in {counts.only_second_right:,}, both are wrong in {counts.both_wrong:,}: {conclusion}."
+    )
+
+
+def p_text(p_value: float) -> str:
+    """Return a p value as "p = 0.29" or "p < 0.0001"."""
+    return f"p = {p_value:.2g}" if p_value >= 0.0001 else "p < 0.0001"
+
+
+def changed_answers(pair: "Pair") -> str:
+    """Return in how many test rows two submissions differ, in a sentence, and whether it means anything."""
+    if pair.leaked:
+        return f"LEAKED: {' and '.join(pair.leaked)} trained on test images, so their predictions prove nothing."
+    if pair.changed is None:
+        return "They predict different test images."
+    return f"Their submissions differ in {pair.changed:,} of {len(pair.first.answers):,} rows."
 
 
 def _folds(record: FinishedRecord) -> str:
@@ -114,24 +149,27 @@ def _warnings(record: FinishedRecord) -> str:
 
 
 def _files(run: Run, record: FinishedRecord) -> str:
-    peak, rows = record.peak_memory_bytes, f"{record.submission.rows:,} rows, checked"
-    lines = [f"{display_path(ROOT / record.submission.copy)}  {rows}"] if record.submission.copy else []
-    page = ", report.html" if (run.folder / "report.html").exists() else ""
-    return "\n".join(
-        [
-            *lines,
-            f"{display_path(run.folder)}/  {'' if lines else f'{record.submission.file} ({rows}), '}run.json, "
-            f"probabilities{page}",
-            f"{duration(record.seconds)}{f', {peak / 1e9:.2f} GB at most in one process' if peak else ''}",
-        ]
-    )
+    rows = f"{record.submission.rows:,} rows, checked"
+    names = ["run.json", "probabilities"]
+    if (run.folder / "report.html").exists():
+        names.append("report.html")
+    lines = []
+    if record.submission.copy:
+        lines.append(f"{display_path(ROOT / record.submission.copy)}  {rows}")
+    else:
+        names.insert(0, f"{record.submission.file} ({rows})")
+    lines.append(f"{display_path(run.folder)}/  {', '.join(names)}")
+    peak = record.peak_memory_bytes
+    memory = [f"{peak / 1e9:.2f} GB at most in one process"] if peak else []
+    return "\n".join([*lines, ", ".join([duration(record.seconds), *memory])])
 
 
 def submit_command(run: Run, record: FinishedRecord) -> str:
     """Return the command that submits this very run, or, where only notebooks count, the one that leads there."""
     competition = find_competition(record.data.competition) if record.data.competition else DIGIT_RECOGNIZER
+    script = "scripts/publish.sh" if competition.notebooks_only else "scripts/submit.sh"
     name = run.name if run.folder.parent == SUBMISSIONS else display_path(run.folder)
-    return f"scripts/{'publish' if competition.notebooks_only else 'submit'}.sh {shlex.quote(name)}{competition.flag}"
+    return f"{script} {shlex.quote(name)}{competition.flag}"
 
 
 def _next(run: Run, record: FinishedRecord) -> str:

@@ -1,0 +1,137 @@
+"""Finished runs side by side: on the rows that they held out, and on the test images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from digits.console import BadInput, KitError
+from digits.data.competition import Form
+from digits.report.analysis import RunData, gather, name_of
+from digits.runs import blend, metrics
+from digits.runs.record import FinishedRecord
+from digits.runs.store import Run
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """In how many test rows another run has the same answer."""
+
+    run: Run
+    same: int
+    rows: int
+    accuracy: float
+    """The other's, out of fold."""
+
+    @property
+    def name(self) -> str:
+        """The other's."""
+        return name_of(self.run)
+
+
+def agreement(data: RunData, other: Run) -> Agreement | None:
+    """Compare the answers with another run's; None where those are of other images, or it is not finished."""
+    try:
+        record = other.finished_record()
+        answers = other.answers() if same_test_images(record, data.record) else None
+    except (KitError, OSError):
+        return None
+    if answers is None or len(answers) != len(data.answers):
+        return None
+    return Agreement(other, int((data.answers == answers).sum()), len(answers), record.out_of_fold.accuracy)
+
+
+def same_test_images(first: FinishedRecord, second: FinishedRecord) -> bool:
+    """Return whether two runs predicted the same images, in the same order and into the same classes."""
+    if first.source != second.source or first.test.rows != second.test.rows or first.data.names != second.data.names:
+        return False
+    file, other = first.data.files[-1], second.data.files[-1]
+    are_kaggles = {file.form, other.form} <= {Form.IDENTICAL, Form.SAME_CONTENT}
+    return file.name == other.name and (are_kaggles or file.sha256 == other.sha256)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs on the rows that both held out, and on the test images."""
+
+    first: RunData
+    second: RunData
+    held_out: metrics.Comparison | None
+    """None where they share no held-out row."""
+    changed: int | None
+    """Test answers that differ; None where the test images are not the same."""
+
+    @property
+    def better(self) -> RunData | None:
+        """The run that is significantly better; None where neither is, or it cannot be tested."""
+        if self.held_out is None or self.held_out.p_value >= SIGNIFICANT:
+            return None
+        return self.second if self.held_out.difference > 0 else self.first
+
+    @property
+    def leaked(self) -> list[str]:
+        """The names of those that trained on test images."""
+        return [data.name for data in (self.first, self.second) if data.record.leaked]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Runs side by side."""
+
+    runs: list[RunData]
+    pairs: list[Pair]
+    """Each two, in the order of the runs."""
+    rows: np.ndarray
+    """Training rows int (k,) that all held out and on which they disagree, the most confident disagreement first."""
+    test_rows: np.ndarray
+    """Test rows int (k,) on which they disagree, likewise."""
+
+
+def compare(runs: Sequence[Run], data_dir: Path | None = None) -> Compared:
+    """Compare finished runs on the rows that they held out, and on the test images.
+
+    Raises:
+        BadInput: if a run is not finished or given twice, or two have neither training nor test images in common.
+    """
+    blend.check_different(runs, "A comparison takes different runs")
+    gathered = [gather(run, data_dir=data_dir) for run in runs]
+    pairs = [_pair(first, second) for first, second in combinations(gathered, 2)]
+    rows = test_rows = np.array([], int)
+    if all(pair.held_out for pair in pairs):
+        rows = np.array(sorted(set.intersection(*(set(data.scored.tolist()) for data in gathered))), int)
+        rows = _by_confidence(rows, [data.out_of_fold[rows] for data in gathered])
+    if all(pair.changed is not None for pair in pairs):
+        certain = np.eye(len(gathered[0].record.data.names), dtype=np.float32)
+        test = [certain[data.answers] if data.test is None else data.test for data in gathered]
+        test_rows = _by_confidence(np.arange(len(test[0])), test)
+    return Compared(gathered, pairs, rows, test_rows)
+
+
+def _by_confidence(rows: np.ndarray, probabilities: list[np.ndarray]) -> np.ndarray:
+    """Return the rows on which not all predict the same: first where two that differ are both confident."""
+    surest = np.zeros(len(rows))
+    for first, second in combinations(probabilities, 2):
+        differing = first.argmax(axis=1) != second.argmax(axis=1)
+        both = np.minimum(first.max(axis=1), second.max(axis=1))
+        surest = np.maximum(surest, np.where(differing, both, 0))
+    order = np.argsort(-surest, kind="stable")
+    return rows[order[surest[order] > 0]]
+
+
+def _pair(first: RunData, second: RunData) -> Pair:
+    changed = held_out = None
+    if same_test_images(first.record, second.record):
+        changed = int((first.answers != second.answers).sum())
+    train = second.train if first.train is None else first.train
+    rows = np.intersect1d(first.scored, second.scored)
+    if first.record.identity.get("data") == second.record.identity.get("data") and train is not None and len(rows):
+        predicted = [data.out_of_fold[rows].argmax(axis=1) for data in (first, second)]
+        held_out = metrics.mcnemar(predicted[0], predicted[1], train.labels[rows])
+    if held_out is None and changed is None:
+        nothing = f"Runs {first.name} and {second.name} have nothing in common to compare."
+        raise BadInput(f"{nothing} {first.missing}".rstrip())
+    return Pair(first, second, held_out, changed)

@@ -1,0 +1,144 @@
+"""All finished runs, grouped by the data that they were trained on, the best first."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from digits.console import BadInput
+from digits.data.competition import COMPETITIONS, Competition
+from digits.files import REFERENCE
+from digits.report.analysis import name_of, recipe_settings
+from digits.runs.record import FinishedRecord
+from digits.runs.store import Run, all_runs
+
+if TYPE_CHECKING:
+    from digits.kaggle.ledger import Entry
+
+SOURCES = {"kaggle": "custom data", "keras": "MNIST", "sample": "embedded sample"}
+"""What data are called that are no competition's."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A line of the leaderboard."""
+
+    run: Run
+    record: FinishedRecord
+    public_score: float | None
+    page: str
+    """The URL of its report, relative to the folder of all runs; empty where there is none."""
+
+    @property
+    def name(self) -> str:
+        """The run's name, see `name_of`."""
+        return name_of(self.run)
+
+    @property
+    def marks(self) -> list[str]:
+        """What to know before believing or comparing its figures."""
+        failed, extra = len(self.record.failed_checks), self.record.extra
+        marks = {
+            "LEAKED": self.record.leaked,
+            f"{failed} failed check{'s' if failed > 1 else ''}": failed,
+            "extra images": extra,
+        }
+        return [mark for mark, applies in marks.items() if applies]
+
+    @property
+    def recipe(self) -> str:
+        """The recipe's name and what differs from it; of a blend, its members and their weights."""
+        if self.record.blend:
+            parts = [f"{member.weight:.2g} {member.name}" for member in self.record.blend.members]
+            return f"blend: {' + '.join(parts)}"
+        changed = [setting for setting in recipe_settings(self.record.recipe) if setting.is_changed]
+        changes = ", ".join(f"{setting.name} = {setting.value} ({setting.usual})" for setting in changed)
+        return f"{self.record.recipe_name}: {changes}" if changes else self.record.recipe_name
+
+
+@dataclass(frozen=True)
+class Board:
+    """The runs whose figures can be compared, for they are of the same competition and training images."""
+
+    title: str
+    """The competition, or where the data are from."""
+    images: int
+    """Training images."""
+    own: list[Standing]
+    references: list[Standing]
+    """The committed runs."""
+
+    @property
+    def heading(self) -> str:
+        """Title and number of images."""
+        return f"{self.title}, {self.images:,} training images"
+
+    def order(self) -> tuple[bool, str]:
+        """Return by what boards are sorted: those with own runs are later, and those with newer ones."""
+        return bool(self.own), max(standing.record.created for standing in self.own or self.references)
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Everything that there is to choose from."""
+
+    boards: list[Board]
+    """The one with the newest run first."""
+    unfinished: list[str]
+    """The names of runs that are not finished, or not readable."""
+    comparisons: dict[str, str]
+    """The URLs of the comparison pages, by their names."""
+
+
+def leaderboard(submissions: Path, reference: Path = REFERENCE) -> Leaderboard:
+    """Return all runs in the folder `submissions`, and the committed ones in `reference`.
+
+    Raises:
+        KitError: if a ledger cannot be read.
+    """
+    scores = {entry.sha256: entry.public_score for entry in scored_entries(submissions)}
+    references = [Run(path.parent) for path in sorted(reference.glob("*/run.json"))]
+    groups: dict[tuple, list[Standing]] = {}
+    unfinished = []
+    for run in [*references, *all_runs(submissions)]:
+        try:
+            record = run.finished_record()
+        except BadInput:
+            unfinished.append(name_of(run))
+            continue
+        page = run.folder / "report.html"
+        link = _link(page, submissions) if page.exists() else ""
+        standing = Standing(run, record, scores.get(record.submission.sha256), link)
+        groups.setdefault(_data_of(record), []).append(standing)
+    boards = [_board(title, images, standings) for (title, _, images), standings in groups.items()]
+    boards.sort(key=Board.order, reverse=True)
+    comparisons = sorted(submissions.glob("compare-*.html"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return Leaderboard(boards, unfinished, {path.stem: _link(path, submissions) for path in comparisons})
+
+
+def _link(page: Path, folder: Path) -> str:
+    return quote(Path(os.path.relpath(page.resolve(), folder.resolve())).as_posix())
+
+
+def _data_of(record: FinishedRecord) -> tuple[str, str, int]:
+    """Return the title of the data, the hash of the training file where it is nobody's known one, and the images."""
+    images = sum(record.data.class_counts)
+    if record.data.competition:
+        return record.data.competition, "", images
+    return SOURCES.get(record.source, record.source), record.data.files[0].sha256, images
+
+
+def _board(title: str, images: int, standings: list[Standing]) -> Board:
+    ordered = sorted(standings, key=lambda standing: (standing.record.leaked, -standing.record.out_of_fold.accuracy))
+    references = [standing for standing in ordered if standing.name != standing.run.name]
+    return Board(title, images, [standing for standing in ordered if standing not in references], references)
+
+
+def scored_entries(submissions: Path, competitions: Iterable[Competition] = COMPETITIONS.values()) -> "list[Entry]":
+    """Return the rows of the competitions' ledgers that have a public score."""
+    from digits.kaggle.ledger import read_ledger
+
+    entries = [entry for competition in competitions for entry in read_ledger(submissions / competition.ledger)]
+    return [entry for entry in entries if entry.public_score is not None]
