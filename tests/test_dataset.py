@@ -150,12 +150,13 @@ def test_a_folder_that_was_named_is_used_or_refused_saying_what_is_there(folder,
     (tmp_path / "empty").mkdir()
     (tmp_path / "idx").mkdir()
     (tmp_path / "idx/notes.txt").write_bytes(b"hello")
+    torn_files.write_pair(tmp_path / "other")
     archive = torn_files.write_zip(tmp_path / "zips")
     for path, message in {
         tmp_path / "none": "none is no folder",
         tmp_path / "empty": "The folder is empty",
         tmp_path / "idx": r"The folder holds notes\.txt",
-        tmp_path: r"There is one in .*data with ünlaut: --data-dir .*data with ünlaut",
+        tmp_path: r"expected one file train\.csv, found data with ünlaut/train\.csv, other/train\.csv",
         archive: r"digit-recognizer\.zip is a file, not a folder\. Take the data out of it: scripts/download\.sh --zip",
     }.items():
         with pytest.raises(BadInput, match=message):

@@ -47,10 +47,9 @@ def test_idx_files_are_read_plain_or_packed(tmp_path):
         (tmp_path / "t10k-images.idx3-ubyte").write_bytes(data)
         with pytest.raises(BadInput, match=re.compile(message)):
             load(tmp_path)
+    (tmp_path / "t10k-images.idx3-ubyte").write_bytes(idx(TEST))
     (tmp_path / "train-images.idx3-ubyte").write_bytes(b"")
-    with pytest.raises(
-        BadInput, match=r"expected one IDX file of train images, found train-images-idx3-ubyte\.gz, train-"
-    ):
+    with pytest.raises(BadInput, match=r"one array of train images, found train-images-idx3-ubyte\.gz, train-"):
         load(tmp_path)
 
 
@@ -78,6 +77,106 @@ def test_numpy_archives_of_the_usual_names_shapes_and_types_are_read(tmp_path):
         np.testing.assert_array_equal(data.test.images, TEST)
 
 
+def write_images(folder, images, names):
+    for image, name in zip(images, names, strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / name)
+
+
+def save(path, array, **packed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, array)
+    elif path.suffix == ".npz":
+        np.savez(path, array)
+    else:
+        path.write_bytes(gzip.compress(idx(array)) if path.suffix == ".gz" else idx(array))
+
+
+ARRAY_FILES = {
+    "one .npy each": ("x_train.npy", "y_train.npy", "x_test.npy"),
+    "the four .npz of K49": ("k49-train-imgs.npz", "k49-train-labels.npz", "k49-test-imgs.npz"),
+    "torchvision's MNIST/raw": tuple(
+        f"MNIST/raw/{name}" for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte")
+    ),
+}
+
+
+@pytest.mark.parametrize("names", ARRAY_FILES.values(), ids=ARRAY_FILES.keys())
+def test_arrays_in_a_file_each_are_read_by_the_files_names(tmp_path, names):
+    for name, array in zip(names, (IMAGES, LABELS, TEST), strict=True):
+        save(tmp_path / name, array)
+        if "raw" in name:
+            save(tmp_path / f"{name}.gz", array)
+    data = load(tmp_path)
+    np.testing.assert_array_equal(data.train.images, IMAGES)
+    np.testing.assert_array_equal(data.train.labels, LABELS)
+    np.testing.assert_array_equal(data.test.images, TEST)
+
+
+CSV_FILES = {
+    "a folder deeper": ("mnist/train.csv", "mnist/test.csv"),
+    "in a folder each": ("sign_mnist_train/sign_mnist_train.csv", "sign_mnist_test/sign_mnist_test.csv"),
+    "a single file of another name": ("digits.csv",),
+}
+
+
+@pytest.mark.parametrize("names", CSV_FILES.values(), ids=CSV_FILES.keys())
+def test_csvs_of_other_names_and_places_are_found(tmp_path, names):
+    for name, content in zip(names, (torn_files.train_bytes(60), torn_files.predict_bytes(7)), strict=False):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    data = load(tmp_path)
+    assert len(data.train.images) + len(data.test.images) == (67 if len(names) == 2 else 60)
+    assert data.summary.files[0].name == names[0]
+
+
+IMAGE_FOLDERS = {
+    "test beside the classes": ("", "test", ()),
+    "training and testing": ("training", "testing", ()),
+    "Train and Test, a folder deeper": ("mnist_png/Train", "mnist_png/Test", ()),
+    "unlabelled beside the classes": ("", "test", ("unlabelled",)),
+    "val beside train": ("train", "test", ("val",)),
+    "validation beside the classes": ("", "test", ("validation",)),
+}
+
+
+@pytest.mark.parametrize(("train", "test", "others"), IMAGE_FOLDERS.values(), ids=IMAGE_FOLDERS.keys())
+def test_folders_of_sets_are_no_classes(tmp_path, train, test, others):
+    write_images(tmp_path / train, IMAGES[:40], [f"{label}/{row}.png" for row, label in enumerate(LABELS[:40])])
+    write_images(tmp_path / test, TEST, [f"{row}.png" for row in range(7)])
+    for other in others:
+        folders = ["" if other == "unlabelled" else f"{label}/" for label in LABELS[40:]]
+        write_images(tmp_path / other, IMAGES[40:], [f"{folder}v{row}.png" for row, folder in enumerate(folders)])
+    data = load(tmp_path)
+    assert data.classes == tuple("0123456789")
+    assert len(data.test.images) == 7
+    assert len(data.train.images) == (60 if {"val", "validation"} & set(others) else 40)
+    notes = " ".join(data.summary.warnings)
+    assert ("20 images without labels are left out" in notes) == ("unlabelled" in others)
+    assert ("20 images join those to train on" in notes) == (len(data.train.images) == 60)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        pytest.param(["train-images-idx3-ubyte"], "found none, and train-images-.*ubyte without labels", id="images"),
+        pytest.param(["t10k-images-idx3-ubyte"], "images to train on, found t10k-images-idx3-ubyte", id="test"),
+        pytest.param(["train-labels-idx1-ubyte"], "expected the images of the labels", id="labels"),
+        pytest.param(
+            ["emnist-letters-train-images-idx3-ubyte", "emnist-digits-train-images-idx3-ubyte"],
+            "expected one array of train images, found emnist-digits-.*, emnist-letters-",
+            id="two sets",
+        ),
+    ],
+)
+def test_idx_files_that_are_no_set_are_refused_with_what_is_there_and_missing(tmp_path, names, message):
+    for name in names:
+        save(tmp_path / name, LABELS if "labels" in name else IMAGES)
+    with pytest.raises(BadInput, match=message):
+        load(tmp_path)
+
+
 def test_without_test_images_a_fifth_of_the_labelled_ones_is_held_out(tmp_path):
     np.savez(tmp_path / "data.npz", x=np.repeat(IMAGES, 2, axis=0), y=np.repeat(LABELS, 2))
     data = load(tmp_path)
@@ -86,12 +185,6 @@ def test_without_test_images_a_fifth_of_the_labelled_ones_is_held_out(tmp_path):
     assert not data.leaked  # Copies of an image are on one side.
     assert "there are no test images: a fifth of the labelled ones (24) is held out" in data.summary.warnings[0]
     assert sorted([*data.train.ids, *data.test.ids]) == list(range(1, 121))
-
-
-def write_images(folder, images, names):
-    for image, name in zip(images, names, strict=True):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / name)
 
 
 def test_a_folder_of_images_gives_the_bytes_of_its_csv(tmp_path):

@@ -16,7 +16,7 @@ from digits.console import BadInput
 from digits.data import dataset
 from digits.data.arrays import read_sets
 from digits.data.image_files import NotADigitImage, folder_label, name_label, read_image
-from digits.data.preparation import Prepared, is_ready, load_extra, prepare, squeeze
+from digits.data.preparation import Prepared, is_ready, load_extra, prepare, resized, squeeze
 from digits.inference import predictor
 from digits.inference.predictions import (
     InputImage,
@@ -299,7 +299,7 @@ def test_images_for_a_run_on_other_data_become_what_its_networks_were_trained_on
         (tmp_path / word).mkdir()
         Image.fromarray((row * 15).reshape(8, 8)).save(tmp_path / word / "bright.png")
         Image.fromarray(row.reshape(8, 8)).save(tmp_path / word / "dark.png")
-    wanted = dataset.resized(digits, 15)
+    wanted = resized(digits, 15)
     for paths, repeats in (([tmp_path / "new.csv"], 1), ([tmp_path / word for word in words[:4]], 2)):
         images = [each.image for each in predict_images(predictor, paths)]
         assert [image.label for image in images] == np.repeat(words[:4], repeats).tolist()

@@ -41,7 +41,7 @@ def role_of(name: str) -> tuple[str, str] | None:
 
 
 def is_array_file(path: Path) -> bool:
-    """Return whether a file is to be read by `read_sets`, by its name."""
+    """Return whether a file is one for `read_sets`, by its name."""
     suffixes = tuple(f"{suffix}{packing}" for suffix in (".csv", ".npy", ".npz", "ubyte") for packing in PACKINGS)
     return path.name.lower().endswith(suffixes)
 
@@ -60,16 +60,28 @@ def read_sets(path: Path, trained_side: int | None = None) -> dict[str, Table]:
     Raises:
         BadInput: naming the file and the array or line, what was expected and what came.
     """
+    if ".csv" in path.suffixes:
+        data = read_bytes(path)
+        with error_context(display_path(path)):
+            return {split_of(path.name) or "images": parse(data)}
+    arrays = read_arrays(path)
     with error_context(display_path(path)):
-        if path.suffix.lower() == ".npz":
-            return tables_of(read_npz(path), trained_side)
+        return tables_of(arrays, trained_side)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of an .npz by their names, or the one of an .npy or IDX file by the file's name.
+
+    Raises:
+        BadInput: naming the file, what was expected and what came.
+    """
+    if path.suffix.lower() == ".npz":
+        with error_context(display_path(path)):
+            return read_npz(path)
     data = read_bytes(path)
     with error_context(display_path(path)):
-        if path.suffix.lower() == ".npy" or data.startswith(b"\x93NUMPY"):
-            return {"images": table_of(_parse_npy(data), trained_side=trained_side)}
-        if "ubyte" in path.name or data.startswith(b"\0\0\x08"):
-            return {split_of(path.name) or "images": table_of(parse_idx(data), trained_side=trained_side)}
-        return {split_of(path.name) or "images": parse(data)}
+        is_numpy = ".npy" in path.suffixes or data.startswith(b"\x93NUMPY")
+        return {path.name: _parse_npy(data) if is_numpy else parse_idx(data)}
 
 
 def set_to_predict(sets: dict[str, Table]) -> tuple[str, Table]:
@@ -88,15 +100,17 @@ def tables_of(arrays: dict[str, np.ndarray], trained_side: int | None = None) ->
     for name in arrays:
         if (role := role_of(name)) and (role not in roles or arrays[name].ndim > arrays[roles[role]].ndim):
             roles[role] = name
-    if len(arrays) == 1 and not roles:
-        roles["images", "images"] = next(iter(arrays))
+    if len(arrays) == 1:
+        [name] = arrays
+        if not roles or arrays[name].ndim > 1:
+            roles = {(split_of(name) or "images", "images"): name}
     splits = [split for split, kind in roles if kind == "images"]
-    if not splits:
-        found = ", ".join(arrays)[:80] or "nothing"
-        raise BadInput(f"expected arrays named x_train and y_train, train_images and …, or x and y, found {found}")
+    found = ", ".join(arrays)[:80] or "nothing"
     for split, kind in roles:
         if kind == "labels" and split not in splits:
-            raise BadInput(f"expected the images of the labels {roles[split, kind]!r}, found {', '.join(arrays)[:80]}")
+            raise BadInput(f"expected the images of the labels {roles[split, kind]!r}, found {found}")
+    if not splits:
+        raise BadInput(f"expected arrays named x_train and y_train, train_images and …, or x and y, found {found}")
     tables = {}
     for split in splits:
         name, labels = roles[split, "images"], roles.get((split, "labels"), "")

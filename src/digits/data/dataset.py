@@ -14,10 +14,9 @@ from digits.config import SOURCES
 from digits.console import BadInput, error_context
 from digits.data import arrays
 from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, SIDE, Competition, Form, KnownFile
-from digits.data.csv_reader import Table, as_ids
+from digits.data.csv_reader import Table, as_ids, encode_labels
 from digits.data.folder import TABLES, find_file, read_folder, sample_submission
 from digits.data.folds import check_classes, group_copies, split_folds
-from digits.data.preparation import resized
 from digits.files import display_path
 
 SAMPLE_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
@@ -217,15 +216,13 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
     """Load the files of a folder: those of the competition `wanted`, or the user's own."""
     with error_context(fix=_how_to_fix(folder, wanted)):
         tables = read_folder(folder, wanted)
-        if "train" not in tables:
-            raise BadInput("expected labelled images to train on, found none", at=display_path(folder))
-        train, test = tables["train"], tables.get("test")
+        train, notes = _training_table(tables, display_path(folder))
+        test = tables.get("test")
         unlabelled: Split
         competition = wanted or _competition_of(test)
         with error_context(f"{display_path(folder)}, {train.name}"):
             labelled, classes = _labelled_split(train, competition)
         header, sample_ids = sample_submission(folder, competition)
-        notes = [f"{table.name}: {note}." for table in tables.values() for note in table.notes]
         if test is None:
             labelled, unlabelled = _held_out(labelled)
             rows = len(unlabelled.images)
@@ -246,6 +243,30 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
     summary = DataSummary(files, [], title, competition=slug, warnings=notes)  # Classes are counted in `_checked`.
     dataset = Dataset("kaggle", labelled, unlabelled, summary, classes, header, competition, expected=wanted)
     return _in_28(dataset)
+
+
+def _training_table(tables: dict[str, Table], place: str) -> tuple[Table, list[str]]:
+    """Return what to train on: the table "train" and, behind it, "val"; and what was assumed of the tables."""
+    notes = [f"{table.name}: {note}." for table in tables.values() for note in table.notes]
+    for split in ("train", "val"):
+        if split in tables and tables[split].labels is None:
+            tables["unlabelled"] = tables.pop(split)
+    if left_out := tables.pop("unlabelled", None):
+        notes.append(f"{left_out.name}: {len(left_out.images):,} images without labels are left out.")
+    if "train" not in tables:
+        names = ", ".join(table.name for table in tables.values()) or "none"
+        if left_out:
+            names += f", and {left_out.name} without labels"
+        raise BadInput(f"expected labelled images to train on, found {names}", at=place)
+    train, validation = tables["train"], tables.get("val")
+    if validation is None:
+        return train, notes
+    with error_context(place):
+        _check_alike(train, validation)
+    notes.append(f"{validation.name}: {len(validation.images):,} images join those to train on.")
+    codes, classes = encode_labels([*(train.label_names or ()), *(validation.label_names or ())])
+    images = np.concatenate([train.images, validation.images])
+    return replace(train, images=images, labels=codes, classes=classes, ids=None), notes
 
 
 def _how_to_fix(folder: Path, wanted: Competition | None) -> str:
@@ -303,6 +324,10 @@ def _in_28(dataset: Dataset) -> Dataset:
         notes.append(f"no pixel is above {brightest}: all are multiplied by {factor}.")
     if side != SIDE:
         notes.append(f"the images of {side} × {side} are resized to {SIDE} × {SIDE}.")
+    if factor == 1 and side == SIDE:
+        return dataset
+    from digits.data.preparation import resized  # SciPy takes 0.3 s.
+
     train_images, test_images = (resized(split.images.reshape(len(split.images), -1), factor) for split in splits)
     return replace(
         dataset,

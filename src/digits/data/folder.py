@@ -1,18 +1,19 @@
 """Which files of a folder hold the tables of a competition, and reading them."""
 
 import contextlib
+import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from digits.console import BadInput, error_context
 from digits.data import arrays
-from digits.data.arrays import PACKINGS
+from digits.data.arrays import PACKINGS, split_of
 from digits.data.competition import Competition
 from digits.data.csv_reader import MAX_CLASSES, Table, as_ids, is_wanted, parse, read_bytes, records
 from digits.data.image_files import NotADigitImage, class_folders, gray, image_files, read_image
@@ -51,7 +52,7 @@ def find_file(folder: Path, name: str, competition: Competition | None = None) -
     """Return the file that holds the table `name` ("train", "test", "sample_submission"), or None.
 
     That is NAME.csv, plain or packed; or in the competition's zip, or the folder's only one; or the folder's only other
-    CSV with NAME in its name.
+    CSV with NAME in its name. The user's own may also lie one folder deeper.
 
     Raises:
         BadInput: if several files could be meant.
@@ -68,12 +69,23 @@ def find_file(folder: Path, name: str, competition: Competition | None = None) -
         member = _member_of(path, f"{name}.csv")
         if archive or member:
             return LocatedFile(path, member or f"{name}.csv")  # Reading it says what is wrong.
-    ends = tuple(f".csv{packing}" for packing in PACKINGS)
-    others = [other for other in names if name in other.lower() and other.lower().endswith(ends)]
+    others = [other for other in _csvs(names) if name in other.lower()]
+    if not others and competition is None:
+        below = [f"{inner}/{other}" for inner in names for other in _csvs(_names_in(folder / inner))]
+        others = [other for other in below if name in PurePath(other).name.lower()]
     if len(others) > 1:
-        raise BadInput(f"expected one file {name}.csv, found {', '.join(others[:4])}", at=display_path(folder),
-                       fix=f"Name one {name}.csv.")  # fmt: skip
+        raise BadInput(
+            f"expected one file {name}.csv, found {some_of(others)}",
+            at=display_path(folder),
+            fix=f"Name one {name}.csv, or give its folder: --data-dir DIR",
+        )
     return LocatedFile(folder / others[0]) if others else None
+
+
+def _csvs(names: list[str]) -> list[str]:
+    """Return which of the names are those of CSVs, plain or packed."""
+    ends = tuple(f".csv{packing}" for packing in PACKINGS)
+    return [name for name in names if name.lower().endswith(ends)]
 
 
 def _names_in(folder: Path) -> list[str]:
@@ -102,20 +114,18 @@ def read_file(folder: Path, name: str, competition: Competition | None = None) -
     file = find_file(folder, name, competition)
     if file is None:
         raise BadInput(f"there is no such file. {_what_is_in(folder)}", at=f"{display_path(folder / name)}.csv")
-    return file.read_table(labelled=name == "train")
+    table = file.read_table(labelled=name == "train")
+    return table if file.member else replace(table, name=str(file.path.relative_to(folder)))
 
 
 def _what_is_in(folder: Path) -> str:
-    """Return what a folder holds instead of the data, and where the data seem to be."""
+    """Return what a folder holds instead of the data."""
     path = display_path(folder)
     if folder.is_file():
         hint = f". Take the data out of it: scripts/download.sh --zip {path}" if zipfile.is_zipfile(folder) else ""
         return f"{path} is a file, not a folder{hint}"
     if not folder.is_dir():
         return f"{path} is no folder"
-    below = next((display_path(path.parent) for path in sorted(folder.glob("*/train.csv*"))), None)
-    if below:
-        return f"There is one in {below}: --data-dir {below}"
     names = _names_in(folder)
     return f"The folder holds {some_of(names)}" if names else "The folder is empty"
 
@@ -126,19 +136,23 @@ def some_of(names: Sequence[str]) -> str:
 
 
 def read_folder(folder: Path, competition: Competition | None) -> dict[str, Table]:
-    """Read what a folder holds: the tables "train" and "test", named after their files.
+    """Read what a folder holds: the tables "train", "test" and perhaps "val", named after their files.
 
     That is train.csv and test.csv, plain, packed or in a zip; or .npz, .npy or IDX files; or a folder of images for
-    each class. Only the user's own files may lack "test".
+    each class; or a single CSV. Only the user's own files may lack "test", or lie one folder deeper.
 
     Raises:
         BadInput: naming file and place, what was expected and what came.
     """
     if folder.is_dir() and not any(find_file(folder, name, competition) for name in TABLES):
-        if tables := _tables_of_arrays(folder):
+        if tables := _tables_of_arrays(folder) or _tables_of_images(folder):
             return tables
-        if tables := _tables_of_images(folder):
-            return tables
+        names = _names_in(folder)
+        if competition is None and len(csvs := _csvs(names)) == 1:
+            return {"train": LocatedFile(folder / csvs[0]).read_table(labelled=True)}
+        inner = [folder / name for name in names if (folder / name).is_dir()]
+        if competition is None and len(inner) == 1:
+            return read_folder(inner[0], None)
     wanted = [name for name in TABLES if competition or name == "train" or find_file(folder, name, competition)]
     with ThreadPoolExecutor(2) as threads:
         read = threads.map(lambda name: read_file(folder, name, competition), wanted)
@@ -146,55 +160,63 @@ def read_folder(folder: Path, competition: Competition | None) -> dict[str, Tabl
 
 
 def _tables_of_arrays(folder: Path) -> dict[str, Table]:
-    """Read a folder's .npz, or its IDX files; empty where there are none."""
-    archives = sorted(folder.glob("*.npz"))
-    if len(archives) == 1:
-        tables = arrays.read_sets(archives[0])
+    """Read a folder's .npz, or its .npy, IDX and .npz files of one array each; empty where there are none."""
+    names = [name for name in _names_in(folder) if arrays.is_array_file(folder / name) and name not in _csvs([name])]
+    packed = [f"{name}{packing}" for name in names for packing in PACKINGS[1:]]  # Of a file that is there plain too.
+    paths = [folder / name for name in names if name not in packed]
+    if len(paths) == 1:
+        tables = arrays.read_sets(paths[0])
         tables = {"train" if split == "images" else split: table for split, table in tables.items()}
-        return {split: replace(table, name=archives[0].name) for split, table in tables.items()}
+        return {split: replace(table, name=paths[0].name) for split, table in tables.items()}
     files: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    for path in sorted(folder.iterdir()):
-        if "ubyte" in path.name and path.is_file() and (role := arrays.role_of(path.name)):
+    for path in paths:
+        if role := arrays.role_of(path.name):
             files[role].append(path)
-    for (split, kind), paths in files.items():
-        if len(paths) > 1:
-            raise BadInput(
-                f"expected one IDX file of {split} {kind}, found {some_of([path.name for path in paths])}",
-                at=display_path(folder),
-            )
     read: dict[str, np.ndarray] = {}
-    for [path] in files.values():
-        data = read_bytes(path)
-        with error_context(display_path(path)):
-            read[path.name] = arrays.parse_idx(data)
+    for (split, kind), fitting in files.items():
+        content = arrays.read_arrays(fitting[0]) if len(fitting) == 1 else {}
+        if len(content) != 1:
+            shown = some_of([path.name for path in fitting] if len(fitting) > 1 else list(content))
+            raise BadInput(f"expected one array of {split} {kind}, found {shown}", at=display_path(folder))
+        read[fitting[0].name] = next(iter(content.values()))
     if not read:
         return {}
     with error_context(display_path(folder)):
         tables = arrays.tables_of(read)
-    return {split: replace(table, name=files[split, "images"][0].name) for split, table in tables.items()}
+    named = {split: replace(table, name=files[split, "images"][0].name) for split, table in tables.items()}
+    return {"train" if split == "images" else split: table for split, table in named.items()}
 
 
 def _tables_of_images(folder: Path) -> dict[str, Table]:
-    """Return the tables of a folder of images: CLASS/*.png, or train/CLASS/*.png and test/*.png or test/CLASS/*.png.
+    """Return the tables of a folder of images: CLASS/*.png, or train/CLASS/*.png, and test/*.png or test/CLASS/*.png.
 
-    Empty where there are no images.
+    The folders of the sets may have other names (see `arrays.split_of`). Empty where there are no images.
     """
+    roots = {split: folder / name for name in _names_in(folder) if (split := _split_of_folder(folder / name))}
     tables = {}
-    roots = {"train": folder / "train", "test": folder / "test"} if (folder / "train").is_dir() else {"train": folder}
-    for split, root in roots.items():
-        if not root.is_dir():
-            continue
+    for split, root in ({"train": folder} | roots).items():
         classes = class_folders(root)
-        files = image_files(root) if split == "test" and not classes else []
-        labels = None if files else [name for name, images in classes.items() for _ in images]
-        files = files or [file for images in classes.values() for file in images]
+        if root == folder:
+            classes = {name: files for name, files in classes.items() if not _split_of_folder(folder / name)}
         if len(classes) > MAX_CLASSES:
             raise BadInput(
                 f"expected at most {MAX_CLASSES} classes, found {len(classes)} folders", at=display_path(root)
             )
+        labels = [name for name, images in classes.items() for _ in images]
+        files = [file for images in classes.values() for file in images]
+        if not files and root != folder:
+            files = image_files(root)
         if files:
-            tables[split] = replace(_table_of_images(files, labels), name=f"{split} images")
+            tables[split] = replace(_table_of_images(files, labels or None), name=f"{split} images")
     return tables
+
+
+def _split_of_folder(path: Path) -> str | None:
+    """Return which set a folder of images is, by its whole name: "train", "val", "test", "unlabelled", or None."""
+    name = path.name.lower()
+    if not path.is_dir() or not re.fullmatch(r"train(ing)?|test(ing)?|val(id|idation)?|unlabell?ed|unknown", name):
+        return None
+    return split_of(name) or "unlabelled"
 
 
 def _table_of_images(files: Sequence[Path], labels: Sequence[str] | None) -> Table:
