@@ -19,11 +19,11 @@ from digits.files import ROOT
 from digits.training import cluster
 from digits.training.fold import Arrays, FoldTask
 from digits.training.progress import ProgressDisplay
-from train_process import EXACT, start, wait_for, workers
+from train_process import EXACT, STUB, start, wait_for, workers
 
 pytest.importorskip("distributed", reason="dask.distributed is not installed: pip install -r requirements-cluster.txt")
 
-ENVIRONMENT = os.environ | {"STUB_EPOCH_SECONDS": "0.3", "PYTHONPATH": str(ROOT / "tests" / "stub")}
+ENVIRONMENT = os.environ | STUB | {"STUB_EPOCH_SECONDS": "0.3", "PYTHONPATH": str(ROOT / "tests" / "stub")}
 """The workers have nothing of this kit but what the client sends them."""
 
 
@@ -76,7 +76,7 @@ def test_an_interrupted_client_ends_the_trainings_on_the_workers(a_cluster, tmp_
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
-    assert f"Resume with: python src/train.py --run stopped --cluster {address}\n" in err
+    assert f"Resume with: python src/train.py --run stopped --cluster {address} --no-report\n" in err
     assert not psutil.wait_procs(trainings, timeout=30)[1]
 
 

@@ -102,10 +102,10 @@ def test_an_interrupted_run_names_the_command_that_resumes_it_and_leaves_no_proc
     assert process.returncode == 130
     message, _, resume = err.strip().partition(" Resume with: ")
     assert message == "Interrupted. What is finished is kept."
-    assert resume == f"python src/train.py --run mine --out {tmp_path / 'o.csv'} --jobs 2"
+    assert resume == f"python src/train.py --run mine --out {tmp_path / 'o.csv'} --jobs 2 --no-report"
     assert not psutil.wait_procs(children, timeout=10)[1]
     assert not (tmp_path / "mine" / "folds" / "arrays").exists()
-    code, _, err = finish(tmp_path, *resume.split()[2:])
+    code, _, err = finish(tmp_path, *resume.removesuffix(" --no-report").split()[2:])
     assert (code, err) == (0, "")
     assert (tmp_path / "o.csv").read_bytes() == (tmp_path / "mine" / "submission.csv").read_bytes()
 
@@ -120,7 +120,7 @@ def test_a_full_disk_stops_the_run_with_a_message_and_leaves_no_half_files(tmp_p
     assert code == 1
     assert re.fullmatch(
         r"error: .*(File too large|No space left on device).*\n"
-        r"What is finished is kept\. Resume with: python src/train\.py --run mine",
+        r"What is finished is kept\. Resume with: python src/train\.py --run mine --no-report",
         err.strip(),
         re.DOTALL,
     )

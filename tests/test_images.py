@@ -421,11 +421,10 @@ def test_extra_images_join_training_in_every_fold_and_are_marked_but_not_scored(
     tasks = []
     stub = made_run.cross_validate
 
-    def cross_validate(run, jobs, train, test, *more):
-        tasks.extend(
-            (len(train.labels), train.labels[job.train_rows[-2:]].tolist(), job.validation_rows) for job in jobs
-        )
-        return stub(run, jobs, train, test, *more)
+    def cross_validate(plan, *more):
+        labels = plan.train.labels
+        tasks.extend((len(labels), labels[task.train_rows[-2:]].tolist(), task.validation_rows) for task in plan.tasks)
+        return stub(plan, *more)
 
     monkeypatch.setattr(made_run, "cross_validate", cross_validate)
     folder = own_images(tmp_path / "own")

@@ -16,11 +16,12 @@ from digits.training import workers
 from digits.training.workers import ProcessDiedError, StoppedError, Worker, share_machine
 
 PATHS = os.pathsep.join(str(ROOT / "tests" / name) for name in ("stub", "."))
-"""Where the process finds this file and a stub of Keras."""
+"""Where the process finds this file and the stub trainer."""
+ENVIRONMENT = {"PYTHONPATH": PATHS, "DIGITS_ENGINE": "stub_trainer"}
 
 
 def run(function, *arguments, environment=(), **how):
-    worker = Worker(1, environment={"PYTHONPATH": PATHS, **dict(environment)})
+    worker = Worker(1, environment=ENVIRONMENT | dict(environment))
     return worker.run(function, *arguments, **how)
 
 

@@ -15,6 +15,11 @@ FLAGS = ["--source", "sample", "--recipe", "quick", "--folds", "2", "--epochs", 
 EXACT = [*FLAGS, "--deterministic"]
 REAL = ["--source", "sample", "--recipe", "quick", "--epochs", "2", "--limit", "300", "--no-tta", "--deterministic"]
 """The smallest run with Keras."""
+STUB = {
+    "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in ("src", "tests/stub")),
+    "DIGITS_ENGINE": "stub_trainer",
+}
+"""The variables with which networks of the stub are trained, and no Keras is loaded."""
 RESULTS = ("out_of_fold.npy", "test_probabilities.npy", "submission.csv")
 
 
@@ -33,7 +38,7 @@ def start(
         submissions: the folder of runs.
         flags: of the command.
         command: the entry point's name.
-        real: whether Keras trains; else it is replaced by `stub_trainer`, which takes milliseconds.
+        real: whether Keras trains; else `stub_trainer` does, in milliseconds.
         prepare: Python to run before it.
         environment: more variables.
         how: more of Popen's arguments.
@@ -43,8 +48,9 @@ def start(
         f"files.SUBMISSIONS = Path({str(submissions)!r})\n"
         f"{prepare}\nimport {command}; sys.exit({command}.main())"
     )
-    paths = [ROOT / "src"] if real else [ROOT / "tests" / "stub", ROOT / "src"]
-    variables = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "PYTHONIOENCODING": "utf-8"}
+    variables = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "utf-8"} | ({} if real else STUB)
+    if not real and command == "train":
+        flags = (*flags, "--no-report")  # Figures and pages take seconds, and have tests of their own.
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | how
     return subprocess.Popen([sys.executable, "-c", code, *flags], env=variables | (environment or {}), **how)
 

@@ -1,30 +1,13 @@
-"""A softmax regression in NumPy in the place of `digits.model.trainer` and `digits.model.predict`.
+"""A softmax regression in NumPy in the place of `digits.model.engine`, for processes in which DIGITS_ENGINE names it.
 
-It trains in milliseconds, and what surrounds training is real: processes, checkpoints, files. Figures and report, which
-take seconds and have tests of their own, are left out. STUB_EPOCH_SECONDS makes each epoch last longer.
+It trains in milliseconds, and what surrounds training is real: processes, checkpoints, files. STUB_EPOCH_SECONDS makes
+each epoch last longer.
 """
 
 import dataclasses
 import json
 import os
-import sys
 import time
-import types
-
-
-def install() -> None:
-    """Put the stubs where `import` finds them, and make loading Keras do nothing."""
-    from digits.model import backend
-
-    backend.load_keras = lambda deterministic=False: None
-    trainer, predict = (types.ModuleType(f"digits.model.{name}") for name in ("trainer", "predict"))
-    trainer.Trainer = Trainer
-    for function in (predict_probabilities, predict_views, save_network, load_network):
-        setattr(predict, function.__name__, function)
-    charts, html = (types.ModuleType(f"digits.report.{name}") for name in ("charts", "html"))
-    charts.draw_all = html.build_report = lambda *_, **__: None
-    for module in (trainer, predict, charts, html):
-        sys.modules[module.__name__] = module
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,8 @@ from digits.config import Tta
 from digits.console import BadInput, KitError
 from digits.data.submission import write_submission
 from digits.files import SUBMISSIONS, display_path
-from digits.model.backend import cpu_count, load_keras, prepare_process
+from digits.model.backend import cpu_count, prepare_process
+from digits.model.engine import load_engine
 from digits.runs.averaging import mean
 from digits.runs.checks import Check, failed_check
 from digits.runs.store import Run, all_runs, find_run
@@ -74,9 +75,7 @@ class Ensemble:
         Raises:
             BadInput: if one is not a model that Keras loads safely.
         """
-        load_keras()
-        from digits.model.predict import load_network
-
+        load_network = load_engine().load_network
         self.members, self.logarithmic = members, logarithmic
         self.networks = [
             [load_network(path, member.sources, precision) for path in member.models] for member in members
@@ -106,8 +105,7 @@ class Ensemble:
             one_by_one: each network predicts on its own, as after training, instead of all as one model.
         """
         if one_by_one:
-            from digits.model.predict import predict_probabilities
-
+            predict_probabilities = load_engine().predict_probabilities
             means = [
                 mean([predict_probabilities(network, images, member.tta) for network in networks])
                 for networks, member in zip(self.networks, self.members, strict=True)

@@ -11,6 +11,7 @@ import numpy as np
 from digits.config import Recipe
 from digits.console import KitError
 from digits.model.backend import peak_memory_bytes
+from digits.model.engine import load_engine
 from digits.runs.store import REFIT, FoldResult, NetworkKey, ensemble_member
 from digits.training.workers import ProcessDiedError, Worker
 
@@ -156,10 +157,7 @@ def train_fold(task: FoldTask, data: Arrays | Path, log: Log) -> tuple[FoldResul
     Raises:
         TrainingFailedError: if the loss is no longer finite.
     """
-    from digits.model.predict import predict_probabilities, predict_views, save_network
-    from digits.model.trainer import Trainer
-
-    started = time.perf_counter()
+    started, engine = time.perf_counter(), load_engine()
     recipe = task.recipe
     arrays = Arrays.mapped(data) if isinstance(data, Path) else data
     images, labels = arrays.images[task.train_rows], arrays.labels[task.train_rows]
@@ -167,7 +165,7 @@ def train_fold(task: FoldTask, data: Arrays | Path, log: Log) -> tuple[FoldResul
         rows, classes = task.pseudo_labels
         images, labels = np.concatenate([images, arrays.test_images[rows]]), np.concatenate([labels, classes])
     held_out, held_out_labels = arrays.images[task.validation_rows], arrays.labels[task.validation_rows]
-    trainer = Trainer(recipe, task.network, images, labels, (task.seed, task.fold, task.member), task.precision)
+    trainer = engine.Trainer(recipe, task.network, images, labels, (task.seed, task.fold, task.member), task.precision)
     if task.checkpoint is not None and task.checkpoint.exists():
         try:
             trainer.load(task.checkpoint)
@@ -194,7 +192,7 @@ def train_fold(task: FoldTask, data: Arrays | Path, log: Log) -> tuple[FoldResul
     while trainer.epochs_done < recipe.epochs:
         epoch = trainer.run_epoch(count)
         if recipe.evaluate_every and len(held_out) and epoch.epoch % recipe.evaluate_every == 0:
-            answers = predict_probabilities(trainer.network, held_out).argmax(axis=1)
+            answers = engine.predict_probabilities(trainer.network, held_out).argmax(axis=1)
             epoch = dataclasses.replace(epoch, held_out_accuracy=float((answers == held_out_labels).mean()))
         trainer.history.append(epoch)
         report()
@@ -202,10 +200,10 @@ def train_fold(task: FoldTask, data: Arrays | Path, log: Log) -> tuple[FoldResul
             trainer.save(task.checkpoint)
     report("predicting")
     network = trainer.finish()
-    (validation, alone), (test, _) = predict_views(network, [held_out, arrays.test_images], recipe.tta)
+    (validation, alone), (test, _) = engine.predict_views(network, [held_out, arrays.test_images], recipe.tta)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
-        save_network(network, path)
+        engine.save_network(network, path)
         model = path.read_bytes()
     result = FoldResult(
         task.fold,

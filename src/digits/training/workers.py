@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from digits.console import KitError, explain, print_line, robust_streams
-from digits.model.backend import cpu_count, load_keras, prepare_process, usable_gpus
+from digits.model.backend import cpu_count, prepare_process, usable_gpus
+from digits.model.engine import load_engine
 
 MEMORY_PER_NETWORK_BYTES = 2 << 30
 """What a process that trains a network holds at most (1.1 GB measured), and as much again for everything else."""
@@ -195,7 +196,7 @@ def _serve(connection: Connection) -> None:
     failure = None
     try:
         prepare_process(threads, deterministic)
-        load_keras(deterministic)
+        load_engine(deterministic)
     except KitError as error:
         failure = error
     function, arguments = connection.recv()
