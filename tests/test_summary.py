@@ -3,7 +3,11 @@
 import dataclasses
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+
+from digits.data.submission import write_answers
 from digits.files import display_path
 from digits.report import summary
 from digits.report.leaderboard import Board, Leaderboard, Standing
@@ -86,3 +90,20 @@ def test_a_terminal_too_narrow_for_the_list_of_runs_leaves_columns_out_and_says_
         assert lines[3].startswith("In a wider terminal, or a pipe: ")
         assert lines[3].endswith("date, recipe.")
     assert summary.of_leaderboard(runs, 200).splitlines() == whole
+
+
+def test_the_last_words_name_the_run_whose_predictions_the_submission_holds_and_held(tmp_path):
+    test = SimpleNamespace(ids=np.arange(1, 4))
+    data = SimpleNamespace(test=test, header=("ImageId", "Label"), classes="0123456789", competition=None)
+
+    def last_words(name, label):
+        run = Run(tmp_path / name)
+        run.folder.mkdir(exist_ok=True)
+        written = write_answers(run.folder, data, np.full(3, label), tmp_path / "submission.csv", leaked=False)
+        run.write_record(made_record(run=name, submission=written))
+        return summary.of_run(run)
+
+    (tmp_path / "submission.csv").touch()
+    assert "; it replaced a file that no run here made" in last_words("mine", 0)
+    assert "checked: predictions of run mine\n" in last_words("mine", 0)
+    assert "predictions of run good; before, it held those of run mine (99.64%)" in last_words("good", 1)

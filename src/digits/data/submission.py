@@ -28,6 +28,8 @@ class SubmissionFile:
     rows: int
     sha256: str
     """Of the answers, see `content_hash`."""
+    replaced: str | None = None
+    """The hash of the other answers that `copy` held before; empty where that file was no submission."""
 
 
 TAG_PREFIX, TAG_DIGITS = "digits:", 12
@@ -199,11 +201,23 @@ def write_answers(
     mark = "leaked-" if leaked else ""
     path = folder / f"{mark}submission.csv"
     write_submission(path, dataset.test.ids, answers, header=dataset.header, classes=dataset.classes)
-    copy = path.absolute()
+    copy, replaced = path.absolute(), None
     if out is not None:
         copy = out.with_name(mark + out.name).absolute()
+        replaced = _other_answers(copy, answers, dataset.competition)
         copy.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(copy) as temporary:
             shutil.copyfile(path, temporary)
     shown = copy.relative_to(ROOT) if copy.is_relative_to(ROOT) else copy
-    return SubmissionFile(path.name, str(shown), len(answers), content_hash(answers))
+    return SubmissionFile(path.name, str(shown), len(answers), content_hash(answers), replaced)
+
+
+def _other_answers(copy: Path, answers: np.ndarray, competition: Competition | None) -> str | None:
+    """Return what `SubmissionFile.replaced` says of a file that is about to be replaced."""
+    if not copy.is_file():
+        return None
+    try:
+        earlier = content_hash(read_submission(copy, None, competition or DIGIT_RECOGNIZER))
+    except BadInput:
+        return ""
+    return None if earlier == content_hash(answers) else earlier

@@ -10,7 +10,7 @@ from digits.data.submission import tag_of
 from digits.files import ROOT, SUBMISSIONS, display_path
 from digits.runs.metrics import Score
 from digits.runs.record import FinishedRecord
-from digits.runs.store import Run
+from digits.runs.store import Run, find_runs
 
 if TYPE_CHECKING:
     from digits.report.comparison import Pair
@@ -155,13 +155,26 @@ def _files(run: Run, record: FinishedRecord) -> str:
         names.append("report.html")
     lines = []
     if record.submission.copy:
-        lines.append(f"{display_path(ROOT / record.submission.copy)}  {rows}")
+        copy = display_path(ROOT / record.submission.copy)
+        lines.append(f"{copy}  {rows}: predictions of run {run.name}{_replaced(run, record)}")
     else:
         names.insert(0, f"{record.submission.file} ({rows})")
     lines.append(f"{display_path(run.folder)}/  {', '.join(names)}")
     peak = record.peak_memory_bytes
     memory = [f"{peak / 1e9:.2f} GB at most in one process"] if peak else []
     return "\n".join([*lines, ", ".join([duration(record.seconds), *memory])])
+
+
+def _replaced(run: Run, record: FinishedRecord) -> str:
+    """Return what the copy of the submission held before, and how to submit that."""
+    replaced = record.submission.replaced
+    if replaced is None:
+        return ""
+    earlier = find_runs(run.folder.parent, replaced)[:1] if replaced else []
+    if not earlier:
+        return "; it replaced a file that no run here made"
+    accuracy = earlier[0].finished_record().out_of_fold.accuracy
+    return f"; before, it held those of run {earlier[0].name} ({accuracy:.2%}), which are kept in that run's folder"
 
 
 def submit_command(run: Run, record: FinishedRecord) -> str:
