@@ -245,7 +245,7 @@ def test_an_interrupt_says_what_may_have_happened_and_what_continues(memory, go,
 
 
 def test_a_version_that_kaggle_does_not_know_at_once_is_waited_for_and_a_lasting_trouble_ends(memory, tmp_path, capsys):
-    pushed = Push(f"{USER}/digits-kit", 1, "u")
+    pushed = Push(f"{USER}/digits-kit", 1)
     memory.fault("GetKernelSessionStatus", status=403)
     kernel.wait(memory.kaggle(policy=replace(FASTER, call_seconds=60)), pushed, tmp_path, 60)
     assert capsys.readouterr().out.endswith("complete\n")
@@ -295,17 +295,17 @@ def test_the_output_of_a_version_is_fetched_page_by_page_and_of_no_other(memory,
     (sent,) = memory.pushed
     assert (sent["machineShape"], sent["enableTpu"], sent["isPrivate"]) == ("TpuV5E8", True, True)
     with pytest.raises(KitError, match="Version 2 left no submission"):
-        kernel.fetch(kaggle, Push(pushed.name, 2, "u"), tmp_path)
+        kernel.fetch(kaggle, Push(pushed.name, 2), tmp_path)
     memory.output["3/submission.csv"] = SUBMISSION
     memory.fault("submission.csv", status=403)
     with pytest.raises(KitError, match="HTTP 403"):
-        kernel.fetch(kaggle, Push(pushed.name, 3, "u"), tmp_path)
+        kernel.fetch(kaggle, Push(pushed.name, 3), tmp_path)
     assert leaks(tmp_path, "\n".join(log)) == []
 
 
 def test_an_output_that_stalls_leaves_nothing(server, tmp_path, log):
     """Through a process of its own and HTTP."""
-    version = Push(f"{USER}/digits-kit", 1, "u")
+    version = Push(f"{USER}/digits-kit", 1)
     server.output["1/submission.csv"] = SUBMISSION
     server.fault("submission.csv", stall=60)
     with pytest.raises(KitError, match="No answer from Kaggle in 2 s"):
@@ -316,7 +316,7 @@ def test_an_output_that_stalls_leaves_nothing(server, tmp_path, log):
 def test_an_output_whose_names_lead_elsewhere_is_not_fetched(memory, tmp_path):
     memory.output = {"1/submissions/../run.json": b"{}", "1/submissions/../../run.json": b"{}"}
     with pytest.raises(KitError, match=r"left no submission\.csv"):
-        kernel.fetch(memory.kaggle(), Push(f"{USER}/digits-kit", 1, "u"), tmp_path)
+        kernel.fetch(memory.kaggle(), Push(f"{USER}/digits-kit", 1), tmp_path)
     assert not list(tmp_path.rglob("run.json"))
 
 

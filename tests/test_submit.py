@@ -13,7 +13,7 @@ from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, Form
 from digits.data.dataset import DataFile, DataSummary
 from digits.data.submission import content_hash, write_submission
 from digits.files import file_lock
-from digits.kaggle import submit as submitting
+from digits.kaggle import ledger
 from digits.kaggle.client import RetryPolicy
 from digits.kaggle.ledger import Entry, read_ledger, record
 from digits.runs.checks import Check
@@ -486,7 +486,7 @@ def test_a_ledger_that_cannot_be_written_stops_before_the_upload(user, monkeypat
     def full(path, entry):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(submitting, "record", full)
+    monkeypatch.setattr(ledger, "record", full)
     assert user() == 1
     assert "No space left on device" in user.err
     assert user.kaggle.uploads == []
@@ -500,7 +500,7 @@ def test_a_ledger_that_cannot_be_written_after_the_upload_does_not_hide_it(user,
             raise OSError(28, "No space left on device", str(path))
         return record(path, entry)
 
-    monkeypatch.setattr(submitting, "record", full_once_it_is_in)
+    monkeypatch.setattr(ledger, "record", full_once_it_is_in)
     assert user() == 1
     assert "Kaggle accepted the submission (ref 1000)" in user.err
     assert "No space left on device" in user.err

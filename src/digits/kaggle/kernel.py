@@ -9,7 +9,7 @@ import tempfile
 import time
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from digits.console import BadInput, KaggleRefused, KitError
@@ -21,13 +21,18 @@ from digits.runs.store import RUN_JSON, Run
 
 METADATA = "kernel-metadata.json"
 LAST_PUSH = "last-notebook.json"
-NO_GPU, ANY_GPU = "none", "gpu"
 T4, TPU = "NvidiaTeslaT4", "TpuV5E8"
 ACCELERATORS = {
-    **{"none": NO_GPU, "cpu": NO_GPU, "gpu": ANY_GPU},
-    **{"t4": T4, "t4x2": T4, "nvidiateslat4": T4, "tpu": TPU, "tpuv5e8": TPU},
+    "none": None,
+    "cpu": None,
+    "gpu": None,
+    "t4": T4,
+    "t4x2": T4,
+    T4.lower(): T4,
+    "tpu": TPU,
+    TPU.lower(): TPU,
 }
-"""What a user writes, in any case, and the machine, by Kaggle's name where it is a certain one."""
+"""What a user writes, in any case, and Kaggle's name of the machine; None leaves it to `enable_gpu`."""
 FAILED = ("error", "cancel_requested", "cancel_acknowledged")
 RUN_FILES = (RUN_JSON, "out_of_fold.npy", "test_probabilities.npy", "history.csv", "report.html")
 WANTED = rf"^(submission\.csv|submissions/\w[\w.-]*/({'|'.join(map(re.escape, RUN_FILES))}))$"
@@ -41,7 +46,11 @@ class Push:
 
     name: str
     version: int
-    url: str
+
+    @property
+    def url(self) -> str:
+        """The notebook's address."""
+        return f"https://www.kaggle.com/code/{self.name}"
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"
@@ -73,11 +82,6 @@ class Changes:
                 "of which Kaggle makes the notebook's address."
             )
 
-    @property
-    def machine(self) -> str | None:
-        """The machine of the accelerator."""
-        return ACCELERATORS[self.accelerator.lower()] if self.accelerator else None
-
 
 def slug_of(text: str) -> str:
     """Return the part of an address that a text becomes: Latin letters without accents, digits and hyphens."""
@@ -94,13 +98,10 @@ def push(kaggle: Kaggle, folder: Path, changes: Changes, submissions: Path) -> P
     """
     with tempfile.TemporaryDirectory() as temporary:
         metadata = _write_copy(folder, Path(temporary), kaggle, changes)
-        name = metadata["id"]
-        kaggle.log(f"Pushing {display_path(folder)} as {name}: {_summary(metadata, changes.machine)} ...")
-        machine = None if changes.machine in (NO_GPU, ANY_GPU) else changes.machine
-        with if_interrupted(
-            f"Kaggle may have taken it: https://www.kaggle.com/code/{name}. Pushed again it runs again."
-        ):
-            reply = kaggle.ask("kernels_push", {"folder": temporary, "acc": machine}, attempts=1)
+        pushed = Push(metadata["id"], 0)
+        kaggle.log(f"Pushing {display_path(folder)} as {pushed.name}: {_summary(metadata)} ...")
+        with if_interrupted(f"Kaggle may have taken it: {pushed.url}. Pushed again it runs again."):
+            reply = kaggle.ask("kernels_push", {"folder": temporary}, attempts=1)
     if error := reply.get("error"):
         raise KaggleRefused(
             f"Kaggle did not take the notebook: {short(error)}\nAnother title: --title TITLE; without a GPU and its "
@@ -111,9 +112,9 @@ def push(kaggle: Kaggle, folder: Path, changes: Changes, submissions: Path) -> P
         raise KitError(f"Kaggle took the notebook, but without what it does not know: {short(', '.join(unknown))}")
     if not reply.get("versionNumber"):
         raise KitError("Kaggle took the notebook but does not name its version, so its run cannot be found.")
-    url = reply.get("url") or f"https://www.kaggle.com/code/{name}"
-    address = re.search(r"kaggle\.com/(?:code/)?([\w-]+/[\w-]+)", url)  # Kaggle makes it of the title by its own rules.
-    pushed = Push(address[1] if address else name, reply["versionNumber"], url)
+    # Kaggle makes the address of the title by rules of its own.
+    address = re.search(r"kaggle\.com/(?:code/)?([\w-]+/[\w-]+)", reply.get("url", pushed.url))
+    pushed = Push(address[1] if address else pushed.name, reply["versionNumber"])
     submissions.mkdir(parents=True, exist_ok=True)
     with atomic_write(submissions / LAST_PUSH) as temporary_file:
         temporary_file.write_text(json.dumps(vars(pushed)) + "\n", encoding="utf-8")
@@ -121,17 +122,12 @@ def push(kaggle: Kaggle, folder: Path, changes: Changes, submissions: Path) -> P
     return pushed
 
 
-def _summary(metadata: dict, machine: str | None) -> str:
+def _summary(metadata: dict) -> str:
     """Return in words what of a notebook matters to others and to the quota."""
-    gpu = "a GPU" if metadata.get("enable_gpu") else "no GPU"
-    return ", ".join(
-        (
-            "private" if metadata["is_private"] else "PUBLIC",
-            machine if machine in (T4, TPU) else gpu,
-            "internet on" if metadata.get("enable_internet", True) else "internet off",
-            f"data: {', '.join([*metadata['competition_sources'], *metadata.get('dataset_sources', [])])}",
-        )
-    )
+    machine = metadata.get("machine_shape") or ("a GPU" if metadata.get("enable_gpu") else "no GPU")
+    internet = "on" if metadata.get("enable_internet", True) else "off"
+    data = ", ".join([*metadata["competition_sources"], *metadata.get("dataset_sources", [])])
+    return f"{'private' if metadata['is_private'] else 'PUBLIC'}, {machine}, internet {internet}, data: {data}"
 
 
 def last_push(submissions: Path, version: str | None = None) -> Push:
@@ -144,14 +140,14 @@ def last_push(submissions: Path, version: str | None = None) -> Push:
     if version and not (number.isdigit() and (not owner_slug or re.fullmatch(r"[\w-]+/[\w-]+", owner_slug))):
         raise BadInput(f"{version!r}: expected a version's number, or OWNER/NOTEBOOK/NUMBER.")
     if owner_slug:
-        return Push(owner_slug, int(number), f"https://www.kaggle.com/code/{owner_slug}")
+        return Push(owner_slug, int(number))
     try:
-        pushed = Push(**json.loads((submissions / LAST_PUSH).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        last = json.loads((submissions / LAST_PUSH).read_text(encoding="utf-8"))
+        return Push(last["name"], int(number or last["version"]))
+    except (OSError, ValueError, TypeError, KeyError):
         raise BadInput(
             "No notebook was pushed from here. Push one (scripts/push_kernel.sh), or name it: OWNER/NOTEBOOK/NUMBER"
         ) from None
-    return replace(pushed, version=int(number)) if number else pushed
 
 
 def status(kaggle: Kaggle, pushed: Push) -> tuple[str, str]:
@@ -284,8 +280,11 @@ def _write_copy(folder: Path, copy: Path, kaggle: Kaggle, changes: Changes) -> d
     metadata.pop("id_no", None)  # The number of the notebook that it was copied from.
     metadata |= {"id": f"{user_name(kaggle)}/{slug}", "is_private": not changes.public}
     metadata |= {"competition_sources": [kaggle.competition], "title": changes.title or metadata.get("title", slug)}
-    if changes.machine:
-        metadata |= {"enable_gpu": changes.machine in (ANY_GPU, T4), "enable_tpu": changes.machine == TPU}
+    if changes.accelerator:
+        accelerator = changes.accelerator.lower()
+        machine = ACCELERATORS[accelerator]
+        metadata |= {"enable_gpu": accelerator == "gpu" or machine == T4, "enable_tpu": machine == TPU}
+        metadata["machine_shape"] = machine
     if changes.datasets:
         metadata["dataset_sources"] = list(changes.datasets)
     (copy / METADATA).write_text(json.dumps(metadata, indent=2), encoding="utf-8")

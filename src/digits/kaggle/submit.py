@@ -13,28 +13,10 @@ from digits.console import BadInput, KaggleRefused, KitError, explain
 from digits.data.competition import Competition, Form, find_competition
 from digits.data.submission import content_hash, read_submission, tag_of, write_submission
 from digits.files import display_path, file_lock, submissions_flag
-from digits.kaggle.client import (
-    Kaggle,
-    MissingCredentialsError,
-    UnreachableError,
-    if_interrupted,
-    without_account,
-)
+from digits.kaggle import ledger
+from digits.kaggle.client import Kaggle, MissingCredentialsError, UnreachableError, if_interrupted, without_account
 from digits.kaggle.kernel import Push
-from digits.kaggle.ledger import (
-    TIME,
-    Entry,
-    age_of,
-    confirmed,
-    entry_of,
-    figure,
-    is_same,
-    list_submissions,
-    read_ledger,
-    reconcile,
-    record,
-    title_of,
-)
+from digits.kaggle.ledger import Entry, figure, list_submissions, read_ledger, title_of
 from digits.runs.checks import check_class_shares
 from digits.runs.record import FinishedRecord
 from digits.runs.store import Run, all_runs, find_run, find_runs
@@ -79,7 +61,7 @@ def submission_file(run_or_file: str | None, submissions: Path, competition: Com
     return find_run(run_or_file, submissions).submission_path
 
 
-def examine(file: Path, submissions: Path, ledger: list[Entry], competition: Competition) -> Candidate:
+def examine(file: Path, submissions: Path, entries: list[Entry], competition: Competition) -> Candidate:
     """Check a file as Kaggle would, against its run, and for sense; no network.
 
     Raises:
@@ -103,7 +85,7 @@ def examine(file: Path, submissions: Path, ledger: list[Entry], competition: Com
             shares = check_class_shares(labels, np.array(competition.training_counts))
             if not shares.passed:
                 doubts.append(f"the answers' classes do not occur as often as in training ({shares.detail})")
-    compared = _differences(labels, sha256, submissions, ledger, competition)
+    compared = _differences(labels, sha256, submissions, entries, competition)
     notes += [f"differs in {rows:,} of {all_rows:,} rows from {name}" for name, rows in compared[:1]]
     if compared and min(rows for _, rows in compared) > (1 - LEAST_AGREEMENT) * all_rows:
         name, rows = min(compared, key=lambda pair: pair[1])
@@ -166,10 +148,10 @@ def _better_run(record: FinishedRecord, submissions: Path) -> Run | None:
 
 
 def _differences(
-    labels: np.ndarray, sha256: str, submissions: Path, ledger: list[Entry], competition: Competition
+    labels: np.ndarray, sha256: str, submissions: Path, entries: list[Entry], competition: Competition
 ) -> list[tuple[str, int]]:
     """Return in how many rows the answers differ from the last submission and from the reference runs, by name."""
-    sent = [entry for entry in ledger if entry.status in ("pending", "complete") and entry.sha256 not in ("", sha256)]
+    sent = [entry for entry in entries if entry.status in ("pending", "complete") and entry.sha256 not in ("", sha256)]
     named = [
         (f"the last submission (run {entry.run}, public score {figure(entry.public_score, '.5f')})", run)
         for entry in sent[-1:]
@@ -224,7 +206,8 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options) -> N
         if entry is None:
             print(left)
             tag = attempt.free_tag()
-            text = f"{attempt.message[:LONGEST_MESSAGE]} [{tag}]"
+            message = options.message or (title_of(candidate.run) if candidate.run else file.name)
+            text = f"{message[:LONGEST_MESSAGE]} [{tag}]"
             if options.dry_run:
                 print(f"Dry run: nothing was uploaded. The message would be: {text}")
                 return
@@ -283,17 +266,12 @@ class _Attempt:
         """The command that brings the ledger up to date, in words."""
         return f"Look later: scripts/submit.sh --status{self.competition.flag}{submissions_flag(self.submissions)}"
 
-    @property
-    def message(self) -> str:
-        run = self.candidate.run
-        return self.options.message or (title_of(run) if run else self.candidate.file.name)
-
     def free_tag(self) -> str:
         """Return the answers' tag, numbered where they were sent before."""
         taken = {entry.tag for entry in read_ledger(self.ledger) if entry.settled}
         tag = tag_of(self.candidate.sha256)
-        numbered = (f"{tag}-{number}" for number in range(2, len(taken) + 3))
-        return next(free for free in (tag, *numbered) if free not in taken)
+        numbered = [f"{tag}-{number}" for number in range(2, len(taken) + 3)]
+        return next(free for free in [tag, *numbered] if free not in taken)
 
     def earlier(self, listed: list[Entry]) -> Entry | None:
         """Return the entry of an attempt whose answer was lost but which Kaggle did record; None where the way is free.
@@ -303,7 +281,7 @@ class _Attempt:
         """
         lost = {entry.tag for entry in read_ledger(self.ledger) if entry.status == "unconfirmed"}
         tag = tag_of(self.candidate.sha256)
-        for entry in reconcile(self.ledger, listed):
+        for entry in ledger.reconcile(self.ledger, listed):
             if entry.sha256 != self.candidate.sha256 and entry.tag.partition("-")[0] != tag:
                 continue
             if entry.status in ("pending", "complete") and entry.tag in lost:
@@ -315,7 +293,7 @@ class _Attempt:
                     f"the same answers were submitted before ({entry.time}, ref {entry.ref}{score}). To spend another "
                     "submission on them: --again"
                 )
-            wait = self.kaggle.policy.unconfirmed_seconds - age_of(entry).total_seconds()
+            wait = self.kaggle.policy.unconfirmed_seconds - ledger.age_of(entry).total_seconds()
             if entry.status == "unconfirmed" and wait > 0:
                 raise KitError(
                     f"these answers were sent at {entry.time} and Kaggle does not list them yet; they may have "
@@ -329,9 +307,9 @@ class _Attempt:
         After a lost answer nothing is sent again: Kaggle's list decides, and after it the user.
         """
         run = self.candidate.run
-        known = entry_of(run) if run else Entry(sha256=self.candidate.sha256)
-        entry = replace(known, time=datetime.now(UTC).strftime(TIME), tag=tag, status="unconfirmed")
-        record(self.ledger, entry)
+        known = ledger.entry_of(run) if run else Entry(sha256=self.candidate.sha256)
+        entry = replace(known, time=datetime.now(UTC).strftime(ledger.TIME), tag=tag, status="unconfirmed")
+        ledger.record(self.ledger, entry)
         self.kaggle.log(f"Submitting {self.options.notebook or display_path(self.candidate.file)} ...")
         missing = "Kaggle accepted the submission but does not list it, which happens at the daily limit."
         try:
@@ -364,7 +342,7 @@ class _Attempt:
         """Return the entry as Kaggle's list confirms it; `missing` is the error where it does not."""
 
         def look() -> Entry | None:
-            return next((row for row in list_submissions(self.kaggle, pages=1) if is_same(entry, row)), None)
+            return next((row for row in list_submissions(self.kaggle, pages=1) if ledger.is_same(entry, row)), None)
 
         kaggle, row = self.kaggle, None
         try:
@@ -377,42 +355,42 @@ class _Attempt:
                 f"{missing} Nothing is sent a second time by itself. {self.later}\n"
                 f"If it is neither there nor at {kaggle.page}/submissions, submit again."
             )
-        return self._record(confirmed(entry, row), f"The submission is in (ref {row.ref}).")
+        return self._record(ledger.confirmed(entry, row), f"The submission is in (ref {row.ref}).")
 
     def _record(self, entry: Entry, fact: str) -> Entry:
         """Record an entry after the upload; `fact` stays known where the ledger cannot be written."""
         try:
-            return record(self.ledger, entry)
+            return ledger.record(self.ledger, entry)
         except OSError as error:
             raise KitError(f"{fact} The ledger could not be written ({explain(error)}). {self.later}") from None
 
     def follow(self, entry: Entry) -> None:
         """Wait for the score, print it and record it."""
         print(f"Submitted as {entry.tag}, ref {entry.ref}.")
+        ref = entry.ref
 
         def look() -> Entry | None:
             rows = list_submissions(self.kaggle, pages=1)
-            return next((row for row in rows if row.ref == entry.ref and row.status != "pending"), None)
+            return next((row for row in rows if row.ref == ref and row.status != "pending"), None)
 
-        row = None
+        fact = f"The submission is in (ref {entry.ref})."
         if entry.status == "pending":
             try:
-                with if_interrupted(f"The submission is in. {self.later}"):
+                with if_interrupted(f"{fact} {self.later}"):
                     row = self.kaggle.poll(look, self.options.wait_seconds, "Waiting for the score")
             except UnreachableError as error:
-                raise KitError(
-                    f"The submission is in, but its score could not be fetched: {error} {self.later}"
-                ) from None
-        scored = self._record(confirmed(entry, row), f"The submission is in (ref {entry.ref}).") if row else entry
-        if scored.status == "error":
-            reason = scored.reason or "no reason given"
-            raise KitError(f"Kaggle could not score the submission (ref {scored.ref}): {reason}")
-        if scored.status == "pending":
+                raise KitError(f"{fact} Its score could not be fetched: {error} {self.later}") from None
+            if row:
+                entry = self._record(ledger.confirmed(entry, row), fact)
+        if entry.status == "error":
+            reason = entry.reason or "no reason given"
+            raise KitError(f"Kaggle could not score the submission (ref {entry.ref}): {reason}")
+        if entry.status == "pending":
             print(f"Not scored yet. {self.later}")
             return
         compared = ""
-        if scored.difference is not None:
-            difference = figure(scored.difference, "+.1f")
-            compared = f", {difference} standard errors from out-of-fold {scored.out_of_fold:.5f}"
-        print(f"Public score: {figure(scored.public_score, '.5f')}{compared}")
+        if entry.difference is not None:
+            difference = figure(entry.difference, "+.1f")
+            compared = f", {difference} standard errors from out-of-fold {entry.out_of_fold:.5f}"
+        print(f"Public score: {figure(entry.public_score, '.5f')}{compared}")
         print(f"Recorded in {display_path(self.ledger)}")
