@@ -1,5 +1,6 @@
 import hashlib
 import os
+import re
 import sys
 import types
 from pathlib import Path
@@ -185,7 +186,7 @@ def test_only_the_competitions_own_test_images_are_the_competitions(default_fold
     data = dataset.load("kaggle", folds=2)
     assert data.competition is None
     [warning] = data.summary.warnings
-    assert "test.csv is not digit-recognizer's (6 other images): this run's answers are no submission" in warning
+    assert "test.csv (not Kaggle's file): this run's predictions are no submission" in warning
     assert read(default_folder).summary.warnings == []  # Named, it is a folder of one's own.
 
 
@@ -249,6 +250,144 @@ def test_classes_that_the_competition_does_not_have_and_lacks_are_refused(tmp_pa
     folder = torn_files.write_pair(tmp_path, torn_files.csv_bytes(rows, TRAIN_COLUMNS))
     with pytest.raises(BadInput, match=r"train\.csv, row 4, column label: expected one of the classes 0-9, found '11'"):
         read(folder, competition=DIGIT_RECOGNIZER)
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        pytest.param(
+            ["O"] + [0, 1] * 20, {"folds": 1}, r"found 1 of class O \(1\)\. Correct a mistyped label, or", id="O"
+        ),
+        pytest.param([0, 1] * 20 + ["3.5"], {}, r"found 1 of class 3\.5 \(41\)\. Correct a mistyped label", id="3.5"),
+        pytest.param([7, 7] + [0, 1] * 20, {"folds": 5}, r"class 7 \(1, 2\)\. .*use fewer --folds", id="fewer folds"),
+    ],
+)
+def test_a_class_of_too_few_images_is_named_with_its_rows(tmp_path, labels, options, message):
+    with pytest.raises(BadInput, match=message):
+        dataset.load("kaggle", write_labels(tmp_path, labels), **{"folds": 2} | options)
+
+
+def write_labels(folder, labels, test_labels=None):
+    """Write train.csv and test.csv with these labels."""
+    files = {"train": (labels, 0), "test": (test_labels or [], 9)}
+    for name, (texts, seed) in files.items():
+        rows = torn_files.tiny_rows(len(texts) or 12, labelled=False, seed=seed).tolist()
+        lines = [(label, *row) for label, row in zip(texts, rows, strict=True)] if texts else rows
+        first = TRAIN_COLUMNS if texts else PIXEL_COLUMNS
+        (folder / f"{name}.csv").write_text("".join(",".join(map(str, line)) + "\n" for line in [first, *lines]))
+    return folder
+
+
+def test_a_rare_class_is_doubted_with_its_rows(tmp_path):
+    data = read(write_labels(tmp_path, [0, 1] * 60 + ["O", "O"]))
+    assert data.classes == ("0", "1", "O")
+    [note] = data.summary.warnings
+    assert note == "class 'O' has 2 training images (121, 122), others 60: mistyped?"
+
+
+@pytest.mark.parametrize("missing", ["nan", "NA", "?", "-1", "None", "null"])
+def test_missing_labels_are_refused_with_their_rows(tmp_path, missing):
+    labels = [*range(10)] * 4
+    labels[2] = labels[7] = missing
+    with pytest.raises(
+        BadInput, match=rf"train\.csv, column label: .*{re.escape(repr(missing))} in 2 of 40 rows \(3, 8\)"
+    ):
+        read(write_labels(tmp_path, labels))
+
+
+def test_minus_one_beside_one_is_a_class(tmp_path):
+    assert read(write_labels(tmp_path, [-1, 1] * 10)).classes == ("1", "-1")
+
+
+@pytest.mark.parametrize("placeholder", [0, "?", "nan", -1])
+def test_a_constant_test_label_is_a_placeholder(tmp_path, placeholder):
+    data = read(write_labels(tmp_path, [*range(10)] * 4, [placeholder] * 12))
+    assert data.test.labels is None
+    assert f"test.csv: all labels are '{placeholder}': a placeholder, not used." in data.summary.warnings
+
+
+@pytest.mark.parametrize(
+    ("labels", "test_labels", "classes"),
+    [
+        pytest.param(["00", "01"], ["01", "00"], ("00", "01"), id="padded"),
+        pytest.param(["7.0", "8.0"], ["8", "7"], ("7.0", "8.0"), id="decimals, whole in the test file"),
+        pytest.param(["3", "4"], ["04", "03"], ("3", "4"), id="padded in the test file"),
+    ],
+)
+def test_a_class_keeps_its_name(tmp_path, labels, test_labels, classes):
+    data = read(write_labels(tmp_path, labels * 10, test_labels * 6))
+    assert data.classes == classes
+    assert data.train.labels.tolist() == [0, 1] * 10
+    assert data.test.labels.tolist() == [1, 0] * 6
+
+
+def test_one_number_written_in_two_ways_is_two_classes_and_is_said(tmp_path):
+    data = read(write_labels(tmp_path, ["1", "01", "2"] * 10))
+    assert data.classes == ("01", "1", "2")
+    assert "the classes 01, 1 are taken as different." in data.summary.warnings
+
+
+def test_the_competitions_classes_are_found_however_their_numbers_are_written(tmp_path):
+    data = read(write_labels(tmp_path, [f"{label}.0" for label in range(10)] * 4), competition=DIGIT_RECOGNIZER)
+    assert data.classes == tuple("0123456789")
+    assert data.train.labels.tolist() == [*range(10)] * 4
+
+
+def test_training_images_that_are_all_the_same_are_named(tmp_path):
+    constant = np.column_stack([torn_files.tiny_rows(40)[:, 0], np.full((40, 784), 255)])
+    with pytest.raises(BadInput, match="expected different ones, found 40 that are all the same"):
+        read(torn_files.write_pair(tmp_path, torn_files.csv_bytes(constant, TRAIN_COLUMNS)))
+
+
+def test_an_image_in_two_classes_is_named(tmp_path):
+    rows = np.vstack([torn_files.tiny_rows(40), torn_files.tiny_rows(40)[:1]])
+    rows[-1, 0] = 5
+    [copies, note] = read(torn_files.write_pair(tmp_path, torn_files.csv_bytes(rows, TRAIN_COLUMNS))).summary.warnings
+    assert note == "1 of the copies are labelled as another class than the first (41)."
+    assert copies.startswith("1 training images are copies")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(lambda pixels: 255 - pixels, "test images look inverted", id="inverted"),
+        pytest.param(
+            lambda pixels: pixels // 8 * (pixels < 250) + pixels * (pixels > 249), "of another brightness", id="dark"
+        ),
+    ],
+)
+def test_test_images_that_look_otherwise_are_noted_before_training(tmp_path, change, message):
+    test = change(torn_files.tiny_rows(60, labelled=False))
+    notes = read(torn_files.write_pair(tmp_path, test=torn_files.csv_bytes(test, PIXEL_COLUMNS))).summary.warnings
+    assert message in notes[0]
+
+
+def test_test_images_far_darker_are_refused(tmp_path):
+    test = torn_files.csv_bytes(torn_files.tiny_rows(60, labelled=False) // 200, PIXEL_COLUMNS)
+    with pytest.raises(BadInput, match=r"test\.csv: expected images with pixels 0-255 .* found up to 1"):
+        read(torn_files.write_pair(tmp_path, test=test))
+
+
+@pytest.mark.parametrize("name", ["train.csv", "test.csv"])
+def test_a_label_at_the_end_without_a_header_is_refused_as_ambiguous(tmp_path, name):
+    rows = np.random.default_rng(0).integers(0, 17, (100, 65))
+    rows[:, 0], rows[:, -1] = 0, np.arange(100) % 10
+    names = [f"p{index}" for index in range(64)]
+    folder = torn_files.write_pair(
+        tmp_path, torn_files.csv_bytes(rows, (*names, "label")), torn_files.csv_bytes(rows[:50, :-1] + 1, tuple(names))
+    )
+    (folder / name).write_bytes(torn_files.csv_bytes(rows, ()).lstrip(b"\n"))
+    with pytest.raises(BadInput, match=r"the last column looks like labels as well\. Put a line of names above"):
+        read(folder)
+
+
+def test_the_competitions_train_csv_alone_says_that_its_test_csv_is_missing(tmp_path, monkeypatch):
+    (tmp_path / "train.csv").write_bytes(torn_files.train_bytes(60))
+    known = csv_reader.parse(torn_files.train_bytes(60), labelled=True)
+    train = dataset.replace(DIGIT_RECOGNIZER.train, content=known.content)
+    monkeypatch.setitem(dataset.COMPETITIONS, DIGIT_RECOGNIZER.slug, dataset.replace(DIGIT_RECOGNIZER, train=train))
+    notes = read(tmp_path).summary.warnings
+    assert "digit-recognizer's test.csv is missing, so this run makes no submission: scripts/download.sh" in notes[1]
 
 
 def test_fewer_images_of_a_class_than_folds_are_refused(folder):

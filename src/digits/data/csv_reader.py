@@ -13,7 +13,7 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,8 @@ from digits.files import display_path
 MAX_BYTES = 1 << 30
 """Largest file that is read, unpacked: ten times the competition's."""
 MAX_CLASSES = 100
+MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "nat", "?"})
+"""What stands for a label that is not known, in small letters."""
 SIDES = (8, 64)
 """The least and the greatest side of an image in pixels."""
 UTF8_BOM = b"\xef\xbb\xbf"
@@ -165,17 +167,18 @@ def is_wanted(member: str) -> bool:
 def records(data: bytes) -> Iterator[tuple[int, list[str]]]:
     """Yield the records of a table as (line number, fields), without blanks around fields and empty lines at the end.
 
-    Takes UTF-8 with or without byte order mark and UTF-16 with one; LF, CRLF or CR; commas, or semicolons, tabs or bars
-    where the first line has no comma; fields in quotes or not.
+    Takes UTF-8 with or without byte order mark and UTF-16 with one; LF, CRLF, CR or CRCRLF (Windows, written twice);
+    commas, or semicolons, tabs or bars where the first line has no comma; fields in quotes or not; with a comma at the
+    end of each line or without.
 
     Raises:
         BadInput: naming line and byte of what is no text, or no table (see `error_context` for file and remedy).
     """
-    text = _decode(data)
+    text = _decode(data).replace("\r\r\n", "\r\n")
     first = re.split(r"[\r\n]", text[: 1 << 18].lstrip("\r\n"), maxsplit=1)[0]
     delimiter = next((mark for mark in ",;\t|" if mark in first), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    empty_line, width = 0, 0
+    empty_line, width, has_empty_end = 0, 0, first.endswith(delimiter) and len(first) > 1
     try:
         for fields in reader:
             if not any(field.strip() for field in fields):
@@ -185,6 +188,8 @@ def records(data: bytes) -> Iterator[tuple[int, list[str]]]:
                 raise BadInput(
                     f"expected {width} fields, found an empty line", at=f"line {empty_line}", fix="Remove it."
                 )
+            if has_empty_end and not fields[-1].strip():
+                fields.pop()
             empty_line, width = 0, len(fields)
             yield reader.line_num, [field.strip(" \t") for field in fields]
     except csv.Error as error:
@@ -237,6 +242,11 @@ def parse(data: bytes, *, labelled: bool = False) -> Table:
         with error_context(f"line {number}"):
             columns = _find_columns(first, has_header, labelled)
         pixels, labels, ids = _parse_fast(data, columns, has_header) or _parse_carefully(data, columns, has_header)
+        if columns.is_guessed and _look_like_labels(pixels[:, -1]):
+            raise BadInput(
+                "expected a header, or the label first: the last column looks like labels as well",
+                fix=f"Put a line of names above, such as pixel0, …, pixel{len(first) - 2}, label.",
+            )
         if columns.is_guessed and ids is not None and len(set(ids)) < len(ids):
             labels, ids = ids, None  # Without a header the first column may be the label as well: ids do not repeat.
         codes, classes = (None, ()) if labels is None else encode_labels(labels)
@@ -244,6 +254,13 @@ def parse(data: bytes, *, labelled: bool = False) -> Table:
         images = np.ascontiguousarray(pixels).reshape(-1, side, side)
         ids = None if ids is None else as_ids(ids)
         return Table(images, codes, classes, ids, digest.result(), content_hash(images, codes), columns.notes)
+
+
+def _look_like_labels(values: np.ndarray) -> bool:
+    """Return whether numbers (n,) can be labels: 0 or 1 up to a number below 100, not nearly always the same one."""
+    numbers, counts = np.unique(values, return_counts=True)
+    is_gapless = numbers[0] <= 1 and numbers[-1] - numbers[0] == len(numbers) - 1
+    return len(values) >= 20 and 2 <= len(numbers) <= MAX_CLASSES and is_gapless and counts.max() < 0.9 * len(values)
 
 
 def content_hash(images: np.ndarray, labels: np.ndarray | None) -> str:
@@ -418,7 +435,9 @@ def _parse_fast(data: bytes, columns: Columns, has_header: bool) -> _Columns | N
     leading = bool((np.sort(columns.pixels) == np.arange(before, columns.width)).all())
     for cut in [0] * (columns.id is None) + [before] * bool(before and leading):
         with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
-            parse_chunk = functools.partial(_parse_chunk, data, ending=ending, columns=columns.width - cut, before=cut)
+            parse_chunk = functools.partial(
+                _parse_chunk, data, ending=ending, columns=columns.width - cut, before=cut, label=columns.label
+            )
             results = list(threads.map(parse_chunk, chunks))
         parts = [result for result in results if result is not None]
         if len(parts) == len(chunks):
@@ -436,7 +455,7 @@ def _parse_fast(data: bytes, columns: Columns, has_header: bool) -> _Columns | N
 
 
 def _parse_chunk(
-    data: bytes, chunk: tuple[int, int], *, ending: bytes, columns: int, before: int
+    data: bytes, chunk: tuple[int, int], *, ending: bytes, columns: int, before: int, label: int | None
 ) -> tuple[np.ndarray, list[list[bytes]]] | None:
     """Parse the whole lines data[start:stop] to uint8 (lines, columns), and `before` fields of text in front of them.
 
@@ -484,31 +503,66 @@ def _parse_chunk(
         or separators_in_a_row != lines * (len(ending) - 1)
     ):
         return None
-    return values.take(table)[:, :columns], texts
+    numbers = values.take(table)[:, :columns]
+    if label is not None and not before:  # Labels keep their spelling: 07 is not 7.
+        starts = table[:, label - 1] + 1 if label else np.append(0, table[:-1, -1] + 1)
+        digits = 1 + (numbers[:, label] > 9) + (numbers[:, label] > 99)
+        if (table[:, label] - starts != digits).any():
+            return None
+    return numbers, texts
 
 
 def encode_labels(labels: np.ndarray | list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return labels as uint8 (n,) positions among the classes, which are in order of number, then of the alphabet."""
-    if isinstance(labels, np.ndarray):
-        numbers, codes = np.unique(labels, return_inverse=True)
-        names = [str(number) for number in numbers]
-    else:
-        plain = [_plain(label) for label in labels]
-        names = sorted(set(plain), key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
-        position = {name: index for index, name in enumerate(names)}
-        codes = np.array([position[name] for name in plain])
+    """Return labels as uint8 (n,) positions among the classes, which are in order of number, then of the alphabet.
+
+    A class is named as it is written: 7, 07 and 7.0 are three.
+
+    Raises:
+        BadInput: for more than `MAX_CLASSES` classes, and naming the rows where some labels are missing.
+    """
+    texts = [str(label) for label in labels.tolist()] if isinstance(labels, np.ndarray) else labels
+    names = sorted(set(texts), key=lambda name: (_number(name) is None, _number(name) or 0, name))
+    missing = [name for name in names if _is_missing(name, names)]
+    if missing and len(names) > len(missing):
+        rows = [row for row, label in enumerate(texts, start=1) if label in missing]
+        shown = ", ".join(map(str, rows[:4])) + (" …" if len(rows) > 4 else "")
+        raise BadInput(
+            f"expected a class of each image, found {missing[0]!r} in {len(rows)} of {len(texts)} rows ({shown})",
+            at="column label",
+            fix="Remove these rows, or name their class.",
+        )
     if len(names) > MAX_CLASSES:
         raise BadInput(
             f"expected at most {MAX_CLASSES} classes, found {len(names)} ({names[0]!r}, {names[1]!r} …): is it another "
             "column?",
             at="column label",
         )
-    return codes.astype(np.uint8), tuple(names)
+    position = {name: index for index, name in enumerate(names)}
+    return np.array([position[label] for label in texts], np.uint8), tuple(names)
 
 
-def _plain(label: str) -> str:
-    """Return a label's name; a whole number may be written as 7, 07 or 7.0."""
-    return str(int(match[1])) if (match := re.fullmatch(r"0*(\d{1,9})(\.0*)?", label)) else label
+def _number(name: str) -> int | None:
+    """Return the whole number that a class's name is, written as 7, 07 or 7.0, or None."""
+    return int(match[1]) if (match := re.fullmatch(r"(\d{1,9})(\.0*)?", name)) else None
+
+
+def _is_missing(name: str, names: list[str]) -> bool:
+    """Return whether a label stands for none: by its name, or -1 beside three classes or more from 0 up."""
+    is_minus_one = name in ("-1", "-1.0") and sum(_number(other) is not None for other in names) > 2
+    return is_minus_one or name.lower() in MISSING
+
+
+def positions_among(names: Sequence[str], classes: Sequence[str]) -> list[int | None]:
+    """Return the position of each name among the classes, None for others.
+
+    A name is found as it is written, else by its number (7.0 and 07 are 7), where the classes have different numbers.
+    """
+    written = {name: index for index, name in enumerate(classes)}
+    numbers = {_number(name): index for index, name in enumerate(classes)}
+    if len(numbers) < len(classes):
+        numbers = {}
+    numbers.pop(None, None)
+    return [written.get(name, numbers.get(_number(name))) for name in names]
 
 
 def as_ids(ids: np.ndarray | list[str]) -> np.ndarray:

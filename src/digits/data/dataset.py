@@ -14,13 +14,15 @@ from digits.config import SOURCES
 from digits.console import BadInput, error_context
 from digits.data import arrays
 from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, SIDE, Competition, Form, KnownFile
-from digits.data.csv_reader import Table, as_ids, encode_labels
-from digits.data.folder import TABLES, find_file, read_folder, sample_submission
-from digits.data.folds import check_classes, group_copies, split_folds
+from digits.data.csv_reader import Table, as_ids, positions_among
+from digits.data.folder import TABLES, find_file, read_folder, sample_submission, some_of
+from digits.data.folds import check_classes, group_copies, rows_in_two_classes, split_folds
 from digits.files import display_path
 
 SAMPLE_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
 """sha256 of the sample's 5,000 images uint8 followed by their labels uint8."""
+SMALLEST_TEST = 10
+"""So many test images are expected to differ in class and in brightness as the training images do."""
 MNIST_NPZ = "mnist.npz"
 MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
@@ -69,7 +71,7 @@ _FORM_TEXTS = {
     Form.IDENTICAL: "identical to Kaggle's file",
     Form.SAME_CONTENT: "the content of Kaggle's file, written differently",
     Form.DIFFERENT: "not Kaggle's file",
-    Form.UNVERIFIED: "as many rows as Kaggle's file, not verified",
+    Form.UNVERIFIED: "no fewer rows than Kaggle's file, not verified",
     Form.OWN: "custom data",
 }
 
@@ -190,14 +192,14 @@ def _checked(dataset: Dataset, folds: int, *, allow_leak: bool) -> Dataset:
         )
     groups = group_copies(train.images)
     copies = 0 if groups is None else len(groups) - len(np.unique(groups))
-    distinct = train.labels if groups is None else train.labels[np.unique(groups, return_index=True)[1]]
-    counts, distinct_counts = (
-        np.bincount(labels, minlength=len(dataset.classes)) for labels in (train.labels, distinct)
-    )
-    check_classes(distinct_counts, dataset.classes, folds)
-    warnings = list(summary.warnings)
-    if copies:
+    check_classes(train.labels, folds, groups, dataset.classes, train.ids)
+    counts = np.bincount(train.labels, minlength=len(dataset.classes))
+    warnings = [*summary.warnings, *_doubtful_classes(dataset, counts)]
+    if groups is not None:
         warnings.append(f"{copies:,} training images are copies of others; copies are kept in one fold.")
+        if rows := rows_in_two_classes(train.labels, groups):
+            ids = some_of([str(train.ids[row]) for row in rows])
+            warnings.append(f"{len(rows):,} of the copies are labelled as another class than the first ({ids}).")
     forms = "; ".join(f"{file.name} {file.text}" for file in summary.files)
     sizes = f"{len(train.images):,} to train on, {len(test.images):,} to predict"
     summary = replace(
@@ -212,12 +214,29 @@ def _checked(dataset: Dataset, folds: int, *, allow_leak: bool) -> Dataset:
     return replace(dataset, summary=summary, groups=groups)
 
 
+def _doubtful_classes(dataset: Dataset, counts: np.ndarray) -> list[str]:
+    """Return notes on classes that may be mistyped labels: far rarer than others, or one number written in two ways."""
+    classes, notes = dataset.classes, []
+    usual = float(np.median(counts))
+    for label in np.flatnonzero((counts > 0) & (counts < usual / 20)).tolist():
+        ids = some_of([str(name) for name in dataset.train.ids[dataset.train.labels == label].tolist()])
+        notes.append(
+            f"class {classes[label]!r} has {counts[label]:,} training images ({ids}), others {usual:,.0f}: mistyped?"
+        )
+    numbers = [
+        name for name in classes if positions_among([name], [other for other in classes if other != name]) != [None]
+    ]
+    if numbers:
+        notes.append(f"the classes {', '.join(numbers[:4])} are taken as different.")
+    return notes
+
+
 def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
     """Load the files of a folder: those of the competition `wanted`, or the user's own."""
     with error_context(fix=_how_to_fix(folder, wanted)):
         tables = read_folder(folder, wanted)
         train, notes = _training_table(tables, display_path(folder))
-        test = tables.get("test")
+        test = _without_placeholder(tables.get("test"), notes)
         unlabelled: Split
         competition = wanted or _competition_of(test)
         with error_context(f"{display_path(folder)}, {train.name}"):
@@ -227,16 +246,22 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
             labelled, unlabelled = _held_out(labelled)
             rows = len(unlabelled.images)
             notes.append(f"there are no test images: a fifth of the labelled ones ({rows:,}) is held out as such.")
+            if known := next((known for known in COMPETITIONS.values() if known.train.content == train.content), None):
+                notes.append(
+                    f"{known.slug}'s {known.test.name} is missing, so this run makes no submission: scripts/download.sh"
+                    f"{known.flag} --data-dir {shlex.quote(display_path(folder))}"
+                )
         else:
             with error_context(display_path(folder)):
                 _check_alike(train, test)
                 unlabelled = _test_split(test, classes, sample_ids, competition)
+            notes += _appearance(labelled, unlabelled)
     files = [data_file(table, getattr(competition, split, None)) for split, table in tables.items()]
     title = f"{competition.slug}'s files" if competition else f"the files in {display_path(folder)}"
-    if competition and files[-1].form is Form.DIFFERENT:
+    if competition and test is not None and not files[-1].form.may_be_kaggles:
         notes.append(
-            f"{files[-1].name} is not {competition.slug}'s ({files[-1].rows:,} other images): this run's answers are "
-            f"no submission. Remove it and fetch the competition's: scripts/download.sh{competition.flag}"
+            f"{files[-1].name} ({files[-1].text}): this run's predictions are no submission. Remove it and fetch "
+            f"{competition.slug}'s: scripts/download.sh{competition.flag}"
         )
         competition = None
     slug = competition.slug if competition else None
@@ -261,12 +286,20 @@ def _training_table(tables: dict[str, Table], place: str) -> tuple[Table, list[s
     train, validation = tables["train"], tables.get("val")
     if validation is None:
         return train, notes
+    notes.append(f"{validation.name}: {len(validation.images):,} images join those to train on.")
     with error_context(place):
         _check_alike(train, validation)
-    notes.append(f"{validation.name}: {len(validation.images):,} images join those to train on.")
-    codes, classes = encode_labels([*(train.label_names or ()), *(validation.label_names or ())])
+        labels = np.concatenate([train.labels, _renumbered(validation, train.classes)])
     images = np.concatenate([train.images, validation.images])
-    return replace(train, images=images, labels=codes, classes=classes, ids=None), notes
+    return replace(train, images=images, labels=labels, ids=None), notes
+
+
+def _without_placeholder(test: Table | None, notes: list[str]) -> Table | None:
+    """Return the test table without labels that are all the same, as competitions write them where they hide them."""
+    if test is None or len(test.classes) != 1 or len(test.images) < SMALLEST_TEST:
+        return test
+    notes.append(f"{test.name}: all labels are {test.classes[0]!r}: a placeholder, not used.")
+    return replace(test, labels=None, classes=())
 
 
 def _how_to_fix(folder: Path, wanted: Competition | None) -> str:
@@ -299,20 +332,34 @@ def _held_out(whole: LabelledSplit) -> tuple[LabelledSplit, LabelledSplit]:
     return train, test
 
 
-def _check_alike(train: Table, test: Table) -> None:
-    """Refuse test images of another size or range than the training images have."""
-    side, other = train.images.shape[1], test.images.shape[1]
-    if side != other:
+def _check_alike(train: Table, other: Table) -> None:
+    """Refuse images of another size or range than the training images have."""
+    side, other_side = train.images.shape[1], other.images.shape[1]
+    if side != other_side:
         raise BadInput(
-            f"expected images of {side} × {side} pixels as in {train.name}, found {other} × {other}", at=test.name
+            f"expected images of {side} × {side} pixels as in {train.name}, found {other_side} × {other_side}",
+            at=other.name,
         )
-    train_max, test_max = int(train.images.max()), int(test.images.max())
-    if test_max > 2 * train_max:
+    expected, found = int(train.images.max()), int(other.images.max())
+    if found > 2 * expected or (expected > 2 * found and len(other.images) >= SMALLEST_TEST):
         raise BadInput(
-            f"expected test images with pixels 0-{train_max} as the training images have, found up to {test_max}",
-            at=test.name,
+            f"expected images with pixels 0-{expected} as the training images have, found up to {found}",
+            at=other.name,
             fix="Write both with pixels 0-255",
         )
+
+
+def _appearance(train: Split, test: Split) -> list[str]:
+    """Return a note where the test images are as the training images inverted, or far darker or brighter."""
+    expected, found = float(train.images.mean()), float(test.images.mean())
+    brightness = f"(mean pixel {found:.0f}; training images {expected:.0f})"
+    is_other = not expected / 3 <= found <= expected * 3 or abs(found - expected) > 64
+    if len(test.images) < SMALLEST_TEST or not is_other:
+        return []
+    brightest = int(train.images.max())
+    is_inverted = abs(brightest - found - expected) < abs(found - expected) / 2
+    look = "inverted: light and dark are exchanged" if is_inverted else "of another brightness"
+    return [f"the test images look {look} {brightness}. Predictions may be wrong."]
 
 
 def _in_28(dataset: Dataset) -> Dataset:
@@ -344,12 +391,8 @@ def _test_split(
     rows, ids, labels = len(test.images), test.ids, None
     with error_context("the test images"):
         if test.labels is not None:
-            unknown = sorted(set(test.classes) - set(classes))
-            if unknown:
-                raise BadInput(
-                    f"expected labels of the training images' classes, or different ids, found {unknown[0]!r}"
-                )
-            labels = _renumbered(test, classes)
+            with error_context(fix="Label them as the training images are, or remove the labels."):
+                labels = _renumbered(test, classes)
         if ids is None and sample_ids is not None:
             ids = as_ids(sample_ids)
         if ids is None:
@@ -366,17 +409,15 @@ def _test_split(
 def _renumbered(table: Table, classes: tuple[str, ...]) -> np.ndarray:
     """Return the labels uint8 (n,) as positions in `classes`, of which the file may lack some and have no other."""
     assert table.labels is not None, "the table has labels"
-    if table.classes == classes:
-        return table.labels
-    position = {name: index for index, name in enumerate(classes)}
-    unknown = [index for index, name in enumerate(table.classes) if name not in position]
+    positions = positions_among(table.classes, classes)
+    unknown = [index for index, position in enumerate(positions) if position is None]
     if unknown:
         row = int(np.isin(table.labels, unknown).argmax())
         raise BadInput(
             f"expected one of the classes {classes[0]}-{classes[-1]}, found {table.classes[table.labels[row]]!r}",
             at=f"row {row + 1}, column label",
         )
-    return np.array([position[name] for name in table.classes], np.uint8)[table.labels]
+    return np.array(positions, np.uint8)[table.labels]
 
 
 def _load_keras(data_dir: Path) -> Dataset:

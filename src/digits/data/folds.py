@@ -37,9 +37,9 @@ def split_folds(
     if not len(labels):
         raise BadInput("folds: expected labelled images, found none. Give a training file with rows")
     classes = np.unique(labels)
-    distinct = labels if groups is None else labels[np.unique(groups, return_index=True)[1]]
-    counts = np.array([np.count_nonzero(distinct == name) for name in classes])
-    check_classes(counts, classes, int(folds))
+    counts = check_classes(
+        np.searchsorted(classes, labels), int(folds), groups, [str(name) for name in classes.tolist()]
+    )
     empty = np.empty((len(labels), 0))
     if groups is not None:
         splits = min(10, int(counts.min())) if folds == 1 else folds
@@ -62,28 +62,48 @@ def split_folds(
     return [(np.sort(train).astype(np.int64), np.sort(validation).astype(np.int64)) for train, validation in pairs]
 
 
-def check_classes(counts: np.ndarray, classes: Sequence | np.ndarray, folds: int) -> None:
+def check_classes(
+    labels: np.ndarray,
+    folds: int,
+    groups: np.ndarray | None,
+    classes: Sequence[str],
+    ids: np.ndarray | None = None,
+) -> np.ndarray:
     """Refuse training images that cannot give each fold, and the rest beside it, one of each class.
 
     Args:
-        counts: how many different images there are of each class, int (c,).
-        classes: their names (c,).
+        labels: positions among the classes, integers (n,).
         folds: how many folds they must fill.
+        groups: see `split_folds`.
+        classes: their names (c,).
+        ids: of the images (n,), for the message; None: row numbers from 1.
+
+    Returns:
+        How many different images there are of each class, int (c,).
     """
+    distinct = labels if groups is None else labels[np.unique(groups, return_index=True)[1]]
+    counts = np.bincount(distinct, minlength=len(classes))
     if len(classes) < 2 and folds == 1:
         raise BadInput(f"folds: expected images of two classes or more, found only {classes[0]}. Give a whole file")
+    if len(distinct) == 1 < len(labels):
+        raise BadInput(f"training images: expected different ones, found {len(labels):,} that are all the same")
     rarest, least = int(counts.argmin()), max(folds, 2)
     if counts[rarest] < least:
+        rows = np.flatnonzero(labels == rarest)
+        names = [str(name) for name in (rows + 1 if ids is None else ids[rows])[:4].tolist()]
+        where = f" ({', '.join(names)})" if names else ""
+        fewer = "use fewer --folds, " if counts[rarest] > 1 and folds > 2 else ""
         raise BadInput(
             f"training images: {folds} fold{'s need' if folds > 1 else ' needs'} at least {least} different images of "
-            f"each class, found {counts[rarest]} of class {classes[rarest]}. Use fewer --folds, or more images (a "
-            "larger --limit, or the whole file)"
+            f"each class, found {counts[rarest]} of class {classes[rarest]}{where}",
+            fix=f"Correct a mistyped label, {fewer}or give more images (a larger --limit, or the whole file)",
         )
     if folds == 1 and np.ceil(counts.sum() * HELD_OUT_SHARE) < len(classes):
         raise BadInput(
             f"training images: expected at least {10 * len(classes)} images to hold out a tenth, found {counts.sum()}. "
             "Use more --folds, or more images (a larger --limit)"
         )
+    return counts
 
 
 def group_copies(images: np.ndarray) -> np.ndarray | None:
@@ -91,3 +111,8 @@ def group_copies(images: np.ndarray) -> np.ndarray | None:
     first: dict[bytes, int] = {}
     groups = np.array([first.setdefault(image.tobytes(), row) for row, image in enumerate(images)])
     return groups if len(first) < len(images) else None
+
+
+def rows_in_two_classes(labels: np.ndarray, groups: np.ndarray) -> list[int]:
+    """Return the rows of copies whose label is not that of the first of their group, which `group_copies` numbers."""
+    return np.flatnonzero(labels != labels[groups]).tolist()

@@ -1,5 +1,6 @@
 """Data of one's own: IDX files, NumPy archives, folders of images, other classes, sizes and forms of an answer."""
 
+import dataclasses
 import gzip
 import re
 
@@ -301,7 +302,7 @@ def test_test_images_a_little_brighter_than_the_training_images_do_not_overflow(
 
 def test_test_images_of_another_range_than_the_training_images_are_refused(tmp_path):
     np.savez(tmp_path / "data.npz", x_train=IMAGES // 128, y_train=LABELS, x_test=TEST)
-    with pytest.raises(BadInput, match=r"expected test images with pixels 0-1 as .* found up to 255\. Write both"):
+    with pytest.raises(BadInput, match=r"expected images with pixels 0-1 as .* found up to 255\. Write both"):
         load(tmp_path)
 
 
@@ -317,12 +318,19 @@ def test_another_competition_has_its_folder_header_and_ids(tmp_path, monkeypatch
     test = torn_files.csv_bytes(np.column_stack([np.arange(7), TEST.reshape(7, 784)]), ("id", *PIXEL_COLUMNS))
     torn_files.write_zip(folder, {"train.csv": torn_files.train_bytes(60), "test.csv": test}, "kannada-mnist-part.zip")
     data = dataset.load("auto", competition=KANNADA_MNIST)
+    assert (data.competition, data.summary.competition, data.expected) == (None, None, KANNADA_MNIST)
+    assert "test.csv (7 of 5,000 rows): this run's predictions are no submission" in data.summary.warnings[0]
+    small = dataclasses.replace(KANNADA_MNIST, test=competition.KnownFile("test.csv", 7))
+    data = dataset.load("auto", competition=small)
     assert (data.competition, data.header, data.test.ids.tolist()) == (
-        KANNADA_MNIST,
+        small,
         ("id", "label"),
         [*range(7)],
     )
-    assert [file.text for file in data.summary.files] == ["60 of 60,000 rows", "7 of 5,000 rows"]
+    assert [file.text for file in data.summary.files] == [
+        "60 of 60,000 rows",
+        "no fewer rows than Kaggle's file, not verified",
+    ]
     assert data.summary.competition == "kannada-mnist"
     with pytest.raises(BadInput, match="--competition titanic: expected one of digit-recognizer, kannada-mnist"):
         competition.find_competition("titanic")
