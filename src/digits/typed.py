@@ -43,11 +43,7 @@ def read_as(kind: Any, value: Any, where: str, key: str = "") -> Any:
     if type(None) in arguments:
         return read_as(arguments[0], value, where, key)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        try:
-            return kind(value)
-        except ValueError:
-            choices = ", ".join(str(member.value) for member in kind)
-            raise BadInput(f"{where}: {key!r}: expected one of {choices}, found {str(value)[:40]!r}.") from None
+        return _read_enum(kind, value, f"{where}: {key!r}")
     is_dataclass = dataclasses.is_dataclass(kind)
     plain = dict if is_dataclass else typing.get_origin(kind) or kind
     expected, accepted = _EXPECTED[plain]
@@ -55,13 +51,12 @@ def read_as(kind: Any, value: Any, where: str, key: str = "") -> Any:
         found = "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
         raise BadInput(f"{where}: {key!r}: expected {expected}, found {found}.")
     if is_dataclass:
-        hints, read = typing.get_type_hints(kind), {}
-        for each in dataclasses.fields(kind):
-            if each.name in value:
-                read[each.name] = inner(hints[each.name], each.name, value[each.name])
-            elif each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
-                raise BadInput(f"{where}: {(f'{key}.{each.name}' if key else each.name)!r} is missing.")
-        return kind(**read)
+        hints, required = typing.get_type_hints(kind), _required(kind)
+        if missing := [name for name in required if name not in value]:
+            name = f"{key}.{missing[0]}" if key else missing[0]
+            raise BadInput(f"{where}: {name!r} is missing.")
+        fields = [field.name for field in dataclasses.fields(kind) if field.name in value]
+        return kind(**{name: inner(hints[name], name, value[name]) for name in fields})
     if plain is dict:
         return {name: inner(arguments[1], name, one) for name, one in value.items()}
     if plain in (list, tuple):
@@ -70,3 +65,21 @@ def read_as(kind: Any, value: Any, where: str, key: str = "") -> Any:
         return plain(value)
     except OverflowError:
         raise BadInput(f"{where}: {key!r}: expected {expected}, found one of {len(str(value))} digits.") from None
+
+
+def _read_enum(kind: type[enum.Enum], value: Any, place: str) -> enum.Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        choices = ", ".join(str(member.value) for member in kind)
+        raise BadInput(f"{place}: expected one of {choices}, found {str(value)[:40]!r}.") from None
+
+
+def _required(kind: Any) -> list[str]:
+    """Return the fields of a dataclass that have no default."""
+    missing = dataclasses.MISSING
+    return [
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is missing and field.default_factory is missing
+    ]
