@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
 import digits.environment  # noqa: F401 first: it finds the Python that has the packages
 from digits import config
 from digits.config import Execution, Options, Settings

@@ -1,6 +1,8 @@
 """Folds in processes: kept when finished, resumed when interrupted, and the same whatever happened on the way."""
 
+import dataclasses
 import json
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -243,6 +245,23 @@ def test_a_run_repeated_from_its_record_whose_worker_is_killed_gives_the_same_by
     assert "its process was killed (by the system, out of memory?). It is started once more" in out
     assert "All 1,000 predictions are those of run whole." in out
     assert same_results(run.folder, stub_run)
+
+
+def test_a_finished_run_that_is_trained_again_keeps_its_duration(stub_run, tmp_path):
+    run = Run(shutil.copytree(stub_run, tmp_path / "whole"))
+    run.write_record(dataclasses.replace(run.record(), seconds=7.5))
+    code, out, err = finish(tmp_path, "--run", "whole")
+    assert code == 0, err
+    assert out.count("finished before") == 2
+    assert run.finished_record().seconds == 7.5
+    assert same_results(run.folder, stub_run)
+
+
+def test_modules_of_the_users_own_in_the_working_folder_are_not_taken_for_the_kits(tmp_path):
+    for name in ("digits", "random", "keras", "stub_trainer"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    code, out, err = finish(tmp_path / "runs", *FLAGS, "--run", "mine", cwd=tmp_path)
+    assert (code, err) == (0, ""), out
 
 
 @pytest.mark.slow

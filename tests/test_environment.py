@@ -1,6 +1,8 @@
 """An entry point started with a Python that cannot run the kit."""
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -47,3 +49,39 @@ def test_older_pythons_understand_the_module():
     import ast
 
     ast.parse((ROOT / "src" / "digits" / "environment.py").read_text(), feature_version=(3, 7))
+
+
+def test_an_entry_point_finds_the_kit_where_python_leaves_its_folder_out(tmp_path):
+    (tmp_path / "digits.py").write_text("raise SystemExit('the wrong module')")
+    command = [sys.executable, str(ROOT / "src" / "train.py"), "--list-settings"]
+    environment = os.environ | {"PYTHONSAFEPATH": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "learning_rate" in done.stdout
+
+
+def test_ctrl_c_while_the_modules_are_imported_ends_quietly(tmp_path):
+    (tmp_path / "tomllib.py").write_text("import time; print('importing', flush=True); time.sleep(60)")
+    command = [sys.executable, str(ROOT / "src" / "train.py"), "--run", "mine"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.strip() in ("", "Interrupted.")
+
+
+def test_charts_are_drawn_whatever_a_matplotlibrc_and_a_notebook_say(tmp_path):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.size: 40\n")
+    code = (
+        "import digits.environment, numpy as np; from digits.report import charts; "
+        "print(len(charts.svg(charts.draw_confusion, np.eye(3, dtype=int), ['a', 'b', 'c'])))"
+    )
+    (tmp_path / "src").mkdir()
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    sizes = {
+        subprocess.run([sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, check=True).stdout
+        for cwd in (tmp_path, tmp_path / "src")
+    }
+    assert len(sizes) == 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
@@ -167,6 +168,17 @@ def test_the_second_process_on_a_run_is_told_and_the_first_goes_on(tmp_path):
     holder.join()
     with run.locked():
         pass
+
+
+def test_a_file_system_without_locks_is_said_and_no_fault(tmp_path, monkeypatch, capsys):
+    def flock(file, operation):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    run, _ = opened(tmp_path, "mine")
+    monkeypatch.setattr("fcntl.flock", flock)
+    with run.locked():
+        pass
+    assert f"Note: {run.folder} is on a file system without locks" in capsys.readouterr().out
 
 
 def test_a_process_that_was_killed_holds_no_run(tmp_path):
@@ -411,7 +423,7 @@ def test_a_run_that_is_interrupted_keeps_count_of_its_seconds(tmp_path, monkeypa
     run = make_run(monkeypatch, tmp_path)
     run.write_record(dataclasses.replace(run.record(), seconds=5000.0))
     settings = run.record().asked()
-    monkeypatch.setattr(pipeline.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(pipeline, "cross_validate", trained)
     monkeypatch.setattr(pipeline, "check_saved_models", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -438,7 +450,7 @@ def test_a_run_that_is_killed_while_it_trains_has_counted_the_seconds_until_its_
         return FoldResult(task.fold, 1, task.network, task.validation_rows, validation, test, [], 1.0, 1), b"model"
 
     monkeypatch.setattr(crossval, "train_in_worker", train_in_worker)
-    monkeypatch.setattr(pipeline.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     settings = Settings(load_recipe("quick").changed(folds=3), source="sample", limit=600)
     with pytest.raises(KeyboardInterrupt):
         pipeline.train(settings, Execution(run="mine", jobs=1, submissions=tmp_path, report=False))

@@ -52,7 +52,7 @@ def start(
     if not real and command == "train":
         flags = (*flags, "--no-report")  # Figures and pages take seconds, and have tests of their own.
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | how
-    return subprocess.Popen([sys.executable, "-c", code, *flags], env=variables | (environment or {}), **how)
+    return subprocess.Popen([sys.executable, "-P", "-c", code, *flags], env=variables | (environment or {}), **how)
 
 
 def finish(submissions: Path, *flags: str, **how) -> tuple[int, str, str]:

@@ -5,6 +5,7 @@ Imported by each entry point before all else of the kit, and readable by Python 
 
 import importlib.util
 import os
+import signal
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
@@ -40,6 +41,14 @@ def use_own_environment():
     sys.exit(2)
 
 
+def quiet_interrupt():
+    """End at once when Ctrl-C comes while the modules are imported; `console.interruptible` takes over from here."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+
+
 _started = getattr(sys.modules.get("__main__"), "__file__", None)
 if _started and os.path.dirname(os.path.abspath(_started)) == os.path.join(ROOT, "src"):  # noqa: PTH100, PTH118, PTH120
+    quiet_interrupt()
     use_own_environment()
+    os.environ["MPLBACKEND"] = "agg"  # A notebook names one of its own, which processes outside it do not have.

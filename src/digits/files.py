@@ -1,6 +1,7 @@
 """Where the kit's files are, how a file is written whole or not at all, and one lock between processes."""
 
 import contextlib
+import errno
 import os
 import secrets
 import shlex
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from digits.console import KitError
+from digits.console import KitError, print_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +26,10 @@ OWN = DATA / "own"
 """Images of the user's own, by class: OWN/7/….png."""
 SUBMISSIONS = ROOT / "submissions"
 REFERENCE = SUBMISSIONS / "reference"
+
+
+NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS)
+"""What flock answers on a file system without locks, such as some network mounts."""
 
 
 class BrokenFileError(KitError):
@@ -90,6 +95,12 @@ def file_lock(path: Path, timeout_seconds: float = 0.0) -> Iterator[None]:
                         f"Another process holds {display_path(path)}. Let it finish and try again."
                     ) from None
                 time.sleep(0.02)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                folder = display_path(path.parent)
+                print_line(f"Note: {folder} is on a file system without locks; let one command at a time work in it.")
+                break
         yield
 
 

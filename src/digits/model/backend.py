@@ -81,7 +81,7 @@ def usable_gpus() -> dict[str, float]:
 @functools.cache
 def _finds_gpus(backend: str, visible: str | None) -> bool:
     """Ask the backend, in a process of its own, whether it can use a GPU; if not, print a note."""
-    command = [sys.executable, "-c", _COUNT_GPUS[backend]]
+    command = [sys.executable, "-P", "-c", _COUNT_GPUS[backend]]
     answer = subprocess.run(command, capture_output=True, text=True)
     if answer.returncode == 0 and int(answer.stdout.split()[-1]) > 0:
         return True

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -71,8 +71,8 @@ SIZE = (4.6, 3.3)
 
 @contextlib.contextmanager
 def _style() -> Iterator[None]:
-    """Draw in the kit's style, without a warning about a class's name in letters that the font lacks."""
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    """Draw in the kit's style, whatever a matplotlibrc says; no warning where the font lacks the letters of a class."""
+    with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -53,7 +52,7 @@ def work(plan: Plan, display: ProgressDisplay) -> tuple[list[FoldResult], dict[N
     custom.write_sources(plan.recipe, plan.run.folder)
 
     def count_seconds() -> None:
-        plan.record.seconds = _seconds_since(plan.started)
+        plan.record.seconds = plan.seconds
         plan.run.write_record(plan.record)
 
     count_seconds()
@@ -75,7 +74,7 @@ def finish(plan: Plan, results: Sequence[FoldResult], failures: Mapping[NetworkK
     deterministic = record.settings.deterministic
     finished.checks.append(check_saved_models(member, images, test, deterministic=deterministic))
     finished.peak_memory_bytes = max([peak_memory_bytes(), *(result.peak_memory_bytes for result in results)])
-    finished.seconds = _seconds_since(plan.started)
+    finished.seconds = plan.seconds
     plan.run.write_record(finished)
     return finished
 
@@ -123,7 +122,3 @@ def _removed_if_unusable(plan: Plan) -> Iterator[None]:
         if plan.before is None and not any(plan.run.results_folder.iterdir()):
             shutil.rmtree(plan.run.folder)
         raise
-
-
-def _seconds_since(started: float) -> float:
-    return round(time.perf_counter() - started, 1)

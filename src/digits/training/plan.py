@@ -22,7 +22,7 @@ from digits.model import check
 from digits.model.backend import cpu_count
 from digits.runs.identity import identity_of
 from digits.runs.pseudo_labels import PseudoLabels, pseudo_labels_of
-from digits.runs.record import ExtraImages, Record, machine
+from digits.runs.record import ExtraImages, FinishedRecord, Record, machine
 from digits.runs.store import REFIT, Run, find_run, open_run
 from digits.training.fold import FoldTask
 from digits.training.workers import Slots, Worker, share_machine
@@ -47,6 +47,14 @@ class Plan:
     """When the work began, in seconds of `time.perf_counter`; earlier pieces of the run count too."""
     deadline: float = math.inf
     """In seconds of `time.monotonic`; nothing is trained after it."""
+
+    final_seconds: float | None = None
+    """Of a run that was finished before and has all its networks: only its results are written again."""
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken so far, all its pieces together."""
+        return round(time.perf_counter() - self.started, 1) if self.final_seconds is None else self.final_seconds
 
     @property
     def resume_command(self) -> str:
@@ -97,6 +105,8 @@ def prepare(settings: Settings, execution: Execution) -> Plan:
         record.created, record.command, record.git = before.created, before.command, before.git
         started -= before.seconds
     print(f"Run: {run.name}{' (resumed)' if before else ''}: {_describe(settings.recipe, identity, slots)}")
+    tasks = _tasks(run, settings, identity["precision"], splits, slots, pseudo_labels)
+    has_all = all(run.result_path(*task.key).exists() and run.model_path(*task.key).exists() for task in tasks)
     return Plan(
         run=run,
         before=before,
@@ -104,11 +114,12 @@ def prepare(settings: Settings, execution: Execution) -> Plan:
         recipe=settings.recipe,
         dataset=data,
         train=train,
-        tasks=_tasks(run, settings, identity["precision"], splits, slots, pseudo_labels),
+        tasks=tasks,
         slots=slots,
         execution=execution,
         started=started,
         deadline=deadline,
+        final_seconds=before.seconds if has_all and isinstance(before, FinishedRecord) else None,
     )
 
 

@@ -129,7 +129,8 @@ class Worker:
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [package_parent, variables.get("PYTHONPATH")]))
         self._connection, theirs = Pipe()
         with theirs:
-            command = [sys.executable, "-m", "digits.training.workers", str(theirs.fileno())]
+            # -P: a digits.py or random.py in the working folder is not taken for the module of that name.
+            command = [sys.executable, "-P", "-m", "digits.training.workers", str(theirs.fileno())]
             # A process group of its own: Ctrl-C reaches this process alone, which reports it and ends the worker.
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=variables, process_group=0)
         self._connection.send((threads, deterministic))
