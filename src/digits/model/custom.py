@@ -2,7 +2,8 @@
 
 import functools
 import hashlib
-import linecache
+import importlib.abc
+import importlib.util
 import sys
 import traceback
 import types
@@ -24,6 +25,21 @@ def write_sources(recipe: Recipe, run_folder: Path) -> None:
         (run_folder / FOLDER / Path(file).name).write_text(source, encoding="utf-8")
 
 
+class _TextLoader(importlib.abc.InspectLoader):
+    """Loads a module from its text, so that what asks for a function's source (tf.function) gets just that."""
+
+    def __init__(self, text: str, path: str):
+        self._text, self._path = text, path
+
+    def get_source(self, fullname: str) -> str:
+        """Return the text."""
+        return self._text
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        """Compile the text."""
+        return self.source_to_code(self._text, self._path)
+
+
 @functools.cache
 def load_module(file: str, source: str) -> types.ModuleType:
     """Run a network file's source, once, and return it as a module; its own layers can be saved from then on.
@@ -31,15 +47,16 @@ def load_module(file: str, source: str) -> types.ModuleType:
     Raises:
         BadInput: naming the line, for whatever goes wrong in it.
     """
-    text_hash = hashlib.sha256(source.encode()).hexdigest()[:8]
     # Named after its text: a blend may hold two versions of a file, and a file may be called random.py.
-    module = types.ModuleType(f"{Path(file).stem}_{text_hash}")
-    module.__file__ = f"<{file} {text_hash}>"
-    # What reads a function's source (tf.function) or looks its module up (dataclasses) finds the run's own text.
-    linecache.cache[module.__file__] = len(source), None, source.splitlines(keepends=True), module.__file__
-    sys.modules[module.__name__] = module
+    text_hash = hashlib.sha256(source.encode()).hexdigest()[:8]
+    path = f"{file}@{text_hash}"
+    loader = _TextLoader(source, path)
+    spec = importlib.util.spec_from_loader(f"{Path(file).stem}_{text_hash}", loader, origin=path)
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # None only without a loader.
+    module.__file__ = path
+    sys.modules[module.__name__] = module  # Where dataclasses and pickle look it up.
     try:
-        exec(compile(source, module.__file__, "exec"), module.__dict__)
+        loader.exec_module(module)
     except ModuleNotFoundError as error:
         raise BadInput(
             f"{line_of(error, file)}: there is no module {error.name!r}. Put what the network needs into {file} "
@@ -90,4 +107,4 @@ def line_of(error: BaseException, file: str) -> str:
 
 
 def _is_of(code_file: str | None, file: str) -> bool:
-    return (code_file or "").startswith(f"<{file} ")
+    return (code_file or "").startswith(f"{file}@")

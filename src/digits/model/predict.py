@@ -92,6 +92,8 @@ def _portable(value: Any, precision: str | None) -> Any:
         return value
     if precision is not None and value.get("class_name") == "DTypePolicy":
         return value | {"config": {"name": precision}}
+    if str(value.get("module")).startswith("keras.src.ops"):  # In 3.8 an operation has no name of its own.
+        value = value | {"config": {key: item for key, item in value["config"].items() if key != "name"}}
     missing = object()
     return {key: _portable(item, precision) for key, item in value.items() if NEWER_SETTINGS.get(key, missing) != item}
 
