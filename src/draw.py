@@ -26,6 +26,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="ADDRESS",
         help="where to listen (default: 127.0.0.1, this machine alone; 0.0.0.0: also for a phone in the same network)",
     )
+    add("--trust", action="store_true", help="run a network file of the run that was not run on this machine before")
     return parser.parse_args(argv)
 
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from digits.inference.predictor import Predictor, newest_run
     from digits.runs.store import find_run
 
-    predictor = Predictor(find_run(flags.run) if flags.run else newest_run())
+    predictor = Predictor(find_run(flags.run) if flags.run else newest_run(), trust=flags.trust)
     with open_server(predictor, flags.host, flags.port) as server:
         host = "127.0.0.1" if flags.host == "0.0.0.0" else flags.host
         print(

@@ -33,6 +33,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--tta", action=argparse.BooleanOptionalAction, default=False, help="with the recipe's test-time augmentation")
     add("--out", type=Path, metavar="FOLDER", help="where to write (default: export/ in the run's folder)")
+    add("--trust", action="store_true", help="run a network file of the run that was not run on this machine before")
     return parser.parse_args(argv)
 
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if flags.tta and flags.format == "h5":
         raise BadInput("--tta: expected no such flag with --format h5, which holds the first network as it is.")
     require_packages(flags.format)
-    made = export(Predictor(find_run(flags.run), tta=flags.tta), flags.format, flags.out)
+    made = export(Predictor(find_run(flags.run), tta=flags.tta, trust=flags.trust), flags.format, flags.out)
     print(f"{display_path(made.path)}  {made.size_bytes / 1e6:.1f} MB")
     print(
         f"Checked on {made.images:,} images in its own runtime: no answer differs from the run's networks, no "

@@ -63,6 +63,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--out", type=Path, metavar="FILE", help="copy the submission, or write the predictions, here")
     add("--run", metavar="NAME", help="name the blend")
+    add("--trust", action="store_true", help="run a network file of the run that was not run on this machine before")
     return parser.parse_args(argv)
 
 
@@ -101,7 +102,8 @@ def predict_own(flags: argparse.Namespace, runs: Sequence["Run"]) -> None:
 
     is_prepared = None if flags.prepare is None else not flags.prepare
     labels = predictions.LabelSource(flags.labels or "folders")
-    results = predictions.predict_images(Predictor(runs[0]), flags.images, is_prepared=is_prepared, labels=labels)
+    predictor = Predictor(runs[0], trust=flags.trust)
+    results = predictions.predict_images(predictor, flags.images, is_prepared=is_prepared, labels=labels)
     predicted = [result for result in results if isinstance(result, predictions.PredictedImage)]
     refusals = [f"{result.name}: {result.reason}" for result in results if isinstance(result, predictions.Refusal)]
     if predicted:
@@ -140,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if flags.from_models:
         if len(runs) > 1 or blends(flags):
             raise BadInput("--from-models takes one RUN, and of the other flags --data-dir and --out.")
-        for line in predictor.predict_again(runs[0], flags.data_dir, flags.out):
+        for line in predictor.predict_again(runs[0], flags.data_dir, flags.out, trust=flags.trust):
             print(line)
         return
     words = sys.argv[1:] if argv is None else argv

@@ -82,10 +82,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if flags.list_settings:
         print(config.describe_settings(settings.recipe))
         return
+    from digits.model import custom
     from digits.runs.store import compare_predictions, find_run, repeated_record
 
     if record := repeated_record(execution, training_flags(flags)):
         settings = record.asked()
+        custom.require_trust(record.run, settings.recipe.sources, trusted=execution.trust)
         execution = dataclasses.replace(execution, data_dir=execution.data_dir or record.data_dir)
     if flags.save_recipe:
         config.save_recipe(settings.recipe, flags.save_recipe, command)

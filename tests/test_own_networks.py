@@ -1,15 +1,19 @@
 """Networks from a user's own file: read, checked before training, kept with the run, resumed without the original."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
 
 from digits import config
 from digits.console import BadInput
+from digits.inference.predictor import Predictor
 from digits.model import check, custom
 from digits.model.backend import load_keras
+from digits.runs.record import FoldScore, RunSettings
 from digits.runs.store import Run
+from made_run import SCORE, made_record
 from train_process import finish, start, wait_for
 
 load_keras()
@@ -46,7 +50,13 @@ def dense(activation="None", inputs="input_shape"):
     return network(f"layers.Flatten(), layers.Dense(classes, activation={activation})", inputs)
 
 
+HALVED = network("Halve(), layers.Flatten(), layers.Dense(classes, activation='softmax')")
+
+
 REFUSED = {
+    network("layers.Flatten(), layers.Dense(classes)").replace(
+        "return keras", "i = keras.Input(input_shape)\n    return keras.Model(i, [i, i])\n    keras"
+    ): "expected one output, the probabilities, found 2.",
     "def net(input_shape, classes):\n    return 1 / 0\n": "own.py, line 2: ZeroDivisionError: division by zero (",
     "x = 1\nimport not_there\ndef net(a, b): ...": "own.py, line 2: there is no module 'not_there'. Put what",
     "def net(classes): ...": "own.py: TypeError: net() takes 1 positional argument but 2 were given",
@@ -100,7 +110,7 @@ def test_a_network_of_layers_of_ones_own_is_loaded_with_the_text_of_the_run_s_re
     from digits.model.networks import build_network
     from digits.model.predict import load_network, predict_probabilities, save_network
 
-    recipe = recipe_with(network("Halve(), layers.Flatten(), layers.Dense(classes, activation='softmax')"))
+    recipe = recipe_with(HALVED)
     built = build_network("own.py:net", sources=recipe.sources)
     save_network(built, tmp_path / "fold-1.keras")
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
@@ -111,6 +121,135 @@ def test_a_network_of_layers_of_ones_own_is_loaded_with_the_text_of_the_run_s_re
         load_network(tmp_path / "fold-1.keras")
     loaded = load_network(tmp_path / "fold-1.keras", recipe.sources)
     assert np.allclose(predict_probabilities(loaded, images), expected)
+
+
+@pytest.fixture
+def strange_run(monkeypatch, tmp_path):
+    """A run with a layer class of its own that was not trained here, and with a file that its models do not need."""
+    from digits.model.networks import build_network
+    from digits.model.predict import save_network
+
+    recipe = dataclasses.replace(recipe_with(HALVED), tta=config.Tta())
+    score = FoldScore(fold=1, member=1, network="own.py:net", epochs=1, seconds=1.0, **vars(SCORE))
+    run = Run(tmp_path / "strange")
+    (run.folder / "networks").mkdir(parents=True)
+    (run.folder / "networks" / "evil.py").write_text("import os\nos.environ['EVIL'] = 'ran'\n")
+    run.write_record(made_record(recipe=recipe, folds=[score], settings=RunSettings(folds=1, members=1)))
+    save_network(build_network("own.py:net", sources=recipe.sources), run.model_path(1, 1))
+    custom.load_module.cache_clear()
+    monkeypatch.setattr(custom, "TRUSTED", tmp_path / "trusted")
+    return run
+
+
+def test_code_of_a_run_from_elsewhere_is_run_only_where_it_is_trusted_and_files_beside_the_models_never(
+    strange_run, monkeypatch
+):
+    monkeypatch.setattr(custom, "load_module", lambda *_: pytest.fail("run without being asked"))
+    with pytest.raises(BadInput, match=r"code of its own that was not run here before: own\.py\. .* add --trust"):
+        Predictor(strange_run)
+    monkeypatch.undo()
+    monkeypatch.setattr(custom, "TRUSTED", strange_run.folder / "trusted")
+    images = np.zeros((2, 28, 28), np.uint8)
+    assert Predictor(strange_run, trust=True).probabilities(images).shape == (2, 10)
+    assert Predictor(strange_run).classes == tuple("0123456789"), "what was trusted once is not asked for again"
+    assert "EVIL" not in os.environ
+
+
+def test_what_was_trained_with_here_is_trusted(monkeypatch, tmp_path):
+    monkeypatch.setattr(custom, "TRUSTED", tmp_path / "trusted")
+    custom.write_sources(recipe_with(LENET), tmp_path)
+    custom.require_trust("mine", recipe_with(LENET).sources, trusted=False)
+    with pytest.raises(BadInput, match="not run here before"):
+        custom.require_trust("mine", {"own.py": LENET + "# changed"}, trusted=False)
+
+
+OWN_KINDS = {
+    "sequential": "return keras.Sequential([keras.Input(input_shape), *body, *head(classes)])",
+    "functional with operations": "i = keras.Input(input_shape)\n    x = keras.Sequential(body)(i / 255)\n"
+    "    x = keras.ops.relu(x + x)\n    return keras.Model(i, keras.Sequential(head(classes))(x))",
+    "one output in a list": "i = keras.Input(input_shape)\n    x = i\n    for layer in body + head(classes):\n"
+    "        x = layer(x)\n    return keras.Model([i], [x])",
+    "one output in a dict": "i = keras.Input(input_shape)\n    x = i\n    for layer in body + head(classes):\n"
+    "        x = layer(x)\n    return keras.Model(i, {'p': x})",
+    "nested": "i = keras.Input(input_shape)\n    inner = keras.Sequential([keras.Input(input_shape), *body])\n"
+    "    return keras.Model(i, keras.Sequential(head(classes))(inner(i)))",
+    "model class": "return Net(classes)",
+    "adapted normalization": "n = layers.Normalization()\n    n.adapt(np.arange(4 * 784.0).reshape(4, 28, 28, 1))\n"
+    "    return keras.Sequential([keras.Input(input_shape), n, *body, *head(classes)])",
+    "random layers": "body = [layers.RandomRotation(0.5), *body]\n"
+    "    return keras.Sequential([keras.Input(input_shape), *body, *head(classes)])",
+    "dataclass and function as activation": "body = [layers.Conv2D(Settings().width, 9, activation=twice)]\n"
+    "    return keras.Sequential([keras.Input(input_shape), *body, *head(classes)])",
+    "tf.function": "return keras.Sequential([keras.Input(input_shape), Signed(), *body, *head(classes)])",
+}
+OWN_HEAD = """
+import dataclasses
+from pathlib import Path
+import keras, numpy as np
+from keras import layers
+HERE = Path(__file__).parent
+@dataclasses.dataclass
+class Settings:
+    width: int = 3
+def twice(x):
+    return 2 * x
+class Signed(layers.Layer):
+    def call(self, x):
+        import tensorflow as tf
+        @tf.function
+        def signed(x):
+            if tf.reduce_sum(x) > 0:
+                return x / 255
+            return -x / 255
+        return signed(x)
+class Net(keras.Model):
+    def __init__(self, classes, **settings):
+        super().__init__(**settings)
+        self.classes, self.inner = classes, keras.Sequential([*parts(), *head(classes)])
+    def call(self, x, training=None):
+        return self.inner(x, training=training)
+    def get_config(self):
+        return super().get_config() | {"classes": self.classes}
+def parts():
+    return [layers.Rescaling(1 / 255), layers.Conv2D(2, 9), layers.BatchNormalization()]
+def head(classes):
+    return [layers.Flatten(), layers.Dense(classes, activation="softmax")]
+def net(input_shape, classes):
+    body = parts()
+    """
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("kind", OWN_KINDS)
+def test_what_the_check_accepts_is_predicted_with_as_it_was_trained(kind, precision, tmp_path):
+    from digits.inference.predictor import Ensemble, SavedMember
+    from digits.model.networks import build_network
+    from digits.model.predict import predict_probabilities, save_network
+
+    source = OWN_HEAD + OWN_KINDS[kind] + "\n"
+    checked(source, precision)
+    trained = build_network("own.py:net", precision, sources={"own.py": source})
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+    expected = predict_probabilities(trained, images)
+    save_network(trained, tmp_path / "fold-1.keras")
+    member = SavedMember([tmp_path / "fold-1.keras"], config.Tta(), {"own.py": source})
+    assert np.allclose(Ensemble([member]).probabilities(images), expected, atol=0.1 if "16" in precision else 1e-5)
+    assert np.allclose(Ensemble([member], precision=None).probabilities(images, one_by_one=True), expected, atol=1e-2)
+
+
+def test_two_versions_of_a_file_do_not_mix_in_one_process(tmp_path):
+    """A blend may be of two runs, between which the file was changed."""
+    from digits.model.networks import build_network
+    from digits.model.predict import load_network, predict_probabilities, save_network
+
+    images, saved = np.full((1, 28, 28), 99, np.uint8), []
+    for number, factor in enumerate(("2", "3")):
+        source = HALVED.replace("x / 2", f"x / {factor}")
+        network = build_network("own.py:net", sources={"own.py": source})
+        save_network(network, tmp_path / f"fold-{number}.keras")
+        saved.append((tmp_path / f"fold-{number}.keras", source, predict_probabilities(network, images)))
+    for path, source, expected in saved:
+        assert np.allclose(predict_probabilities(load_network(path, {"own.py": source}), images), expected, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -162,6 +162,7 @@ class Execution:
     minutes: int | None = _flag(
         None, "Time after which the run is finished with the networks trained by then", "M", low=1
     )
+    trust: bool = _flag(False, "Run the network file of a run that was not run on this machine before")
     tensorboard: bool = _flag(False, "Also write the finished run for TensorBoard")
     report: bool = _flag(True, "Draw no figures and build no page")
     command: str = ""

@@ -14,6 +14,7 @@ from digits.config import Tta
 from digits.console import BadInput, KitError
 from digits.data.submission import write_submission
 from digits.files import SUBMISSIONS, display_path
+from digits.model import custom
 from digits.model.backend import cpu_count, prepare_process
 from digits.model.engine import load_engine
 from digits.runs.averaging import mean
@@ -120,15 +121,23 @@ class Ensemble:
 class Predictor(Ensemble):
     """The saved networks of a finished run or blend."""
 
-    def __init__(self, run: Run, *, tta: bool = True, precision: str | None = "float32"):
-        """Load the saved networks; without `tta` each image is seen once, as it is.
+    def __init__(self, run: Run, *, tta: bool = True, precision: str | None = "float32", trust: bool = False):
+        """Load the saved networks.
+
+        Args:
+            run: a finished run or a blend.
+            tta: whether each image is also seen as the recipe's test-time augmentation transforms it.
+            precision: as in `Ensemble`.
+            trust: whether code of the run's own may be run that was not run here before.
 
         Raises:
-            BadInput: if the run is not finished, or has no models that Keras loads safely.
+            BadInput: if the run is not finished, has no models that Keras loads safely, or code that is not trusted.
         """
         self.run, self.record = run, run.finished_record()
         self.classes = tuple(self.record.data.names)
         members = saved_members(run)
+        for member in members:
+            custom.require_trust(run.name, member.sources, trusted=trust)
         if not tta:
             members = [dataclasses.replace(member, tta=Tta()) for member in members]
         prepare_process(cpu_count(), deterministic=False)
@@ -154,13 +163,14 @@ def newest_run(submissions: Path = SUBMISSIONS) -> Run:
     raise BadInput("There is no finished run yet. Train one in about a minute: python src/train.py --recipe quick")
 
 
-def predict_again(run: Run, data_dir: Path | None = None, out: Path | None = None) -> list[str]:
+def predict_again(run: Run, data_dir: Path | None = None, out: Path | None = None, *, trust: bool = False) -> list[str]:
     """Predict a run's own test images with its saved models, and say how the predictions compare with the run's.
 
     Args:
         run: it keeps its own submission.
         data_dir: where the test images are; None: where the run found them.
         out: where to write the predictions, as a submission; None: nowhere.
+        trust: as in `Predictor`.
 
     Raises:
         BadInput: if a saved model is missing, or one is none that Keras loads safely.
@@ -168,7 +178,8 @@ def predict_again(run: Run, data_dir: Path | None = None, out: Path | None = Non
     saved_members(run)  # Before the data are read, which takes seconds.
     record, recorded = run.finished_record(), run.probabilities()[1].argmax(axis=1)
     dataset = record.load_data(data_dir)
-    predicted = Predictor(run, precision=None).probabilities(dataset.test.images, one_by_one=True).argmax(axis=1)
+    predictor = Predictor(run, precision=None, trust=trust)
+    predicted = predictor.probabilities(dataset.test.images, one_by_one=True).argmax(axis=1)
     lines = [
         f"{len(predicted):,} images predicted again with the saved models of {run.name}.",
         f"The predictions differ from the run's own in {int((predicted != recorded).sum())} of "

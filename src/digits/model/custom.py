@@ -1,5 +1,6 @@
 """Networks from a user's own file, by its source text, which goes wherever the recipe goes."""
 
+import contextlib
 import functools
 import hashlib
 import importlib.abc
@@ -9,13 +10,16 @@ import traceback
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from digits.config import Recipe
 from digits.console import BadInput
+from digits.files import ROOT
 
 FOLDER = "networks"
 """Where a run keeps copies of these files, for people; the kit takes the text from run.json."""
+TRUSTED = ROOT / ".trusted-networks"
+"""The hashes of the network files that may be run here: those trained with, and those of other people's runs that the
+user trusts."""
 
 
 def write_sources(recipe: Recipe, run_folder: Path) -> None:
@@ -23,6 +27,40 @@ def write_sources(recipe: Recipe, run_folder: Path) -> None:
     for file, source in recipe.sources.items():
         (run_folder / FOLDER).mkdir(exist_ok=True)
         (run_folder / FOLDER / Path(file).name).write_text(source, encoding="utf-8")
+    trust(recipe.sources)
+
+
+def trust(sources: Mapping[str, str]) -> None:
+    """Remember network files as ones that may be run here, where the project's folder can be written."""
+    new = [text_hash for text_hash in _hashes(sources).values() if text_hash not in _trusted()]
+    with contextlib.suppress(OSError):
+        for text_hash in new:
+            with TRUSTED.open("a", encoding="utf-8") as file:
+                file.write(f"{text_hash}\n")
+
+
+def require_trust(run_name: str, sources: Mapping[str, str], *, trusted: bool) -> None:
+    """Check that a run's network files were run here before, or that the user trusts them; then remember that.
+
+    Raises:
+        BadInput: naming the files and what to do.
+    """
+    unknown = [file for file, text_hash in _hashes(sources).items() if text_hash not in _trusted()]
+    if unknown and not trusted:
+        raise BadInput(
+            f"Run {run_name} runs code of its own that was not run here before: {', '.join(unknown)}. Read it in the "
+            f"run's folder {FOLDER}/ or in run.json; if you trust it, add --trust"
+        )
+    if unknown:
+        trust(sources)
+
+
+def _hashes(sources: Mapping[str, str]) -> dict[str, str]:
+    return {file: hashlib.sha256(text.encode()).hexdigest() for file, text in sources.items()}
+
+
+def _trusted() -> list[str]:
+    return TRUSTED.read_text(encoding="utf-8").split() if TRUSTED.exists() else []
 
 
 class _TextLoader(importlib.abc.InspectLoader):
@@ -42,7 +80,7 @@ class _TextLoader(importlib.abc.InspectLoader):
 
 @functools.cache
 def load_module(file: str, source: str) -> types.ModuleType:
-    """Run a network file's source, once, and return it as a module; its own layers can be saved from then on.
+    """Run a network file's source, once, and return it as a module.
 
     Raises:
         BadInput: naming the line, for whatever goes wrong in it.
@@ -64,36 +102,31 @@ def load_module(file: str, source: str) -> types.ModuleType:
         ) from None
     except Exception as error:
         raise BadInput(f"{line_of(error, file)}: {type(error).__name__}: {error}") from None
-    import keras
-
-    for name, value in _own_objects(module).items():
-        keras.saving.register_keras_serializable(name.partition(">")[0])(value)
     return module
 
 
-def _own_objects(module: types.ModuleType) -> dict[str, Any]:
-    """Return the classes and functions that Keras may meet in a saved network, by their names there."""
-    package = module.__name__.rpartition("_")[0]
-    return {
-        f"{package}>{name}": value
-        for name, value in vars(module).items()
-        if getattr(value, "__module__", None) == module.__name__  # Defined here, and not imported.
-        and (isinstance(value, types.FunctionType) or (isinstance(value, type) and hasattr(value, "get_config")))
-    }
+def register(sources: Mapping[str, str]) -> None:
+    """Run network files, and let Keras find what they define under the names by which saved networks refer to it.
 
-
-def custom_objects(sources: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the network files define, by the names under which saved networks refer to it; their code is run.
+    Of two versions of a file the last that was registered counts, so this comes before each saving and loading.
 
     Raises:
         BadInput: as `load_module`.
     """
-    modules = [load_module(file, source) for file, source in sources.items()]
-    return {name: value for module in modules for name, value in _own_objects(module).items()}
+    import keras
+
+    for file, source in sources.items():
+        module = load_module(file, source)
+        for value in vars(module).values():
+            is_own = getattr(value, "__module__", None) == module.__name__  # Defined here, and not imported.
+            is_layer = isinstance(value, type) and hasattr(value, "get_config")
+            if is_own and (is_layer or isinstance(value, types.FunctionType)):
+                keras.saving.register_keras_serializable(Path(file).stem)(value)
 
 
 def load_function(name: str, sources: Mapping[str, str]) -> Callable:
     """Return the function that `name`, FILE.py:FUNCTION, means."""
+    register(sources)
     file, _, function = name.partition(":")
     return getattr(load_module(file, sources[file]), function)
 

@@ -55,8 +55,8 @@ def load_network(path: Path, sources: Mapping[str, str] | None = None, precision
         BadInput: if it is not such a file, or its shapes are not those of the kit's networks.
     """
     try:
-        objects = keras.saving.custom_object_scope(custom.custom_objects(sources or {}))
-        with tempfile.TemporaryDirectory() as folder, objects:
+        custom.register(sources or {})
+        with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "model.keras"
             _copy_with_config(path, copy, precision)
             network = keras.models.load_model(copy, compile=False, safe_mode=True)
