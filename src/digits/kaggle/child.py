@@ -39,14 +39,9 @@ class Kind(enum.StrEnum):
     CLIENT = "client"
     """The client is missing, or too old."""
     DISK = "disk"
-    CA_FILE = "CA file"
-    PROXY_LOGIN = "proxy login"
-    PROXY_SETTING = "proxy setting"
     PROXY = "proxy"
     CERTIFICATE = "certificate"
     NAME = "name"
-    TIMEOUT = "timeout"
-    REFUSED = "refused"
     CONNECTION = "connection"
     OTHER = "other"
 
@@ -91,7 +86,7 @@ def source_of(api) -> str:
 
 
 def credential_files() -> list[str]:
-    """Return the files that exist among those in which the client looks for credentials."""
+    """Return the files that exist where the client looks for credentials."""
     home = os.path.expanduser("~")  # noqa: PTH111 the client does not need one
     config = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
     folders = (os.environ.get("KAGGLE_CONFIG_DIR", ""), f"{home}/.kaggle", f"{config}/kaggle")
@@ -100,16 +95,13 @@ def credential_files() -> list[str]:
     return [file for file in files if os.path.isfile(file)]  # noqa: PTH113 Path.is_file() raises for long names
 
 
-def causes_of(error: BaseException) -> Iterator[BaseException]:
+def causes_of(error: Any) -> Iterator[BaseException]:
     """Yield an error and all that it wraps; urllib3 keeps the cause as an argument or as `reason`."""
-    seen: list[BaseException] = []
-    waiting: list[Any] = [error]
-    while waiting:
-        cause = waiting.pop()
-        if isinstance(cause, BaseException) and not any(cause is other for other in seen):
-            seen.append(cause)
-            yield cause
-            waiting += [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
+    if isinstance(error, BaseException):
+        yield error
+        inner = [error.__cause__ or error.__context__, getattr(error, "reason", None), *error.args]
+        for cause in inner:
+            yield from causes_of(cause)
 
 
 def kind_of(error: BaseException) -> Kind:
@@ -122,20 +114,19 @@ def kind_of(error: BaseException) -> Kind:
         return Kind.DISK
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     if bundle and not os.path.exists(bundle):  # noqa: PTH110 likewise
-        return Kind.CA_FILE
-    # http.client gives the proxy's status in words only.
-    if any("Tunnel connection failed: 407" in str(cause) for cause in causes):
-        return Kind.PROXY_LOGIN
-    settings = of_requests.InvalidProxyURL, of_requests.InvalidSchema, of_urllib3.LocationParseError
-    connections = of_requests.ConnectionError, of_requests.ChunkedEncodingError, ConnectionError
+        return Kind.CERTIFICATE
     types: dict[Kind, tuple] = {
-        Kind.PROXY_SETTING: (*settings, of_urllib3.ProxySchemeUnknown),
-        Kind.PROXY: (of_requests.ProxyError, of_urllib3.ProxyError),
+        # A setting that it cannot use, of a scheme that needs another package, or that is none; or no way through it.
+        Kind.PROXY: (
+            *(of_requests.InvalidProxyURL, of_requests.InvalidSchema, of_urllib3.LocationParseError),
+            *(of_urllib3.ProxySchemeUnknown, of_requests.ProxyError, of_urllib3.ProxyError),
+        ),
         Kind.CERTIFICATE: (ssl.SSLError, of_requests.SSLError, of_urllib3.SSLError),
         Kind.NAME: (socket.gaierror, of_urllib3.NameResolutionError),
-        Kind.TIMEOUT: (of_requests.Timeout, of_urllib3.TimeoutError, TimeoutError),
-        Kind.REFUSED: (ConnectionRefusedError,),
-        Kind.CONNECTION: connections,
+        Kind.CONNECTION: (
+            *(of_requests.ConnectionError, of_requests.Timeout, of_requests.ChunkedEncodingError),
+            *(ConnectionError, TimeoutError),
+        ),
         Kind.UNREADABLE: (json.JSONDecodeError,),
     }
     return next((kind for kind, of in types.items() if any(isinstance(cause, of) for cause in causes)), Kind.OTHER)
@@ -158,7 +149,7 @@ def describe(error: BaseException) -> Reply:
     with contextlib.suppress(ValueError, TypeError, AttributeError):  # An error can come with status 200.
         reply.status = max(reply.status, int(response.json().get("code") or 0))
     if reply.status == 407:
-        reply.failure = Kind.PROXY_LOGIN
+        reply.failure = Kind.PROXY
     return reply
 
 

@@ -38,23 +38,18 @@ BEFORE_SUBMITTING = ("IntrospectToken", "GenerateAccessToken", "StartSubmissionU
 """The client's calls before the one that submits; an error of an unknown call may be of that one."""
 PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY")
 CONNECTION_FAULTS = {
-    Kind.PROXY_LOGIN: ("the proxy asks for a name and password: {proxy}=http://NAME:PASSWORD@HOST:PORT", False),
-    Kind.PROXY_SETTING: (
-        "the client cannot use the proxy that {proxy} names; expected http://HOST:PORT (socks5://HOST:PORT needs "
-        "pip install pysocks)",
+    Kind.PROXY: (
+        "the proxy that {proxy} names does not let it through; expected http://HOST:PORT, or where it asks for a login "
+        "http://NAME:PASSWORD@HOST:PORT (socks5:// needs: pip install pysocks)",
         False,
     ),
-    Kind.CA_FILE: ("REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names a file that is not there", False),
     Kind.CERTIFICATE: (
         "the certificate is not trusted; where a proxy inspects the traffic, REQUESTS_CA_BUNDLE must name the file "
-        "with its certificate",
+        "with its certificate (it is: {bundle})",
         False,
     ),
-    Kind.PROXY: ("the proxy that {proxy} names cannot be reached, or does not let it through", True),
     Kind.NAME: ("the name of Kaggle's server cannot be resolved. Is there a network?", True),
-    Kind.TIMEOUT: ("it timed out", True),
-    Kind.REFUSED: ("it was refused", True),
-    Kind.CONNECTION: ("it broke off", True),
+    Kind.CONNECTION: ("it was refused, broke off or timed out", True),
 }
 """The reason in words, and whether it may pass."""
 PUSH_FORBIDDEN = (
@@ -80,9 +75,9 @@ class RetryPolicy:
 
     call_seconds: float = 60
     submit_seconds: float = 180
+    transfer_seconds: float = 3600
     stall_seconds: float = 60
     """A download that brings no byte for so long is given up."""
-    transfer_seconds: float = 3600
     attempts: int = 5
     first_pause_seconds: float = 2
     """Before the second attempt; doubled before each later one."""
@@ -92,9 +87,8 @@ class RetryPolicy:
     """Within which a submission must show in Kaggle's list."""
     poll_seconds: float = 10
     longest_poll_seconds: float = 60
-    """The first and the longest pause between two looks at something that takes its time."""
     notice_seconds: float = 15
-    """Between two lines that tell that something is still waited for."""
+    """Between two lines about something that is still waited for."""
 
     @property
     def unconfirmed_seconds(self) -> float:
@@ -201,7 +195,8 @@ def error_of(call: str, page: str, reply: Reply) -> KitError:
     if reply.failure in CONNECTION_FAULTS:
         reason, passing = CONNECTION_FAULTS[reply.failure]
         proxy = next((name for name in PROXY_VARIABLES if os.environ.get(name)), "https_proxy")
-        message = f"The connection to Kaggle failed: {reason.format(proxy=proxy)}."
+        bundle = os.environ.get("REQUESTS_CA_BUNDLE", "not set")
+        message = f"The connection to Kaggle failed: {reason.format(proxy=proxy, bundle=bundle)}."
         return UnreachableError(message, maybe_submitted=maybe_submitted) if passing else KitError(message)
     message = f"The kaggle client failed: {text}."
     if reply.failure is Kind.UNREADABLE:
@@ -271,16 +266,6 @@ def if_interrupted(message: str) -> Iterator[None]:
         raise KeyboardInterrupt(str(interrupt) or f"Interrupted. {message}") from None
 
 
-@contextlib.contextmanager
-def without_account(fix: str) -> Iterator[None]:
-    """Let an error for missing credentials also say how to do the command's work without any."""
-    try:
-        yield
-    except MissingCredentialsError as error:
-        error.fix = fix
-        raise
-
-
 def log_on_stderr(line: str) -> None:
     """Print a line about waiting or danger."""
     print(line, file=sys.stderr, flush=True)
@@ -336,13 +321,12 @@ class Kaggle:
 
     def _once(self, call: str, arguments: dict[str, Any], absent: tuple[int, ...]) -> Any:
         reply = read_as(Reply, redact(self.call(call, arguments, self.policy, self.log)), "the kaggle client")
-        source = reply.source
-        if source and source not in self._announced:
-            self._announced.append(source)
-            with contextlib.suppress(OSError):
-                if os.name != "nt" and Path(source).stat().st_mode & 0o077:
-                    self.log(f"warning: other users of this machine can read {source}. Change that: chmod 600 {source}")
-            self.log(f"Credentials: {source}")
+        if reply.source and reply.source not in self._announced:
+            self._announced.append(reply.source)
+            self.log(f"Credentials: {reply.source}")
+            file = Path(reply.source)
+            if os.name != "nt" and len(reply.source) < 256 and file.is_file() and file.stat().st_mode & 0o077:
+                self.log(f"warning: other users of this machine can read {file}. Change that: chmod 600 {file}")
         if reply.failure is None:
             return reply.value
         if reply.failure is Kind.ANSWER and reply.status in absent:

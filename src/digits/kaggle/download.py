@@ -3,12 +3,12 @@
 import tempfile
 from pathlib import Path
 
-from digits.console import BadInput, KitError
+from digits.console import BadInput, KitError, error_context
 from digits.data import archive
 from digits.data.competition import Competition, find_competition
 from digits.data.folder import TABLES, find_file
 from digits.files import display_path
-from digits.kaggle.client import CredentialsError, Kaggle, MissingCredentialsError, without_account
+from digits.kaggle.client import CredentialsError, Kaggle, MissingCredentialsError
 
 ATTEMPTS = 2
 
@@ -39,7 +39,7 @@ def fetch(data_dir: Path, kaggle: Kaggle) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         with tempfile.TemporaryDirectory(prefix="digits-") as folder:
             kaggle.log(f"Downloading the data of {kaggle.competition} ...")
-            with without_account(f"Without an account's token, {by_hand}"):
+            with error_context(fix=f"Or {by_hand}"):
                 kaggle.ask("competition_download_files", arguments | {"path": folder}, attempts=2)
             reason = _install(next(Path(folder).glob(f"{kaggle.competition}.*"), Path(folder)), data_dir, competition)
         if not reason:

@@ -14,7 +14,7 @@ from digits.data.competition import Competition, Form, find_competition
 from digits.data.submission import content_hash, read_submission, tag_of, write_submission
 from digits.files import display_path, file_lock, submissions_flag
 from digits.kaggle import ledger
-from digits.kaggle.client import Kaggle, MissingCredentialsError, UnreachableError, if_interrupted, without_account
+from digits.kaggle.client import Kaggle, MissingCredentialsError, UnreachableError, if_interrupted
 from digits.kaggle.kernel import Push
 from digits.kaggle.ledger import Entry, figure, list_submissions, read_ledger, title_of
 from digits.runs.checks import check_class_shares
@@ -194,9 +194,10 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options) -> N
     attempt = _Attempt(candidate, competition, submissions, kaggle, options)
     with file_lock(submissions / ".submit.lock"):
         try:
-            with without_account(f"Or upload {display_path(file)} in a browser: {kaggle.page}/submit"):
-                left, listed = _left_today(kaggle), list_submissions(kaggle)
+            left, listed = _left_today(kaggle), list_submissions(kaggle)
         except KitError as error:
+            if isinstance(error, MissingCredentialsError):
+                error.fix = f"Or upload {display_path(file)} in a browser: {kaggle.page}/submit"
             refused = isinstance(error, KaggleRefused) and not isinstance(error, MissingCredentialsError)
             if refused or not options.dry_run:
                 raise
