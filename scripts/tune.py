@@ -362,9 +362,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         trials.fit_missing(recipes, flags.confirm, cells, common, slots, keep)
     rows = trials.effects(recipes, flags.confirm, cells, state)
     conclusion = verdict(rows[1])
+    replaced = " (replaces the earlier one)" if recipe_file.exists() else ""
     recipe_file.unlink(missing_ok=True)
     config.save_recipe(best, recipe_file, f"{words}\n# {conclusion}")
-    print(f"\n{trials.render(rows)}\n\n{conclusion}\n\n{recipe_file}  {config.describe_differences(best)}\n{plot}")
+    print(f"\n{trials.render(rows)}\n\n{conclusion}\n")
+    print(f"{recipe_file}{replaced}  {config.describe_differences(best)}\n{plot}")
     print(f"Train it: python src/train.py --recipe {shlex.quote(str(recipe_file))}")
 
 

@@ -200,6 +200,16 @@ def test_a_zip_on_disk_is_taken_without_network(user, tmp_path):
     assert not user.kaggle.calls
 
 
+def test_a_file_on_disk_that_replaces_another_says_so(user, tmp_path):
+    (tmp_path / "got-by-hand.zip").write_bytes(GOOD)
+    (user.data / "train.csv").write_bytes(table(TRAIN_COLUMNS, 30, lambda row: [row % 10]))
+    (user.data / "test.csv").write_bytes(FILES["test.csv"])
+    assert user("--zip", tmp_path / "got-by-hand.zip") == 0
+    assert [line.endswith("; replaces another file") for line in user.out.splitlines()] == [
+        "train.csv" in line for line in user.out.splitlines()
+    ]
+
+
 def test_what_is_still_missing_after_a_file_on_disk_is_said(user, tmp_path):
     (tmp_path / "part.zip").write_bytes(zipped({"sample_submission.csv": FILES["sample_submission.csv"]}))
     assert user("--zip", tmp_path / "part.zip") == 0

@@ -123,6 +123,12 @@ def test_the_hdf5_file_is_of_the_first_network_that_was_trained(run, tmp_path):
     assert "## mnistModel2.h5" in made.readme.read_text(encoding="utf-8")
 
 
+def test_a_readme_of_the_user_s_is_left_alone(run, tmp_path):
+    (tmp_path / "README.md").write_text("# My project\n")
+    assert export(Predictor(run), "keras", tmp_path).readme == tmp_path / f"{run.name}.md"
+    assert (tmp_path / "README.md").read_text() == "# My project\n"
+
+
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"needs onnx, onnxruntime, tf2onnx, not installed\. Install: pip"):

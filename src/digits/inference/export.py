@@ -133,7 +133,7 @@ def require_packages(form: str) -> None:
 
 
 def export(predictor: Predictor, form: str, folder: Path | None = None) -> Exported:
-    """Write the networks as one file that takes uint8 images and gives probabilities, and a README beside it.
+    """Write the networks as one file that takes uint8 images and gives probabilities, and how to use it beside it.
 
     The file is compared with the run's own networks, each predicting on its own, on 1,000 images; one that differs is
     removed.
@@ -170,7 +170,7 @@ def export(predictor: Predictor, form: str, folder: Path | None = None) -> Expor
             )
     _, keras_images_per_second = _timed(ensemble.model.predict_on_batch, images)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    readme = folder / "README.md"
+    readme = folder / f"{predictor.run.name}.md"  # A README.md there may be the user's.
     with atomic_write(readme) as temporary:
         temporary.write_text(_readme(predictor, folder), encoding="utf-8")
     return Exported(

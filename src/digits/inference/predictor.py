@@ -188,8 +188,9 @@ def predict_again(run: Run, data_dir: Path | None = None, out: Path | None = Non
     if out is not None:
         path = out.with_name("leaked-" + out.name) if record.leaked else out
         path.parent.mkdir(parents=True, exist_ok=True)
+        replaced = " (replaces the earlier one)" if path.exists() else ""
         write_submission(path, dataset.test.ids, predicted, header=dataset.header, classes=dataset.classes)
-        lines.append(f"Written: {display_path(path)}")
+        lines.append(f"Written: {display_path(path)}{replaced}")
     return lines
 
 

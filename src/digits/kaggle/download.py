@@ -1,5 +1,6 @@
 """Bring the competition's files into the data folder: whole and checked, or not at all."""
 
+import hashlib
 import tempfile
 from pathlib import Path
 
@@ -83,8 +84,10 @@ def install(file: Path, data_dir: Path, competition: Competition) -> None:
         page = f"https://www.kaggle.com/competitions/{competition.slug}/data"
         raise BadInput(f"{display_path(file)}: there is no such file. Fetch it from {page}")
     data_dir.mkdir(parents=True, exist_ok=True)
+    before = {path: hashlib.sha256(path.read_bytes()).digest() for path in data_dir.glob("*.csv")}
     for path, installed in archive.install(file, data_dir, competition).items():
-        print(installed.line if installed else display_path(path))
+        is_other = path in before and before[path] != hashlib.sha256(path.read_bytes()).digest()
+        print(f"{installed.line if installed else display_path(path)}{'; replaces another file' if is_other else ''}")
     missing = [name for name in TABLES if find_file(data_dir, name, competition) is None]
     if missing:
         print(f"Still missing in {display_path(data_dir)}: {' and '.join(f'{name}.csv' for name in missing)}.")
