@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from markupsafe import escape
 from PIL import Image
 
 import report as entry_point
@@ -20,8 +21,11 @@ from digits.report import analysis, comparison, html, summary
 from digits.report.html import build_report
 from digits.report.leaderboard import leaderboard
 from digits.runs.checks import Check
+from digits.runs.record import ExtraImages, FoldScore
 from digits.runs.store import Run
 from made_run import SCORE, made_record
+
+FOLD = FoldScore(fold=1, member=1, network="compact", epochs=1, seconds=1.0, **vars(SCORE))
 
 
 @pytest.fixture
@@ -54,7 +58,7 @@ def test_the_page_says_the_score_how_sure_and_what_was_mistaken(run, data):
         "Run details",
     ]  # fmt: skip
     assert 'class="alarm' not in page
-    assert re.search("epochs</th><td>6</td><td>8</td><td>times through the training images", page)
+    assert re.search("epochs</th><td>6</td><td>8</td><td class=.text.>times through the training images", page)
 
 
 def test_the_page_needs_nothing_but_itself(run, data):
@@ -312,28 +316,67 @@ def test_the_leaderboard_lists_all_finished_runs_best_first_and_names_the_others
     assert 'aria-sort="descending"' in page
 
 
+def test_the_leaderboard_is_grouped_by_data_with_the_reference_runs_apart(run, data):
+    folder, two = run.folder.parent, Run(run.folder.parent / "two")
+    change(two, data=replace(two.finished_record().data, competition="digit-recognizer"))
+    shutil.copytree(two.folder, folder / "reference" / "best")
+    (folder / "compare-one-two.html").touch()
+    (folder / "one" / "report.html").touch()
+    runs = leaderboard(folder, folder / "reference")
+    assert [board.heading for board in runs.boards] == [
+        "digit-recognizer, 600 training images", "embedded sample, 600 training images",
+    ]  # fmt: skip
+    first, second = runs.boards
+    assert [[standing.name for standing in group] for group in (first.own, first.references, second.own)] == [
+        ["two"], ["reference/best"], ["one"],
+    ]  # fmt: skip
+    page = html.build_leaderboard(folder, folder / "reference").read_text(encoding="utf-8")
+    assert page.index("<td>two") < page.index("Reference runs") < page.index("reference/best")
+    for link in ("one/report.html", "compare-one-two.html"):
+        assert f'href="{link}"' in page
+
+
 def test_without_any_run_the_leaderboard_says_how_to_make_one(tmp_path):
     assert "python src/train.py" in html.build_leaderboard(tmp_path, tmp_path / "none").read_text(encoding="utf-8")
 
 
-def test_each_kind_of_run_has_a_report(run, data):
-    """The templates are strict: what a kind of run lacks would be an error."""
-    record = run.finished_record()
+def kinds_of(record):
+    """What differs in the record of a run of another kind, by its name."""
     fold = replace(record.folds[0], wrong_without_tta=3)
-    kinds = {
+    return {
         "single split": {"settings": replace(record.settings, folds=1, members=1), "folds": [fold]},
-        "kaggle": {"data": replace(record.data, competition="digit-recognizer"), "averaging_gain": 0.0002},
-        "without labels of the test images": {"test": replace(record.test, score=None)},
-        "first version": {"machine": None, "git": None, "versions": {}, "backend": None, "peak_memory_bytes": None},
+        "competition": {"data": replace(record.data, competition="digit-recognizer"), "averaging_gain": 0.0002},
+        "test images without labels": {"test": replace(record.test, score=None)},
+        "record with less": {"machine": None, "git": None, "versions": {}, "backend": None, "peak_memory_bytes": None},
         "all wrong": {"checks": [Check("every class is predicted", False, "9 of 10")], "leaked": True},
         "named classes": {"data": replace(record.data, classes=[f"kind {n}" for n in range(10)])},
+        "extra images": {"extra": ExtraImages("photos", [1] * 10, "0" * 64)},
+        "recipe of a newer kit": {"recipe": replace(record.recipe, name="gone", base="gone", networks=("gone",))},
     }
-    for kind, changes in kinds.items():
-        change(run, **{field: getattr(record, field) for field in vars(record)} | changes)
-        page = page_of(run, dataset=data)
-        assert ("Held-out accuracy" in page) == (kind == "single split"), kind
-        assert ("Expected public score" in page) == (kind == "kaggle"), kind
-        assert ("kind 7" in page) == (kind == "named classes"), kind
+
+
+@pytest.mark.parametrize("kind", kinds_of(made_record(folds=[FOLD])))
+def test_each_kind_of_run_has_a_report_and_a_place_on_the_leaderboard(run, data, kind):
+    """The templates are strict: what a kind of run lacks would be an error."""
+    change(run, **{"checks": []} | kinds_of(run.finished_record())[kind])
+    page = page_of(run, dataset=data)
+    assert ("Held-out accuracy" in page) == (kind == "single split")
+    assert ("Expected public score" in page) == (kind == "competition")
+    assert ("kind 7" in page) == (kind == "named classes")
+    boards = leaderboard(run.folder.parent, run.folder / "none").boards
+    (marks,) = [standing.marks for board in boards for standing in board.own if standing.name == "one"]
+    assert marks == {"all wrong": ["LEAKED", "1 failed check"], "extra images": ["extra images"]}.get(kind, [])
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", '" onclick="alert(1)', r"$\frac$", "=1+1", "x_1^2"])
+def test_a_class_may_have_any_name_on_the_pages(runs, data, name):
+    for run in runs:
+        change(run, data=replace(run.finished_record().data, classes=[name, *"123456789"]))
+    compared = html.build_comparison(comparison.compare(runs)).read_text(encoding="utf-8")
+    for page in (page_of(runs[0], dataset=data), compared):
+        assert str(escape(name)) in page
+        assert "<script>alert" not in page
+        assert '" onclick="alert' not in page
 
 
 def test_tta_s_share_is_told_where_the_record_has_it(run, data):

@@ -48,6 +48,8 @@ found.predicted &&= count().startsWith(visible().length + " of");
 document.querySelector("#errors .all").click();
 found.reset = visible().length;
 found.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+const matrix = document.querySelector(".confusion").parentElement;
+found.cut = matrix.scrollWidth - matrix.clientWidth;
 found.pictures = [...document.images].every((image) => image.complete && image.naturalWidth > 0);
 found.requests = performance.getEntriesByType("resource").filter((entry) => !entry.name.startsWith("data:")).length;
 document.body.insertAdjacentHTML("beforeend", "<pre id='found'>" + JSON.stringify(found) + "</pre>");
@@ -63,7 +65,7 @@ def page(made_runs, sample, tmp_path_factory):
     return build_report(Run(folder), sample, reference=folder / "none")
 
 
-@pytest.fixture(scope="module", params=[500, 1400])
+@pytest.fixture(scope="module", params=[380, 800, 1400])
 def looked(request, page, tmp_path_factory):
     """What the probe at the end of the page finds in a window of each width, and the console's lines."""
     tmp_path = tmp_path_factory.mktemp("window")
@@ -90,5 +92,6 @@ def test_the_filters_show_the_digits_of_a_pair_and_all_again(looked):
 def test_the_page_fits_its_window_and_asks_for_nothing(looked):
     found, _ = looked
     assert found["overflow"] <= 0
+    assert found["cut"] <= 0, "the confusion matrix fits"
     assert found["pictures"]
     assert found["requests"] == 0

@@ -257,7 +257,7 @@ def option_settings(settings: RunSettings) -> list[Setting]:
             field.name,
             setting_text(getattr(settings, field.name)),
             setting_text(field.default),
-            field.metadata.get("meaning", ""),
+            field.metadata.get("help", ""),
         )
         for field in dataclasses.fields(Options)
     ]

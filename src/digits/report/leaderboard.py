@@ -75,9 +75,10 @@ class Board:
         """Title and number of images."""
         return f"{self.title}, {self.images:,} training images"
 
-    def order(self) -> tuple[bool, str]:
-        """Return by what boards are sorted: those with own runs are later, and those with newer ones."""
-        return bool(self.own), max(standing.record.created for standing in self.own or self.references)
+    @property
+    def rank(self) -> tuple[bool, bool, int]:
+        """By what boards are ordered: those with own runs first, of a competition, of the most images."""
+        return bool(self.own), self.title in COMPETITIONS, self.images
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Leaderboard:
     """Everything that there is to choose from."""
 
     boards: list[Board]
-    """The one with the newest run first."""
+    """In the order of their `rank`."""
     unfinished: list[str]
     """The names of runs that are not finished, or not readable."""
     comparisons: dict[str, str]
@@ -113,7 +114,7 @@ def leaderboard(submissions: Path, reference: Path = REFERENCE) -> Leaderboard:
         standing = Standing(run, record, scores.get(record.submission.sha256), link)
         groups.setdefault(_data_of(record), []).append(standing)
     boards = [_board(title, images, standings) for (title, _, images), standings in groups.items()]
-    boards.sort(key=Board.order, reverse=True)
+    boards.sort(key=lambda board: board.rank, reverse=True)
     comparisons = sorted(submissions.glob("compare-*.html"), key=lambda path: path.stat().st_mtime, reverse=True)
     return Leaderboard(boards, unfinished, {path.stem: _link(path, submissions) for path in comparisons})
 
