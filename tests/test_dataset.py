@@ -69,7 +69,6 @@ def test_the_reader_agrees_with_pandas(tmp_path):
 
 def test_well_formed_bytes_never_take_the_slow_path(monkeypatch):
     monkeypatch.setattr(csv_reader, "_parse_carefully", None)
-    monkeypatch.setattr(csv_reader, "_CHUNK_BYTES", 9_000)
     for ending in ("\n", "\r\n"):
         data = torn_files.train_bytes(50, ending=ending)
         body = data.partition(b"\n")[2]

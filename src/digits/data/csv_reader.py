@@ -2,19 +2,16 @@
 
 import bz2
 import csv
-import functools
 import gzip
 import hashlib
 import io
 import lzma
 import math
-import os
 import re
 import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,9 +55,6 @@ MAGIC = {
     b"version https://git-lfs": "a Git LFS pointer, not the file itself (git lfs pull)",
 }
 """How files that are no table begin."""
-_CHUNK_BYTES = 1 << 20
-"""Parsed at a time: in smaller pieces the threads wait for one another in Python."""
-_THREADS = 4
 _PIXELS = {str(value): value for value in range(256)}
 _SHOWN = 40
 """Characters of a wrong field that are shown."""
@@ -232,28 +226,26 @@ def parse(data: bytes, *, labelled: bool = False) -> Table:
     Raises:
         BadInput: naming line and column, what was expected and what came (see `error_context` for file and remedy).
     """
-    with ThreadPoolExecutor(1) as thread:
-        digest = thread.submit(lambda: hashlib.sha256(data).hexdigest())
-        number, first = next(records(data[: 1 << 18] if data.isascii() else data), (0, []))
-        if not first:
-            raise BadInput("expected a table, found an empty file")
-        words = sum(not re.fullmatch(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", name, re.IGNORECASE) for name in first)
-        has_header = words > 1 or len(set(first)) == len(first)  # No row of pixels has only different values.
-        with error_context(f"line {number}"):
-            columns = _find_columns(first, has_header, labelled)
-        pixels, labels, ids = _parse_fast(data, columns, has_header) or _parse_carefully(data, columns, has_header)
-        if columns.is_guessed and _look_like_labels(pixels[:, -1]):
-            raise BadInput(
-                "expected a header, or the label first: the last column looks like labels as well",
-                fix=f"Put a line of names above, such as pixel0, …, pixel{len(first) - 2}, label.",
-            )
-        if columns.is_guessed and ids is not None and len(set(ids)) < len(ids):
-            labels, ids = ids, None  # Without a header the first column may be the label as well: ids do not repeat.
-        codes, classes = (None, ()) if labels is None else encode_labels(labels)
-        side = math.isqrt(pixels.shape[1])
-        images = np.ascontiguousarray(pixels).reshape(-1, side, side)
-        ids = None if ids is None else as_ids(ids)
-        return Table(images, codes, classes, ids, digest.result(), content_hash(images, codes), columns.notes)
+    number, first = next(records(data[: 1 << 18] if data.isascii() else data), (0, []))
+    if not first:
+        raise BadInput("expected a table, found an empty file")
+    words = sum(not re.fullmatch(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", name, re.IGNORECASE) for name in first)
+    has_header = words > 1 or len(set(first)) == len(first)  # No row of pixels has only different values.
+    with error_context(f"line {number}"):
+        columns = _find_columns(first, has_header, labelled)
+    pixels, labels, ids = _parse_fast(data, columns, has_header) or _parse_carefully(data, columns, has_header)
+    if columns.is_guessed and _look_like_labels(pixels[:, -1]):
+        raise BadInput(
+            "expected a header, or the label first: the last column looks like labels as well",
+            fix=f"Put a line of names above, such as pixel0, …, pixel{len(first) - 2}, label.",
+        )
+    if columns.is_guessed and ids is not None and len(set(ids)) < len(ids):
+        labels, ids = ids, None  # Without a header the first column may be the label as well: ids do not repeat.
+    codes, classes = (None, ()) if labels is None else encode_labels(labels)
+    side = math.isqrt(pixels.shape[1])
+    images = np.ascontiguousarray(pixels).reshape(-1, side, side)
+    digest, content = hashlib.sha256(data).hexdigest(), content_hash(images, codes)
+    return Table(images, codes, classes, None if ids is None else as_ids(ids), digest, content, columns.notes)
 
 
 def _look_like_labels(values: np.ndarray) -> bool:
@@ -364,8 +356,8 @@ def _row_major(names: list[str], side: int) -> np.ndarray | None:
     return order if grid and (positions[order] == np.arange(len(names))).all() else None
 
 
-_Columns = tuple[np.ndarray, np.ndarray | list[str] | None, np.ndarray | list[str] | None]
-"""Pixels uint8 (n, side²), labels and ids as uint8 (n,) or as text."""
+_Columns = tuple[np.ndarray, list[str] | None, list[str] | None]
+"""Pixels uint8 (n, side²), labels and ids."""
 
 
 def _parse_carefully(data: bytes, columns: Columns, has_header: bool) -> _Columns:
@@ -413,106 +405,34 @@ def _pixel(text: str, column: str) -> int:
 
 
 def _parse_fast(data: bytes, columns: Columns, has_header: bool) -> _Columns | None:
-    """Parse bytes of which every one is as expected, or return None: nothing is guessed here.
+    """Parse a table of plain whole numbers 0-255, and of labels and ids as text, with pandas; None for any other."""
+    import pandas as pd
 
-    First as numbers 0-255 throughout, then with the text before the pixels (words, ids) taken off each line. Ids are
-    text: 007 is not 7.
-    """
-    start = data.find(b"\n") + 1 if has_header else 3 * data.startswith(UTF8_BOM)
-    chunks, position = [], start
-    while position < len(data):
-        stop = data.rfind(b"\n", position, position + _CHUNK_BYTES) + 1
-        if stop == 0:  # The last line may go without an end; a longer line is no row of pixels.
-            if len(data) - position > _CHUNK_BYTES:
-                return None
-            stop = len(data)
-        chunks.append((position, stop))
-        position = stop
-    if not chunks or (has_header and not start):
+    if b'"' in data or b"\0" in data:
         return None
-    ending = b"\r\n" if data[: chunks[0][1]].endswith(b"\r\n") else b"\n"
-    before = columns.width - len(columns.pixels)
-    leading = bool((np.sort(columns.pixels) == np.arange(before, columns.width)).all())
-    for cut in [0] * (columns.id is None) + [before] * bool(before and leading):
-        with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
-            parse_chunk = functools.partial(
-                _parse_chunk, data, ending=ending, columns=columns.width - cut, before=cut, label=columns.label
-            )
-            results = list(threads.map(parse_chunk, chunks))
-        parts = [result for result in results if result is not None]
-        if len(parts) == len(chunks):
-            values = np.concatenate([numbers for numbers, _ in parts])
-            texts = [line for _, lines in parts for line in lines]
-            order = columns.pixels - cut
-            contiguous = len(order) == np.ptp(order) + 1 and (np.diff(order) == 1).all()
-            pixels = values[:, order[0] : order[-1] + 1] if contiguous else values[:, order]
-            label, name = (
-                None if column is None else [line[column].decode() for line in texts] if cut else values[:, column]
-                for column in (columns.label, columns.id)
-            )
-            return pixels, label, name
-    return None
-
-
-def _parse_chunk(
-    data: bytes, chunk: tuple[int, int], *, ending: bytes, columns: int, before: int, label: int | None
-) -> tuple[np.ndarray, list[list[bytes]]] | None:
-    """Parse the whole lines data[start:stop] to uint8 (lines, columns), and `before` fields of text in front of them.
-
-    Works on all bytes at once, with three line ends in front: at each byte, the value of the field that ended just
-    before it; then only those at separators are taken. None if any byte is not as expected.
-    """
-    text = data[chunk[0] : chunk[1]]
-    if not text.endswith(ending):
-        text += ending
-    texts: list[list[bytes]] = []
-    if before:
-        texts = [[field.strip(b" \t") for field in line.split(b",", before)] for line in text.split(ending)[:-1]]
-        other_ends = text.count(b"\n") != len(texts) or text.count(b"\r") != len(texts) * (len(ending) - 1)
-        if (
-            other_ends
-            or b'"' in text
-            or b"\0" in text
-            or any(len(fields) <= before or not all(fields) for fields in texts)
-        ):
-            return None
-        text = ending.join([*(fields[-1] for fields in texts), b""])
-    text = b"\n\n\n" + text
-    piece = np.frombuffer(text, np.uint8)
-    is_digit = piece >= ord("0")
-    two_digits = is_digit[1:] & is_digit[:-1]
-    digit = piece - np.uint8(ord("0"))
-    digit *= is_digit.view(np.uint8)  # 0 at separators
-    hundreds = digit[:-3] * two_digits[1:-1].view(np.uint8)
-    if piece.max() > ord("9") or hundreds.max() > 2 or (two_digits[2:] & two_digits[:-2]).any():
+    special = [column for column in (columns.label, columns.id) if column is not None]
+    try:
+        frame = pd.read_csv(
+            io.BytesIO(data),
+            header=None,
+            skiprows=int(has_header),
+            dtype={column: str if column in special else np.uint8 for column in range(columns.width)},
+            na_filter=False,
+            skip_blank_lines=False,
+            low_memory=False,
+        )
+    except (ValueError, OverflowError):  # Other values, no table, or no UTF-8: the careful parser says where.
         return None
-    hundreds *= 100
-    values = digit[1:-2] * np.uint8(10)
-    values += digit[2:-1]
-    values += hundreds
-    body = piece[3:]
-    ends = np.flatnonzero(body < ord("0"))
-    lines, rest = divmod(len(ends), columns + len(ending) - 1)
-    if rest or (values < hundreds).any():  # wrapped round: 256 to 299
+    if frame.shape[1] != columns.width:
         return None
-    table = ends.reshape(lines, -1)
-    separators_in_a_row = len(body) - np.count_nonzero(is_digit[2:-1] | is_digit[3:])
-    if (
-        np.count_nonzero(body == ord(",")) != lines * (columns - 1)
-        or (body[table[:, -len(ending) :]] != list(ending)).any()
-        or separators_in_a_row != lines * (len(ending) - 1)
-    ):
+    texts = {column: frame[column].str.strip(" \t").tolist() for column in special}
+    if not all(all(values) for values in texts.values()):
         return None
-    numbers = values.take(table)[:, :columns]
-    if label is not None and not before:  # Labels keep their spelling: 07 is not 7.
-        starts = table[:, label - 1] + 1 if label else np.append(0, table[:-1, -1] + 1)
-        digits = 1 + (numbers[:, label] > 9) + (numbers[:, label] > 99)
-        if (table[:, label] - starts != digits).any():
-            return None
-    return numbers, texts
+    label, name = (None if column is None else texts[column] for column in (columns.label, columns.id))
+    return frame[columns.pixels].to_numpy(np.uint8), label, name
 
 
-def encode_labels(labels: np.ndarray | list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+def encode_labels(texts: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return labels as uint8 (n,) positions among the classes, which are in order of number, then of the alphabet.
 
     A class is named as it is written: 7, 07 and 7.0 are three.
@@ -520,7 +440,6 @@ def encode_labels(labels: np.ndarray | list[str]) -> tuple[np.ndarray, tuple[str
     Raises:
         BadInput: for more than `MAX_CLASSES` classes, and naming the rows where some labels are missing.
     """
-    texts = [str(label) for label in labels.tolist()] if isinstance(labels, np.ndarray) else labels
     names = sorted(set(texts), key=lambda name: (_number(name) is None, _number(name) or 0, name))
     missing = [name for name in names if _is_missing(name, names)]
     if missing and len(names) > len(missing):
@@ -565,8 +484,8 @@ def positions_among(names: Sequence[str], classes: Sequence[str]) -> list[int | 
     return [written.get(name, numbers.get(_number(name))) for name in names]
 
 
-def as_ids(ids: np.ndarray | list[str]) -> np.ndarray:
+def as_ids(ids: list[str]) -> np.ndarray:
     """Return ids as int64 (n,) where all are whole numbers, else as str (n,)."""
-    if isinstance(ids, list) and not all(re.fullmatch(r"0|[1-9]\d{0,17}", text) for text in ids):
+    if not all(re.fullmatch(r"0|[1-9]\d{0,17}", text) for text in ids):
         return np.array(ids)
     return np.array(ids, np.int64)
