@@ -132,7 +132,7 @@ def _files_of(archive: Path, temporary: Path, competition: Competition) -> list[
             return [archive]
     except RuntimeError as error:
         raise BadInput(f"expected an archive without a password, found: {error}") from None
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, ValueError, OSError) as error:
+    except (*csv_reader.DAMAGED, NotImplementedError, ValueError, OSError) as error:
         raise BadInput(f"expected a whole archive, found a damaged one ({error})") from None
     return [path for path in sorted(temporary.rglob("*")) if path.is_file()]
 

@@ -9,6 +9,7 @@ import lzma
 import math
 import re
 import stat
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ from digits.files import display_path
 
 MAX_BYTES = 1 << 30
 """Largest file that is read, unpacked: ten times the competition's."""
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
+"""What Python's readers of archives raise for a damaged one, beside ValueError and OSError."""
 MAX_CLASSES = 100
 MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "nat", "?"})
 """What stands for a label that is not known, in small letters."""
@@ -123,7 +126,7 @@ def read_bytes(path: Path, member: str | None = None) -> bytes:
             data = _unpacked(path, member)
         except FileNotFoundError:
             raise BadInput("there is no such file") from None
-        except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+        except DAMAGED as error:
             raise BadInput(f"expected a whole archive, found a damaged one ({error})") from None
         except (NotImplementedError, RuntimeError) as error:
             raise BadInput(f"expected an archive without a password, found: {error}") from None
