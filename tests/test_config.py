@@ -177,3 +177,11 @@ def test_a_network_file_that_cannot_be_used_is_refused_before_anything_is_read(
     with pytest.raises(BadInput) as refusal:
         config.set_values(config.load_recipe("quick"), [f"networks=compact,{network}"])
     assert message in str(refusal.value)
+
+
+def test_a_byte_order_mark_in_a_recipe_and_a_network_file_is_read_over(tmp_path):
+    (tmp_path / "net.py").write_text("\ufeffdef net(shape, classes):\n    pass\n", encoding="utf-8")
+    (tmp_path / "my.toml").write_text('\ufeffepochs = 3\nnetworks = ["net.py:net"]\n', encoding="utf-8")
+    recipe = config.load_recipe(str(tmp_path / "my.toml"))
+    assert recipe.epochs == 3
+    assert next(iter(recipe.sources.values())).startswith("def net")

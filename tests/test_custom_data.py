@@ -10,7 +10,7 @@ from PIL import Image
 
 import torn_files
 from digits.console import BadInput
-from digits.data import arrays, competition, dataset, folder, submission
+from digits.data import arrays, competition, csv_reader, dataset, folder, submission
 from digits.data.competition import DIGIT_RECOGNIZER, KANNADA_MNIST
 from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
 
@@ -341,3 +341,76 @@ def test_arrays_that_are_no_images_are_refused():
     for images in (np.zeros((0, 28, 28)), np.zeros(()), np.zeros((3, 4, 4)), np.zeros((3, 100, 100)), np.array(["a"])):
         with pytest.raises(BadInput, match="expected numbers"):
             arrays.table_of(images)
+
+
+LABEL_FORMS = {
+    "(n, 1)": LABELS[:, None],
+    "one-hot": np.eye(10)[LABELS],
+    "floats": LABELS.astype(float),
+    "text": LABELS.astype(str),
+}
+NAMES = {
+    "x_train …": ("x_train", "y_train", "x_test", "y_test"),
+    "train_images …": ("train_images", "train_labels", "test_images", "test_labels"),
+    "X_train …": ("X_train", "y_train", "X_test", "y_test"),
+}
+
+
+@pytest.mark.parametrize("labels", LABEL_FORMS.values(), ids=LABEL_FORMS.keys())
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES.keys())
+def test_one_reader_gives_all_sets_and_labels_of_any_form(tmp_path, labels, names):
+    np.savez(tmp_path / "a.npz", **dict(zip(names, (IMAGES, labels, TEST, labels[:7]), strict=True)))
+    sets = arrays.read_sets(tmp_path / "a.npz", 28)
+    assert list(sets) == ["train", "test"]
+    split, table = arrays.set_to_predict(sets)
+    assert split == "test"
+    np.testing.assert_array_equal(table.images, TEST)
+    assert [table.classes[label] for label in table.labels] == [str(label) for label in LABELS[:7]]
+
+
+@pytest.mark.parametrize("names", [("data", "target"), ("x", "y"), ("images", "labels")])
+def test_an_archive_of_one_set_is_read_with_its_labels(tmp_path, names):
+    np.savez(tmp_path / "a.npz", **dict(zip(names, (IMAGES, LABELS), strict=True)))
+    [table] = arrays.read_sets(tmp_path / "a.npz", 28).values()
+    np.testing.assert_array_equal(table.labels, LABELS)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+@pytest.mark.parametrize("has_header", [True, False])
+def test_a_csv_to_predict_is_read_with_its_labels(tmp_path, suffix, has_header):
+    data = torn_files.train_bytes(60) if has_header else torn_files.train_bytes(60).partition(b"\n")[2]
+    (tmp_path / f"a{suffix}").write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
+    assert arrays.is_array_file(tmp_path / f"a{suffix}")
+    [table] = arrays.read_sets(tmp_path / f"a{suffix}", 28).values()
+    np.testing.assert_array_equal(table.labels, LABELS)
+    np.testing.assert_array_equal(table.images, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        pytest.param((256, 256), (1, 256, 256), id="a square picture"),
+        pytest.param((480, 640, 3), (1, 480, 640, 3), id="a picture in colour"),
+        pytest.param((480, 640, 4), (1, 480, 640, 3), id="with transparency"),
+        pytest.param((5, 784), (5, 28, 28), id="rows of the run's size"),
+        pytest.param((784,), (1, 28, 28), id="one row"),
+        pytest.param((5, 40, 30), (5, 40, 30), id="pictures"),
+        pytest.param((5, 40, 30, 3), (5, 40, 30, 3), id="pictures in colour"),
+        pytest.param((5, 1, 28, 28), (5, 28, 28), id="channels first"),
+    ],
+)
+def test_an_array_to_predict_is_one_picture_unless_its_rows_are_images(tmp_path, shape, expected):
+    np.save(tmp_path / "a.npy", np.full(shape, 9, np.uint8))
+    assert arrays.read_sets(tmp_path / "a.npy", 28)["images"].images.shape == expected
+
+
+def test_rows_with_a_label_each_are_images_of_any_size(tmp_path):
+    np.savez(tmp_path / "a.npz", data=np.zeros((20, 64)), target=np.arange(20) % 10)
+    assert arrays.read_sets(tmp_path / "a.npz", 28)["images"].images.shape == (20, 8, 8)
+
+
+def test_names_of_classes_are_text_in_a_submission(tmp_path):
+    classes = ("=1+1", "<script>", "a,b", 'say "a"', "$\\frac$")
+    path = tmp_path / "submission.csv"
+    submission.write_submission(path, np.arange(5), np.arange(5), header=("id", "label"), classes=classes)
+    assert [fields[1] for _, fields in csv_reader.records(path.read_bytes())] == ["label", *classes]

@@ -362,7 +362,7 @@ def _read_networks(names: Sequence[str], folder: Path) -> tuple[tuple[str, ...],
         if not colon:
             continue
         try:
-            source = (folder / path).read_text(encoding="utf-8")
+            source = (folder / path).read_text(encoding="utf-8-sig")
             functions = [node.name for node in ast.parse(source, path).body if isinstance(node, ast.FunctionDef)]
         except OSError as error:
             raise BadInput(f"The network {name}: {path} cannot be read ({error.strerror}).") from None
@@ -442,7 +442,7 @@ def _load(name_or_path: str, folder: Path, above: tuple[Path, ...]) -> Recipe:
     if path in above:
         raise BadInput(f"{name_or_path}: recipes that are based on each other: {', '.join(map(str, above))}.")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise BadInput(f"--recipe {name_or_path}: cannot be read ({error.strerror}).") from None
     except ValueError as error:

@@ -87,11 +87,6 @@ class Table:
         """The images uint8 (n, pixels), in row-major order."""
         return self.images.reshape(len(self.images), -1)
 
-    @property
-    def label_names(self) -> list[str] | None:
-        """The name of each image's class; None where there are no labels."""
-        return None if self.labels is None else [self.classes[label] for label in self.labels.tolist()]
-
 
 @dataclass(frozen=True)
 class Columns:

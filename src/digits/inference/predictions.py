@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from digits.console import KitError
 from digits.data.arrays import is_array_file, read_sets, set_to_predict
 from digits.data.competition import SIDE
+from digits.data.csv_reader import Table, positions_among
 from digits.data.image_files import as_image, find_images, folder_label, name_label, read_image
 from digits.data.preparation import ImageForm, Prepared, ink_box
 from digits.files import atomic_write, display_path
@@ -149,7 +150,7 @@ class ImageReader:
     def _rows(self, path: Path) -> Iterator[InputImage | Refusal]:
         sets = read_sets(path, self.form.side)
         split, table = set_to_predict(sets)
-        place, labels = display_path(path), table.label_names
+        place, labels = display_path(path), self._labels(table)
         for row, image in enumerate(table.images):
             pixels = image if image.ndim == 3 else image[..., np.newaxis]
             name = f"{place}:{row + 1}" if len(sets) == 1 else f"{place}, {split}:{row + 1}"
@@ -163,6 +164,15 @@ class ImageReader:
                 yield InputImage(name, label, LabelSource.FILE, _thumbnail(self.form.brightened(pixels)), prepared)
             except KitError as error:
                 yield Refusal(name, str(error))
+
+    def _labels(self, table: Table) -> list[str] | None:
+        """Return the labels of a file's images, those of the run's classes by the run's names (7.0 is 7)."""
+        if table.labels is None:
+            return None
+        positions = positions_among(table.classes, self.classes)
+        pairs = zip(table.classes, positions, strict=True)
+        names = [name if position is None else self.classes[position] for name, position in pairs]
+        return [names[label] for label in table.labels.tolist()]
 
 
 def _thumbnail(pixels: np.ndarray) -> Image.Image:
