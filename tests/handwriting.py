@@ -156,6 +156,45 @@ def drawn(style, digit, seed=0):
     return image
 
 
+SURROUNDINGS = ("desk", "sticky note", "ring", "field", "crossed field", "date stamp", "cut at the ink", "fat marker")
+
+
+def alone(ink):
+    """Return ink in 0-1 as a PIL image, white on black."""
+    return Image.fromarray((ink * 255).astype(np.uint8))
+
+
+def surrounded(kind, digit, seed=0):
+    """Return a PIL image of `digit` in one of SURROUNDINGS, and its ink alone; the same seed draws the same."""
+    random = np.random.default_rng((SURROUNDINGS.index(kind), digit, seed))
+    if kind in ("desk", "sticky note"):
+        ink = stroked(digit, random, size=(240, 240), height=140, width=random.uniform(6, 13))
+        page, table = ((235, 232, 225), (80, 60, 40)) if kind == "desk" else ((250, 230, 80), (240, 238, 232))
+        sheet = paper(ink, random, page=page)
+        angle, image = random.uniform(-12, 12), Image.new("RGB", (480, 400), table)
+        whole = Image.new("L", sheet.size, 255).rotate(angle, expand=True)
+        image.paste(sheet.rotate(angle, Image.Resampling.BICUBIC, expand=True), (110, 40), whole)
+        return image.filter(ImageFilter.GaussianBlur(0.7)), alone(ink).rotate(angle)
+    if kind == "cut at the ink":
+        ink = stroked(digit, random, size=(300, 300), height=200, width=random.choice([5, 12, 24, 34]))
+        rows, columns = np.flatnonzero((ink > 0.3).any(axis=1)), np.flatnonzero((ink > 0.3).any(axis=0))
+        return paper(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], random, noise=2), alone(ink)
+    if kind == "fat marker":
+        ink = stroked(digit, random, size=(240, 300), height=240, width=random.uniform(40, 60), pressure=0.1)
+        return paper(ink, random, page=(255, 255, 255)), alone(np.pad(ink, 100))
+    height = 200 if kind == "crossed field" else 130
+    ink = stroked(digit, random, size=(300, 320), height=height, width=random.uniform(6, 11))
+    image = paper(ink, random)
+    draw, pen = ImageDraw.Draw(image), (60, 60, 80)
+    if kind == "ring":
+        draw.ellipse((30, 35, 270, 285), outline=pen, width=6)
+    elif kind == "date stamp":
+        draw.text((95, 268), "2026.11.29", fill=pen, font=ImageFont.load_default(40))
+    else:
+        draw.rectangle((75, 65, 225, 255), outline=pen, width=3)
+    return image, alone(ink)
+
+
 def fonts():
     """Return the handwriting fonts that are installed."""
     return [path for name in FONTS if (path := Path("/usr/share/fonts/truetype") / name).exists()]

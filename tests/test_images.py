@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy import ndimage
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -108,6 +108,34 @@ def test_the_digit_is_the_same_whatever_the_file_and_its_mode():
     }
     for name, case in cases.items():
         assert likeness(case.image, wanted) > 0.97, name
+
+
+@pytest.mark.parametrize("kind", handwriting.SURROUNDINGS)
+def test_what_surrounds_a_digit_is_left_out(kind):
+    pairs = [handwriting.surrounded(kind, digit) for digit in range(0, 10, 2)]
+    assert np.mean([likeness(prepared(image).image, prepared(ink).image) for image, ink in pairs]) > 0.8
+
+
+def test_what_surrounds_nothing_is_the_digit(neighbours):
+    for digit, draw_inside in ((0, lambda draw: draw.ellipse((122, 140, 138, 156), fill=0)), (8, lambda draw: None)):
+        image = handwriting.drawn("pen", digit)
+        draw_inside(ImageDraw.Draw(image))
+        assert neighbours.predict(prepared(image).image.reshape(1, -1)) == [digit]
+
+
+def test_ten_bits_in_a_file_of_sixteen_are_as_bright_as_eight():
+    ink = handwriting.stroked(5, np.random.default_rng(0), size=(280, 280), height=180, width=14)
+    for page, pen in ((1000, 20), (20, 1000)):
+        pixels = read_image(file_of(Image.fromarray((page + ink * (pen - page)).astype(np.uint16))))
+        assert np.ptp(pixels) > 230
+        assert likeness(prepare(pixels).image, prepare((255 * ink).astype(np.uint8)[..., np.newaxis]).image) > 0.97
+
+
+def test_a_shadow_is_no_sheet_of_paper(neighbours):
+    for digit in (2, 4, 9):
+        image = np.asarray(handwriting.drawn("pen", digit), np.float32)
+        image *= np.where(np.arange(300) > 150, 0.75, 1)[:, np.newaxis]
+        assert neighbours.predict(prepare(image.astype(np.uint8)).image.reshape(1, -1)) == [digit]
 
 
 def test_what_was_noticed_is_noted():

@@ -71,7 +71,7 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
     deep = np.asarray(image, np.float32)
     low, high = float(deep.min()), float(deep.max())
     if low >= 0:
-        low, high = 0, next((limit for limit in (1, 255, 65535) if high <= limit), high)
+        low, high = 0, next((limit for limit in (1, 255, 1023, 4095, 16383, 65535) if high <= limit), high)
     return Image.fromarray(((deep - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8))
 
 
