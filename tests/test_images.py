@@ -241,7 +241,7 @@ class Neighbours:
     def __init__(self, neighbours):
         self.neighbours, self.record = neighbours, made_record()
 
-    def __call__(self, run):
+    def __call__(self, run, *, trust=False):
         return self
 
     def probabilities(self, images):
