@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         download.install(flags.zip, data_dir, competition)
     else:
         fetch = download.fetch_if_possible if flags.if_possible else download.fetch
-        fetch(data_dir, client.Kaggle(competition=competition.slug))
+        fetch(data_dir, client.Kaggle(competition=competition))
 
 
 if __name__ == "__main__":

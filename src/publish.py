@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from digits.kaggle import client, kernel, publish
     from digits.runs.store import find_run
 
-    kaggle, folder = client.Kaggle(competition=find_competition(flags.competition).slug), flags.submissions_dir
+    kaggle, folder = client.Kaggle(competition=find_competition(flags.competition)), flags.submissions_dir
     run = find_run(flags.run, folder)
     changes = kernel.Changes(accelerator=flags.accelerator, title=publish.notebook_title(run.name))
     dataset = publish.publish(kaggle, run)

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from digits.kaggle import client, kernel
 
     competition = find_competition(flags.competition)
-    kaggle, folder = client.Kaggle(competition=competition.slug), flags.submissions_dir
+    kaggle, folder = client.Kaggle(competition=competition), flags.submissions_dir
     if flags.status is not None:
         pushed = kernel.last_push(folder, flags.status)
         state, failure = kernel.status(kaggle, pushed)

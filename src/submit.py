@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from digits.kaggle import client, kernel, ledger, submit
 
     competition, folder = find_competition(flags.competition), flags.submissions_dir
-    kaggle = client.Kaggle(competition=competition.slug)
+    kaggle = client.Kaggle(competition=competition)
     if flags.status:
         try:
             entries = ledger.refresh(folder, kaggle)

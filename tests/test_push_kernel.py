@@ -12,6 +12,7 @@ import publish
 import push_kernel
 import submit
 from digits.console import BadInput, KaggleRefused, KitError
+from digits.data.competition import DIGIT_RECOGNIZER
 from digits.data.submission import write_submission
 from digits.kaggle import kernel
 from digits.kaggle.client import Kaggle
@@ -24,6 +25,7 @@ from fake_kaggle import FAST, FASTER, USER, leaks
 from made_run import SCORE, made_record
 
 SLUG = json.loads((push_kernel.KIT / "kernel-metadata.json").read_text())["id"].partition("/")[2]
+OF_THREE_ROWS = replace(DIGIT_RECOGNIZER, test=replace(DIGIT_RECOGNIZER.test, rows=3))
 SUBMISSION = b"ImageId,Label\n1,7\n2,0\n3,9\n"
 
 
@@ -32,10 +34,10 @@ def go(memory, tmp_path, log):
     """Return the round trip of the kit's own notebook, whose submission has three rows."""
 
     def go(seconds=5, folder=push_kernel.KIT, **changes):
-        kaggle = memory.kaggle(log.append)
+        kaggle = memory.kaggle(log.append, competition=OF_THREE_ROWS)
         pushed = kernel.push(kaggle, folder, kernel.Changes(**changes), tmp_path)
         kernel.wait(kaggle, pushed, tmp_path, seconds)
-        return kernel.fetch(kaggle, pushed, tmp_path, rows=3)
+        return kernel.fetch(kaggle, pushed, tmp_path)
 
     return go
 
@@ -219,7 +221,7 @@ def test_a_run_that_takes_too_long_is_left_running_and_can_be_fetched_later(memo
     memory.states = ["COMPLETE"]
     memory.output["1/submission.csv"] = SUBMISSION
     pushed = kernel.last_push(tmp_path)
-    assert kernel.fetch(memory.kaggle(), pushed, tmp_path, rows=3).exists()
+    assert kernel.fetch(memory.kaggle(competition=OF_THREE_ROWS), pushed, tmp_path).exists()
     assert kernel.last_push(tmp_path, "7").version == 7
     assert kernel.last_push(tmp_path, "a/b-c/7").name == "a/b-c"
     with pytest.raises(BadInput, match="OWNER/NOTEBOOK/NUMBER"):
@@ -286,10 +288,10 @@ def test_the_command_pushes_fetches_and_tells_the_status(memory, tmp_path, capsy
 
 def test_the_output_of_a_version_is_fetched_page_by_page_and_of_no_other(memory, tmp_path, log):
     memory.output = {f"1/other-{number}.txt": b"other" for number in range(25)} | {"1/submission.csv": SUBMISSION}
-    kaggle = memory.kaggle(log.append)
+    kaggle = memory.kaggle(log.append, competition=OF_THREE_ROWS)
     pushed = kernel.push(kaggle, push_kernel.KIT, kernel.Changes(accelerator="tpu"), tmp_path)
     kernel.wait(kaggle, pushed, tmp_path, 60)
-    submission = kernel.fetch(kaggle, pushed, tmp_path, rows=3)
+    submission = kernel.fetch(kaggle, pushed, tmp_path)
     assert submission.read_bytes() == SUBMISSION
     assert sorted(path.name for path in submission.parent.iterdir()) == [f"{SLUG}.log", "submission.csv"]
     (sent,) = memory.pushed

@@ -14,8 +14,6 @@ import json
 import os
 import re
 import signal
-import socket
-import ssl
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -46,12 +44,21 @@ class Kind(enum.StrEnum):
     OTHER = "other"
 
 
+TYPES = {
+    Kind.PROXY: ("ProxyError", "InvalidProxyURL", "InvalidSchema", "LocationParseError", "ProxySchemeUnknown"),
+    Kind.CERTIFICATE: ("SSLError",),
+    Kind.NAME: ("gaierror", "NameResolutionError"),
+    Kind.CONNECTION: ("ConnectionError", "Timeout", "TimeoutError", "ChunkedEncodingError"),
+    Kind.UNREADABLE: ("JSONDecodeError",),
+}
+"""The exceptions by name: Python, urllib3 and requests each have their own."""
+
+
 @dataclass
 class Reply:
     """What a call returned, or why it failed."""
 
     value: Any = None
-    """As `plain` has it."""
     failure: Kind | None = None
     text: str = ""
     """The client's or Kaggle's words about the failure."""
@@ -59,7 +66,6 @@ class Reply:
     """The last part of the address that was called, such as "CreateSubmission"."""
     status: int | None = None
     retry_after: float | None = None
-    """Seconds."""
     source: str = ""
     """Of the credentials: variables, or a file."""
     files: list[str] = field(default_factory=list)
@@ -106,30 +112,14 @@ def causes_of(error: Any) -> Iterator[BaseException]:
 
 def kind_of(error: BaseException) -> Kind:
     """Return what an exception of the client means, by the types that it wraps."""
-    import requests.exceptions as of_requests
-    import urllib3.exceptions as of_urllib3
-
     causes = list(causes_of(error))
     if any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes):
         return Kind.DISK
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     if bundle and not os.path.exists(bundle):  # noqa: PTH110 likewise
         return Kind.CERTIFICATE
-    types: dict[Kind, tuple] = {
-        # A setting that it cannot use, of a scheme that needs another package, or that is none; or no way through it.
-        Kind.PROXY: (
-            *(of_requests.InvalidProxyURL, of_requests.InvalidSchema, of_urllib3.LocationParseError),
-            *(of_urllib3.ProxySchemeUnknown, of_requests.ProxyError, of_urllib3.ProxyError),
-        ),
-        Kind.CERTIFICATE: (ssl.SSLError, of_requests.SSLError, of_urllib3.SSLError),
-        Kind.NAME: (socket.gaierror, of_urllib3.NameResolutionError),
-        Kind.CONNECTION: (
-            *(of_requests.ConnectionError, of_requests.Timeout, of_requests.ChunkedEncodingError),
-            *(ConnectionError, TimeoutError),
-        ),
-        Kind.UNREADABLE: (json.JSONDecodeError,),
-    }
-    return next((kind for kind, of in types.items() if any(isinstance(cause, of) for cause in causes)), Kind.OTHER)
+    names = {base.__name__ for cause in causes for base in type(cause).__mro__}
+    return next((kind for kind, types in TYPES.items() if not names.isdisjoint(types)), Kind.OTHER)
 
 
 def describe(error: BaseException) -> Reply:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from digits.console import BadInput, KaggleRefused, KitError
-from digits.data.competition import DIGIT_RECOGNIZER
-from digits.files import display_path
+from digits.data.competition import DIGIT_RECOGNIZER, Competition
+from digits.files import display_path, submissions_flag
 from digits.kaggle.child import Kind, Reply
 from digits.redaction import redact
 from digits.typed import read_as
@@ -52,16 +52,13 @@ CONNECTION_FAULTS = {
     Kind.CONNECTION: ("it was refused, broke off or timed out", True),
 }
 """The reason in words, and whether it may pass."""
-PUSH_FORBIDDEN = (
-    "Kaggle forbids it ({text}). Notebooks with a GPU need an account with a verified phone number "
-    "(https://www.kaggle.com/settings) and the competition's rules accepted ({page}/rules). Without: --accelerator none"
-)
 ANSWERS: dict[tuple[str, int], tuple[type[KitError], str]] = {
-    ("kernels_push", 409): (
+    ("kernels_push", 409): (KaggleRefused, "Kaggle has a notebook of this title already. Give another: --title TITLE"),
+    ("kernels_push", 403): (
         KaggleRefused,
-        "Kaggle has a notebook of this title already ({text}). Give another: --title TITLE",
+        "Kaggle forbids it ({text}). Have you accepted the competition's rules? {page}/rules Notebooks with a GPU need "
+        "an account with a verified phone number, too: https://www.kaggle.com/settings Without: --accelerator none",
     ),
-    ("kernels_push", 403): (KaggleRefused, PUSH_FORBIDDEN),
     ("", 403): (KaggleRefused, "Kaggle forbids it ({text}). Have you accepted the competition's rules? {page}/rules"),
     ("", 404): (KitError, "Kaggle does not find it ({text}). Look at {page}"),
 }
@@ -219,16 +216,15 @@ def _answer_error(call: str, page: str, reply: Reply, text: str, maybe_submitted
         return UnreachableError(f"Kaggle asks to slow down{duration} (HTTP 429).", retry_after=wait)
     if call == "kernels_output" and reply.method != "ListKernelSessionOutput":
         return KitError(f"A file of the output could not be fetched (HTTP {status}).")
-    kind, message = ANSWERS.get((call, status)) or ANSWERS.get(("", status)) or (KaggleRefused, "")
-    message = message or "Kaggle refuses it (HTTP {status}): {text}"
+    other = KaggleRefused, "Kaggle refuses it (HTTP {status}): {text}"
+    kind, message = ANSWERS.get((call, status)) or ANSWERS.get(("", status), other)
     return kind(message.format(text=text, page=page, status=status))
 
 
 def _credentials_error(page: str, reply: Reply, text: str = "") -> CredentialsError:
     """Return the exception for credentials that are missing or of no use."""
-    token, user, key = (
-        os.environ.get(name, "").strip() for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY")
-    )
+    names = "KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"
+    token, user, key = (os.environ.get(name, "").strip() for name in names)
     faults = [text] if text else []
     if bool(user) != bool(key):
         faults.append("of KAGGLE_USERNAME and KAGGLE_KEY only one is set")
@@ -279,13 +275,17 @@ class Kaggle:
     log: Callable[[str], None] = log_on_stderr
     call: Callable[[str, dict[str, Any], RetryPolicy, Callable[[str], None]], dict] = call_child
     """What makes a call; tests give another."""
-    competition: str = DIGIT_RECOGNIZER.slug
+    competition: Competition = DIGIT_RECOGNIZER
     _announced: list[str] = field(default_factory=list)
 
     @property
     def page(self) -> str:
         """The competition's address."""
-        return f"https://www.kaggle.com/competitions/{self.competition}"
+        return f"https://www.kaggle.com/competitions/{self.competition.slug}"
+
+    def flags(self, submissions: Path) -> str:
+        """Return what commands about this competition and folder of runs need."""
+        return self.competition.flag + submissions_flag(submissions)
 
     def ask(
         self, call: str, arguments: dict[str, Any], attempts: int | None = None, absent: tuple[int, ...] = ()

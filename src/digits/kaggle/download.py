@@ -6,7 +6,7 @@ from pathlib import Path
 
 from digits.console import BadInput, KitError, error_context
 from digits.data import archive
-from digits.data.competition import Competition, find_competition
+from digits.data.competition import Competition
 from digits.data.folder import TABLES, find_file
 from digits.files import display_path
 from digits.kaggle.client import CredentialsError, Kaggle, MissingCredentialsError
@@ -20,7 +20,7 @@ def fetch(data_dir: Path, kaggle: Kaggle) -> None:
     Raises:
         KitError: what came is not the data; then nothing in the folder has changed.
     """
-    competition = find_competition(kaggle.competition)
+    competition = kaggle.competition
     if files := archive.installed_files(data_dir, competition):
         print(f"The data is already in {display_path(data_dir)}:")
         for file in files:
@@ -36,13 +36,13 @@ def fetch(data_dir: Path, kaggle: Kaggle) -> None:
             return
         print(f"{display_path(zip_there)} is not used: {reason}. Fetching the data.")
     by_hand = f"fetch the zip from {kaggle.page}/data and give it: scripts/download.sh{competition.flag} --zip FILE"
-    arguments = {"competition": kaggle.competition, "force": True, "quiet": True}
+    arguments = {"competition": competition.slug, "force": True, "quiet": True}
     for attempt in range(1, ATTEMPTS + 1):
         with tempfile.TemporaryDirectory(prefix="digits-") as folder:
-            kaggle.log(f"Downloading the data of {kaggle.competition} ...")
+            kaggle.log(f"Downloading the data of {competition.slug} ...")
             with error_context(fix=f"Or {by_hand}"):
                 kaggle.ask("competition_download_files", arguments | {"path": folder}, attempts=2)
-            reason = _install(next(Path(folder).glob(f"{kaggle.competition}.*"), Path(folder)), data_dir, competition)
+            reason = _install(next(Path(folder).glob(f"{competition.slug}.*"), Path(folder)), data_dir, competition)
         if not reason:
             return
         if attempt < ATTEMPTS:

@@ -1,6 +1,7 @@
 """The Kaggle notebook's round trip: push it as the user's own, wait for its run, fetch and check what it leaves."""
 
 import contextlib
+import dataclasses
 import json
 import re
 import shlex
@@ -13,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from digits.console import BadInput, KaggleRefused, KitError
-from digits.data.competition import find_competition
 from digits.data.submission import read_submission
-from digits.files import ROOT, atomic_write, display_path, submissions_flag
+from digits.files import ROOT, atomic_write, display_path
 from digits.kaggle.client import Kaggle, if_interrupted, short
 from digits.runs.store import RUN_JSON, Run
 
@@ -194,18 +194,16 @@ def wait(kaggle: Kaggle, pushed: Push, submissions: Path, seconds: float) -> Non
 
 def fetch_later(kaggle: Kaggle, pushed: Push, submissions: Path) -> str:
     """Return the command that fetches a version's output later, in words."""
-    flags = find_competition(kaggle.competition).flag + submissions_flag(submissions)
-    return f"Fetch it later: scripts/push_kernel.sh --fetch {pushed}{flags}"
+    return f"Fetch it later: scripts/push_kernel.sh --fetch {pushed}{kaggle.flags(submissions)}"
 
 
 def submit_command(kaggle: Kaggle, pushed: Push, submission: Path) -> str:
     """Return the command that submits what `fetch` returned: the notebook's version where only that counts."""
-    competition, folder = find_competition(kaggle.competition), submission.parent
-    flags = competition.flag + submissions_flag(folder.parent)
-    if competition.notebooks_only:
-        return f"scripts/submit.sh --notebook {pushed}{flags}"
-    run_or_file = folder.name if (folder / RUN_JSON).exists() else shlex.quote(display_path(submission))
-    return f"scripts/submit.sh {run_or_file}{flags}"
+    folder = submission.parent
+    name = folder.name if (folder / RUN_JSON).exists() else shlex.quote(display_path(submission))
+    if kaggle.competition.notebooks_only:
+        name = f"--notebook {pushed}"
+    return f"scripts/submit.sh {name}{kaggle.flags(folder.parent)}"
 
 
 def _output(kaggle: Kaggle, pushed: Push, folder: str, pattern: str) -> list[Path]:
@@ -214,7 +212,7 @@ def _output(kaggle: Kaggle, pushed: Push, folder: str, pattern: str) -> list[Pat
     return [Path(file) for file in kaggle.ask("kernels_output", arguments)[0]]
 
 
-def fetch(kaggle: Kaggle, pushed: Push, submissions: Path, rows: int | None = None) -> Path:
+def fetch(kaggle: Kaggle, pushed: Push, submissions: Path) -> Path:
     """Fetch what a version's run has left, and return its submission, checked.
 
     The files lie in a folder of that version alone, so that those of another run are never taken for its own; with the
@@ -224,33 +222,28 @@ def fetch(kaggle: Kaggle, pushed: Push, submissions: Path, rows: int | None = No
         KitError: if the version left no submission, or its files cannot be fetched whole.
         BadInput: if its submission is broken.
     """
-    folder = submissions / f"{pushed.name.rpartition('/')[2]}-v{pushed.version}"
+    run = Run(submissions / f"{pushed.name.rpartition('/')[2]}-v{pushed.version}")
+    submission, competition = run.folder / "submission.csv", kaggle.competition
     with tempfile.TemporaryDirectory() as temporary:
         kaggle.log(f"Fetching the output of {pushed} ...")
         with if_interrupted(fetch_later(kaggle, pushed, submissions)):
             fetched = _output(kaggle, pushed, temporary, WANTED)
-        for line in _end_of_log(Path(temporary)):
-            print(line)
-        if Path(temporary) / "submission.csv" not in fetched:
+        print("\n".join(_end_of_log(Path(temporary))))
+        if Path(temporary) / submission.name not in fetched:
             raise KitError(f"Version {pushed.version} left no submission.csv. See {pushed.url}")
-        competition = find_competition(kaggle.competition)
-        rows = rows or competition.test.rows
-        read_submission(Path(temporary) / "submission.csv", rows, competition)
-        folder.mkdir(parents=True, exist_ok=True)
+        read_submission(Path(temporary) / submission.name, competition.test.rows, competition)
+        run.folder.mkdir(parents=True, exist_ok=True)
         # run.json comes last: with it the folder is a run.
         for file in sorted(fetched, key=lambda file: file.name == RUN_JSON):
-            with atomic_write(folder / file.name) as whole:
+            with atomic_write(run.folder / file.name) as whole:
                 shutil.copyfile(file, whole)
-    if (folder / RUN_JSON).exists():
+    if (run.folder / RUN_JSON).exists():
         try:
-            record = Run(folder).finished_record()
-            record.run = folder.name
-            Run(folder).write_record(record)
+            run.write_record(dataclasses.replace(run.finished_record(), run=run.name))
         except BadInput as error:
-            (folder / RUN_JSON).unlink()
+            (run.folder / RUN_JSON).unlink()
             kaggle.log(f"warning: the record of its training is not used: {error}")
-    submission = folder / "submission.csv"
-    print(f"{display_path(submission)}: {rows:,} rows, checked.")
+    print(f"{display_path(submission)}: {competition.test.rows:,} rows, checked.")
     return submission
 
 
@@ -278,13 +271,14 @@ def _write_copy(folder: Path, copy: Path, kaggle: Kaggle, changes: Changes) -> d
         for cell in notebook["cells"]:
             cell["source"] = "".join(cell["source"]).replace(old, f"ARGUMENTS = {json.dumps(list(changes.arguments))}")
     metadata.pop("id_no", None)  # The number of the notebook that it was copied from.
-    metadata |= {"id": f"{user_name(kaggle)}/{slug}", "is_private": not changes.public}
-    metadata |= {"competition_sources": [kaggle.competition], "title": changes.title or metadata.get("title", slug)}
+    title = changes.title or metadata.get("title", slug)
+    metadata |= {"id": f"{user_name(kaggle)}/{slug}", "title": title, "is_private": not changes.public}
+    metadata["competition_sources"] = [kaggle.competition.slug]
     if changes.accelerator:
         accelerator = changes.accelerator.lower()
         machine = ACCELERATORS[accelerator]
-        metadata |= {"enable_gpu": accelerator == "gpu" or machine == T4, "enable_tpu": machine == TPU}
-        metadata["machine_shape"] = machine
+        gpu, tpu = accelerator == "gpu" or machine == T4, machine == TPU
+        metadata |= {"enable_gpu": gpu, "enable_tpu": tpu, "machine_shape": machine}
     if changes.datasets:
         metadata["dataset_sources"] = list(changes.datasets)
     (copy / METADATA).write_text(json.dumps(metadata, indent=2), encoding="utf-8")

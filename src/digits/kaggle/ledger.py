@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from digits.console import BadInput, table
-from digits.data.competition import COMPETITIONS, ROWS, find_competition
+from digits.data.competition import COMPETITIONS, ROWS
 from digits.data.submission import TAG_DIGITS, TAG_PREFIX
 from digits.files import atomic_write, display_path, file_lock
 from digits.kaggle.client import Kaggle
@@ -99,7 +99,7 @@ def list_submissions(kaggle: Kaggle, pages: int = LONGEST_LIST // PAGE_SIZE) -> 
     entries: dict[str, Entry] = {}
     for page in range(1, pages + 1):
         before = len(entries)
-        arguments = {"competition": kaggle.competition, "page_number": page, "page_size": PAGE_SIZE}
+        arguments = {"competition": kaggle.competition.slug, "page_number": page, "page_size": PAGE_SIZE}
         rows = kaggle.ask("competition_submissions", arguments) or []
         named = [row for row in rows if row and row.get("ref")]
         if len(named) < len(rows):
@@ -220,7 +220,7 @@ def reconcile(ledger: Path, listed: list[Entry]) -> list[Entry]:
 
 def refresh(submissions: Path, kaggle: Kaggle) -> list[Entry]:
     """Bring the ledger up to date with all of Kaggle's list; return its rows, the best score first."""
-    ledger = submissions / find_competition(kaggle.competition).ledger
+    ledger = submissions / kaggle.competition.ledger
     reconcile(ledger, list_submissions(kaggle))
     enough = timedelta(seconds=kaggle.policy.unconfirmed_seconds)
     with opened(ledger) as entries:

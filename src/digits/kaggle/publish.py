@@ -44,8 +44,8 @@ def publish(kaggle: Kaggle, run: Run) -> str:
         raise BadInput(f"Run {run.name} is a blend, without models of its own: publish the runs that it blends.")
     if record.leaked or record.source != "kaggle":
         raise BadInput(f"Run {run.name} was trained on {record.source!r}, not on the competition's data.")
-    if (made_for := record.data.competition) not in (None, kaggle.competition):
-        raise BadInput(f"Run {run.name} is for {made_for}, not {kaggle.competition}: add --competition {made_for}")
+    if (made_for := record.data.competition) not in (None, kaggle.competition.slug):
+        raise BadInput(f"Run {run.name} is for {made_for}, not {kaggle.competition.slug}: add --competition {made_for}")
     slug = dataset_slug(run.name)
     name = f"{user_name(kaggle)}/{slug}"
     before = _state(kaggle, name)

@@ -1,5 +1,6 @@
 """Submit once: check, upload, wait for the score, record."""
 
+import contextlib
 import math
 import sys
 import tempfile
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from digits.console import BadInput, KaggleRefused, KitError, explain
-from digits.data.competition import Competition, Form, find_competition
+from digits.data.competition import Competition
 from digits.data.submission import content_hash, read_submission, tag_of, write_submission
 from digits.files import display_path, file_lock, submissions_flag
 from digits.kaggle import ledger
@@ -119,7 +120,7 @@ def _doubts_of(run: Run, submissions: Path) -> list[str]:
     """Return what speaks against a run's submission."""
     record = run.finished_record()
     doubts = [f"the run's check {check.name!r} failed: {check.detail}" for check in record.failed_checks]
-    if any(data.name == "test.csv" and data.form in (Form.DIFFERENT, Form.OWN) for data in record.data.files):
+    if any(data.name == "test.csv" and not data.form.may_be_kaggles for data in record.data.files):
         doubts.append("the test.csv that the run predicted is not the competition's, so the rows may not fit")
     if better := _better_run(record, submissions):
         score, best = record.out_of_fold, better.finished_record().out_of_fold
@@ -132,19 +133,16 @@ def _doubts_of(run: Run, submissions: Path) -> list[str]:
 
 def _better_run(record: FinishedRecord, submissions: Path) -> Run | None:
     """Return the best run that could be submitted instead, where it is better by more than chance."""
-    rivals = []
+    best, accuracy, score = None, 0.0, record.out_of_fold
     for run in all_runs(submissions):
-        try:
+        with contextlib.suppress(BadInput):
             rival = run.finished_record()
-        except BadInput:
-            continue
-        score = rival.out_of_fold
-        gain = score.accuracy - record.out_of_fold.accuracy
-        error = math.hypot(score.standard_error, record.out_of_fold.standard_error)
-        fit = rival.source == record.source and rival.data.competition == record.data.competition
-        if fit and not rival.leaked and not rival.failed_checks and gain > WORSE_ERRORS * error:
-            rivals.append((score.accuracy, run))
-    return max(rivals, key=lambda rival: rival[0])[1] if rivals else None
+            fits = (rival.source, rival.data.competition) == (record.source, record.data.competition)
+            error = math.hypot(rival.out_of_fold.standard_error, score.standard_error)
+            gain = rival.out_of_fold.accuracy - max(accuracy, score.accuracy + WORSE_ERRORS * error)
+            if fits and gain > 0 and not rival.leaked and not rival.failed_checks:
+                best, accuracy = run, rival.out_of_fold.accuracy
+    return best
 
 
 def _differences(
@@ -160,13 +158,11 @@ def _differences(
     named += [(f"the reference run {run.name}", run) for run in all_runs(submissions / "reference")]
     compared = []
     for name, run in named:
-        try:
+        with contextlib.suppress(BadInput):
             record = run.finished_record()
-            earlier = read_submission(run.submission_path, len(labels), competition)
-        except BadInput:
-            continue
-        if record.source == "kaggle" and record.submission.sha256 != sha256:
-            compared.append((name, int(np.count_nonzero(earlier != labels))))
+            if record.source == "kaggle" and record.submission.sha256 != sha256:
+                earlier = read_submission(run.submission_path, len(labels), competition)
+                compared.append((name, int(np.count_nonzero(earlier != labels))))
     return compared
 
 
@@ -177,7 +173,7 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options) -> N
         BadInput: the file is not to be sent. KaggleRefused: Kaggle does not take it. KitError: it failed, or it is not
         known whether it counted; the ledger then holds a row that `ledger.refresh` brings up to date.
     """
-    competition = find_competition(kaggle.competition)
+    competition = kaggle.competition
     if options.dry_run:
         kaggle = replace(kaggle, policy=replace(kaggle.policy, attempts=1))
     candidate = examine(file, submissions, read_ledger(submissions / competition.ledger), competition)
@@ -191,7 +187,7 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options) -> N
             f"run's models; this prints the command that submits: scripts/publish.sh RUN{competition.flag}"
         )
     submissions.mkdir(parents=True, exist_ok=True)
-    attempt = _Attempt(candidate, competition, submissions, kaggle, options)
+    attempt = _Attempt(candidate, submissions, kaggle, options)
     with file_lock(submissions / ".submit.lock"):
         try:
             left, listed = _left_today(kaggle), list_submissions(kaggle)
@@ -220,7 +216,7 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options) -> N
 
 def _left_today(kaggle: Kaggle) -> str:
     """Return how many submissions are left, in words; KaggleRefused where none is."""
-    arguments, unknown = {"competition_name": kaggle.competition}, (400, 404, 500, 502, 503, 504)
+    arguments, unknown = {"competition_name": kaggle.competition.slug}, (400, 404, 500, 502, 503, 504)
     limits = kaggle.ask("competition_get_submission_limits", arguments, absent=unknown)
     if limits is None:
         return "warning: Kaggle does not say how many submissions are left today; it refuses one too many by itself."
@@ -253,19 +249,18 @@ class _Attempt:
     """The submission of one candidate."""
 
     candidate: Candidate
-    competition: Competition
     submissions: Path
     kaggle: Kaggle
     options: Options
 
     @property
     def ledger(self) -> Path:
-        return self.submissions / self.competition.ledger
+        return self.submissions / self.kaggle.competition.ledger
 
     @property
     def later(self) -> str:
         """The command that brings the ledger up to date, in words."""
-        return f"Look later: scripts/submit.sh --status{self.competition.flag}{submissions_flag(self.submissions)}"
+        return f"Look later: scripts/submit.sh --status{self.kaggle.flags(self.submissions)}"
 
     def free_tag(self) -> str:
         """Return the answers' tag, numbered where they were sent before."""
@@ -328,13 +323,13 @@ class _Attempt:
         return self._listed(entry, missing)
 
     def _upload(self, text: str) -> dict:
-        arguments: dict = {"competition": self.kaggle.competition, "message": text, "quiet": True}
+        arguments: dict = {"competition": self.kaggle.competition.slug, "message": text, "quiet": True}
         if notebook := self.options.notebook:
             arguments |= {"file_name": "submission.csv", "kernel": notebook.name, "kernel_version": notebook.version}
             return self.kaggle.ask("competition_submit_code", arguments)
         with tempfile.TemporaryDirectory() as folder:
             # What was checked is sent: another run may have replaced the file since.
-            file, labels, competition = Path(folder) / "submission.csv", self.candidate.labels, self.competition
+            file, labels, competition = Path(folder) / "submission.csv", self.candidate.labels, self.kaggle.competition
             ids = np.arange(len(labels)) + competition.first_id
             write_submission(file, ids, labels, header=competition.header, classes=competition.classes)
             return self.kaggle.ask("competition_submit", arguments | {"file_name": str(file)})
