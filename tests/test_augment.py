@@ -9,7 +9,7 @@ from digits.model.networks import AffineTransform
 @pytest.fixture
 def bar():
     """One image of a bar of ink, 20 rows high and 4 columns wide, in the middle."""
-    image = np.zeros((1, 28, 28), np.uint8)
+    image = np.zeros((1, 28, 28, 1), np.uint8)
     image[0, 4:24, 12:16] = 255
     return image
 
@@ -25,8 +25,9 @@ def transformed(images, **moves):
         moves.get("shear", zero),
         moves.get("x", zero),
         moves.get("y", zero),
+        images.shape[1:3],
     )
-    return keras.ops.convert_to_numpy(AffineTransform()(images[..., np.newaxis], transforms))[..., 0]
+    return keras.ops.convert_to_numpy(AffineTransform()(images, transforms))
 
 
 def test_an_identity_transform_leaves_every_pixel_as_it_is(bar):
@@ -50,7 +51,7 @@ def test_a_quarter_turn_lays_the_bar_down(bar):
 
 
 def test_a_positive_turn_is_counter_clockwise():
-    image = np.zeros((1, 28, 28), np.uint8)
+    image = np.zeros((1, 28, 28, 1), np.uint8)
     image[0, 13:15, 20:24] = 255  # Ink on the right, level with the middle.
     turned = transformed(image, rotation=np.array([90.0]))[0]
     assert turned[4:8, 13:15].sum() == pytest.approx(image.sum(), rel=1e-3)
@@ -59,7 +60,7 @@ def test_a_positive_turn_is_counter_clockwise():
 def test_a_positive_shear_slants_the_top_to_the_right(bar):
     slanted = transformed(bar, shear=np.array([15.0]))[0]
     columns = np.arange(28)
-    top, bottom = (float((row * columns).sum() / row.sum()) for row in (slanted[6], slanted[21]))
+    top, bottom = (float((row * columns).sum() / row.sum()) for row in (slanted[6, :, 0], slanted[21, :, 0]))
     assert top - bottom == pytest.approx(15 * np.tan(np.deg2rad(15)), abs=0.2)
 
 
@@ -68,21 +69,24 @@ def test_margins_count_the_empty_columns_and_rows(bar):
 
 
 def test_an_image_without_ink_has_margins_of_zero():
-    assert ink_margins(np.zeros((1, 28, 28), np.uint8)).tolist() == [[0, 0, 0, 0]]
+    assert ink_margins(np.zeros((1, 28, 28, 1), np.uint8)).tolist() == [[0, 0, 0, 0]]
 
 
 def test_shifts_that_keep_ink_lose_none(bar):
     bar = np.repeat(bar, 500, axis=0)
-    drawn = draw_transforms(np.random.default_rng(0), ink_margins(bar), Augmentation(shift_pixels=9, keep_ink=True))
+    augmentation = Augmentation(shift_pixels=9, keep_ink=True)
+    drawn = draw_transforms(np.random.default_rng(0), ink_margins(bar), (28, 28), augmentation)
     import keras
 
-    moved = keras.ops.convert_to_numpy(AffineTransform()(bar[..., np.newaxis], drawn))
-    assert np.allclose(moved.sum(axis=(1, 2, 3)), bar.sum(axis=(1, 2)), rtol=1e-4)
+    moved = keras.ops.convert_to_numpy(AffineTransform()(bar, drawn))
+    assert np.allclose(moved.sum(axis=(1, 2, 3)), bar.sum(axis=(1, 2, 3)), rtol=1e-4)
 
 
 def test_draws_stay_within_their_ranges():
-    images = np.full((2000, 28, 28), 255, np.uint8)
-    transforms = draw_transforms(np.random.default_rng(1), ink_margins(images), Augmentation(rotation_degrees=10))
+    images = np.full((2000, 28, 28, 1), 255, np.uint8)
+    transforms = draw_transforms(
+        np.random.default_rng(1), ink_margins(images), (28, 28), Augmentation(rotation_degrees=10)
+    )
     angles = np.rad2deg(np.arctan2(transforms[:, 3], transforms[:, 0]))
     assert np.abs(angles).max() <= 10
     assert np.abs(angles).max() > 9.5
@@ -92,5 +96,5 @@ def test_draws_stay_within_their_ranges():
 def test_the_same_seed_draws_the_same_transforms():
     margins = np.zeros((5, 4), int)
     augmentation = Augmentation(rotation_degrees=5, shift_pixels=2, zoom=0.1, shear_degrees=5)
-    first, second = (draw_transforms(np.random.default_rng(7), margins, augmentation) for _ in range(2))
+    first, second = (draw_transforms(np.random.default_rng(7), margins, (28, 28), augmentation) for _ in range(2))
     assert np.array_equal(first, second)

@@ -41,7 +41,7 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         run = make_run(patch, tmp_path_factory.mktemp("runs"), "small", recipe=recipe)
     for fold, precision in ((1, "float32"), (2, "mixed_bfloat16")):
-        save_network(build_network("seed", precision), run.model_path(fold, 1))
+        save_network(build_network("seed", (28, 28, 1), precision), run.model_path(fold, 1))
     return run
 
 

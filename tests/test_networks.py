@@ -13,7 +13,7 @@ load_keras()
 
 @pytest.mark.parametrize("name", config.NETWORKS)
 def test_a_network_says_ten_probabilities_of_an_image_of_bytes(name):
-    network = networks.build_network(name)
+    network = networks.build_network(name, (28, 28, 1))
     images = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), dtype=np.uint8)
     probabilities = network.predict_on_batch(images)
     assert probabilities.shape == (2, 10)
@@ -29,7 +29,7 @@ def multiply_adds(network):
 @pytest.mark.parametrize("name", config.NETWORKS)
 def test_a_docstring_states_the_true_weights_and_multiply_adds(name):
     said = re.search(r"([\d,]+) weights, ([\d.]+) M multiply-adds", networks.NETWORKS[name].__doc__)
-    network = networks.build_network(name)
+    network = networks.build_network(name, (28, 28, 1))
     assert int(said[1].replace(",", "")) == network.count_params()
     assert float(said[2]) == config.NETWORKS[name] == round(multiply_adds(network) / 1e6, 1)
 
@@ -41,7 +41,7 @@ def test_recipes_know_the_networks_names():
 def test_a_network_in_bfloat16_still_gives_float32_and_leaves_the_policy_as_it_was():
     import keras
 
-    network = networks.build_network("compact", "mixed_bfloat16")
+    network = networks.build_network("compact", (28, 28, 1), "mixed_bfloat16")
     assert network.predict_on_batch(np.zeros((1, 28, 28, 1), np.uint8)).dtype == np.float32
     assert keras.config.dtype_policy().name == "float32"
 
@@ -75,7 +75,9 @@ def test_byte_dropout_drops_at_its_rate_keeps_the_mean_and_draws_anew_each_time(
 def test_the_factor_on_dropout_reaches_every_dropout_layer_and_nothing_else():
     rates = {
         factor: [
-            layer.rate for layer in networks.build_network("compact", dropout=factor).layers if hasattr(layer, "rate")
+            layer.rate
+            for layer in networks.build_network("compact", (28, 28, 1), dropout=factor).layers
+            if hasattr(layer, "rate")
         ]
         for factor in (1.0, 0.5, 0.0)
     }
@@ -85,7 +87,7 @@ def test_the_factor_on_dropout_reaches_every_dropout_layer_and_nothing_else():
 
 
 def test_a_plain_network_predicts_as_before_and_is_of_keras_layers_alone():
-    network = networks.build_network("compact")
+    network = networks.build_network("compact", (28, 28, 1))
     images = np.random.default_rng(1).integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
     before = network.predict_on_batch(images)
     assert all(type(layer).__module__.startswith("keras.") for layer in networks.plain(network).layers)
@@ -97,7 +99,7 @@ def test_the_3x3_convolutions_of_compact_pass_their_channels_on_at_first():
 
     kernels = [
         keras.ops.convert_to_numpy(layer.kernel)
-        for layer in networks.build_network("compact").layers
+        for layer in networks.build_network("compact", (28, 28, 1)).layers
         if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (3, 3)
     ]
     assert len(kernels) == 4

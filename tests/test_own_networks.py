@@ -98,7 +98,7 @@ def test_dropout_and_batch_norm_of_nested_networks_are_found():
 
     nested = f"{LENET}\ndef net(input_shape, classes):\n    inputs = Input(input_shape)\n"
     nested += "    return __import__('keras').Model(inputs, lenet(input_shape, classes)(inputs))\n"
-    built = build_network("own.py:net", dropout=0.5, sources={"own.py": nested})
+    built = build_network("own.py:net", (28, 28, 1), dropout=0.5, sources={"own.py": nested})
     kinds = {type(layer).__name__: layer for layer in all_layers(built)}
     assert kinds["Dropout"].rate == 0.125
     assert "BatchNormalization" in kinds
@@ -111,9 +111,9 @@ def test_a_network_of_layers_of_ones_own_is_loaded_with_the_text_of_the_run_s_re
     from digits.model.predict import load_network, predict_probabilities, save_network
 
     recipe = recipe_with(HALVED)
-    built = build_network("own.py:net", sources=recipe.sources)
+    built = build_network("own.py:net", (28, 28, 1), sources=recipe.sources)
     save_network(built, tmp_path / "fold-1.keras")
-    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), dtype=np.uint8)
     expected = predict_probabilities(built, images)
     custom.load_module.cache_clear()
     keras.saving.get_custom_objects().clear()
@@ -135,7 +135,7 @@ def strange_run(monkeypatch, tmp_path):
     (run.folder / "networks").mkdir(parents=True)
     (run.folder / "networks" / "evil.py").write_text("import os\nos.environ['EVIL'] = 'ran'\n")
     run.write_record(made_record(recipe=recipe, folds=[score], settings=RunSettings(folds=1, members=1)))
-    save_network(build_network("own.py:net", sources=recipe.sources), run.model_path(1, 1))
+    save_network(build_network("own.py:net", (28, 28, 1), sources=recipe.sources), run.model_path(1, 1))
     custom.load_module.cache_clear()
     monkeypatch.setattr(custom, "TRUSTED", tmp_path / "trusted")
     return run
@@ -149,7 +149,7 @@ def test_code_of_a_run_from_elsewhere_is_run_only_where_it_is_trusted_and_files_
         Predictor(strange_run)
     monkeypatch.undo()
     monkeypatch.setattr(custom, "TRUSTED", strange_run.folder / "trusted")
-    images = np.zeros((2, 28, 28), np.uint8)
+    images = np.zeros((2, 28, 28, 1), np.uint8)
     assert Predictor(strange_run, trust=True).probabilities(images).shape == (2, 10)
     assert Predictor(strange_run).classes == tuple("0123456789"), "what was trusted once is not asked for again"
     assert "EVIL" not in os.environ
@@ -228,8 +228,8 @@ def test_what_the_check_accepts_is_predicted_with_as_it_was_trained(kind, precis
 
     source = OWN_HEAD + OWN_KINDS[kind] + "\n"
     checked(source, precision)
-    trained = build_network("own.py:net", precision, sources={"own.py": source})
-    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+    trained = build_network("own.py:net", (28, 28, 1), precision, sources={"own.py": source})
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), dtype=np.uint8)
     expected = predict_probabilities(trained, images)
     save_network(trained, tmp_path / "fold-1.keras")
     member = SavedMember([tmp_path / "fold-1.keras"], config.Tta(), {"own.py": source})
@@ -242,10 +242,10 @@ def test_two_versions_of_a_file_do_not_mix_in_one_process(tmp_path):
     from digits.model.networks import build_network
     from digits.model.predict import load_network, predict_probabilities, save_network
 
-    images, saved = np.full((1, 28, 28), 99, np.uint8), []
+    images, saved = np.full((1, 28, 28, 1), 99, np.uint8), []
     for number, factor in enumerate(("2", "3")):
         source = HALVED.replace("x / 2", f"x / {factor}")
-        network = build_network("own.py:net", sources={"own.py": source})
+        network = build_network("own.py:net", (28, 28, 1), sources={"own.py": source})
         save_network(network, tmp_path / f"fold-{number}.keras")
         saved.append((tmp_path / f"fold-{number}.keras", source, predict_probabilities(network, images)))
     for path, source, expected in saved:

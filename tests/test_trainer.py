@@ -49,10 +49,10 @@ TINY = Recipe(
 
 
 def made_digits(count, seed=0):
-    """Return images of ten plain patterns with noise, uint8 (count, 28, 28), and their labels."""
+    """Return images of ten plain patterns with noise, uint8 (count, 28, 28, 1), and their labels."""
     random = np.random.default_rng(seed)
     labels = np.arange(count, dtype=np.uint8) % 10
-    images = random.integers(0, 40, (count, 28, 28), dtype=np.uint8)
+    images = random.integers(0, 40, (count, 28, 28, 1), dtype=np.uint8)
     for image, label in zip(images, labels, strict=True):
         image[4 + 2 * label : 8 + 2 * label, 4:24] = 220
     return images, labels
@@ -135,7 +135,7 @@ def test_tta_averages_its_views(whole):
     images, _ = made_digits(7)
     tta = predict.predict_probabilities(network, images, Tta(shift_pixels=1))
     alone = predict.predict_probabilities(network, images)
-    assert len(predict.tta_transforms(Tta(shift_pixels=1, rotation_degrees=8))) == 7
+    assert len(predict.tta_transforms(Tta(shift_pixels=1, rotation_degrees=8), (28, 28))) == 7
     assert tta.sum(axis=1) == pytest.approx(1, abs=1e-5)
     assert not np.allclose(tta, alone, atol=1e-4)
     half = predict.predict_probabilities(network, images, Tta(shift_pixels=1, weight=0.5))
@@ -176,7 +176,7 @@ def test_a_saved_network_that_is_none_is_refused(tmp_path):
 
 def test_a_saved_network_with_a_changed_bit_is_refused(tmp_path):
     path = tmp_path / "fold-1.keras"
-    predict.save_network(networks.build_network("seed"), path)
+    predict.save_network(networks.build_network("seed", (28, 28, 1)), path)
     content = bytearray(path.read_bytes())
     content[content.index(b"class_name")] ^= 1
     path.write_bytes(content)
@@ -214,8 +214,8 @@ from digits.model import predict
 from digits.model.augment import draw_transforms, ink_margins
 from digits.model.networks import AffineTransform
 images, labels = own.made_digits(320)
-transforms = draw_transforms(np.random.default_rng(3), ink_margins(images[:4]), own.TINY.augmentation)
-transformed = np.asarray(AffineTransform()(images[:4, ..., None], transforms))
+transforms = draw_transforms(np.random.default_rng(3), ink_margins(images[:4]), (28, 28), own.TINY.augmentation)
+transformed = np.asarray(AffineTransform()(images[:4], transforms))
 fit = own.fitted()
 probabilities = predict.predict_probabilities(fit.finish(), own.made_digits(100, seed=1)[0])
 accuracy = float((probabilities.argmax(axis=1) == own.made_digits(100, seed=1)[1]).mean())
@@ -237,8 +237,8 @@ def test_jax_transforms_to_the_same_pixels_and_learns_as_well_whatever_keras_jso
     found = json.loads(run.stdout)
     assert found["settings"] == ["channels_last", "float32", 1e-7]
     images, _ = made_digits(320)
-    transforms = draw_transforms(np.random.default_rng(3), ink_margins(images[:4]), TINY.augmentation)
-    own = np.asarray(AffineTransform()(images[:4, ..., np.newaxis], transforms))
+    transforms = draw_transforms(np.random.default_rng(3), ink_margins(images[:4]), (28, 28), TINY.augmentation)
+    own = np.asarray(AffineTransform()(images[:4], transforms))
     assert np.allclose(own, np.array(found["transformed"]), atol=0.05)
     assert found["accuracy"] > 0.9
 

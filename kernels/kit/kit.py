@@ -103,7 +103,7 @@ SUMMARY = f"""
 from digits.model.backend import load_keras
 load_keras()
 from digits.model.networks import build_network
-build_network({recipe.networks[0]!r}).summary(line_length=80)
+build_network({recipe.networks[0]!r}, (28, 28, 1)).summary(line_length=80)
 """
 # In a process of its own, without the GPU, which is for the training.
 alone = {**os.environ, "PYTHONPATH": "src", "CUDA_VISIBLE_DEVICES": "-1"}

@@ -32,15 +32,17 @@ def prepare(folder: Path, data_dir: Path, *, small: bool = False, limit: int | N
         limit: training images; None: all.
     """
     from digits.data import dataset
+    from digits.model.augment import with_channels
     from digits.runs.identity import data_hash
 
     data = dataset.load(
         "sample" if small else "auto", None if data_dir == DATA else data_dir, limit=SMALL_TRAIN if small else limit
     )
-    np.save(folder / "images.npy", data.train.images)
+    images = with_channels(data.train.images)
+    np.save(folder / "images.npy", images)
     np.save(folder / "labels.npy", data.train.labels)
     note = ", cut small: the figures mean nothing" if small else ""
-    shape = (*data.train.images.shape[1:], 1)
+    shape = images.shape[1:]
     return Prepared(folder, data.summary.description + note, data_hash(data), shape, len(data.classes))
 
 

@@ -12,8 +12,8 @@ from digits.model.backend import backend_name, load_keras
 
 
 def scaled(images: np.ndarray) -> np.ndarray:
-    """Return images uint8 (n, 28, 28) as the float32 (n, 28, 28, 1) in 0-1 of every tutorial."""
-    return images[..., np.newaxis].astype("float32") / 255
+    """Return images uint8 as the float32 in 0-1 of every tutorial."""
+    return images.astype("float32") / 255
 
 
 def original_network():
@@ -56,7 +56,7 @@ def network_of(recipe, augmented: bool):
 
     from digits.model.networks import build_network, plain
 
-    inner = plain(build_network(recipe.networks[0], dropout=recipe.dropout))
+    inner = plain(build_network(recipe.networks[0], (28, 28, 1), dropout=recipe.dropout))
     images = x = keras.Input((28, 28, 1))
     for layer in keras_augmentation(recipe) if augmented else []:
         x = layer(x)
@@ -173,16 +173,15 @@ def deotte(options: dict) -> dict:
     keras.utils.set_random_seed(options["seed"])
     random = np.random.default_rng(options["seed"])
     images, labels, held_out, held_out_labels = held_out_split(options)
-    images, held_out = images[..., np.newaxis], held_out[..., np.newaxis]
-    margins, ranges = ink_margins(images[..., 0]), Augmentation(rotation_degrees=10, shift_pixels=2.8, zoom=0.1)
+    margins, ranges = ink_margins(images), Augmentation(rotation_degrees=10, shift_pixels=2.8, zoom=0.1)
     started = time.perf_counter()
-    network = plain(build_network("deotte"))
+    network = plain(build_network("deotte", images.shape[1:]))
     tracer = Tracer(started, lambda: accuracy_of(network, held_out, held_out_labels))
     inputs = keras.Input((28, 28, 1), dtype="uint8"), keras.Input((8,))
     model = compiled(keras.Model(inputs, network(AffineTransform()(*inputs))))
     for epoch in range(options["epochs"]):
         model.optimizer.learning_rate = 1e-3 * 0.95**epoch
-        transforms = draw_transforms(random, margins, ranges)
+        transforms = draw_transforms(random, margins, images.shape[1:3], ranges)
         settings = {"epochs": 1, "verbose": 0, "callbacks": [tracer.callback()]}
         if backend_name() == "tensorflow":
             model.fit(batches((images, transforms), labels, 64), shuffle=False, **settings)

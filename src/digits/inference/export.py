@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from digits.console import BadInput, KitError
 from digits.data import dataset
 from digits.files import atomic_write
 from digits.inference.predictor import Ensemble, Predictor
+from digits.model.augment import with_channels
 from digits.model.backend import silenced
 
 INPUT, OUTPUT = "images_0_to_255", "probabilities"
@@ -34,7 +36,7 @@ class Format:
     file: str
     """Name of the file or folder, where RUN stands for the run's name."""
     usage: str
-    """How to load it, in Markdown; RUN, HEIGHT and WIDTH are replaced."""
+    """How to load it, in Markdown; RUN, SHAPE, NETWORK_SHAPE and SIZE are replaced."""
     packages: tuple[str, ...] = ()
     """Beyond requirements.txt, in requirements-export.txt."""
 
@@ -45,14 +47,14 @@ FORMATS = {
         f"""```python
 import numpy as np, onnxruntime
 session = onnxruntime.InferenceSession("RUN.onnx")
-probabilities = session.run(["{OUTPUT}"], {{"{INPUT}": images}})[0]  # images: np.uint8 (n, HEIGHT, WIDTH)
+probabilities = session.run(["{OUTPUT}"], {{"{INPUT}": images}})[0]  # images: np.uint8 (n, SHAPE)
 ```
 
 In a browser, with [ONNX Runtime Web](https://onnxruntime.ai/docs/get-started/with-javascript/web.html):
 
 ```js
 const session = await ort.InferenceSession.create("RUN.onnx");
-const images = new ort.Tensor("uint8", pixels, [1, HEIGHT, WIDTH]); // pixels: Uint8Array of HEIGHT * WIDTH
+const images = new ort.Tensor("uint8", pixels, [1, SHAPE]); // pixels: Uint8Array of SIZE
 const {{ {OUTPUT} }} = await session.run({{ {INPUT}: images }}); // {OUTPUT}.data: Float32Array
 ```
 """,
@@ -63,7 +65,7 @@ const {{ {OUTPUT} }} = await session.run({{ {INPUT}: images }}); // {OUTPUT}.dat
         f"""```python
 from ai_edge_litert.interpreter import Interpreter
 run = Interpreter("RUN.tflite").get_signature_runner()
-probabilities = run({INPUT}=images)["{OUTPUT}"]  # images: np.uint8 (n, HEIGHT, WIDTH)
+probabilities = run({INPUT}=images)["{OUTPUT}"]  # images: np.uint8 (n, SHAPE)
 ```
 """,
         ("ai_edge_litert",),
@@ -73,7 +75,7 @@ probabilities = run({INPUT}=images)["{OUTPUT}"]  # images: np.uint8 (n, HEIGHT, 
         f"""```python
 import tensorflow as tf
 model = tf.saved_model.load("RUN-saved-model")
-probabilities = model.serve(images)["{OUTPUT}"]  # images: np.uint8 (n, HEIGHT, WIDTH)
+probabilities = model.serve(images)["{OUTPUT}"]  # images: np.uint8 (n, SHAPE)
 ```
 """,
     ),
@@ -82,7 +84,7 @@ probabilities = model.serve(images)["{OUTPUT}"]  # images: np.uint8 (n, HEIGHT, 
         """```python
 import keras
 model = keras.models.load_model("RUN.keras")
-probabilities = model.predict(images)  # images: np.uint8 (n, HEIGHT, WIDTH)
+probabilities = model.predict(images)  # images: np.uint8 (n, SHAPE)
 ```
 """,
     ),
@@ -93,7 +95,7 @@ probabilities = model.predict(images)  # images: np.uint8 (n, HEIGHT, WIDTH)
 ```python
 import keras
 model = keras.models.load_model("mnistModel2.h5")
-probabilities = model.predict(images[..., None])  # images: np.uint8 (n, HEIGHT, WIDTH)
+probabilities = model.predict(images)  # images: np.uint8 (n, NETWORK_SHAPE)
 ```
 """,
     ),
@@ -159,7 +161,8 @@ def export(predictor: Predictor, form: str, folder: Path | None = None) -> Expor
             _describe_onnx(predictor, temporary)
         runtime = _open(form, temporary)
         expected = ensemble.probabilities(images, one_by_one=True)
-        predicted, images_per_second = _timed(runtime, images)
+        model_images = images.reshape(-1, *ensemble.model.input_shape[1:])
+        predicted, images_per_second = _timed(runtime, images if form == "h5" else model_images)
         worst = float(np.abs(predicted - expected).max())
         differing = _differing(predicted, expected)
         if worst > TOLERANCE or differing:
@@ -168,7 +171,7 @@ def export(predictor: Predictor, form: str, folder: Path | None = None) -> Expor
                 f"(expected at most {TOLERANCE:.0e}), {differing} of {len(images):,} predictions differ. It was not "
                 "kept."
             )
-    _, keras_images_per_second = _timed(ensemble.model.predict_on_batch, images)
+    _, keras_images_per_second = _timed(ensemble.model.predict_on_batch, model_images)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     readme = folder / f"{predictor.run.name}.md"  # A README.md there may be the user's.
     with atomic_write(readme) as temporary:
@@ -211,17 +214,16 @@ def _temporary(path: Path):
 
 
 def _check_images(predictor: Predictor) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return images uint8 (1000, side, side), the run's first test images where they are here, and what it wrote."""
+    """Return images uint8 (1000, height, width, channels), if possible of the test set, and what the run wrote."""
     with contextlib.suppress(KitError, OSError):
         images = predictor.record.load_data().test.images
         _, recorded = predictor.run.probabilities()
         if len(recorded) == len(images):
-            return images[:CHECKED], recorded[:CHECKED]
-    side = predictor.input_shape[0]
-    sample = dataset.load("sample").test.images
-    if side == sample.shape[1]:
-        return sample[:CHECKED], None
-    return np.random.default_rng(0).integers(0, 256, (CHECKED, side, side)).astype(np.uint8), None
+            return with_channels(images[:CHECKED]), recorded[:CHECKED]
+    sample = with_channels(dataset.load("sample").test.images[:CHECKED])
+    if predictor.input_shape == sample.shape[1:]:
+        return sample, None
+    return np.random.default_rng(0).integers(0, 256, (CHECKED, *predictor.input_shape), dtype=np.uint8), None
 
 
 def _timed(runtime: Runtime, images: np.ndarray) -> tuple[np.ndarray, float]:
@@ -294,8 +296,6 @@ def _open(form: str, path: Path) -> Runtime:
     import keras
 
     model = keras.models.load_model(path, safe_mode=True)
-    if form == "h5":
-        return lambda images: model.predict_on_batch(images[..., np.newaxis])
     return model.predict_on_batch
 
 
@@ -314,17 +314,19 @@ def _litert(interpreter: Any) -> Runtime:
     return run
 
 
+def _shape(predictor: Predictor) -> str:
+    return ", ".join(map(str, predictor.model.input_shape[1:]))
+
+
 def _description(predictor: Predictor) -> str:
-    height, width = predictor.input_shape
     return (
-        f"Input {INPUT}: uint8 (n, {height}, {width}), 0 background to 255 ink; do not divide by 255. "
+        f"Input {INPUT}: uint8 (n, {_shape(predictor)}), 0 to 255; do not divide by 255. "
         f"Output {OUTPUT}: float32 (n, {len(predictor.classes)}), the classes {', '.join(predictor.classes)}."
     )
 
 
 def _readme(predictor: Predictor, folder: Path) -> str:
     """Return the README of all exports of the run in a folder."""
-    height, width = predictor.input_shape
     count = sum(len(member.models) for member in predictor.members)
     lines = [
         f"# Run {predictor.run.name}",
@@ -332,9 +334,17 @@ def _readme(predictor: Predictor, folder: Path) -> str:
         "Images must be in MNIST's form: a light digit on black, scaled into 20 × 20 pixels and centred by mass. "
         "`prepare` in src/digits/data/preparation.py does that; docs/use-a-model.md says how.",
     ]
+    replacements = {
+        "RUN": predictor.run.name,
+        "NETWORK_SHAPE": ", ".join(map(str, predictor.input_shape)),
+        "SHAPE": _shape(predictor),
+        "SIZE": str(math.prod(predictor.input_shape)),
+    }
     for form, description in FORMATS.items():
         path = _path(folder, predictor, form)
         if path.exists():
-            usage = description.usage.replace("HEIGHT", str(height)).replace("WIDTH", str(width))
-            lines.append(f"## {path.name}\n{usage.replace('RUN', predictor.run.name)}")
+            usage = description.usage
+            for name, text in replacements.items():
+                usage = usage.replace(name, text)
+            lines.append(f"## {path.name}\n{usage}")
     return "\n\n".join(lines)

@@ -84,7 +84,7 @@ class Ensemble:
 
     @functools.cached_property
     def model(self) -> "keras.Model":
-        """All networks as one Keras model from images uint8 (n, side, side) to probabilities float32 (n, classes)."""
+        """All networks as one Keras model from images uint8 to probabilities; see `ensemble_model`."""
         from digits.model.ensemble import EnsembleMember, ensemble_model
 
         members = [
@@ -94,17 +94,20 @@ class Ensemble:
         return ensemble_model(members, logarithmic=self.logarithmic)
 
     @property
-    def input_shape(self) -> tuple[int, int]:
-        """Height and width of an image."""
-        return self.networks[0][0].input_shape[1:3]
+    def input_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return self.networks[0][0].input_shape[1:]
 
     def probabilities(self, images: np.ndarray, *, one_by_one: bool = False) -> np.ndarray:
-        """Return the mean probabilities float32 (n, classes) of images uint8 (n, side, side).
+        """Return the mean probabilities float32 (n, classes) of images uint8 (n, height, width, channels).
 
         Args:
             images: what is predicted.
             one_by_one: each network predicts on its own, as after training, instead of all as one model.
         """
+        from digits.model.augment import with_channels
+
+        images = with_channels(images)
         if one_by_one:
             predict_probabilities = load_engine().predict_probabilities
             means = [
@@ -112,6 +115,8 @@ class Ensemble:
                 for networks, member in zip(self.networks, self.members, strict=True)
             ]
             return mean(means, [member.weight for member in self.members], logarithmic=self.logarithmic)
+        load_engine().check_shape(self.networks[0][0], images)
+        images = images.reshape(-1, *self.model.input_shape[1:])
         size = min(BATCH, len(images))  # All batches have one size, so that the model is compiled once.
         filled = np.concatenate([images, np.zeros((-len(images) % size, *images.shape[1:]), np.uint8)])
         batches = [self.model.predict_on_batch(filled[start : start + size]) for start in range(0, len(filled), size)]
@@ -207,7 +212,7 @@ def check_saved_models(
 
     Args:
         member: the models whose predictions were averaged.
-        images: some of the test images, uint8 (n, side, side).
+        images: some of the test images, uint8 (n, height, width, channels).
         probabilities: what was written of them, float32 (n, classes).
         log: takes a line; not used.
     """

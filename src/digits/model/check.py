@@ -39,7 +39,7 @@ def check_networks(
         if ":" not in name:
             continue
         try:
-            network = build_network(name, precision, recipe.dropout, recipe.sources, classes=classes)
+            network = build_network(name, input_shape, precision, recipe.dropout, recipe.sources, classes=classes)
         except BadInput:
             raise
         except Exception as error:
@@ -49,7 +49,7 @@ def check_networks(
             ) from None
         images = np.random.default_rng(0).integers(0, 256, (8, *input_shape), dtype=np.uint8)
         probabilities = _checked_probabilities(name, network, images, classes)
-        _check_saved(name, network, recipe, images[..., 0], probabilities)
+        _check_saved(name, network, recipe, images, probabilities)
 
 
 def _expect(name: str, is_so: bool, expected: str, found: object) -> None:
@@ -62,7 +62,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _checked_probabilities(name: str, network: "keras.Model", images: np.ndarray, classes: int) -> np.ndarray:
-    """Return what the network predicts of images uint8 (n, side, side, 1), if it is what it should be."""
+    """Return what the network predicts of images uint8 (n, height, width, channels), if it is what it should be."""
     import keras
 
     shapes, wanted = (network.input_shape, network.output_shape), ((None, *images.shape[1:]), (None, classes))

@@ -8,11 +8,7 @@ import numpy as np
 from keras import ops
 
 from digits.config import Tta
-from digits.model.networks import AffineTransform
 from digits.model.predict import tta_transforms
-
-TAPS = 4
-"""Pixels of the image that a pixel of a bilinearly transformed image is made of."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +21,9 @@ class EnsembleMember:
 
 
 def ensemble_model(members: Sequence[EnsembleMember], *, logarithmic: bool = False) -> keras.Model:
-    """Return a model from images uint8 (n, height, width), 0 background to 255, to probabilities float32 (n, classes).
+    """Return a model from images uint8 to probabilities float32 (n, classes).
+
+    Images are (n, height, width) where they are grey, else (n, height, width, channels), as Pillow gives them.
 
     Around the networks it is made of Keras's own layers and operations alone, so that it loads and converts without
     this kit. An augmented copy is a gather with fixed indices and weights: converters know that, but not an affine
@@ -35,16 +33,17 @@ def ensemble_model(members: Sequence[EnsembleMember], *, logarithmic: bool = Fal
         members: what is averaged; their networks are renamed, since names must be unique in a model.
         logarithmic: average the logarithms of the members' probabilities.
     """
-    height, width, _ = members[0].networks[0].input_shape[1:]
-    images = keras.Input((height, width), dtype="uint8", name="images_0_to_255")
-    flat = ops.reshape(ops.cast(images, "float32"), (-1, height * width))
+    shape = members[0].networks[0].input_shape[1:]
+    height, width, channels = shape
+    images = keras.Input(shape[:2] if channels == 1 else shape, dtype="uint8", name="images_0_to_255")
+    flat = ops.reshape(ops.cast(images, "float32"), (-1, height * width, channels))
     copies: dict[Tta, keras.KerasTensor] = {}
     means, count = [], 0
     for member in members:
-        transforms = tta_transforms(member.tta)
+        transforms = tta_transforms(member.tta, (height, width))
         if member.tta not in copies:
             transformed = [flat, *(_transformed(flat, transform, height, width) for transform in transforms[1:])]
-            copies[member.tta] = ops.reshape(ops.concatenate(transformed, axis=0), (-1, height, width, 1))
+            copies[member.tta] = ops.reshape(ops.concatenate(transformed, axis=0), (-1, *shape))
         shares = np.array([1.0] + [member.tta.weight] * (len(transforms) - 1), np.float32)
         by_network = []
         for network in member.networks:
@@ -70,15 +69,15 @@ def _weighted_sum(terms: Sequence, weights: np.ndarray):
 
 
 def _transformed(flat, transform: np.ndarray, height: int, width: int):
-    """Return images float32 (n, height × width) after one affine transform float32 (8,), as `AffineTransform` does it.
-
-    What a transform makes of each single pixel says of which pixels, in which shares, each new pixel consists.
-    """
-    pixels = height * width
-    single = np.eye(pixels, dtype=np.float32).reshape(pixels, height, width, 1)
-    matrix = ops.convert_to_numpy(AffineTransform()(single, np.repeat(transform[np.newaxis], pixels, axis=0)))
-    matrix = matrix.reshape(pixels, pixels).T
-    taps = np.argsort(-matrix, axis=1, kind="stable")[:, :TAPS]
-    weights = np.take_along_axis(matrix, taps, axis=1)
-    gathered = ops.reshape(ops.take(flat, taps.reshape(-1).astype(np.int32), axis=1), (-1, pixels, TAPS))
-    return ops.sum(gathered * weights, axis=2)
+    """Return images float32 (n, height × width, channels) after one affine transform, as `AffineTransform` does it."""
+    y, x = np.divmod(np.arange(height * width), width)
+    a0, a1, a2, b0, b1, b2, *_ = transform
+    x, y = a0 * x + a1 * y + a2, b0 * x + b1 * y + b2  # Where each new pixel is read.
+    taps, weights = [], []
+    for row, column in ((np.floor(y) + down, np.floor(x) + right) for down in (0, 1) for right in (0, 1)):
+        is_inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        taps.append(np.where(is_inside, row * width + column, 0))
+        weights.append(is_inside * (1 - np.abs(y - row)) * (1 - np.abs(x - column)))
+    pixels = np.stack(taps, axis=1).astype(np.int32)
+    gathered = ops.reshape(ops.take(flat, pixels.reshape(-1), axis=1), (-1, *pixels.shape, flat.shape[-1]))
+    return ops.sum(gathered * np.stack(weights, axis=1).astype(np.float32)[..., np.newaxis], axis=2)

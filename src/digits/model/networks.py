@@ -1,5 +1,6 @@
 """The networks, the layers that make them faster on a processor, and the augmentation in front of them."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
@@ -7,12 +8,10 @@ import numpy as np
 from keras import layers
 
 from digits.console import BadInput
-from digits.data.competition import SIDE
 from digits.model import custom
 
-INPUT_SHAPE = (SIDE, SIDE, 1)
-"""Of the images that networks get; those of another size are resized before."""
 Shape = tuple[int, int, int]
+"""Height, width and channels of an image."""
 MOMENTUM = 0.9
 """Of the batch norms' moving moments: Keras's 0.99 takes hundreds of batches, more than a small run has."""
 
@@ -212,6 +211,7 @@ def all_layers(network: keras.Model) -> list[keras.layers.Layer]:
 
 def build_network(
     name: str,
+    input_shape: Shape,
     precision: str = "float32",
     dropout: float = 1.0,
     sources: Mapping[str, str] | None = None,
@@ -222,6 +222,7 @@ def build_network(
 
     Args:
         name: one of NETWORKS, or FILE.py:FUNCTION, called with (input_shape, classes).
+        input_shape: height, width and channels of an image.
         precision: in which it computes, float32 or mixed_bfloat16.
         dropout: the factor on its dropout rates; 0 leaves dropout out.
         sources: the text of FILE.py, by its name.
@@ -230,8 +231,8 @@ def build_network(
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        is_own = ":" in name
-        network = _own_network(name, sources or {}, classes) if is_own else NETWORKS[name](INPUT_SHAPE, classes)
+        build = functools.partial(_own_network, name, sources or {}) if ":" in name else NETWORKS[name]
+        network = build(input_shape, classes)
     finally:
         keras.config.set_dtype_policy(before)
     for layer in all_layers(network):
@@ -240,23 +241,22 @@ def build_network(
     return network
 
 
-def _own_network(name: str, sources: Mapping[str, str], classes: int) -> keras.Model:
+def _own_network(name: str, sources: Mapping[str, str], input_shape: Shape, classes: int) -> keras.Model:
     """Return what the user's function builds, as a model of one input and one output.
 
     Raises:
         BadInput: if it is not a Keras model, or has several outputs.
     """
-    build = custom.load_function(name, sources)
-    network = build(INPUT_SHAPE, classes)
+    network = custom.load_function(name, sources)(input_shape, classes)
     if not isinstance(network, keras.Model):
         raise BadInput(f"{name}: expected a function that returns a keras.Model, found {type(network).__name__}.")
     if not network.built:
-        network.build((None, *INPUT_SHAPE))
+        network.build((None, *input_shape))
     if not isinstance(network, keras.Sequential) and not isinstance(
         getattr(network, "output", None), keras.KerasTensor
     ):
         # A model class of the user's own, which knows no shapes, or outputs in a list or dict.
-        images = keras.Input(INPUT_SHAPE, name="images_0_to_255")
+        images = keras.Input(input_shape, name="images_0_to_255")
         outputs = keras.tree.flatten(network(images))
         if len(outputs) != 1:
             raise BadInput(f"{name}: expected one output, the probabilities, found {len(outputs)}.")
@@ -270,7 +270,7 @@ def _own_network(name: str, sources: Mapping[str, str], classes: int) -> keras.M
 
 @keras.saving.register_keras_serializable("digits")
 class AffineTransform(keras.layers.Layer):
-    """Apply transforms float32 (n, 8) to images uint8 (n, 28, 28, 1), bilinearly, 0 outside; gives float32 in 0-255.
+    """Transform images uint8 (n, height, width, channels) by float32 (n, 8), bilinearly, 0 outside; float32 in 0-255.
 
     One native op for the whole batch on TensorFlow; on JAX and torch, Keras's own gather.
     """

@@ -15,9 +15,10 @@ from digits.console import BadInput
 from digits.files import atomic_write, display_path
 from digits.model import custom
 from digits.model.augment import affine_transforms
-from digits.model.networks import INPUT_SHAPE, augmented_model, plain
+from digits.model.networks import augmented_model, plain
 
 BATCH_SIZE = 512
+"""Of images of 28×28 pixels; of larger ones fewer, so that their maps take no more memory."""
 NEWER_SETTINGS: dict[str, Any] = {
     "antialias": False,
     "input_axes": None,
@@ -66,10 +67,10 @@ def load_network(path: Path, sources: Mapping[str, str] | None = None, precision
             f"{display_path(path)}: not a model that Keras loads safely: {reason} "
             f"(saved by Keras {_keras_version(path)}, this is Keras {keras.__version__})"
         ) from None
-    if network.input_shape != (None, *INPUT_SHAPE) or len(network.output_shape) != 2:
+    if len(network.input_shape) != 4 or len(network.output_shape) != 2:
         raise BadInput(
-            f"{display_path(path)}: expected a network from images {INPUT_SHAPE} to probabilities (classes,), "
-            f"found {network.input_shape} to {network.output_shape}."
+            f"{display_path(path)}: expected a network from images (height, width, channels) to probabilities "
+            f"(classes,), found {network.input_shape} to {network.output_shape}."
         )
     return network
 
@@ -106,44 +107,62 @@ def _keras_version(path: Path) -> str:
         return "of an unknown version"
 
 
-def tta_transforms(tta: Tta) -> np.ndarray:
-    """Return the affine transforms float32 (v, 8) of the augmented copies that `tta` averages; the first: identity."""
+def tta_transforms(tta: Tta, size: tuple[int, int]) -> np.ndarray:
+    """Return the affine transforms float32 (c, 8) of the augmented copies that `tta` averages; the first: identity.
+
+    Args:
+        tta: the test-time augmentation.
+        size: height and width of the images in pixels.
+    """
     shift, angle = tta.shift_pixels, tta.rotation_degrees
     copies: list[tuple[float, float, float]] = [(0, 0, 0)]
     copies += [(0, shift, 0), (0, -shift, 0), (0, 0, shift), (0, 0, -shift)] if shift else []
     copies += [(angle, 0, 0), (-angle, 0, 0)] if angle else []
     rotation, shift_x, shift_y = np.array(copies, float).T
-    zeros = np.zeros(len(copies))
-    return affine_transforms(rotation, np.ones((len(copies), 2)), zeros, shift_x, shift_y)
+    return affine_transforms(rotation, np.ones((len(copies), 2)), np.zeros(len(copies)), shift_x, shift_y, size)
 
 
 def predict_probabilities(network: keras.Model, images: np.ndarray, tta: Tta = Tta()) -> np.ndarray:  # noqa: B008 frozen
-    """Return the mean probabilities float32 (n, classes) of images uint8 (n, side, side) over the copies of `tta`."""
+    """Return the mean probabilities float32 (n, classes) of images uint8 (n, height, width, channels) over `tta`."""
     return predict_views(network, [images], tta)[0][0]
+
+
+def check_shape(network: keras.Model, images: np.ndarray) -> None:
+    """Refuse images (n, height, width, channels) of another shape than the network's.
+
+    Raises:
+        BadInput: naming both.
+    """
+    if network.input_shape[1:] != images.shape[1:]:
+        expected, given = ("×".join(map(str, shape)) for shape in (network.input_shape[1:], images.shape[1:]))
+        raise BadInput(f"expected images of {expected} (height×width×channels), found {given}")
 
 
 def predict_views(
     network: keras.Model, image_sets: Sequence[np.ndarray], tta: Tta
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Predict several arrays of images uint8 (n, side, side), and trace the network once for all of them.
+    """Predict several arrays of images uint8 (n, height, width, channels), and trace the network once for all.
 
     Returns:
         For each array the mean probabilities float32 (n, classes) over the augmented copies of `tta`, and those of the
         images as they are.
     """
-    augmented, transforms = augmented_model(network), tta_transforms(tta)
+    height, width = network.input_shape[1:3]
+    augmented, transforms = augmented_model(network), tta_transforms(tta, (height, width))
+    batch_size = max(1, min(BATCH_SIZE, BATCH_SIZE * 28**2 // (height * width)))
     predictions = []
     for images in image_sets:
+        check_shape(network, images)
         mean, alone = np.empty((2, len(images), network.output_shape[-1]), np.float32)
-        for start in range(0, len(images), BATCH_SIZE):
-            batch = images[start : start + BATCH_SIZE, ..., np.newaxis]
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
             count = len(batch)
             # The last batch is padded, so that every batch has one shape and nothing is traced twice.
-            batch = np.concatenate([batch, np.zeros((BATCH_SIZE - count, *batch.shape[1:]), np.uint8)])
+            batch = np.concatenate([batch, np.zeros((batch_size - count, *batch.shape[1:]), np.uint8)])
             first = total = network.predict_on_batch(batch)
             for transform in transforms[1:]:
                 total = total + tta.weight * augmented.predict_on_batch(
-                    [batch, np.repeat(transform[np.newaxis], BATCH_SIZE, axis=0)]
+                    [batch, np.repeat(transform[np.newaxis], batch_size, axis=0)]
                 )
             alone[start : start + count] = first[:count]
             mean[start : start + count] = total[:count] / (1 + tta.weight * (len(transforms) - 1))

@@ -147,7 +147,7 @@ class Trainer:
         Args:
             recipe: how to train.
             network: its name in `networks.NETWORKS`.
-            images: uint8 (n, 28, 28).
+            images: uint8 (n, height, width, channels).
             labels: classes uint8 (n,), each of them at least once.
             seed: non-negative integers that together determine every random choice.
             precision: float32 or mixed_bfloat16.
@@ -155,12 +155,14 @@ class Trainer:
         self.recipe, self.seed, self.epochs_done = recipe, seed, 0
         self.history: list[Epoch] = []
         self._batch_size = min(recipe.batch_size, len(images))
-        self._margins = ink_margins(images)
+        self._margins, self._size = ink_margins(images), images.shape[1:3]
         targets = np.eye(int(labels.max()) + 1, dtype=np.float32)[labels]
-        self._feed = _feed(images[..., np.newaxis], targets, self._batch_size)
+        self._feed = _feed(images, targets, self._batch_size)
 
         keras.utils.set_random_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-        self.network = build_network(network, precision, recipe.dropout, recipe.sources, classes=targets.shape[1])
+        self.network = build_network(
+            network, images.shape[1:], precision, recipe.dropout, recipe.sources, classes=targets.shape[1]
+        )
         self._model = augmented_model(self.network)
         self._optimizer = build_optimizer(recipe, steps_per_epoch=len(images) // self._batch_size)
         self._optimizer.build(self._model.trainable_variables)
@@ -216,7 +218,7 @@ class Trainer:
         clean = self.epochs_done >= self.recipe.epochs - self.recipe.clean_epochs
         if clean or not self.recipe.augmentation.any:
             return identity_transforms(len(order))
-        return draw_transforms(random, self._margins[order], self.recipe.augmentation)
+        return draw_transforms(random, self._margins[order], self._size, self.recipe.augmentation)
 
     def finish(self) -> keras.Model:
         """Return the trained network, with its averaged weights where the recipe averages."""

@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from digits.config import Augmentation
 from digits.data.dataset import Dataset, Split
 from digits.files import atomic_write
-from digits.model.augment import apply_transforms, draw_transforms, ink_margins
+from digits.model.augment import apply_transforms, draw_transforms, ink_margins, with_channels
 from digits.report import analysis
 from digits.report.analysis import Calibration, RunData
 from digits.runs.store import FoldResult, Run
@@ -382,9 +382,11 @@ def overview(data: RunData) -> Figure:
 def augmented_samples(digits: Split, augmentation: Augmentation) -> Figure:
     """Return some images as they are, and as the augmentation may draw them in training."""
     images = digits.images[np.linspace(0, len(digits.images) - 1, SAMPLES, dtype=int)]
-    random, margins = np.random.default_rng(0), ink_margins(images)
-    copies = [apply_transforms(images, draw_transforms(random, margins, augmentation)) for _ in range(COPIES)]
-    rows = np.stack([images, *copies], axis=1)
+    random, originals = np.random.default_rng(0), with_channels(images)
+    margins, size = ink_margins(originals), originals.shape[1:3]
+    drawn = [draw_transforms(random, margins, size, augmentation) for _ in range(COPIES)]
+    copies = [apply_transforms(originals, transforms) for transforms in drawn]
+    rows = np.stack([images, *(copy.reshape(images.shape) for copy in copies)], axis=1)
     captions = ["original", *[""] * (rows.shape[0] * rows.shape[1] - 1)]
     title = "Training images, augmented" if augmentation.any else "Training images, without augmentation"
     figure = Figure(figsize=(1.08 * (COPIES + 1), 1.08 * SAMPLES + 0.45), layout=PlaceHolderLayoutEngine(False, False))

@@ -11,6 +11,7 @@ import numpy as np
 
 from digits.console import BadInput, KitError
 from digits.files import BrokenFileError, atomic_write
+from digits.model.augment import with_channels
 from digits.runs.store import REFIT, FoldResult, NetworkKey, Run, load_fold_result, save_fold_result
 from digits.training.fold import Arrays, FoldTask, train_in_worker
 from digits.training.plan import Plan
@@ -108,7 +109,8 @@ def _outcomes(
     def stopped() -> bool:
         return stopping.is_set() or time.monotonic() > plan.deadline
 
-    arrays = Arrays(plan.train.images, plan.train.labels, plan.dataset.test.images)
+    images, test_images = with_channels(plan.train.images), with_channels(plan.dataset.test.images)
+    arrays = Arrays(images, plan.train.labels, test_images)
     if plan.execution.cluster is not None:
         from digits.training import cluster
 

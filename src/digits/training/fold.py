@@ -95,7 +95,7 @@ class FoldTask:
 
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-    """The data of all tasks: images and test images uint8 (n, side, side), labels uint8 (n,)."""
+    """The data of all tasks: images and test images uint8 (n, height, width, channels), labels uint8 (n,)."""
 
     images: np.ndarray
     labels: np.ndarray

@@ -19,6 +19,7 @@ from digits.data.folds import split_folds
 from digits.data.preparation import load_extra
 from digits.files import display_path
 from digits.model import check
+from digits.model.augment import with_channels
 from digits.model.backend import cpu_count
 from digits.runs.identity import identity_of
 from digits.runs.pseudo_labels import PseudoLabels, pseudo_labels_of
@@ -85,7 +86,7 @@ def prepare(settings: Settings, execution: Execution) -> Plan:
         pseudo_labels = pseudo_labels_of(find_run(settings.pseudo_labels, execution.submissions), identity)
     slots = _slots(settings, execution)
     if settings.recipe.sources:
-        shape = identity["precision"], (*data.train.images.shape[1:], 1), len(data.classes)
+        shape = identity["precision"], with_channels(data.train.images).shape[1:], len(data.classes)
         Worker(cpu_count()).run(check.check_networks, settings.recipe, *shape)
     splits = _splits(settings, data, train)
     run, before = open_run(identity, execution.run, execution.submissions)
