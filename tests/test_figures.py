@@ -31,7 +31,6 @@ def test_all_figures_are_drawn_into_the_run_s_folder(run, sample):
         "calibration",
         "mistakes",
         "augmentation",
-        "overview",
     }
     for path in paths:
         assert path.parent == run.folder

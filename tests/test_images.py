@@ -465,6 +465,6 @@ def test_extra_images_join_training_in_every_fold_and_are_marked_but_not_scored(
     assert sum(record.data.class_counts) == 600
     assert "extra" in record.identity
     assert "joins training in every fold (2 images), and is not scored" in capsys.readouterr().out
-    assert "Trained on 2 extra images, too" in summary.of_run(run)
+    assert "trained on 2 extra images" in summary.of_run(run)
     assert title_of(run).endswith("trained on 2 extra images")
     assert record.asked().extra == str(folder)

@@ -17,7 +17,7 @@ def read(folder):
     return events
 
 
-def test_curves_errors_and_settings_can_be_read_back(run, sample):
+def test_curves_and_settings_can_be_read_back(run, sample):
     pytest.importorskip("tensorboardX")
     folder = write_tensorboard(run, sample)
     result = run.fold_results()[0]
@@ -28,9 +28,6 @@ def test_curves_errors_and_settings_can_be_read_back(run, sample):
     summary = read(folder / "run")
     assert summary.Scalars("accuracy/out_of_fold")[0].value == pytest.approx(run.finished_record().out_of_fold.accuracy)
     assert any("hparams" in name for name in summary.summary_metadata)
-    pictures = read(folder).Tags()["images"]
-    assert len(pictures) == min(60, run.finished_record().out_of_fold.wrong)
-    assert "predicted-as" in pictures[0]
 
 
 def test_writing_again_replaces_what_was_there(run, sample):

@@ -499,10 +499,15 @@ def differences(recipe: Recipe, base: Recipe) -> dict[str, tuple[Any, Any]]:
 
 def describe_differences(recipe: Recipe) -> str:
     """Return in words how a recipe differs from the kit's own, such as "differs from quick in epochs = 3 (10)"."""
+    base, changes = reference(recipe), describe_changes(recipe)
+    return f"differs from {base.name} in {changes}" if base and changes else ""
+
+
+def describe_changes(recipe: Recipe) -> str:
+    """Return what a recipe changes of the kit's own, such as "epochs = 3 (10)"; empty where that is gone."""
     base = reference(recipe)
     changes = differences(recipe, base) if base else {}
-    told = ", ".join(f"{key} = {_text(now)} ({_text(before)})" for key, (before, now) in changes.items())
-    return f"differs from {base.name} in {told}" if base and told else ""
+    return ", ".join(f"{key} = {_text(now)} ({_text(before)})" for key, (before, now) in changes.items())
 
 
 def describe_settings(recipe: Recipe) -> str:

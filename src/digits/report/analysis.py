@@ -9,13 +9,13 @@ import numpy as np
 from scipy import stats
 
 from digits import config
-from digits.config import Options, Recipe
+from digits.config import Options
 from digits.console import KitError
 from digits.data.dataset import Dataset, LabelledSplit, Split
 from digits.files import REFERENCE
 from digits.runs import averaging
 from digits.runs.identity import data_hash
-from digits.runs.record import FinishedRecord, RunSettings
+from digits.runs.record import FinishedRecord
 from digits.runs.store import PACKED, FoldResult, Run
 
 CONFIDENCE_EDGES = (0.0, 0.5, 0.7, 0.9, 0.95, 0.98, 0.99, 1.0)
@@ -178,47 +178,35 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray) -> Calibration:
 
 @dataclass(frozen=True)
 class MemberScore:
-    """One member over all its folds, or one fold's network, beside the others."""
+    """One member of an ensemble over all its folds, beside the others."""
 
     name: str
-    wrong: int | None
-    """None where there is no row that all were scored on."""
+    wrong: int
     rows: int
-    differs: tuple[int, ...]
+    differs: list[int]
     """In how many rows its prediction differs from each member's."""
     weight: float | None = None
 
 
 def members(data: RunData) -> list[MemberScore]:
-    """Return the members of a run or a blend, compared on the out-of-fold rows where they share them, else on test.
-
-    The networks of different folds share no held-out row; they are compared on the test images, without a score.
-    """
-    blend = data.record.blend
-    if blend:
+    """Return the members of a run or a blend on the held-out rows; none without labels, or for a single member."""
+    if blend := data.record.blend:
         return [
-            MemberScore(member.name, member.wrong, member.rows, tuple(differs), member.weight)
+            MemberScore(member.name, member.wrong, member.rows, differs, member.weight)
             for member, differs in zip(blend.members, blend.disagreement, strict=True)
         ]
     groups: dict[int, list[FoldResult]] = {}
     for result in data.results:
         groups.setdefault(result.member, []).append(result)
-    wrong: list[int | None] = [None] * len(data.results)
-    if len(groups) < 2:
-        names = [result.label.replace("-", " ") for result in data.results]
-        predicted = [result.test_probabilities.argmax(axis=1) for result in data.results]
-    else:
-        names = [f"member {number}: {results[0].network}" for number, results in groups.items()]
-        if len(data.labels):
-            rows = len(data.out_of_fold)
-            predicted = [averaging.out_of_fold(own, rows)[data.scored].argmax(axis=1) for own in groups.values()]
-            wrong = [int((labels != data.labels).sum()) for labels in predicted]
-        else:
-            predicted = [averaging.test_mean(results).argmax(axis=1) for results in groups.values()]
-    differs = averaging.disagreement(predicted).tolist()
+    if len(groups) < 2 or not len(data.labels):
+        return []
+    rows, scored = len(data.out_of_fold), data.scored
+    predicted = [averaging.out_of_fold(results, rows)[scored].argmax(axis=1) for results in groups.values()]
     return [
-        MemberScore(name, errors, len(labels), tuple(row))
-        for name, errors, labels, row in zip(names, wrong, predicted, differs, strict=False)
+        MemberScore(f"member {number}: {results[0].network}", int((labels != data.labels).sum()), len(scored), differs)
+        for (number, results), labels, differs in zip(
+            groups.items(), predicted, averaging.disagreement(predicted).tolist(), strict=True
+        )
     ]
 
 
@@ -227,48 +215,26 @@ class Setting:
     """A setting of a run."""
 
     name: str
-    value: str
-    usual: str
-    """The recipe's own value, or a flag's default; empty where that is not known."""
+    value: Any
+    usual: Any
+    """The recipe's own value, or a flag's default."""
     meaning: str
 
     @property
     def is_changed(self) -> bool:
         """Whether the run differs from its recipe in it."""
-        return bool(self.usual) and self.usual != self.value
+        return self.value != self.usual
 
 
-def recipe_settings(recipe: Recipe | None) -> list[Setting]:
-    """Return the fields of a recipe; none for a blend."""
-    if recipe is None:
-        return []
-    base = config.reference(recipe)
-    usual = {key: setting_text(value) for key, value in config.flat(base).items()} if base else {}
-    return [
-        Setting(key, setting_text(value), usual.get(key, ""), config.fields()[key].meaning)
-        for key, value in config.flat(recipe).items()
-    ]
-
-
-def option_settings(settings: RunSettings) -> list[Setting]:
-    """Return the options of a run's command beside its recipe."""
-    return [
-        Setting(
-            field.name,
-            setting_text(getattr(settings, field.name)),
-            setting_text(field.default),
-            field.metadata.get("help", ""),
-        )
-        for field in dataclasses.fields(Options)
-    ]
-
-
-def setting_text(value: Any) -> str:
-    """Return a setting's value as a person reads it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    if value is None:
-        return "–"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def settings_of(record: FinishedRecord) -> list[Setting]:
+    """Return the fields of a run's recipe, and the options of its command beside it."""
+    settings = []
+    if record.recipe:
+        base = config.reference(record.recipe) or record.recipe
+        usual, fields = config.flat(base), config.fields()
+        values = config.flat(record.recipe).items()
+        settings = [Setting(key, value, usual[key], fields[key].meaning) for key, value in values]
+    for field in dataclasses.fields(Options):
+        value = getattr(record.settings, field.name)
+        settings.append(Setting(field.name, value, field.default, field.metadata.get("help", "")))
+    return settings

@@ -50,16 +50,12 @@ STYLE: Any = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": GRID,
-    "grid.linewidth": 0.8,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "ytick.minor.size": 0,
     "legend.frameon": False,
-    "legend.fontsize": 11,
-    "figure.facecolor": PAPER,
-    "axes.facecolor": PAPER,
     "figure.constrained_layout.use": True,
     "savefig.dpi": 150,
     "svg.fonttype": "none",
@@ -324,15 +320,11 @@ def draw_all(run: Run, dataset: Dataset | None = None) -> list[Path]:
                 "calibration": panel(draw_calibration, analysis.calibration(data.probabilities, data.labels)),
                 "mistakes": mistakes_gallery(data),
                 "augmentation": augmented_samples(data.train, augmentation),
-                "overview": overview(data),
             }
-        return [_save(figure, run.folder / f"{name}.png") for name, figure in figures.items()]
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png")
-    return path
+        for name, figure in figures.items():
+            with atomic_write(run.folder / f"{name}.png") as temporary:
+                figure.savefig(temporary, format="png")
+    return [run.folder / f"{name}.png" for name in figures]
 
 
 def learning_curves(data: RunData) -> Figure:
@@ -346,37 +338,17 @@ def learning_curves(data: RunData) -> Figure:
 
 def mistakes_gallery(data: RunData, columns: int = 6) -> Figure:
     """Return the wrong predictions on the held-out images, the most confident first."""
-    size = 1.08 * columns, 1.08 * (GALLERY // columns) + 0.45
-    figure = Figure(figsize=size, layout=PlaceHolderLayoutEngine(False, False))
-    images, captions, wrong = _confident_errors(data, GALLERY)
-    number = f"All {wrong}" if wrong == len(images) else f"The {len(images)} most confident of {wrong:,}"
-    title = f"{number} errors: true → predicted, confidence" if wrong else "No errors"
-    _gallery(figure, images, captions, columns, title)
-    return figure
-
-
-def _confident_errors(data: RunData, most: int) -> tuple[np.ndarray, list[str], int]:
-    """Return at most so many of the most confident errors' images, their captions, and how many errors there are."""
     assert data.train is not None
     probabilities, names = data.probabilities, data.record.data.names
     wrong = analysis.mistakes(probabilities, data.labels)
-    captions = []
-    for position in wrong[:most]:
+    shown, captions = wrong[:GALLERY], []
+    for position in shown:
         true, predicted = data.labels[position], probabilities[position].argmax()
         confidence = min(int(100 * probabilities[position, predicted]), 99)
         captions.append(f"{names[true]} → {names[predicted]}  {confidence}%")
-    return data.train.images[data.scored[wrong[:most]]], captions, len(wrong)
-
-
-def overview(data: RunData) -> Figure:
-    """Return one picture of a run: the most confident errors beside the confusion matrix."""
-    figure, names = Figure(figsize=(11, 5.2)), data.record.data.names
-    left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(1.12, 1)))
-    images, captions, _ = _confident_errors(data, 20)
-    _gallery(left, images, captions, 5, "The most confident errors: true → predicted, confidence", rows=4)
-    predicted = data.probabilities.argmax(axis=1)
-    draw_confusion(right.subplots(), analysis.confusion(predicted, data.labels, len(names)), names)
-    return figure
+    number = f"All {len(wrong)}" if len(wrong) == len(shown) else f"The {GALLERY} most confident of {len(wrong):,}"
+    title = f"{number} errors: true → predicted, confidence" if len(wrong) else "No errors"
+    return _gallery(data.train.images[data.scored[shown]], captions, columns, title)
 
 
 def augmented_samples(digits: Split, augmentation: Augmentation) -> Figure:
@@ -389,24 +361,22 @@ def augmented_samples(digits: Split, augmentation: Augmentation) -> Figure:
     rows = np.stack([images, *(copy.reshape(images.shape) for copy in copies)], axis=1)
     captions = ["original", *[""] * (rows.shape[0] * rows.shape[1] - 1)]
     title = "Training images, augmented" if augmentation.any else "Training images, without augmentation"
-    figure = Figure(figsize=(1.08 * (COPIES + 1), 1.08 * SAMPLES + 0.45), layout=PlaceHolderLayoutEngine(False, False))
-    _gallery(figure, rows.reshape(-1, *images.shape[1:]), captions, COPIES + 1, title)
-    return figure
+    return _gallery(rows.reshape(-1, *images.shape[1:]), captions, COPIES + 1, title)
 
 
-def _gallery(
-    figure, images: Sequence[np.ndarray] | np.ndarray, captions: Sequence[str], columns: int, title: str, rows: int = 0
-) -> None:
-    """Draw captioned images into a figure, as one image, for axes cost more than images."""
-    side = len(images[0]) if len(images) else 28
-    rows = max(rows, -(-len(images) // columns), 1)
-    width, height = side * 3 // 2, side * 3 // 2
-    canvas = np.zeros((rows * height, columns * width), np.uint8)
+def _gallery(images: np.ndarray, captions: Sequence[str], columns: int, title: str) -> Figure:
+    """Return a figure of captioned images uint8 (n, side, side), drawn as one image, for axes cost more than images."""
+    side, rows = images.shape[1], max(-(-len(images) // columns), 1)
+    size = 1.08 * columns, 1.08 * rows + 0.45
+    figure = Figure(figsize=size, layout=PlaceHolderLayoutEngine(False, False))
+    cell = side * 3 // 2
+    canvas = np.zeros((rows * cell, columns * cell), np.uint8)
     axes = figure.add_axes((0, 0, 1, 0.93))
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        y, x = (number // columns) * height + side * 2 // 5, (number % columns) * width + side // 4
+        y, x = (number // columns) * cell + side * 2 // 5, (number % columns) * cell + side // 4
         canvas[y : y + side, x : x + side] = image
         axes.text(x + side / 2 - 0.5, y - side / 11, caption, ha="center", va="bottom", fontsize=9.5)
     axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=255, aspect="auto")
     axes.axis("off")
     figure.text(0.02, 0.965, title, fontsize=12, fontweight="bold", va="center")
+    return figure

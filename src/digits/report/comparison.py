@@ -72,11 +72,6 @@ class Pair:
             return None
         return self.second if self.held_out.difference > 0 else self.first
 
-    @property
-    def leaked(self) -> list[str]:
-        """The names of those that trained on test images."""
-        return [data.name for data in (self.first, self.second) if data.record.leaked]
-
 
 @dataclass(frozen=True)
 class Compared:

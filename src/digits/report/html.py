@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
@@ -23,7 +23,6 @@ from digits.report.analysis import Calibration, RunData
 from digits.report.charts import svg
 from digits.report.comparison import Agreement, Compared, agreement
 from digits.report.leaderboard import leaderboard, scored_entries
-from digits.runs.record import FinishedRecord
 from digits.runs.store import Run, all_runs
 
 if TYPE_CHECKING:
@@ -67,37 +66,29 @@ class Card:
 
 
 Predictions = Sequence[tuple[RunData, np.ndarray | None]]
-"""Runs with their probabilities float32 (n, classes) of all images; None where only the submission is there."""
+"""Runs with their probabilities float32 (n, classes); None where only the submission is there."""
 
 
-def cards(images: Split, rows: Iterable[int], by_run: Predictions, file: str) -> list[Card]:
+def cards(images: Split, rows: np.ndarray, by_run: Predictions, file: str) -> list[Card]:
     """Return the cards of the rows, numbers from 0, of `images`; `file` is what their place is called."""
     names = by_run[0][0].record.data.names
     axis = "".join(names) if len(names) <= 10 and all(len(name) == 1 for name in names) else ""
-    return [_card(images, row, by_run, file, axis) for row in rows]
-
-
-def _card(images: Split, row: int, by_run: Predictions, file: str, axis: str) -> Card:
-    names = by_run[0][0].record.data.names
-    true = None if images.labels is None else int(images.labels[row])
-    answers = []
-    for data, probabilities in by_run:
-        label = int(data.answers[row] if probabilities is None else probabilities[row].argmax())
-        confidence = None if probabilities is None else float(probabilities[row, label])
-        answers.append(Answer(data.name, label, names[label], confidence, None if true is None else label == true))
-    first = by_run[0][1]
-    bars = [] if first is None else [100 * float(share) for share in first[row]]
-    likely = sorted(zip(bars, names, strict=False), reverse=True)[:3]
-    return Card(
-        picture=data_uri(images.images[row]),
-        true=true,
-        true_name="" if true is None else names[true],
-        answers=answers,
-        row=f"{file} {images.ids[row]}",
-        bars=bars,
-        axis=axis,
-        title=", ".join(f"{name}: {share:.0f}%" for share, name in likely if share >= 0.5),
-    )
+    shown = []
+    for row in rows.tolist():
+        true = None if images.labels is None else int(images.labels[row])
+        answers = []
+        for data, probabilities in by_run:
+            label = int(data.answers[row] if probabilities is None else probabilities[row].argmax())
+            confidence = None if probabilities is None else float(probabilities[row, label])
+            answers.append(Answer(data.name, label, names[label], confidence, None if true is None else label == true))
+        first = by_run[0][1]
+        bars = [] if first is None else (100 * first[row]).tolist()
+        likely = sorted(zip(bars, names, strict=False), reverse=True)[:3]
+        title = ", ".join(f"{name}: {share:.0f}%" for share, name in likely if share >= 0.5)
+        true_name = "" if true is None else names[true]
+        place = f"{file} {images.ids[row]}"
+        shown.append(Card(data_uri(images.images[row]), true, true_name, answers, place, bars, axis, title))
+    return shown
 
 
 def percent(value: float, decimals: int = 2) -> str:
@@ -116,6 +107,15 @@ def date(created: str) -> str:
         return created
 
 
+def setting_text(value: Any) -> str:
+    """Return a setting's value as a person reads it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str("–" if value is None else value)
+
+
 def render(template: str, **values: object) -> str:
     """Fill a template in."""
     environment = jinja2.Environment(
@@ -127,7 +127,7 @@ def render(template: str, **values: object) -> str:
     )
     environment.filters |= {"percent": percent, "duration": duration, "date": date}
     environment.filters |= {name: getattr(summary, name) for name in ("verdict", "changed_answers", "p_text")}
-    environment.filters["thousands"] = lambda number: f"{number:,}"
+    environment.filters |= {"setting": setting_text, "thousands": lambda number: f"{number:,}"}
     return environment.get_template(template).render(**values)
 
 
@@ -157,26 +157,26 @@ def build_report(
     data = analysis.gather(run, dataset, data_dir)
     record, folder = data.record, submissions_of(run)
     augmentation = run.folder / "augmentation.png"
+    curves = {"Error rate by epoch": charts.draw_errors, "Training loss by epoch": charts.draw_losses}
+    scored, ledger_error = _scored(data, folder)
     path = write_page(
         "report.html.jinja",
         run.folder / REPORT,
         data=data,
         record=record,
         names=record.data.names,
-        kind="Held-out" if record.held_out else "Out-of-fold",
-        decimals=record.out_of_fold.decimals,
-        passed=[check for check in record.checks if check.passed],
         members=analysis.members(data),
-        tta=_tta(record),
-        curves=_curves(data),
+        curves=[(title, svg(draw, data)) for title, draw in curves.items() if data.results],
         shares=svg(charts.draw_class_shares, record.data.class_counts, record.test.class_counts, record.data.names),
         augmentation=png_uri(augmentation.read_bytes()) if augmentation.exists() else "",
         errors=_errors(data),
         unsure=_unsure(data),
         samples=_samples(data),
-        others=_others(data, folder, reference),
-        settings=analysis.recipe_settings(record.recipe) + analysis.option_settings(record.settings),
-        details=_details(record),
+        agreements=_agreements(data, folder, reference),
+        entries=[entry for entry in scored if entry.sha256 == record.submission.sha256],
+        public_scores=_public_scores(scored, run.name),
+        ledger_error=ledger_error,
+        settings=analysis.settings_of(record),
         index=os.path.relpath(folder / INDEX, run.folder),
         submit_command=summary.submit_command(run, record),
     )
@@ -189,19 +189,6 @@ def submissions_of(run: Run) -> Path:
     """Return the folder of all runs that a run, or reference run, is in."""
     folder = run.folder.parent
     return folder.parent if folder.name == REFERENCE.name else folder
-
-
-def _curves(data: RunData) -> list[tuple[str, str]]:
-    if not data.results:
-        return []
-    drawn = {"Error rate by epoch": charts.draw_errors, "Training loss by epoch": charts.draw_losses}
-    return [(title, svg(draw, data)) for title, draw in drawn.items()]
-
-
-def _tta(record: FinishedRecord) -> tuple[int, int] | None:
-    """Held-out errors without and with test-time augmentation, where it was used."""
-    pairs = [(fold.wrong_without_tta, fold.wrong) for fold in record.folds if fold.wrong_without_tta is not None]
-    return (sum(without for without, _ in pairs), sum(wrong for _, wrong in pairs)) if pairs else None
 
 
 @dataclass(frozen=True)
@@ -232,7 +219,7 @@ def _errors(data: RunData) -> ErrorSections | None:
     file = data.record.data.files[0].name if data.record.source == "kaggle" else "training image"
 
     def gallery(positions: np.ndarray) -> list[Card]:
-        return cards(train, data.scored[positions].tolist(), [(data, data.out_of_fold)], file)
+        return cards(train, data.scored[positions], [(data, data.out_of_fold)], file)
 
     return ErrorSections(
         confusion=counts.tolist(),
@@ -253,7 +240,7 @@ def _unsure(data: RunData) -> list[Card]:
     if data.test_images is None or data.test is None:
         return []
     rows = np.argsort(data.test.max(axis=1), kind="stable")[:MOST_UNSURE]
-    return cards(data.test_images, rows.tolist(), [(data, data.test)], "test image")
+    return cards(data.test_images, rows, [(data, data.test)], "test image")
 
 
 def _samples(data: RunData) -> list[tuple[str, str]]:
@@ -269,30 +256,21 @@ def _samples(data: RunData) -> list[tuple[str, str]]:
     return samples
 
 
-@dataclass(frozen=True)
-class Others:
-    """A run beside other submissions."""
-
-    agreements: list[Agreement]
-    entries: "list[Entry]"
-    """This run's rows of its competition's ledger."""
-    public_scores: str
-    """The chart of all scored submissions in it; empty where there is none."""
-    ledger_error: str = ""
-
-
-def _others(data: RunData, submissions: Path, reference: Path) -> Others:
+def _agreements(data: RunData, submissions: Path, reference: Path) -> list[Agreement]:
+    """Return the agreement with all reference runs, and with the newest other runs on the same test images."""
     references = [Run(file.parent) for file in sorted(reference.glob("*/run.json"))]
     newest = all_runs(submissions)[::-1][: 4 * MOST_RUNS]
-    groups = [[agreement(data, run) for run in runs if run.folder != data.run.folder] for runs in (references, newest)]
-    agreements = [*filter(None, groups[0]), *[other for other in groups[1] if other][:MOST_RUNS]]
+    others = [run for run in (*references, *newest) if run.folder != data.run.folder]
+    return [other for other in (agreement(data, run) for run in others) if other][: len(references) + MOST_RUNS]
+
+
+def _scored(data: RunData, submissions: Path) -> tuple["list[Entry]", str]:
+    """Return the scored submissions of the run's competition; a ledger that cannot be read is said instead."""
     competition = find_competition(data.record.data.competition or DIGIT_RECOGNIZER.slug)
     try:
-        entries = scored_entries(submissions, [competition])
+        return scored_entries(submissions, [competition]), ""
     except KitError as error:
-        return Others(agreements, [], "", str(error))
-    own = [entry for entry in entries if entry.sha256 == data.record.submission.sha256]
-    return Others(agreements, own, _public_scores(entries, data.run.name))
+        return [], str(error)
 
 
 def _public_scores(entries: "Iterable[Entry]", highlighted: str = "", size: tuple[float, float] = charts.SIZE) -> str:
@@ -301,55 +279,23 @@ def _public_scores(entries: "Iterable[Entry]", highlighted: str = "", size: tupl
     return svg(charts.draw_public_scores, drawn, highlighted, size=size) if drawn else ""
 
 
-@dataclass(frozen=True)
-class Detail:
-    """A fact about a run."""
-
-    name: str
-    value: str
-    is_code: bool = False
-
-
-def _details(record: FinishedRecord) -> list[Detail]:
-    """Return how and where the run was made."""
-    machine, peak, files = record.machine, record.peak_memory_bytes, record.data.files
-    details = [
-        Detail("Command", record.command, is_code=True),
-        Detail("Began", date(record.created)),
-        Detail("Duration", duration(record.seconds)),
-        Detail("Peak memory", f"{peak / 1e9:.2f} GB in one process" if peak else ""),
-        Detail("Backend", record.backend or ""),
-        Detail("Precision", record.identity.get("precision", "")),
-        Detail("Versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
-        Detail("Commit", record.git or "", is_code=True),
-        Detail("Data", "; ".join(file.line for file in files)),
-        Detail("SHA-256 of the data", "; ".join(f"{file.name} {file.sha256}" for file in files), is_code=True),
-        Detail("SHA-256 of the predictions", record.submission.sha256, is_code=True),
-    ]
-    if machine:
-        details[4:4] = [
-            Detail("Processor", f"{machine.processor}, {machine.processors} CPU cores available"),
-            Detail("System", machine.system),
-            Detail("Networks at a time", str(machine.networks_at_a_time or "")),
-        ]
-    return [detail for detail in details if detail.value]
-
-
 def build_comparison(compared: Compared) -> Path:
     """Write the page about several runs into the folder of all runs and return where it is."""
     runs = compared.runs
     folder = submissions_of(runs[0].run)
     train = next((data.train for data in runs if data.train is not None), None)
     test = next((data.test_images for data in runs if data.test_images is not None), None)
-    galleries = []
-    if train is not None and len(compared.rows):
-        by_run: Predictions = [(data, data.out_of_fold) for data in runs]
-        shown = cards(train, compared.rows[:MOST_COMPARED], by_run, "training image")
-        galleries.append(("Held-out images on which they disagree", len(compared.rows), shown))
-    if test is not None and len(compared.test_rows):
-        by_run = [(data, data.test) for data in runs]
-        shown = cards(test, compared.test_rows[:MOST_COMPARED], by_run, "test image")
-        galleries.append(("Test images with different answers", len(compared.test_rows), shown))
+    held_out: Predictions = [(data, data.out_of_fold) for data in runs]
+    predicted: Predictions = [(data, data.test) for data in runs]
+    kinds = (
+        ("Held-out images on which they disagree", "training image", train, compared.rows, held_out),
+        ("Test images with different answers", "test image", test, compared.test_rows, predicted),
+    )
+    galleries = [
+        (title, len(rows), cards(images, rows[:MOST_COMPARED], by_run, file))
+        for title, file, images, rows, by_run in kinds
+        if images is not None and len(rows)
+    ]
     pages = [data.run.folder / REPORT for data in runs]
     return write_page(
         "comparison.html.jinja",
@@ -364,15 +310,12 @@ def build_comparison(compared: Compared) -> Path:
     )
 
 
-def _different_settings(runs: list[RunData]) -> list[tuple[str, list[str]]]:
-    """Return the settings in which runs differ, with the value of each; empty where a run does not have one."""
-    by_run = []
-    for data in runs:
-        settings = analysis.recipe_settings(data.record.recipe) + analysis.option_settings(data.record.settings)
-        by_run.append({setting.name: setting.value for setting in settings})
+def _different_settings(runs: list[RunData]) -> list[tuple[str, list[Any]]]:
+    """Return the settings in which runs differ, with the value of each, None where a run does not have one."""
+    by_run = [{setting.name: setting.value for setting in analysis.settings_of(data.record)} for data in runs]
     keys = dict.fromkeys(key for settings in by_run for key in settings)
-    rows = [(key, [settings.get(key, "") for settings in by_run]) for key in keys]
-    return [(key, values) for key, values in rows if len(set(values)) > 1]
+    rows = [(key, [settings.get(key) for settings in by_run]) for key in keys]
+    return [(key, values) for key, values in rows if any(value != values[0] for value in values)]
 
 
 def build_leaderboard(submissions: Path, reference: Path = REFERENCE) -> Path:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from digits.config import describe_changes
 from digits.console import BadInput
 from digits.data.competition import COMPETITIONS, Competition
 from digits.files import REFERENCE
-from digits.report.analysis import name_of, recipe_settings
+from digits.report.analysis import name_of
 from digits.runs.record import FinishedRecord
 from digits.runs.store import Run, all_runs
 
@@ -39,23 +40,18 @@ class Standing:
     @property
     def marks(self) -> list[str]:
         """What to know before believing or comparing its figures."""
-        failed, extra = len(self.record.failed_checks), self.record.extra
-        marks = {
-            "LEAKED": self.record.leaked,
-            f"{failed} failed check{'s' if failed > 1 else ''}": failed,
-            "extra images": extra,
-        }
-        return [mark for mark, applies in marks.items() if applies]
+        failed = len(self.record.failed_checks)
+        marks = {"LEAKED": self.record.leaked, "extra images": self.record.extra, "1 failed check": failed == 1}
+        return [mark for mark, applies in (marks | {f"{failed} failed checks": failed > 1}).items() if applies]
 
     @property
     def recipe(self) -> str:
         """The recipe's name and what differs from it; of a blend, its members and their weights."""
         if self.record.blend:
-            parts = [f"{member.weight:.2g} {member.name}" for member in self.record.blend.members]
-            return f"blend: {' + '.join(parts)}"
-        changed = [setting for setting in recipe_settings(self.record.recipe) if setting.is_changed]
-        changes = ", ".join(f"{setting.name} = {setting.value} ({setting.usual})" for setting in changed)
-        return f"{self.record.recipe_name}: {changes}" if changes else self.record.recipe_name
+            changes = " + ".join(f"{member.weight:.2g} {member.name}" for member in self.record.blend.members)
+        else:
+            changes = describe_changes(self.record.recipe) if self.record.recipe else ""
+        return ": ".join(filter(None, (self.record.recipe_name, changes)))
 
 
 @dataclass(frozen=True)
@@ -75,18 +71,13 @@ class Board:
         """Title and number of images."""
         return f"{self.title}, {self.images:,} training images"
 
-    @property
-    def rank(self) -> tuple[bool, bool, int]:
-        """By what boards are ordered: those with own runs first, of a competition, of the most images."""
-        return bool(self.own), self.title in COMPETITIONS, self.images
-
 
 @dataclass(frozen=True)
 class Leaderboard:
     """Everything that there is to choose from."""
 
     boards: list[Board]
-    """In the order of their `rank`."""
+    """Those with own runs first, of a competition, of the most images."""
     unfinished: list[str]
     """The names of runs that are not finished, or not readable."""
     comparisons: dict[str, str]
@@ -114,7 +105,7 @@ def leaderboard(submissions: Path, reference: Path = REFERENCE) -> Leaderboard:
         standing = Standing(run, record, scores.get(record.submission.sha256), link)
         groups.setdefault(_data_of(record), []).append(standing)
     boards = [_board(title, images, standings) for (title, _, images), standings in groups.items()]
-    boards.sort(key=lambda board: board.rank, reverse=True)
+    boards.sort(key=lambda board: (bool(board.own), board.title in COMPETITIONS, board.images), reverse=True)
     comparisons = sorted(submissions.glob("compare-*.html"), key=lambda path: path.stat().st_mtime, reverse=True)
     return Leaderboard(boards, unfinished, {path.stem: _link(path, submissions) for path in comparisons})
 

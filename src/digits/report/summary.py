@@ -81,8 +81,9 @@ def p_text(p_value: float) -> str:
 
 def changed_answers(pair: "Pair") -> str:
     """Return in how many test rows two submissions differ, in a sentence, and whether it means anything."""
-    if pair.leaked:
-        return f"LEAKED: {' and '.join(pair.leaked)} trained on test images, so their predictions prove nothing."
+    leaked = [data.name for data in (pair.first, pair.second) if data.record.leaked]
+    if leaked:
+        return f"LEAKED: {' and '.join(leaked)} trained on test images, so their predictions prove nothing."
     if pair.changed is None:
         return "They predict different test images."
     return f"Their submissions differ in {pair.changed:,} of {len(pair.first.answers):,} rows."
@@ -139,10 +140,8 @@ def _accuracy(record: FinishedRecord) -> str:
 def _warnings(record: FinishedRecord) -> str:
     lines = [f"!!! CHECK FAILED: {check.name}: {check.detail}" for check in record.failed_checks]
     if record.extra:
-        lines.append(
-            f"Trained on {record.extra.images:,} extra images, too ({record.extra.folder}). They are not in the score, "
-            "but it does not compare with runs without them."
-        )
+        extra = f"{record.extra.images:,} extra images ({record.extra.folder})"
+        lines.append(f"Also trained on {extra}, which are not scored: runs without them do not compare.")
     if record.leaked:
         lines.append("!!! LEAKED: trained on test images. These figures mean nothing, and submit.py refuses the file.")
     return "\n".join(lines)
