@@ -27,15 +27,11 @@ KEY_FILES = ("kaggle.json", "access_token", "access_token.txt", "credentials.jso
 class Kind(enum.StrEnum):
     """What went wrong in a call."""
 
-    ANSWER = "answer"
-    """Kaggle answered with an error: `status` is set."""
-    UNREADABLE = "unreadable"
-    """The answer is not Kaggle's."""
-    UPLOAD = "upload"
-    """The storage did not take the file; nothing is submitted then."""
+    ANSWER = "answer"  # Kaggle answered with an error: `status` is set.
+    UNREADABLE = "unreadable"  # The answer is not Kaggle's.
+    UPLOAD = "upload"  # The storage did not take the file; nothing is submitted then.
     CREDENTIALS = "credentials"
-    CLIENT = "client"
-    """The client is missing, or too old."""
+    CLIENT = "client"  # It is missing, or too old.
     DISK = "disk"
     PROXY = "proxy"
     CERTIFICATE = "certificate"
@@ -60,16 +56,12 @@ class Reply:
 
     value: Any = None
     failure: Kind | None = None
-    text: str = ""
-    """The client's or Kaggle's words about the failure."""
-    method: str = ""
-    """The last part of the address that was called, such as "CreateSubmission"."""
+    text: str = ""  # The client's or Kaggle's words about the failure.
+    method: str = ""  # The last part of the address that was called, such as "CreateSubmission".
     status: int | None = None
     retry_after: float | None = None
-    source: str = ""
-    """Of the credentials: variables, or a file."""
-    files: list[str] = field(default_factory=list)
-    """Those that exist where the client looks for credentials."""
+    source: str = ""  # Of the credentials: variables, or a file.
+    files: list[str] = field(default_factory=list)  # Those that exist where the client looks for credentials.
 
 
 def plain(value: Any) -> Any:
@@ -95,9 +87,9 @@ def credential_files() -> list[str]:
     """Return the files that exist where the client looks for credentials."""
     home = os.path.expanduser("~")  # noqa: PTH111 the client does not need one
     config = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
-    folders = (os.environ.get("KAGGLE_CONFIG_DIR", ""), f"{home}/.kaggle", f"{config}/kaggle")
+    folders = os.environ.get("KAGGLE_CONFIG_DIR"), f"{home}/.kaggle", f"{config}/kaggle"
     files = [f"{folder}/{name}" for folder in folders if folder for name in KEY_FILES]
-    files.insert(0, os.environ.get("KAGGLE_API_TOKEN", ""))
+    files.append(os.environ.get("KAGGLE_API_TOKEN", ""))
     return [file for file in files if os.path.isfile(file)]  # noqa: PTH113 Path.is_file() raises for long names
 
 
@@ -105,8 +97,7 @@ def causes_of(error: Any) -> Iterator[BaseException]:
     """Yield an error and all that it wraps; urllib3 keeps the cause as an argument or as `reason`."""
     if isinstance(error, BaseException):
         yield error
-        inner = [error.__cause__ or error.__context__, getattr(error, "reason", None), *error.args]
-        for cause in inner:
+        for cause in (error.__cause__ or error.__context__, getattr(error, "reason", None), *error.args):
             yield from causes_of(cause)
 
 
@@ -138,8 +129,6 @@ def describe(error: BaseException) -> Reply:
         reply.retry_after = urllib3.Retry().parse_retry_after(response.headers.get("Retry-After"))
     with contextlib.suppress(ValueError, TypeError, AttributeError):  # An error can come with status 200.
         reply.status = max(reply.status, int(response.json().get("code") or 0))
-    if reply.status == 407:
-        reply.failure = Kind.PROXY
     return reply
 
 

@@ -73,19 +73,14 @@ class RetryPolicy:
     call_seconds: float = 60
     submit_seconds: float = 180
     transfer_seconds: float = 3600
-    stall_seconds: float = 60
-    """A download that brings no byte for so long is given up."""
+    stall_seconds: float = 60  # A download that brings no byte for so long is given up.
     attempts: int = 5
-    first_pause_seconds: float = 2
-    """Before the second attempt; doubled before each later one."""
-    longest_pause_seconds: float = 120
-    """A Retry-After beyond this is not waited for."""
-    listing_seconds: float = 120
-    """Within which a submission must show in Kaggle's list."""
+    first_pause_seconds: float = 2  # Before the second attempt; doubled before each later one.
+    longest_pause_seconds: float = 120  # A Retry-After beyond this is not waited for.
+    listing_seconds: float = 120  # Within which a submission must show in Kaggle's list.
     poll_seconds: float = 10
     longest_poll_seconds: float = 60
-    notice_seconds: float = 15
-    """Between two lines about something that is still waited for."""
+    notice_seconds: float = 15  # Between two lines about something that is still waited for.
 
     @property
     def unconfirmed_seconds(self) -> float:
@@ -132,37 +127,29 @@ def client_environment(environment: Mapping[str, str]) -> dict[str, str]:
 def call_child(call: str, arguments: dict[str, Any], policy: RetryPolicy, log: Callable[[str], None]) -> dict:
     """Run `child.py` in a process of its own and return its `Reply` as JSON.
 
-    A download may take as long as its folder grows. What is waited for is logged now and then.
-
-    Raises:
-        UnreachableError: the time is over, or there is no reply.
+    A download may take as long as its folder grows. What is waited for is logged now and then. An UnreachableError says
+    that the time is over, or that there is no reply.
     """
     longest, lost = policy.seconds_for(call), {"maybe_submitted": call in SUBMITS}
-    folder = Path(arguments["path"]) if call in DOWNLOADS else None
+    folder, limit = (Path(arguments["path"]), policy.stall_seconds) if call in DOWNLOADS else (None, longest)
     request = json.dumps({"call": call, "arguments": arguments, "seconds": longest + ALARM_SECONDS})
-    process = subprocess.Popen(
-        [sys.executable, "-P", str(CHILD), request],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=client_environment(os.environ),
-        text=True,
-    )
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    command, environment = [sys.executable, "-P", str(CHILD), request], client_environment(os.environ)
+    process = subprocess.Popen(command, env=environment, text=True, **streams)
     started = grew = logged = time.monotonic()
     size = 0
     try:
         while True:
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 return json.loads(process.communicate(timeout=0.2)[0])
-            except subprocess.TimeoutExpired:
-                now, before = time.monotonic(), size
+            now, before = time.monotonic(), size
             if folder:
                 with contextlib.suppress(FileNotFoundError):  # The client has just removed its resume marker.
                     size = sum(file.stat().st_size for file in folder.rglob("*"))
-                grew = now if size != before else grew
-            for since, limit in ((started, longest), (grew, policy.stall_seconds if folder else longest)):
-                if now - since > limit:
-                    raise UnreachableError(f"No answer from Kaggle in {limit:.0f} s.", **lost)
+            if size != before:
+                grew = now
+            if now - grew > limit:
+                raise UnreachableError(f"No answer from Kaggle in {limit:.0f} s.", **lost)
             if now - logged > policy.notice_seconds:
                 logged = now
                 log(f"Received {size / 1e6:,.1f} MB." if size else f"Waiting for Kaggle, {now - started:.0f} s.")
@@ -274,7 +261,6 @@ class Kaggle:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     log: Callable[[str], None] = log_on_stderr
     call: Callable[[str, dict[str, Any], RetryPolicy, Callable[[str], None]], dict] = call_child
-    """What makes a call; tests give another."""
     competition: Competition = DIGIT_RECOGNIZER
     _announced: list[str] = field(default_factory=list)
 
@@ -296,7 +282,7 @@ class Kaggle:
 
         Args:
             call: the name of a method of `KaggleApi`.
-            arguments: of the method.
+            arguments: its arguments.
             attempts: how often to try; None: as the policy says. What changes something at Kaggle takes one.
             absent: HTTP statuses for which None is returned.
 

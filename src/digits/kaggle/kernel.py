@@ -22,16 +22,8 @@ from digits.runs.store import RUN_JSON, Run
 METADATA = "kernel-metadata.json"
 LAST_PUSH = "last-notebook.json"
 T4, TPU = "NvidiaTeslaT4", "TpuV5E8"
-ACCELERATORS = {
-    "none": None,
-    "cpu": None,
-    "gpu": None,
-    "t4": T4,
-    "t4x2": T4,
-    T4.lower(): T4,
-    "tpu": TPU,
-    TPU.lower(): TPU,
-}
+ACCELERATORS = {"none": None, "cpu": None, "gpu": None, "t4": T4, "t4x2": T4, "tpu": TPU}
+ACCELERATORS |= {machine.lower(): machine for machine in (T4, TPU)}
 """What a user writes, in any case, and Kaggle's name of the machine; None leaves it to `enable_gpu`."""
 FAILED = ("error", "cancel_requested", "cancel_acknowledged")
 RUN_FILES = (RUN_JSON, "out_of_fold.npy", "test_probabilities.npy", "history.csv", "report.html")
@@ -42,9 +34,9 @@ LOG_LINES = 15
 
 @dataclass(frozen=True)
 class Push:
-    """A version of a notebook on Kaggle: `name` is owner/slug."""
+    """A version of a notebook on Kaggle."""
 
-    name: str
+    name: str  # owner/slug
     version: int
 
     @property
@@ -60,20 +52,14 @@ class Push:
 class Changes:
     """What is changed in the pushed copy of a notebook; None leaves it as it is."""
 
-    arguments: Sequence[str] | None = None
-    """Flags of train.py, in the place of those in the notebook's line `ARGUMENTS = […]`."""
-    accelerator: str | None = None
-    """A key of ACCELERATORS, in any case."""
+    arguments: Sequence[str] | None = None  # Flags of train.py, in the notebook's line `ARGUMENTS = […]`.
+    accelerator: str | None = None  # A key of ACCELERATORS, in any case.
     title: str | None = None
     datasets: Sequence[str] | None = None
     public: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what Kaggle would misunderstand.
-
-        Raises:
-            BadInput: naming the flag.
-        """
+        """Refuse what Kaggle would misunderstand, as BadInput that names the flag."""
         if self.accelerator is not None and self.accelerator.lower() not in ACCELERATORS:
             raise BadInput(f"--accelerator {self.accelerator}: expected one of {', '.join(ACCELERATORS)}.")
         if self.title is not None and (len(self.title) < 5 or not slug_of(self.title)):
@@ -90,12 +76,7 @@ def slug_of(text: str) -> str:
 
 
 def push(kaggle: Kaggle, folder: Path, changes: Changes, submissions: Path) -> Push:
-    """Push a copy of a notebook's folder as the user's own; remember it in `submissions` for `last_push`.
-
-    Raises:
-        BadInput: if the folder holds no notebook, or not the line that is to be changed.
-        KitError: if Kaggle does not take it.
-    """
+    """Push a copy of a notebook's folder as the user's own; remember it in `submissions` for `last_push`."""
     with tempfile.TemporaryDirectory() as temporary:
         metadata = _write_copy(folder, Path(temporary), kaggle, changes)
         pushed = Push(metadata["id"], 0)
@@ -131,11 +112,7 @@ def _summary(metadata: dict) -> str:
 
 
 def last_push(submissions: Path, version: str | None = None) -> Push:
-    """Return the version that was pushed last, or another one: "3", or "owner/slug/3".
-
-    Raises:
-        BadInput: if none was pushed from here, or `version` is not one.
-    """
+    """Return the version that was pushed last, or another one: "3", or "owner/slug/3"."""
     owner_slug, _, number = (version or "").rpartition("/")
     if version and not (number.isdigit() and (not owner_slug or re.fullmatch(r"[\w-]+/[\w-]+", owner_slug))):
         raise BadInput(f"{version!r}: expected a version's number, or OWNER/NOTEBOOK/NUMBER.")
@@ -157,11 +134,7 @@ def status(kaggle: Kaggle, pushed: Push) -> tuple[str, str]:
 
 
 def wait(kaggle: Kaggle, pushed: Push, submissions: Path, seconds: float) -> None:
-    """Wait for the end of a version's run; ask at once, after 10 s, and at growing intervals up to a minute.
-
-    Raises:
-        KitError: if the run fails (with the end of its log), or the time is over.
-    """
+    """Wait for the end of a version's run; a KitError says why it failed, or that the time is over."""
     later = f"The notebook runs on at Kaggle: {pushed.url}\n{fetch_later(kaggle, pushed, submissions)}"
     started, states = time.monotonic(), [""]
 
@@ -217,10 +190,6 @@ def fetch(kaggle: Kaggle, pushed: Push, submissions: Path) -> Path:
 
     The files lie in a folder of that version alone, so that those of another run are never taken for its own; with the
     record of its training it is a run like any other.
-
-    Raises:
-        KitError: if the version left no submission, or its files cannot be fetched whole.
-        BadInput: if its submission is broken.
     """
     run = Run(submissions / f"{pushed.name.rpartition('/')[2]}-v{pushed.version}")
     submission, competition = run.folder / "submission.csv", kaggle.competition

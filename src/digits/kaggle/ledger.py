@@ -47,8 +47,7 @@ class Entry:
     ref: str = ""
     status: str = ""
     reason: str = ""
-    rows: int = ROWS
-    """Of the test set; not a column."""
+    rows: int = ROWS  # Of the test set; not a column.
 
     @property
     def difference(self) -> float | None:

@@ -34,9 +34,7 @@ def notebook_title(run_name: str) -> str:
 def publish(kaggle: Kaggle, run: Run) -> str:
     """Upload a run's models and record as a private dataset, or as its next version; return its name, owner/slug.
 
-    Raises:
-        BadInput: if the run is a blend or lacks a model, or is not one to submit.
-        KitError: if the upload fails, or what Kaggle lists after it is not what was sent.
+    What Kaggle lists after the upload is compared with what was sent.
     """
     record = run.finished_record()
     models = run.models()
@@ -49,7 +47,7 @@ def publish(kaggle: Kaggle, run: Run) -> str:
     slug = dataset_slug(run.name)
     name = f"{user_name(kaggle)}/{slug}"
     before = _state(kaggle, name)
-    version_before = (before or {}).get("current_version_number") or 0
+    version_before = before.get("current_version_number") or 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for file in [*models, run.folder / RUN_JSON]:
@@ -59,7 +57,7 @@ def publish(kaggle: Kaggle, run: Run) -> str:
         (folder / "dataset-metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
         kaggle.log(f"Uploading {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, as {name} ...")
         call, arguments = "dataset_create_new", dict[str, Any](public=False)
-        if before is not None:
+        if before:
             kaggle.log("There is a dataset of this name: these become its next version.")
             call, arguments = "dataset_create_version", {"version_notes": f"run {run.name}"}
         # One attempt: a version that arrived although its answer was lost would be there twice.
@@ -73,11 +71,11 @@ def publish(kaggle: Kaggle, run: Run) -> str:
         raise KitError(f"Kaggle did not take the dataset: {reply.get('error') or status}")
 
     def look() -> int | None:
-        state = _state(kaggle, name) or {"status": "unknown"}
-        if state["status"] in ("failed", "deleted"):
+        state = _state(kaggle, name)
+        if state.get("status") in ("failed", "deleted"):
             raise KitError(f"Kaggle could not process the dataset {name} ({state['status']}).")
         version = state.get("current_version_number") or 0
-        return version if state["status"] == "ready" and version > version_before else None
+        return version if state.get("status") == "ready" and version > version_before else None
 
     version = kaggle.poll(look, kaggle.policy.transfer_seconds, "Kaggle is processing the dataset")
     if version is None:
@@ -95,7 +93,6 @@ def publish(kaggle: Kaggle, run: Run) -> str:
     return name
 
 
-def _state(kaggle: Kaggle, name: str) -> dict | None:
-    """Return a dataset's status and current_version_number; None where there is none of that name."""
-    state = kaggle.ask("dataset_status", {"dataset": name, "format": "json"}, absent=(403, 404))
-    return None if state is None else json.loads(state)
+def _state(kaggle: Kaggle, name: str) -> dict:
+    """Return a dataset's status and current_version_number; nothing where there is none of that name."""
+    return json.loads(kaggle.ask("dataset_status", {"dataset": name, "format": "json"}, absent=(403, 404)) or "{}")

@@ -36,8 +36,10 @@ class Candidate:
 
     file: Path
     labels: np.ndarray
-    sha256: str
-    run: Run | None
+    entry: Entry
+    """What the ledger will say of it."""
+    title: str
+    """Of its run, else of the file."""
     notes: list[str]
     doubts: list[str]
 
@@ -51,8 +53,7 @@ class Options:
     yes: bool = False
     dry_run: bool = False
     wait_seconds: float = 600
-    notebook: Push | None = None
-    """The notebook's version whose output the file is: submitted instead of the file, for a code competition."""
+    notebook: Push | None = None  # The version whose output the file is: it is submitted, for a code competition.
 
 
 def submission_file(run_or_file: str | None, submissions: Path, competition: Competition) -> Path:
@@ -76,12 +77,12 @@ def examine(file: Path, submissions: Path, entries: list[Entry], competition: Co
         _refuse_unfit(file, run, competition)
     if len(labels) != all_rows:
         read_submission(file, all_rows, competition)
-    notes = [f"{display_path(file)}: {len(labels):,} rows{f', {title_of(runs[0])}' if runs else ''}"]
     if runs:
-        doubts = _doubts_of(runs[0], submissions)
+        entry, title, doubts = ledger.entry_of(runs[0]), title_of(runs[0]), _doubts_of(runs[0], submissions)
+        notes = [f"{display_path(file)}: {len(labels):,} rows, {title}"]
     else:
-        notes.append(f"No run in {display_path(submissions)} made this file; nothing is known of its accuracy.")
-        doubts = []
+        entry, title, doubts = Entry(sha256=sha256), file.name, []
+        notes = [f"{display_path(file)}: {len(labels):,} rows. No run in {display_path(submissions)} made this file."]
         if competition.training_counts:
             shares = check_class_shares(labels, np.array(competition.training_counts))
             if not shares.passed:
@@ -94,7 +95,7 @@ def examine(file: Path, submissions: Path, entries: list[Entry], competition: Co
             f"the answers agree with {name} in {1 - rows / all_rows:.1%} of the rows only, and with no other earlier "
             "ones in more; good answers agree in about 99 %. Rows in another order, or of other images?"
         )
-    return Candidate(file, labels, sha256, runs[0] if runs else None, notes, doubts)
+    return Candidate(file, labels, entry, title, notes, doubts)
 
 
 def _refuse_unfit(file: Path, run: Run, competition: Competition) -> None:
@@ -203,8 +204,7 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options) -> N
         if entry is None:
             print(left)
             tag = attempt.free_tag()
-            message = options.message or (title_of(candidate.run) if candidate.run else file.name)
-            text = f"{message[:LONGEST_MESSAGE]} [{tag}]"
+            text = f"{(options.message or candidate.title)[:LONGEST_MESSAGE]} [{tag}]"
             if options.dry_run:
                 print(f"Dry run: nothing was uploaded. The message would be: {text}")
                 return
@@ -259,26 +259,24 @@ class _Attempt:
 
     @property
     def later(self) -> str:
-        """The command that brings the ledger up to date, in words."""
         return f"Look later: scripts/submit.sh --status{self.kaggle.flags(self.submissions)}"
 
     def free_tag(self) -> str:
         """Return the answers' tag, numbered where they were sent before."""
         taken = {entry.tag for entry in read_ledger(self.ledger) if entry.settled}
-        tag = tag_of(self.candidate.sha256)
+        tag = tag_of(self.candidate.entry.sha256)
         numbered = [f"{tag}-{number}" for number in range(2, len(taken) + 3)]
         return next(free for free in [tag, *numbered] if free not in taken)
 
     def earlier(self, listed: list[Entry]) -> Entry | None:
         """Return the entry of an attempt whose answer was lost but which Kaggle did record; None where the way is free.
 
-        Raises:
-            BadInput: the same answers were submitted before. KitError: they may be on their way.
+        Refuse answers that were submitted before, or may be on their way.
         """
         lost = {entry.tag for entry in read_ledger(self.ledger) if entry.status == "unconfirmed"}
-        tag = tag_of(self.candidate.sha256)
+        tag = tag_of(self.candidate.entry.sha256)
         for entry in ledger.reconcile(self.ledger, listed):
-            if entry.sha256 != self.candidate.sha256 and entry.tag.partition("-")[0] != tag:
+            if entry.sha256 != self.candidate.entry.sha256 and entry.tag.partition("-")[0] != tag:
                 continue
             if entry.status in ("pending", "complete") and entry.tag in lost:
                 print(f"The earlier attempt was recorded by Kaggle (ref {entry.ref}); nothing is uploaded again.")
@@ -302,9 +300,9 @@ class _Attempt:
 
         After a lost answer nothing is sent again: Kaggle's list decides, and after it the user.
         """
-        run = self.candidate.run
-        known = ledger.entry_of(run) if run else Entry(sha256=self.candidate.sha256)
-        entry = replace(known, time=datetime.now(UTC).strftime(ledger.TIME), tag=tag, status="unconfirmed")
+        entry = replace(
+            self.candidate.entry, time=datetime.now(UTC).strftime(ledger.TIME), tag=tag, status="unconfirmed"
+        )
         ledger.record(self.ledger, entry)
         self.kaggle.log(f"Submitting {self.options.notebook or display_path(self.candidate.file)} ...")
         missing = "Kaggle accepted the submission but does not list it, which happens at the daily limit."
@@ -336,22 +334,27 @@ class _Attempt:
 
     def _listed(self, entry: Entry, missing: str) -> Entry:
         """Return the entry as Kaggle's list confirms it; `missing` is the error where it does not."""
-
-        def look() -> Entry | None:
-            return next((row for row in list_submissions(self.kaggle, pages=1) if ledger.is_same(entry, row)), None)
-
-        kaggle, row = self.kaggle, None
+        seconds, row = self.kaggle.policy.listing_seconds, None
         try:
-            row = kaggle.poll(look, kaggle.policy.listing_seconds, "Kaggle does not list it yet; looking again")
+            row = self._poll(entry, seconds, "Kaggle does not list it yet; looking again")
         except KitError as error:
             missing = f"{error} The submission may have counted."
         if row is None:
             self._record(replace(entry, reason=missing), missing)
             raise KitError(
                 f"{missing} Nothing is sent a second time by itself. {self.later}\n"
-                f"If it is neither there nor at {kaggle.page}/submissions, submit again."
+                f"If it is neither there nor at {self.kaggle.page}/submissions, submit again."
             )
         return self._record(ledger.confirmed(entry, row), f"The submission is in (ref {row.ref}).")
+
+    def _poll(self, entry: Entry, seconds: float, waiting: str, is_scored: bool = False) -> Entry | None:
+        """Wait for the entry in Kaggle's list, or for its score."""
+
+        def look() -> Entry | None:
+            rows = [row for row in list_submissions(self.kaggle, pages=1) if ledger.is_same(entry, row)]
+            return next((row for row in rows if not is_scored or row.status != "pending"), None)
+
+        return self.kaggle.poll(look, seconds, waiting)
 
     def _record(self, entry: Entry, fact: str) -> Entry:
         """Record an entry after the upload; `fact` stays known where the ledger cannot be written."""
@@ -362,31 +365,23 @@ class _Attempt:
 
     def follow(self, entry: Entry) -> None:
         """Wait for the score, print it and record it."""
-        print(f"Submitted as {entry.tag}, ref {entry.ref}.")
-        ref = entry.ref
-
-        def look() -> Entry | None:
-            rows = list_submissions(self.kaggle, pages=1)
-            return next((row for row in rows if row.ref == ref and row.status != "pending"), None)
-
         fact = f"The submission is in (ref {entry.ref})."
+        print(f"Submitted as {entry.tag}, ref {entry.ref}.")
         if entry.status == "pending":
             try:
                 with if_interrupted(f"{fact} {self.later}"):
-                    row = self.kaggle.poll(look, self.options.wait_seconds, "Waiting for the score")
+                    row = self._poll(entry, self.options.wait_seconds, "Waiting for the score", is_scored=True)
             except UnreachableError as error:
                 raise KitError(f"{fact} Its score could not be fetched: {error} {self.later}") from None
-            if row:
-                entry = self._record(ledger.confirmed(entry, row), fact)
+            if row is None:
+                print(f"Not scored yet. {self.later}")
+                return
+            entry = self._record(ledger.confirmed(entry, row), fact)
         if entry.status == "error":
             reason = entry.reason or "no reason given"
             raise KitError(f"Kaggle could not score the submission (ref {entry.ref}): {reason}")
-        if entry.status == "pending":
-            print(f"Not scored yet. {self.later}")
-            return
-        compared = ""
+        difference = ""
         if entry.difference is not None:
-            difference = figure(entry.difference, "+.1f")
-            compared = f", {difference} standard errors from out-of-fold {entry.out_of_fold:.5f}"
-        print(f"Public score: {figure(entry.public_score, '.5f')}{compared}")
+            difference = f", {entry.difference:+.1f} standard errors from out-of-fold {entry.out_of_fold:.5f}"
+        print(f"Public score: {figure(entry.public_score, '.5f')}{difference}")
         print(f"Recorded in {display_path(self.ledger)}")
