@@ -3,6 +3,7 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -127,6 +128,27 @@ def test_a_readme_of_the_user_s_is_left_alone(run, tmp_path):
     (tmp_path / "README.md").write_text("# My project\n")
     assert export(Predictor(run), "keras", tmp_path).readme == tmp_path / f"{run.name}.md"
     assert (tmp_path / "README.md").read_text() == "# My project\n"
+
+
+@pytest.mark.parametrize(
+    ("free", "message"),
+    [
+        pytest.param(1 << 30, "cannot be exported as keras: RuntimeError: no such operation. Other", id="converter"),
+        pytest.param(0, "No space left on device: ", id="full disk"),
+    ],
+)
+def test_a_failed_export_is_one_line_and_leaves_nothing(run, tmp_path, monkeypatch, free, message):
+    def fail(ensemble, form, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("no such operation\nand more")
+
+    monkeypatch.setattr(export_module, "_write", fail)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
+    with pytest.raises(KitError) as refusal:
+        export(Predictor(run), "keras", tmp_path)
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch):

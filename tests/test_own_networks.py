@@ -93,6 +93,15 @@ def test_networks_of_layers_nested_or_of_ones_own_are_good_in_both_precisions():
             checked(source, precision)
 
 
+@pytest.mark.parametrize(
+    "function", ["net = lambda input_shape, classes: lenet(input_shape, classes)", "class net: ..."]
+)
+def test_a_lambda_or_a_class_is_found_as_a_function_is(function, tmp_path):
+    (tmp_path / "own.py").write_text(f"{LENET}\n{function}\n")
+    recipe = config.override(config.load_recipe("quick"), {"networks": [f"{tmp_path / 'own.py'}:net"]})
+    assert recipe.networks == ("own.py:net",)
+
+
 def test_dropout_and_batch_norm_of_nested_networks_are_found():
     from digits.model.networks import all_layers, build_network
 

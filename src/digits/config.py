@@ -363,7 +363,7 @@ def _read_networks(names: Sequence[str], folder: Path) -> tuple[tuple[str, ...],
             continue
         try:
             source = (folder / path).read_text(encoding="utf-8-sig")
-            functions = [node.name for node in ast.parse(source, path).body if isinstance(node, ast.FunctionDef)]
+            functions = _defined_names(ast.parse(source, path))
         except OSError as error:
             raise BadInput(f"The network {name}: {path} cannot be read ({error.strerror}).") from None
         except UnicodeError:
@@ -378,6 +378,13 @@ def _read_networks(names: Sequence[str], folder: Path) -> tuple[tuple[str, ...],
         if sources.setdefault(file, source) != source:
             raise BadInput(f"The network {name}: two different files are called {file}; rename one.")
     return tuple(short), sources
+
+
+def _defined_names(module: ast.Module) -> list[str]:
+    """Return what a file defines that may build a network: functions, classes, and names such as those of a lambda."""
+    assigned = [target for node in module.body if isinstance(node, ast.Assign) for target in node.targets]
+    defined = [node.name for node in module.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    return defined + [target.id for target in assigned if isinstance(target, ast.Name)]
 
 
 def from_dict(values: Mapping[str, Any], where: str, base: Recipe | None = None, folder: Path = Path()) -> Recipe:

@@ -8,7 +8,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ INPUT, OUTPUT = "images_0_to_255", "probabilities"
 TOLERANCE = 1e-4
 """The most by which a probability of the file may differ from the run's: float32 summed in another order."""
 CHECKED, CHECK_BATCH = 1000, 100
+LEAST_FREE_BYTES = 1 << 20
+"""Less free space than this after a failure is its reason: not even a small network fits into it."""
 Runtime = Callable[[np.ndarray], np.ndarray]
 
 
@@ -155,14 +157,14 @@ def export(predictor: Predictor, form: str, folder: Path | None = None) -> Expor
     path = _path(folder, predictor, form)
     ensemble = predictor.first_network() if form == "h5" else predictor
     images, recorded = _check_images(predictor)
+    model_images = images.reshape(-1, *ensemble.model.input_shape[1:])
     with _temporary(path) as temporary:
-        _write(ensemble, form, temporary)
-        if form == "onnx":
-            _describe_onnx(predictor, temporary)
-        runtime = _open(form, temporary)
+        with _refused(form, folder):
+            _write(ensemble, form, temporary)
+            if form == "onnx":
+                _describe_onnx(predictor, temporary)
+            predicted, images_per_second = _timed(_open(form, temporary), images if form == "h5" else model_images)
         expected = ensemble.probabilities(images, one_by_one=True)
-        model_images = images.reshape(-1, *ensemble.model.input_shape[1:])
-        predicted, images_per_second = _timed(runtime, images if form == "h5" else model_images)
         worst = float(np.abs(predicted - expected).max())
         differing = _differing(predicted, expected)
         if worst > TOLERANCE or differing:
@@ -186,6 +188,22 @@ def export(predictor: Predictor, form: str, folder: Path | None = None) -> Expor
         keras_images_per_second=keras_images_per_second,
         differs_from_submission=None if recorded is None else _differing(predicted, recorded),
     )
+
+
+@contextlib.contextmanager
+def _refused(form: str, folder: Path) -> Iterator[None]:
+    """Say in one line why a file cannot be made or used: converters and runtimes raise exceptions of any kind."""
+    try:
+        yield
+    except Exception as error:
+        if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
+            raise KitError(f"No space left on device: {folder}") from None
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        others = ", ".join(name for name in FORMATS if name != form)
+        raise KitError(
+            f"These networks cannot be exported as {form}: {type(error).__name__}: {''.join(lines[:1])}",
+            fix=f"Other formats: --format {others}",
+        ) from None
 
 
 def _differing(first: np.ndarray, second: np.ndarray) -> int:
