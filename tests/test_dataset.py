@@ -202,7 +202,9 @@ def test_copies_of_an_image_go_into_one_fold(tmp_path):
             assert not set(data.groups[train]) & set(data.groups[validation])
             assert sorted([*train, *validation]) == list(range(200))
             assert len(set(data.train.labels[validation])) == 10
-    with pytest.raises(BadInput, match="11 folds need at least 11 different images of each class, found 10 of class 0"):
+    with pytest.raises(
+        BadInput, match="--folds 11 needs at least 11 different images of each class, found 10 of class 0"
+    ):
         dataset.load("kaggle", folder, folds=11)
 
 
@@ -242,7 +244,7 @@ def test_classes_that_the_competition_does_not_have_and_lacks_are_refused(tmp_pa
     rows = torn_files.tiny_rows(40)
     rows[:, 0] %= 9
     folder = torn_files.write_pair(tmp_path, torn_files.csv_bytes(rows, TRAIN_COLUMNS))
-    with pytest.raises(BadInput, match="2 folds need at least 2 different images of each class, found 0 of class 9"):
+    with pytest.raises(BadInput, match="--folds 2 needs at least 2 different images of each class, found 0 of class 9"):
         read(folder, competition=DIGIT_RECOGNIZER)
     assert read(folder).classes == tuple("012345678")
     rows[3, 0] = 11
@@ -254,11 +256,9 @@ def test_classes_that_the_competition_does_not_have_and_lacks_are_refused(tmp_pa
 @pytest.mark.parametrize(
     ("labels", "options", "message"),
     [
-        pytest.param(
-            ["O"] + [0, 1] * 20, {"folds": 1}, r"found 1 of class O \(1\)\. Correct a mistyped label, or", id="O"
-        ),
-        pytest.param([0, 1] * 20 + ["3.5"], {}, r"found 1 of class 3\.5 \(41\)\. Correct a mistyped label", id="3.5"),
-        pytest.param([7, 7] + [0, 1] * 20, {"folds": 5}, r"class 7 \(1, 2\)\. .*use fewer --folds", id="fewer folds"),
+        pytest.param(["O"] + [0, 1] * 20, {"folds": 1}, r"found 1 of class O \(1\)\. Correct mistyped labels", id="O"),
+        pytest.param([0, 1] * 20 + ["3.5"], {}, r"found 1 of class 3\.5 \(41\)\. Correct mistyped labels", id="3.5"),
+        pytest.param([7, 7] + [0, 1] * 20, {"folds": 5}, r"class 7 \(1, 2\)", id="fewer folds"),
     ],
 )
 def test_a_class_of_too_few_images_is_named_with_its_rows(tmp_path, labels, options, message):
@@ -384,13 +384,13 @@ def test_the_competitions_train_csv_alone_says_that_its_test_csv_is_missing(tmp_
     (tmp_path / "train.csv").write_bytes(torn_files.train_bytes(60))
     known = csv_reader.parse(torn_files.train_bytes(60), labelled=True)
     train = dataset.replace(DIGIT_RECOGNIZER.train, content=known.content)
-    monkeypatch.setitem(dataset.COMPETITIONS, DIGIT_RECOGNIZER.slug, dataset.replace(DIGIT_RECOGNIZER, train=train))
+    monkeypatch.setattr(dataset, "DIGIT_RECOGNIZER", dataset.replace(DIGIT_RECOGNIZER, train=train))
     notes = read(tmp_path).summary.warnings
     assert "digit-recognizer's test.csv is missing, so this run makes no submission: scripts/download.sh" in notes[1]
 
 
 def test_fewer_images_of_a_class_than_folds_are_refused(folder):
-    with pytest.raises(BadInput, match="5 folds need at least 5 different images of each class, found 4 of class 0"):
+    with pytest.raises(BadInput, match="--folds 5 needs at least 5 different images of each class, found 4 of class 0"):
         dataset.load("kaggle", folder, folds=5)
 
 

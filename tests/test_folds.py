@@ -49,21 +49,21 @@ def test_a_seed_out_of_range_is_refused(seed):
 
 
 def test_more_folds_than_images_of_a_digit_are_refused():
-    with pytest.raises(BadInput, match="21 folds need at least 21 different images of each class, found 20 of class 0"):
+    with pytest.raises(
+        BadInput, match="--folds 21 needs at least 21 different images of each class, found 20 of class 0"
+    ):
         split_folds(LABELS, 21, seed=0)
 
 
 def test_too_few_images_for_one_fold_are_refused():
     with pytest.raises(BadInput, match="at least 100 images to hold out a tenth, found 20"):
         split_folds(np.arange(20) % 10, 1, seed=0)
-    with pytest.raises(BadInput, match="1 fold needs at least 2 different images of each class, found 1 of class 0"):
+    with pytest.raises(BadInput, match="--folds 1 needs at least 2 different images of each class, found 1 of class 0"):
         split_folds(np.arange(10), 1, seed=0)
-    with pytest.raises(BadInput, match="only 3"):
-        split_folds(np.full(50, 3), 1, seed=0)
 
 
 def test_a_digit_too_rare_to_be_held_out_is_refused():
-    with pytest.raises(BadInput, match="each class among the images held out in a fold, found 2 images of class 0"):
+    with pytest.raises(BadInput, match="each class on both sides of a fold, found 2 images of class 0"):
         split_folds(np.array([0] * 2 + [1] * 9), 1, seed=0)
 
 

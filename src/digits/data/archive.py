@@ -12,7 +12,7 @@ from digits.data import csv_reader
 from digits.data.arrays import PACKINGS
 from digits.data.competition import DIGIT_RECOGNIZER, Competition
 from digits.data.dataset import DataFile, data_file
-from digits.data.folder import TABLES, find_file, read_file, some_of
+from digits.data.folder import TABLES, find_file, some_of
 from digits.data.submission import parse_submission
 from digits.files import atomic_write, display_path
 
@@ -64,7 +64,8 @@ def install(archive: Path, data_dir: Path, competition: Competition = DIGIT_RECO
             at=display_path(data_dir),
             fix="Make room, or give another folder: --data-dir DIR",
         ) from None
-    return {data_dir / name: _at(content.file, data_dir / name) for name, content in contents.items()}
+    files = {data_dir / name: content.file for name, content in contents.items()}
+    return {path: replace(file, name=display_path(path)) if file else None for path, file in files.items()}
 
 
 def installed_files(data_dir: Path, competition: Competition = DIGIT_RECOGNIZER) -> list[DataFile]:
@@ -75,15 +76,11 @@ def installed_files(data_dir: Path, competition: Competition = DIGIT_RECOGNIZER)
             located = find_file(data_dir, name, competition)
             if located is None or located.member:
                 return []
-            file = data_file(read_file(data_dir, name, competition), getattr(competition, name))
+            file = data_file(located.read_table(labelled=name == "train"), getattr(competition, name))
             files.append(replace(file, name=display_path(located.path)))
     except BadInput:
         return []
     return files
-
-
-def _at(file: DataFile | None, path: Path) -> DataFile | None:
-    return replace(file, name=display_path(path)) if file else None
 
 
 def _contents(archive: Path, competition: Competition) -> dict[str, _Content]:
@@ -110,13 +107,11 @@ def _contents(archive: Path, competition: Competition) -> dict[str, _Content]:
 def _files_of(archive: Path, temporary: Path, competition: Competition) -> list[Path]:
     """Return the competition's files in a folder, or those of an archive, unpacked into `temporary`."""
     if archive.is_dir():
-        files = [
-            path for path in sorted(archive.iterdir()) if path.is_file() and _plain(path.name) in competition.files
-        ]
-        if files:
+        paths = [path for path in sorted(archive.iterdir()) if path.is_file()]
+        if files := [path for path in paths if _plain(path.name) in competition.files]:
             return files
         if not (archive / competition.archive).is_file():
-            raise _nothing_in([path.name for path in archive.iterdir()], competition)
+            raise _nothing_in([path.name for path in paths], competition)
         archive /= competition.archive
     try:
         if zipfile.is_zipfile(archive):
@@ -133,6 +128,8 @@ def _files_of(archive: Path, temporary: Path, competition: Competition) -> list[
     except RuntimeError as error:
         raise BadInput(f"expected an archive without a password, found: {error}") from None
     except (*csv_reader.DAMAGED, NotImplementedError, ValueError, OSError) as error:
+        if getattr(error, "errno", None):  # The disk is full, say.
+            raise
         raise BadInput(f"expected a whole archive, found a damaged one ({error})") from None
     return [path for path in sorted(temporary.rglob("*")) if path.is_file()]
 

@@ -4,6 +4,7 @@ import io
 import math
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,8 @@ def tables_of(arrays: dict[str, np.ndarray], trained_side: int | None = None) ->
     for split in splits:
         name, labels = roles[split, "images"], roles.get((split, "labels"), "")
         with error_context(name):
-            tables[split] = table_of(arrays[name], arrays.get(labels), trained_side=trained_side)
+            table = table_of(arrays[name], arrays.get(labels), trained_side=trained_side)
+        tables[split] = replace(table, name=name)
     return tables
 
 

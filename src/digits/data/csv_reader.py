@@ -36,26 +36,14 @@ ID_NAMES = frozenset({"id", "ids", "imageid", "image_id", "image", "filename", "
 INDEX_NAMES = frozenset({"", "unnamed: 0", "index", "row.names", "rownames"})
 """Row numbers that pandas and R write unless told not to."""
 MAGIC = {
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"GIF8": "a GIF image",
-    b"\x93NUMPY": "a NumPy array (.npy)",
-    b"\x00\x00\x08": "an IDX file",
-    b"PAR1": "a Parquet file",
-    b"\x89HDF": "an HDF5 file",
-    b"%PDF": "a PDF",
-    b"SQLite": "a SQLite database",
-    b"\x80\x04": "a pickle",
-    b"\x80\x05": "a pickle",
-    b"{": "a JSON file",
-    b"<": "a web page or XML",
-    b"PK\x03\x04": "an archive in the archive",
-    b"\x1f\x8b": "an archive in the archive",
-    b"BZh": "an archive in the archive",
-    b"\xfd7zXZ": "an archive in the archive",
-    b"7z\xbc\xaf": "a 7z archive",
-    b"Rar!": "a RAR archive",
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself (git lfs pull)",
+    "an image (PNG, JPEG, GIF)": (b"\x89PNG", b"\xff\xd8\xff", b"GIF8"),
+    "an array (.npy, IDX, HDF5)": (b"\x93NUMPY", b"\x00\x00\x08", b"\x89HDF"),
+    "a Parquet file, a PDF or a database": (b"PAR1", b"%PDF", b"SQLite"),
+    "a pickle": (b"\x80\x04", b"\x80\x05"),
+    "a JSON file": (b"{",),
+    "a web page or XML": (b"<",),
+    "an archive in the archive": (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!"),
+    "a Git LFS pointer, not the file itself (git lfs pull)": (b"version https://git-lfs",),
 }
 """How files that are no table begin."""
 _PIXELS = {str(value): value for value in range(256)}
@@ -164,7 +152,7 @@ def records(data: bytes) -> Iterator[tuple[int, list[str]]]:
     end of each line or without.
 
     Raises:
-        BadInput: naming line and byte of what is no text, or no table (see `error_context` for file and remedy).
+        BadInput: naming line and byte of what is no text, or no table.
     """
     text = _decode(data).replace("\r\r\n", "\r\n")
     first = re.split(r"[\r\n]", text[: 1 << 18].lstrip("\r\n"), maxsplit=1)[0]
@@ -177,9 +165,7 @@ def records(data: bytes) -> Iterator[tuple[int, list[str]]]:
                 empty_line = empty_line or reader.line_num
                 continue
             if empty_line and width:
-                raise BadInput(
-                    f"expected {width} fields, found an empty line", at=f"line {empty_line}", fix="Remove it."
-                )
+                raise BadInput("expected fields, found an empty line", at=f"line {empty_line}", fix="Remove it.")
             if has_empty_end and not fields[-1].strip():
                 fields.pop()
             empty_line, width = 0, len(fields)
@@ -189,40 +175,31 @@ def records(data: bytes) -> Iterator[tuple[int, list[str]]]:
 
 
 def _decode(data: bytes) -> str:
-    kind = next((kind for magic, kind in MAGIC.items() if data.startswith(magic)), None)
+    kind = next((kind for kind, beginnings in MAGIC.items() if data.startswith(beginnings)), None)
     kind = "a tar archive (unpack it)" if data[257:262] == b"ustar" else kind
     if kind:
         raise BadInput(f"expected a CSV, found {kind}")
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding, at = "utf-16", -1
-    else:
-        encoding, at = "utf-8-sig", data.find(b"\0")
+    is_utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    wrong = -1 if is_utf16 else data.find(b"\0")
     try:
-        text = data.decode(encoding) if at < 0 else ""
+        if wrong < 0:
+            return data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        at = error.start
-    if at >= 0:
-        line, byte = data.count(b"\n", 0, at) + 1, at - data.rfind(b"\n", 0, at)
-        raise BadInput(
-            f"expected text, found the byte 0x{data[at]:02x}",
-            at=f"line {line}, byte {byte}",
-            fix="Save it as CSV in UTF-8, or fetch it again.",
-        )
-    return text
+        wrong = error.start
+    line, byte = data.count(b"\n", 0, wrong) + 1, wrong - data.rfind(b"\n", 0, wrong)
+    raise BadInput(
+        f"expected text, found the byte 0x{data[wrong]:02x}", at=f"line {line}, byte {byte}", fix="Save it in UTF-8."
+    )
 
 
 def parse(data: bytes, *, labelled: bool = False) -> Table:
-    """Parse a CSV of images: pixels 0-255, one image a row, and a label or an id where there is one.
+    """Parse a CSV of images: pixels 0-255, one image a row, and a label (which there must be if `labelled`) or an id.
 
     The header tells which column is what, in any order. Without a header, what stands before the pixels is the label
     where `labelled`, or where it repeats; else the id.
 
-    Args:
-        data: the file's bytes, unpacked.
-        labelled: whether there must be labels.
-
     Raises:
-        BadInput: naming line and column, what was expected and what came (see `error_context` for file and remedy).
+        BadInput: naming line and column, what was expected and what came.
     """
     number, first = next(records(data[: 1 << 18] if data.isascii() else data), (0, []))
     if not first:
@@ -319,29 +296,20 @@ def _side(pixels: int) -> int:
 def _not_square(first: list[str], rest: list[int], named: bool) -> str:
     if not named and len(first) < 3:
         return f"expected a row of pixels, found {','.join(first)[:_SHOWN]!r}"
-    count = len(rest)
-    found = f"{count} ({first[rest[0]][:_SHOWN]!r} … {first[rest[-1]][:_SHOWN]!r})" if named and rest else f"{count}"
-    side = math.isqrt(count)
-    hint = ""
-    if _side(count // 3) and count % 3 == 0:
-        hint = "; in colour? Make the images grey"
-    elif count > 3:
-        near = side if count - side * side <= side else side + 1
-        hint = f"; {near} × {near} would be {near * near}"
-    return (
-        f"expected the pixels of square images of {SIDES[0]} × {SIDES[0]} to {SIDES[1]} × {SIDES[1]}, found {found} "
-        f"pixel columns{hint}"
-    )
+    count, side = len(rest), round(math.sqrt(len(rest)))
+    names = f" ({first[rest[0]][:_SHOWN]!r} … {first[rest[-1]][:_SHOWN]!r})" if named and rest else ""
+    is_colour = count % 3 == 0 and _side(count // 3)
+    hint = "in colour? Make the images grey" if is_colour else f"{side} × {side} would be {side * side}"
+    sides = f"{SIDES[0]} × {SIDES[0]} to {SIDES[1]} × {SIDES[1]}"
+    return f"expected the pixels of square images of {sides}, found {count}{names} pixel columns; {hint}"
 
 
 def _row_major(names: list[str], side: int) -> np.ndarray | None:
     """Return the order int (side²,) in which named pixels are row-major; None where their numbers have gaps.
 
-    Names may carry a number (pixel0, pixel_1, 783), a row and a column (1x1, r28c28, "px 3,4"), or none: then they are
-    taken as they stand.
+    Names carry a number (pixel0, pixel_1, 783), a row and a column (1x1, r28c28), or none: then they stay as they are.
     """
-    found = [re.fullmatch(r"(\D*)(\d+)(?:\D+(\d+))?\D*", name) for name in names]
-    matches = [match for match in found if match]
+    matches = [match for name in names if (match := re.fullmatch(r"(\D*)(\d+)(?:\D+(\d+))?\D*", name))]
     if not matches:
         return np.arange(len(names))
     if len(matches) < len(names) or len({(match[1], match[3] is None) for match in matches}) > 1:
@@ -362,9 +330,9 @@ def _parse_carefully(data: bytes, columns: Columns, has_header: bool) -> _Column
     """Parse any table that can be understood, or raise `BadInput` naming line and column."""
     lines = records(data)
     header = next(lines)[1] if has_header else None
+    special = {kind: column for kind, column in (("label", columns.label), ("id", columns.id)) if column is not None}
+    texts: dict[str, list[str]] = {kind: [] for kind in special}
     pixels: list[bytes] = []
-    labels: list[str] = []
-    ids: list[str] = []
     for number, fields in lines:
         if len(fields) != columns.width:
             hint = " (is the file cut off here?)" if len(fields) < columns.width else ""
@@ -378,15 +346,14 @@ def _parse_carefully(data: bytes, columns: Columns, has_header: bool) -> _Column
             names = [header[index] if header else str(index + 1) for index in columns.pixels]
             with error_context(f"line {number}"):
                 pixels.append(bytes([_pixel(*pair) for pair in zip(row, names, strict=True)]))
-        for kind, texts, column in (("label", labels, columns.label), ("id", ids, columns.id)):
-            if column is not None:
-                if not fields[column]:
-                    raise BadInput(f"expected a {kind}, found nothing", at=f"line {number}, column {kind}")
-                texts.append(fields[column])
+        for kind, column in special.items():
+            if not fields[column]:
+                raise BadInput(f"expected a {kind}, found nothing", at=f"line {number}, column {kind}")
+            texts[kind].append(fields[column])
     if not pixels:
         raise BadInput("expected rows below the header, found none")
     table = np.frombuffer(b"".join(pixels), np.uint8).reshape(len(pixels), len(columns.pixels))
-    return table, labels if columns.label is not None else None, ids if columns.id is not None else None
+    return table, texts.get("label"), texts.get("id")
 
 
 def _pixel(text: str, column: str) -> int:
@@ -410,15 +377,16 @@ def _parse_fast(data: bytes, columns: Columns, has_header: bool) -> _Columns | N
         return None
     special = [column for column in (columns.label, columns.id) if column is not None]
     try:
-        frame = pd.read_csv(
-            io.BytesIO(data),
-            header=None,
-            skiprows=int(has_header),
-            dtype={column: str if column in special else np.uint8 for column in range(columns.width)},
-            na_filter=False,
-            skip_blank_lines=False,
-            low_memory=False,
-        )
+        with np.errstate(invalid="ignore"):  # Of "inf", which is then refused.
+            frame = pd.read_csv(
+                io.BytesIO(data),
+                header=None,
+                skiprows=int(has_header),
+                dtype={column: str if column in special else np.uint8 for column in range(columns.width)},
+                na_filter=False,
+                skip_blank_lines=False,
+                low_memory=False,
+            )
     except (ValueError, OverflowError):  # Other values, no table, or no UTF-8: the careful parser says where.
         return None
     if frame.shape[1] != columns.width:
@@ -475,15 +443,12 @@ def positions_among(names: Sequence[str], classes: Sequence[str]) -> list[int | 
     A name is found as it is written, else by its number (7.0 and 07 are 7), where the classes have different numbers.
     """
     written = {name: index for index, name in enumerate(classes)}
-    numbers = {_number(name): index for index, name in enumerate(classes)}
-    if len(numbers) < len(classes):
-        numbers = {}
-    numbers.pop(None, None)
-    return [written.get(name, numbers.get(_number(name))) for name in names]
+    pairs = [(number, index) for index, name in enumerate(classes) if (number := _number(name)) is not None]
+    numbers = dict(pairs) if len(dict(pairs)) == len(pairs) else {}
+    return [written.get(name, numbers.get(_number(name))) for name in names]  # type: ignore[arg-type]
 
 
 def as_ids(ids: list[str]) -> np.ndarray:
     """Return ids as int64 (n,) where all are whole numbers, else as str (n,)."""
-    if not all(re.fullmatch(r"0|[1-9]\d{0,17}", text) for text in ids):
-        return np.array(ids)
-    return np.array(ids, np.int64)
+    are_numbers = all(re.fullmatch(r"0|[1-9]\d{0,17}", text) for text in ids)
+    return np.array(ids, np.int64 if are_numbers else None)

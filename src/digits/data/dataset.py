@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import os
 import shlex
 import sys
@@ -79,9 +80,8 @@ _FORM_TEXTS = {
 def data_file(table: Table, known: KnownFile | None) -> DataFile:
     """Return what a file that was read as `table` is, compared with Kaggle's file `known` of that name."""
     rows = len(table.images)
-    if known is None:
-        return DataFile(table.name, rows, table.sha256, Form.OWN)
-    return DataFile(table.name, rows, table.sha256, known.form(table.sha256, table.content, rows), known.rows)
+    form = known.form(table.sha256, table.content, rows) if known else Form.OWN
+    return DataFile(table.name, rows, table.sha256, form, known.rows if known else None)
 
 
 @dataclass(frozen=True)
@@ -186,9 +186,8 @@ def _checked(dataset: Dataset, folds: int, *, allow_leak: bool) -> Dataset:
     if leaked_images and not allow_leak:
         raise BadInput(
             f"leak: {leaked_images:,} of {len(test.images):,} test images are, byte for byte, among the "
-            f"{len(train.images):,} training images of source {dataset.source!r}, with their labels: a score on them "
-            "would mean nothing. (Each of digit-recognizer's test images is one of MNIST's 70,000.)\n"
-            "Expected none. Remove them from train.csv, or give --allow-leak to train all the same, marked as leaked"
+            f"{len(train.images):,} training images of source {dataset.source!r}: a score on them would mean nothing",
+            fix="Remove them from train.csv, or give --allow-leak to train all the same, marked as leaked",
         )
     groups = group_copies(train.images)
     copies = 0 if groups is None else len(groups) - len(np.unique(groups))
@@ -223,12 +222,9 @@ def _doubtful_classes(dataset: Dataset, counts: np.ndarray) -> list[str]:
         notes.append(
             f"class {classes[label]!r} has {counts[label]:,} training images ({ids}), others {usual:,.0f}: mistyped?"
         )
-    numbers = [
-        name for name in classes if positions_among([name], [other for other in classes if other != name]) != [None]
-    ]
-    if numbers:
-        notes.append(f"the classes {', '.join(numbers[:4])} are taken as different.")
-    return notes
+    pairs = itertools.permutations(classes, 2)
+    numbers = sorted({name for name, other in pairs if positions_among([name], [other]) == [0]})
+    return [*notes, f"the classes {some_of(numbers)} are taken as different."] if numbers else notes
 
 
 def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
@@ -246,11 +242,9 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
             labelled, unlabelled = _held_out(labelled)
             rows = len(unlabelled.images)
             notes.append(f"there are no test images: a fifth of the labelled ones ({rows:,}) is held out as such.")
-            if known := next((known for known in COMPETITIONS.values() if known.train.content == train.content), None):
-                notes.append(
-                    f"{known.slug}'s {known.test.name} is missing, so this run makes no submission: scripts/download.sh"
-                    f"{known.flag} --data-dir {shlex.quote(display_path(folder))}"
-                )
+            command = f"scripts/download.sh --data-dir {shlex.quote(display_path(folder))}"
+            if train.content == DIGIT_RECOGNIZER.train.content:
+                notes.append(f"digit-recognizer's test.csv is missing, so this run makes no submission: {command}")
         else:
             with error_context(display_path(folder)):
                 _check_alike(train, test)
@@ -303,7 +297,6 @@ def _without_placeholder(test: Table | None, notes: list[str]) -> Table | None:
 
 
 def _how_to_fix(folder: Path, wanted: Competition | None) -> str:
-    """Return what to do about files that cannot be used."""
     if wanted:
         return f"Fetch the competition's files again: scripts/download.sh{wanted.flag}"
     flag = "" if folder.is_file() else f" --data-dir {shlex.quote(display_path(folder))}"
@@ -352,14 +345,15 @@ def _check_alike(train: Table, other: Table) -> None:
 def _appearance(train: Split, test: Split) -> list[str]:
     """Return a note where the test images are as the training images inverted, or far darker or brighter."""
     expected, found = float(train.images.mean()), float(test.images.mean())
-    brightness = f"(mean pixel {found:.0f}; training images {expected:.0f})"
-    is_other = not expected / 3 <= found <= expected * 3 or abs(found - expected) > 64
-    if len(test.images) < SMALLEST_TEST or not is_other:
+    difference = abs(found - expected)
+    is_alike = expected / 3 <= found <= expected * 3 and difference <= 64
+    if is_alike or len(test.images) < SMALLEST_TEST:
         return []
-    brightest = int(train.images.max())
-    is_inverted = abs(brightest - found - expected) < abs(found - expected) / 2
-    look = "inverted: light and dark are exchanged" if is_inverted else "of another brightness"
-    return [f"the test images look {look} {brightness}. Predictions may be wrong."]
+    is_inverted = abs(int(train.images.max()) - found - expected) < difference / 2
+    look = "inverted, light and dark exchanged" if is_inverted else "of another brightness"
+    return [
+        f"the test images look {look}: their mean pixel is {found:.0f}, that of the training images {expected:.0f}."
+    ]
 
 
 def _in_28(dataset: Dataset) -> Dataset:
@@ -428,18 +422,11 @@ def _load_keras(data_dir: Path) -> Dataset:
     fix = f"Remove the file and fetch it again, or put a good {MNIST_NPZ} there: python src/train.py --source keras"
     with error_context(fix=fix):
         tables = arrays.read_sets(path)
-        expected = f"expected x_train, x_test (n, {SIDE}, {SIDE}) and y_train, y_test (n,)"
-        if set(tables) != set(TABLES) or any(
-            table.labels is None or table.images.shape[1] != SIDE for table in tables.values()
-        ):
-            raise BadInput(expected, at=display_path(path))
+        are_usable = [table.labels is not None and table.images.shape[1] == SIDE for table in tables.values()]
         with error_context(display_path(path)):
-            train, test = (
-                LabelledSplit(
-                    table.images, _renumbered(table, DIGIT_RECOGNIZER.classes), np.arange(1, len(table.images) + 1)
-                )
-                for table in (tables["train"], tables["test"])
-            )
+            if set(tables) != set(TABLES) or not all(are_usable):
+                raise BadInput(f"expected x_train, x_test (n, {SIDE}, {SIDE}) and y_train, y_test (n,)")
+            train, test = (_labelled_split(tables[split], DIGIT_RECOGNIZER)[0] for split in TABLES)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     form = Form.IDENTICAL if sha256 == MNIST_SHA256 else Form.DIFFERENT
     file = DataFile(MNIST_NPZ, len(train.images) + len(test.images), sha256, form)
@@ -454,10 +441,8 @@ def _download(wanted: Path) -> Path:
             return Path(keras.utils.get_file(MNIST_NPZ, origin=MNIST_URL, file_hash=MNIST_SHA256))
     except Exception as error:  # Keras raises plain `Exception` for whatever a network can do
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise BadInput(
-            f"{MNIST_NPZ}: expected to download it from {MNIST_URL}, but: {reason}. Put it at "
-            f"{display_path(wanted)} by hand, or use --source sample, which needs no network"
-        ) from None
+        fix = f"Put it at {display_path(wanted)} by hand, or use --source sample, which needs no network"
+        raise BadInput(f"{MNIST_NPZ}: expected to download it from {MNIST_URL}, but: {reason}", fix=fix) from None
 
 
 def _load_sample() -> Dataset:
@@ -480,9 +465,7 @@ def _load_sample() -> Dataset:
 def _limited(train: LabelledSplit, limit: int, classes: int) -> LabelledSplit:
     """Return the first rows of each class, `limit` in all with the shares of the whole, in their order."""
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < classes:
-        raise BadInput(
-            f"limit: expected a whole number from {classes} up, found {limit!r}. Use for example --limit 1000"
-        )
+        raise BadInput(f"limit: expected a whole number from {classes} up, found {limit!r}", fix="Try --limit 1000")
     rows = len(train.labels)
     if limit >= rows:
         return train
@@ -490,7 +473,6 @@ def _limited(train: LabelledSplit, limit: int, classes: int) -> LabelledSplit:
     quota = np.floor(exact).astype(int)
     most_short = np.argsort(quota - exact, kind="stable")
     quota[most_short[: limit - quota.sum()]] += 1
-    chosen = np.sort(
-        np.concatenate([np.flatnonzero(train.labels == label)[: quota[label]] for label in range(classes)])
-    )
+    first = [np.flatnonzero(train.labels == label)[: quota[label]] for label in range(classes)]
+    chosen = np.sort(np.concatenate(first))
     return replace(train, images=train.images[chosen], labels=train.labels[chosen], ids=train.ids[chosen])

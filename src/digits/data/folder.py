@@ -34,18 +34,11 @@ class LocatedFile:
         """Its name, inside the zip where it is in one."""
         return self.member or self.path.name
 
-    @property
-    def place(self) -> str:
-        """What error messages call it."""
-        shown = display_path(self.path)
-        return f"{self.member} in {shown}" if self.member else shown
-
     def read_table(self, *, labelled: bool) -> Table:
         """Read it as a CSV of images; BadInput where it is none."""
-        data = read_bytes(self.path, self.member)
-        with error_context(self.place):
-            table = parse(data, labelled=labelled)
-        return replace(table, name=self.name)
+        data, shown = read_bytes(self.path, self.member), display_path(self.path)
+        with error_context(f"{self.member} in {shown}" if self.member else shown):
+            return replace(parse(data, labelled=labelled), name=self.name)
 
 
 def find_file(folder: Path, name: str, competition: Competition | None = None) -> LocatedFile | None:
@@ -105,12 +98,8 @@ def _member_of(archive: Path, name: str) -> str | None:
     return None
 
 
-def read_file(folder: Path, name: str, competition: Competition | None = None) -> Table:
-    """Read the table `name` ("train" or "test") of a folder.
-
-    Raises:
-        BadInput: if there is none in any form, or it is not what it should be.
-    """
+def _read_table(folder: Path, name: str, competition: Competition | None) -> Table:
+    """Read the table `name` ("train" or "test") of a folder."""
     file = find_file(folder, name, competition)
     if file is None:
         raise BadInput(f"there is no such file. {_what_is_in(folder)}", at=f"{display_path(folder / name)}.csv")
@@ -155,7 +144,7 @@ def read_folder(folder: Path, competition: Competition | None) -> dict[str, Tabl
             return read_folder(inner[0], None)
     wanted = [name for name in TABLES if competition or name == "train" or find_file(folder, name, competition)]
     with ThreadPoolExecutor(2) as threads:
-        read = threads.map(lambda name: read_file(folder, name, competition), wanted)
+        read = threads.map(lambda name: _read_table(folder, name, competition), wanted)
         return dict(zip(wanted, read, strict=True))
 
 
@@ -165,9 +154,8 @@ def _tables_of_arrays(folder: Path) -> dict[str, Table]:
     packed = [f"{name}{packing}" for name in names for packing in PACKINGS[1:]]  # Of a file that is there plain too.
     paths = [folder / name for name in names if name not in packed]
     if len(paths) == 1:
-        tables = arrays.read_sets(paths[0])
-        tables = {"train" if split == "images" else split: table for split, table in tables.items()}
-        return {split: replace(table, name=paths[0].name) for split, table in tables.items()}
+        tables = {split: replace(table, name=paths[0].name) for split, table in arrays.read_sets(paths[0]).items()}
+        return {"train" if split == "images" else split: table for split, table in tables.items()}
     files: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for path in paths:
         if role := arrays.role_of(path.name):
@@ -176,15 +164,12 @@ def _tables_of_arrays(folder: Path) -> dict[str, Table]:
     for (split, kind), fitting in files.items():
         content = arrays.read_arrays(fitting[0]) if len(fitting) == 1 else {}
         if len(content) != 1:
-            shown = some_of([path.name for path in fitting] if len(fitting) > 1 else list(content))
+            shown = some_of(list(content) or [path.name for path in fitting])
             raise BadInput(f"expected one array of {split} {kind}, found {shown}", at=display_path(folder))
         read[fitting[0].name] = next(iter(content.values()))
-    if not read:
-        return {}
     with error_context(display_path(folder)):
-        tables = arrays.tables_of(read)
-    named = {split: replace(table, name=files[split, "images"][0].name) for split, table in tables.items()}
-    return {"train" if split == "images" else split: table for split, table in named.items()}
+        tables = arrays.tables_of(read) if read else {}
+    return {"train" if split == "images" else split: table for split, table in tables.items()}
 
 
 def _tables_of_images(folder: Path) -> dict[str, Table]:

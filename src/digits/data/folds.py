@@ -27,15 +27,15 @@ def split_folds(
         BadInput: if there are fewer images of a class than folds, or a number is out of range.
     """
     if isinstance(folds, bool) or not isinstance(folds, int | np.integer) or folds < 1:
-        raise BadInput(f"folds: expected a whole number from 1 up, found {folds!r}. Use for example --folds 5")
+        raise BadInput(f"folds: expected a whole number from 1 up, found {folds!r}", fix="Try --folds 5")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise BadInput(f"seed: expected a whole number from 0 to 4294967295, found {seed!r}. Use for example --seed 0")
+        raise BadInput(f"seed: expected a whole number from 0 to 4294967295, found {seed!r}", fix="Try --seed 0")
     # It takes a second, which the commands that split nothing are spared.
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
     labels = np.asarray(labels)
     if not len(labels):
-        raise BadInput("folds: expected labelled images, found none. Give a training file with rows")
+        raise BadInput("folds: expected labelled images, found none")
     classes = np.unique(labels)
     counts = check_classes(
         np.searchsorted(classes, labels), int(folds), groups, [str(name) for name in classes.tolist()]
@@ -50,24 +50,19 @@ def split_folds(
         pairs = list(splitter.split(empty, labels))
     else:
         pairs = list(StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed).split(empty, labels))
-    for train, validation in pairs:
-        for rows, what in ((train, "trained on"), (validation, "held out")):
-            missing = np.setdiff1d(classes, labels[rows])
-            if len(missing):
-                count = np.count_nonzero(labels == missing[0])
-                raise BadInput(
-                    f"folds: expected each class among the images {what} in a fold, found {count} images of class "
-                    f"{missing[0]}. Use other --folds, or more images of it (a larger --limit)"
-                )
+    for rows in (rows for pair in pairs for rows in pair):
+        missing = np.setdiff1d(classes, labels[rows])
+        if len(missing):
+            count = np.count_nonzero(labels == missing[0])
+            raise BadInput(
+                f"folds: expected each class on both sides of a fold, found {count} images of class {missing[0]}",
+                fix="Use other --folds, or more images of it (a larger --limit)",
+            )
     return [(np.sort(train).astype(np.int64), np.sort(validation).astype(np.int64)) for train, validation in pairs]
 
 
 def check_classes(
-    labels: np.ndarray,
-    folds: int,
-    groups: np.ndarray | None,
-    classes: Sequence[str],
-    ids: np.ndarray | None = None,
+    labels: np.ndarray, folds: int, groups: np.ndarray | None, classes: Sequence[str], ids: np.ndarray | None = None
 ) -> np.ndarray:
     """Refuse training images that cannot give each fold, and the rest beside it, one of each class.
 
@@ -83,25 +78,21 @@ def check_classes(
     """
     distinct = labels if groups is None else labels[np.unique(groups, return_index=True)[1]]
     counts = np.bincount(distinct, minlength=len(classes))
-    if len(classes) < 2 and folds == 1:
-        raise BadInput(f"folds: expected images of two classes or more, found only {classes[0]}. Give a whole file")
     if len(distinct) == 1 < len(labels):
         raise BadInput(f"training images: expected different ones, found {len(labels):,} that are all the same")
     rarest, least = int(counts.argmin()), max(folds, 2)
     if counts[rarest] < least:
-        rows = np.flatnonzero(labels == rarest)
-        names = [str(name) for name in (rows + 1 if ids is None else ids[rows])[:4].tolist()]
-        where = f" ({', '.join(names)})" if names else ""
-        fewer = "use fewer --folds, " if counts[rarest] > 1 and folds > 2 else ""
+        rows = np.flatnonzero(labels == rarest)[:4]
+        names = ", ".join(str(name) for name in (rows + 1 if ids is None else ids[rows]).tolist())
         raise BadInput(
-            f"training images: {folds} fold{'s need' if folds > 1 else ' needs'} at least {least} different images of "
-            f"each class, found {counts[rarest]} of class {classes[rarest]}{where}",
-            fix=f"Correct a mistyped label, {fewer}or give more images (a larger --limit, or the whole file)",
+            f"training images: --folds {folds} needs at least {least} different images of each class, found "
+            f"{counts[rarest]} of class {classes[rarest]} ({names})",
+            fix="Correct mistyped labels, give more images (a larger --limit), or use fewer --folds",
         )
     if folds == 1 and np.ceil(counts.sum() * HELD_OUT_SHARE) < len(classes):
         raise BadInput(
-            f"training images: expected at least {10 * len(classes)} images to hold out a tenth, found {counts.sum()}. "
-            "Use more --folds, or more images (a larger --limit)"
+            f"training images: expected at least {10 * len(classes)} images to hold out a tenth, found {counts.sum()}",
+            fix="Use more --folds, or more images (a larger --limit)",
         )
     return counts
 

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import io
 import re
 import shutil
 from dataclasses import dataclass
@@ -35,15 +34,6 @@ class SubmissionFile:
 TAG_PREFIX, TAG_DIGITS = "digits:", 12
 
 
-def submission_text(ids: np.ndarray, names: list[str], header: tuple[str, str]) -> str:
-    """Return a submission as Kaggle takes it: the header, then one line for each id and its class's name."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(zip(ids.tolist(), names, strict=True))
-    return text.getvalue()
-
-
 def write_submission(
     path: Path,
     ids: np.ndarray,
@@ -59,11 +49,12 @@ def write_submission(
     """
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
         raise BadInput(f"{display_path(path)}: expected labels from 0 to {len(classes) - 1}, found {labels.max()}.")
-    names = [classes[label] for label in labels.tolist()]
+    pairs = zip(ids.tolist(), labels.tolist(), strict=True)
+    rows = [list(header), *([str(name), classes[label]] for name, label in pairs)]
     with atomic_write(path) as temporary:
-        temporary.write_text(submission_text(ids, names, header), encoding="utf-8", newline="")
-        written = [fields for _, fields in records(temporary.read_bytes())]
-        if written != [list(header), *([str(name), label] for name, label in zip(ids.tolist(), names, strict=True))]:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
+        if [fields for _, fields in records(temporary.read_bytes())] != rows:
             raise BadInput(f"{display_path(path)}: what was written is not what was predicted. Is the disk full?")
 
 
@@ -160,20 +151,17 @@ def _header_fix(first: list[str], header: list[str]) -> str:
         return "Leave out the row numbers: to_csv(…, index=False), or in R: write.csv(…, row.names=FALSE)"
     if first and all(re.fullmatch(r"[0-9.]+", name) for name in first):
         return f"Put {names} above the first line"
-    if [name.lower().replace("_", "") for name in first] == [name.lower() for name in header]:
-        return f"Write it letter by letter: {names}"
     if len(first) > 3:
         return f"Write {names}, the most probable class of each image: probabilities.argmax(axis=1)"
-    return f"Name the columns {names}"
+    return f"Name the columns {names}, letter by letter"
 
 
 def _label_fix(label: str, column: str) -> str:
     """Return how to write a label right."""
-    if re.fullmatch(r"\d+\.0*", label):
-        return f"Write whole numbers: frame['{column}'].astype(int)"
     if re.fullmatch(r"0?\.\d+|\[.*", label):
         return "Write the most probable class: probabilities.argmax(axis=1)"
-    return "Give every image a label" if label.lower() in ("", "nan", "na", "null", "none") else "Correct it"
+    is_whole = re.fullmatch(r"\d+\.0*", label)
+    return f"Write whole numbers: frame['{column}'].astype(int)" if is_whole else "Give every image a class's name"
 
 
 def content_hash(labels: np.ndarray) -> str:
