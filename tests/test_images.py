@@ -17,7 +17,7 @@ from digits.data import dataset
 from digits.data.arrays import read_sets
 from digits.data.image_files import NotADigitImage, folder_label, name_label, read_image
 from digits.data.preparation import Prepared, is_ready, load_extra, prepare, resized, squeeze
-from digits.inference import predictor
+from digits.inference import predictions, predictor
 from digits.inference.predictions import (
     InputImage,
     LabelSource,
@@ -468,3 +468,10 @@ def test_extra_images_join_training_in_every_fold_and_are_marked_but_not_scored(
     assert "trained on 2 extra images" in summary.of_run(run)
     assert title_of(run).endswith("trained on 2 extra images")
     assert record.asked().extra == str(folder)
+
+
+def test_a_file_s_name_is_text_in_a_spreadsheet_too(tmp_path):
+    refusals = [predictions.Refusal(name, "no image") for name in ("=1+1.png", "@SUM(A1)", "-1", "plain.png")]
+    predictions.write_predictions(tmp_path / "predictions.csv", refusals)
+    lines = (tmp_path / "predictions.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert [line.partition(",")[0] for line in lines] == ["'=1+1.png", "'@SUM(A1)", "-1", "plain.png"]

@@ -23,9 +23,9 @@ def test_what_averaging_is_worth_is_said_where_folds_are_averaged(monkeypatch, t
     run.write_record(record)
     said = summary.of_run(run)
     assert "Expected on Kaggle: 0.9" in said
-    assert "That is one fold; the average of all 3, which is submitted, is better by 0.00021" in said
+    assert "That is one fold; the average of all 3, which is submitted, is estimated 0.00021 better" in said
     run.write_record(dataclasses.replace(record, averaging_gain=0.0))
-    assert "better by" not in summary.of_run(run)
+    assert "estimated" not in summary.of_run(run)
 
 
 def test_the_next_step_names_this_very_run_and_is_not_to_submit_it_after_a_failed_check(tmp_path):

@@ -222,7 +222,13 @@ def write_predictions(path: Path, results: Sequence[PredictedImage | Refusal]) -
                 top = result.prediction
                 row = [result.image.name, top.answer, f"{top.probability:.4f}", top.runner_up]
                 row += [f"{top.runner_up_probability:.4f}", "; ".join(result.notes), result.image.label or ""]
-            writer.writerow(row[: len(header)])
+            writer.writerow(map(_as_text, row[: len(header)]))
+
+
+def _as_text(cell: str) -> str:
+    """Return a cell that a spreadsheet shows as it is: a formula such as "=1+1" gets an apostrophe before it."""
+    is_number = cell.lstrip("+-").replace(".", "", 1).isdigit()
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) and not is_number else cell
 
 
 def draw_contact_sheet(path: Path, predicted: Sequence[PredictedImage]) -> int:

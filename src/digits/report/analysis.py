@@ -135,9 +135,8 @@ class Bin:
     high: float
     rows: int
     confidence: float
-    """Their mean, 0-1."""
+    """The mean, 0-1."""
     accuracy: float
-    """0-1."""
     interval: tuple[float, float]
     """Wilson's 95 % interval of the accuracy."""
 
@@ -152,11 +151,9 @@ class Calibration:
     """How well the confidence of predictions matches their accuracy."""
 
     bins: list[Bin]
-    """Those that are not empty, by confidence."""
     error: float
     """The expected calibration error over the bins, 0-1."""
     overconfident: bool
-    """Whether the mean confidence is above the accuracy."""
 
 
 def calibration(probabilities: np.ndarray, labels: np.ndarray) -> Calibration:

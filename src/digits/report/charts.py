@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from digits.config import Augmentation
 from digits.data.dataset import Dataset, Split
@@ -74,13 +74,7 @@ def _style() -> Iterator[None]:
 
 
 def svg(draw: Callable, *arguments, size: tuple[float, float] = SIZE) -> str:
-    """Return a chart without its title as a data URI of an SVG that follows the reader's dark mode.
-
-    Args:
-        draw: what draws on axes.
-        arguments: for `draw`.
-        size: in inches.
-    """
+    """Return what `draw` draws, less the title, as a data URI of an SVG that follows the reader's dark mode."""
     with _style():
         figure = panel(draw, *arguments, size=size)
         figure.axes[0].set_title("", loc="left")
@@ -101,10 +95,6 @@ def panel(draw: Callable, *arguments, size: tuple[float, float] = SIZE) -> Figur
     figure = Figure(figsize=size)
     draw(figure.subplots(), *arguments)
     return figure
-
-
-def _percent_axis(axis) -> None:
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
 
 
 def _legend_below(axes: Axes) -> None:
@@ -226,7 +216,7 @@ def draw_class_shares(axes: Axes, training: Sequence[int], predicted: Sequence[i
     shares = 100 * answered / answered.sum()
     _points_with_errors(axes, positions, shares, 100 * error, "predictions ± 95%")
     _class_ticks(axes.xaxis, names)
-    _percent_axis(axes.yaxis)
+    axes.yaxis.set_major_formatter(PercentFormatter())
     axes.grid(axis="x", visible=False)
     axes.set_xlabel("class")
     axes.set_title("Class distribution")
@@ -246,7 +236,7 @@ def draw_calibration(axes: Axes, calibration: Calibration) -> None:
     axes.set_xlim(-0.6, len(bins) - 0.4)
     lowest = min([*(100 * low), *confidence])
     axes.set_ylim(10 * (lowest // 10), 100 + 0.05 * (100 - lowest))
-    _percent_axis(axes.yaxis)
+    axes.yaxis.set_major_formatter(PercentFormatter())
     axes.grid(axis="x", visible=False)
     axes.set_xlabel("confidence (%)")
     axes.set_title("Calibration")
@@ -254,13 +244,7 @@ def draw_calibration(axes: Axes, calibration: Calibration) -> None:
 
 
 def draw_public_scores(axes: Axes, entries: "Sequence[Entry]", highlighted: str = "") -> None:
-    """Draw out-of-fold accuracy against public score, each with its standard error, and each point's name.
-
-    Args:
-        axes: where.
-        entries: rows of a ledger that have both figures.
-        highlighted: the name of the run to highlight.
-    """
+    """Draw out-of-fold accuracy against public score, with standard errors and names; one run may be highlighted."""
     points = [
         (100 * entry.out_of_fold, 100 * entry.public_score, entry)
         for entry in entries
@@ -281,10 +265,9 @@ def draw_public_scores(axes: Axes, entries: "Sequence[Entry]", highlighted: str 
         )  # fmt: skip
     line = [ends.min(), ends.max()]
     axes.plot(line, line, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
-    _percent_axis(axes.xaxis)
-    _percent_axis(axes.yaxis)
+    for axis, ticks in ((axes.xaxis, 4), (axes.yaxis, 5)):
+        axis.set_major_locator(MaxNLocator(ticks))
+        axis.set_major_formatter(PercentFormatter())
     axes.set_xlim(ends[0])
     axes.set_ylim(ends[1])
     axes.set_xlabel("out-of-fold accuracy")

@@ -19,18 +19,12 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Agreement:
-    """In how many test rows another run has the same answer."""
+    """In how many test rows another run, of this name and out-of-fold accuracy, has the same answer."""
 
-    run: Run
+    name: str
+    accuracy: float
     same: int
     rows: int
-    accuracy: float
-    """The other's, out of fold."""
-
-    @property
-    def name(self) -> str:
-        """The other's."""
-        return name_of(self.run)
 
 
 def agreement(data: RunData, other: Run) -> Agreement | None:
@@ -40,9 +34,10 @@ def agreement(data: RunData, other: Run) -> Agreement | None:
         answers = other.answers() if same_test_images(record, data.record) else None
     except (KitError, OSError):
         return None
-    if answers is None or len(answers) != len(data.answers):
+    if answers is None:
         return None
-    return Agreement(other, int((data.answers == answers).sum()), len(answers), record.out_of_fold.accuracy)
+    same = int((data.answers == answers).sum())
+    return Agreement(name_of(other), record.out_of_fold.accuracy, same, len(answers))
 
 
 def same_test_images(first: FinishedRecord, second: FinishedRecord) -> bool:
@@ -79,7 +74,6 @@ class Compared:
 
     runs: list[RunData]
     pairs: list[Pair]
-    """Each two, in the order of the runs."""
     rows: np.ndarray
     """Training rows int (k,) that all held out and on which they disagree, the most confident disagreement first."""
     test_rows: np.ndarray
@@ -127,6 +121,5 @@ def _pair(first: RunData, second: RunData) -> Pair:
         predicted = [data.out_of_fold[rows].argmax(axis=1) for data in (first, second)]
         held_out = metrics.mcnemar(predicted[0], predicted[1], train.labels[rows])
     if held_out is None and changed is None:
-        nothing = f"Runs {first.name} and {second.name} have nothing in common to compare."
-        raise BadInput(f"{nothing} {first.missing}".rstrip())
+        raise BadInput(f"Runs {first.name} and {second.name} have nothing in common to compare", fix=first.missing)
     return Pair(first, second, held_out, changed)

@@ -39,11 +39,9 @@ class Answer:
     run: str
     label: int
     name: str
-    """The class's."""
     confidence: float | None
     """0-1; None for a run of which only the submission is there."""
     is_right: bool | None
-    """None where the true class is not known."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +49,15 @@ class Card:
     """One image in a gallery."""
 
     picture: str
-    """A data URI."""
     true: int | None
     true_name: str
     answers: list[Answer]
     row: str
-    """Which row of which file it is."""
     bars: list[float]
     """The first run's probability of each class, in percent."""
     axis: str
     """The classes' names under the bars, where each is one letter."""
     title: str
-    """The bars in words."""
 
 
 Predictions = Sequence[tuple[RunData, np.ndarray | None]]
@@ -119,12 +114,9 @@ def setting_text(value: Any) -> str:
 def render(template: str, **values: object) -> str:
     """Fill a template in."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined,
+        autoescape=True, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     environment.filters |= {"percent": percent, "duration": duration, "date": date}
     environment.filters |= {name: getattr(summary, name) for name in ("verdict", "changed_answers", "p_text")}
     environment.filters |= {"setting": setting_text, "thousands": lambda number: f"{number:,}"}
@@ -146,9 +138,8 @@ def build_report(
 
     Args:
         run: its folder's neighbours are the runs, and the ledger, that it is compared with.
-        dataset: its data, if they are at hand; else they are loaded as its record says, and where they are gone the
-            page says so and does without.
-        data_dir: where the data are now, if not where they were.
+        dataset: its data; None: they are loaded as its record says, or from `data_dir`. Without them the page says so.
+        data_dir: where the data are now.
         reference: the folder of the committed runs.
 
     Raises:
@@ -199,7 +190,6 @@ class ErrorSections:
     recall: list[float]
     precision: list[float]
     most_confused: int
-    """The largest number of errors of one kind."""
     mistakes: list[Card]
     mistakes_in_all: int
     suspects: list[Card]
@@ -243,16 +233,13 @@ def _unsure(data: RunData) -> list[Card]:
     return cards(data.test_images, rows, [(data, data.test)], "test image")
 
 
-def _samples(data: RunData) -> list[tuple[str, str]]:
-    """Return, by predicted class, its name and a picture of some of its test images."""
-    if data.test_images is None:
-        return []
-    random, samples = np.random.default_rng(0), []
+def _samples(data: RunData) -> dict[str, str]:
+    """Return pictures of some of the test images of each predicted class, by its name."""
+    samples = {}
     for label, name in enumerate(data.record.data.names):
-        rows = np.flatnonzero(data.answers == label)
-        rows = np.sort(random.choice(rows, min(SAMPLES, len(rows)), replace=False))
-        if len(rows):
-            samples.append((name, data_uri(np.hstack(list(data.test_images.images[rows])))))
+        rows = np.flatnonzero(data.answers == label)[:SAMPLES]
+        if data.test_images is not None and len(rows):
+            samples[name] = data_uri(np.hstack(list(data.test_images.images[rows])))
     return samples
 
 

@@ -59,12 +59,9 @@ class Board:
     """The runs whose figures can be compared, for they are of the same competition and training images."""
 
     title: str
-    """The competition, or where the data are from."""
     images: int
-    """Training images."""
     own: list[Standing]
     references: list[Standing]
-    """The committed runs."""
 
     @property
     def heading(self) -> str:
@@ -79,7 +76,6 @@ class Leaderboard:
     boards: list[Board]
     """Those with own runs first, of a competition, of the most images."""
     unfinished: list[str]
-    """The names of runs that are not finished, or not readable."""
     comparisons: dict[str, str]
     """The URLs of the comparison pages, by their names."""
 
@@ -104,7 +100,11 @@ def leaderboard(submissions: Path, reference: Path = REFERENCE) -> Leaderboard:
         link = _link(page, submissions) if page.exists() else ""
         standing = Standing(run, record, scores.get(record.submission.sha256), link)
         groups.setdefault(_data_of(record), []).append(standing)
-    boards = [_board(title, images, standings) for (title, _, images), standings in groups.items()]
+    boards = []
+    for (title, _, images), standings in groups.items():
+        standings.sort(key=lambda standing: (standing.record.leaked, -standing.record.out_of_fold.accuracy))
+        split = [[each for each in standings if (each.run in references) is apart] for apart in (False, True)]
+        boards.append(Board(title, images, *split))
     boards.sort(key=lambda board: (bool(board.own), board.title in COMPETITIONS, board.images), reverse=True)
     comparisons = sorted(submissions.glob("compare-*.html"), key=lambda path: path.stat().st_mtime, reverse=True)
     return Leaderboard(boards, unfinished, {path.stem: _link(path, submissions) for path in comparisons})
@@ -115,17 +115,11 @@ def _link(page: Path, folder: Path) -> str:
 
 
 def _data_of(record: FinishedRecord) -> tuple[str, str, int]:
-    """Return the title of the data, the hash of the training file where it is nobody's known one, and the images."""
+    """Return the title of the data, the hash of a training file that is no competition's, and the images."""
     images = sum(record.data.class_counts)
     if record.data.competition:
         return record.data.competition, "", images
     return SOURCES.get(record.source, record.source), record.data.files[0].sha256, images
-
-
-def _board(title: str, images: int, standings: list[Standing]) -> Board:
-    ordered = sorted(standings, key=lambda standing: (standing.record.leaked, -standing.record.out_of_fold.accuracy))
-    references = [standing for standing in ordered if standing.name != standing.run.name]
-    return Board(title, images, [standing for standing in ordered if standing not in references], references)
 
 
 def scored_entries(submissions: Path, competitions: Iterable[Competition] = COMPETITIONS.values()) -> "list[Entry]":

@@ -66,11 +66,11 @@ def verdict(pair: "Pair") -> str:
     names, counts = (pair.first.name, pair.second.name), pair.held_out
     if counts is None:
         return "They share no held-out rows, so which is better cannot be tested."
-    p = p_text(counts.p_value)
-    conclusion = f"{pair.better.name} is better (McNemar, {p})" if pair.better else f"not significant (McNemar, {p})"
+    conclusion = f"{pair.better.name} is better" if pair.better else "not significant"
+    conclusion += f" (McNemar, {p_text(counts.p_value)})"
     return (
-        f"Of {counts.rows:,} rows that both held out, only {names[0]} is right in {counts.only_first_right:,}, "
-        f"only {names[1]} in {counts.only_second_right:,}, both are wrong in {counts.both_wrong:,}: {conclusion}."
+        f"Of {counts.rows:,} rows that both held out, only {names[0]} is right in {counts.only_first_right:,}, only "
+        f"{names[1]} in {counts.only_second_right:,}, both are wrong in {counts.both_wrong:,}: {conclusion}."
     )
 
 
@@ -129,10 +129,9 @@ def _accuracy(record: FinishedRecord) -> str:
         score = record.expected_score
         lines.append(f"Expected on Kaggle: {score.middle:.5f}, 95 % between {score.low:.5f} and {score.high:.5f}")
         if record.averaging_gain:
-            count = "networks" if record.refits else record.settings.folds
+            count, gain = "networks" if record.refits else record.settings.folds, f"{record.averaging_gain:.5f}"
             lines.append(
-                f"  That is one fold; the average of all {count}, which is submitted, is better "
-                f"by {record.averaging_gain:.5f}, as far as its own probabilities tell."
+                f"  That is one fold; the average of all {count}, which is submitted, is estimated {gain} better."
             )
     return "\n".join(lines)
 
@@ -148,11 +147,8 @@ def _warnings(record: FinishedRecord) -> str:
 
 
 def _files(run: Run, record: FinishedRecord) -> str:
-    rows = f"{record.submission.rows:,} rows, checked"
-    names = ["run.json", "probabilities"]
-    if (run.folder / "report.html").exists():
-        names.append("report.html")
-    lines = []
+    rows, lines = f"{record.submission.rows:,} rows, checked", []
+    names = ["run.json", "probabilities", *(path.name for path in run.folder.glob("report.html"))]
     if record.submission.copy:
         copy = display_path(ROOT / record.submission.copy)
         lines.append(f"{copy}  {rows}: predictions of run {run.name}{_replaced(run, record)}")
@@ -203,10 +199,8 @@ def _next(run: Run, record: FinishedRecord) -> str:
         where = display_path(page if page.exists() else run.folder / "run.json")
         return f"Find out why the check failed before you submit: {where}"
     if competition.notebooks_only:
-        return (
-            f"{competition.slug} takes a notebook's output, not a file. Predict there with this run's models:\n"
-            f"{submit_command(run, record)}"
-        )
+        how = "takes a notebook's output, not a file. Predict there with this run's models:"
+        return f"{competition.slug} {how}\n{submit_command(run, record)}"
     # With this tag `submit.py --status` knows the run of a submission made by hand.
     kind = "held out" if record.held_out else "out of fold"
     kind += ", extra training images" if record.extra else ""
