@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
 import digits.environment  # noqa: F401 first: it finds the Python that has the packages
 from digits.console import BadInput, entry_point
+from digits.files import kit_command
 
 if TYPE_CHECKING:
     from digits.runs.store import Run
@@ -132,7 +133,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     for name in flags.runs:
         if Path(name).is_file() and Path(name).name != "run.json":
-            raise BadInput(f"{name} is a file, not a run. To predict it: python src/predict.py RUN --images {name}")
+            predict = kit_command("src/predict.py", "RUN", "--images", name)
+            raise BadInput(f"{name} is a file, not a run. To predict it: {predict}")
     runs = [find_run(name) for name in flags.runs]
     if flags.images:
         predict_own(flags, runs)

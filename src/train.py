@@ -12,6 +12,7 @@ import digits.environment  # noqa: F401 first: it finds the Python that has the 
 from digits import config
 from digits.config import Execution, Options, Settings
 from digits.console import entry_point
+from digits.files import kit_command
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         execution = dataclasses.replace(execution, data_dir=execution.data_dir or record.data_dir)
     if flags.save_recipe:
         config.save_recipe(settings.recipe, flags.save_recipe, command)
-        print(f"Saved. Train with it: python src/train.py --recipe {shlex.quote(str(flags.save_recipe))}")
+        print(f"Saved. Train with it: {kit_command('src/train.py', '--recipe', str(flags.save_recipe))}")
         return
     from digits.report import summary
     from digits.training import pipeline

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 from digits.console import BadInput
-from digits.files import SUBMISSIONS
+from digits.files import SUBMISSIONS, kit_command
 from digits.typed import read_as
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -405,11 +405,12 @@ def from_dict(values: Mapping[str, Any], where: str, base: Recipe | None = None,
         if key in fields():
             checked[key] = fields()[key].checked(value, f"{where}: {key} = {json.dumps(value, default=str)}")
         else:
-            raise BadInput(f"{where}: {key} is not a field of a recipe.{nearest(key, fields())} {LIST}")
+            raise BadInput(f"{where}: {key} is not a field of a recipe.{nearest(key, fields())} {_list_fields()}")
     return _with(recipe, checked, folder)
 
 
-LIST = "All fields: python src/train.py --list-settings"
+def _list_fields() -> str:
+    return f"All fields: {kit_command('src/train.py', '--list-settings')}"
 
 
 def _flattened(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -487,7 +488,7 @@ def set_values(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         key, equals, text = assignment.partition("=")
         if not equals or key not in fields():
             problem = f"{key} is not a field of a recipe.{nearest(key, fields())}" if equals else "expected KEY=VALUE."
-            raise BadInput(f"--set {assignment}: {problem} {LIST}")
+            raise BadInput(f"--set {assignment}: {problem} {_list_fields()}")
         values[key] = fields()[key].checked(fields()[key].parse(text), f"--set {assignment}")
     return _with(recipe, values)
 

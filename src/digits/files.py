@@ -112,9 +112,28 @@ def display_path(path: Path) -> str:
     return str(path)
 
 
+def kit_command(script: str, *words: str | Path) -> str:
+    """Return a command of the kit as it works when it is pasted into a shell in the working folder.
+
+    Args:
+        script: such as "src/train.py" or "scripts/submit.sh".
+        words: its arguments, paths as `display_path` has them.
+    """
+    path = display_path(ROOT / script)
+    if script.endswith(".sh") and "/" not in path:
+        path = f"./{path}"
+    start = ["python", path] if script.endswith(".py") else [path]
+    return shlex.join([*start, *(display_path(word) if isinstance(word, Path) else word for word in words)])
+
+
+def is_default_folder(submissions: Path) -> bool:
+    """Return whether a folder of runs is the one that commands use without being told, through links too."""
+    return Path(submissions).resolve() == SUBMISSIONS.resolve()
+
+
 def submissions_flag(folder: Path) -> str:
     """Return what commands need for another folder of runs than the default: " --submissions-dir DIR"."""
-    return "" if Path(folder).absolute() == SUBMISSIONS else f" --submissions-dir {shlex.quote(display_path(folder))}"
+    return "" if is_default_folder(folder) else f" --submissions-dir {shlex.quote(display_path(folder))}"
 
 
 def write_npz(path: Path, values: dict) -> None:

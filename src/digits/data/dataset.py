@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import itertools
 import os
-import shlex
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, SIDE, Compet
 from digits.data.csv_reader import Table, as_ids, positions_among
 from digits.data.folder import TABLES, find_file, read_folder, sample_submission, some_of
 from digits.data.folds import check_classes, group_copies, rows_in_two_classes, split_folds
-from digits.files import display_path
+from digits.files import display_path, kit_command
 
 SAMPLE_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
 """sha256 of the sample's 5,000 images uint8 followed by their labels uint8."""
@@ -242,7 +241,7 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
             labelled, unlabelled = _held_out(labelled)
             rows = len(unlabelled.images)
             notes.append(f"there are no test images: a fifth of the labelled ones ({rows:,}) is held out as such.")
-            command = f"scripts/download.sh --data-dir {shlex.quote(display_path(folder))}"
+            command = kit_command("scripts/download.sh", "--data-dir", folder)
             if train.content == DIGIT_RECOGNIZER.train.content:
                 notes.append(f"digit-recognizer's test.csv is missing, so this run makes no submission: {command}")
         else:
@@ -255,7 +254,7 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
     if competition and test is not None and not files[-1].form.may_be_kaggles:
         notes.append(
             f"{files[-1].name} ({files[-1].text}): this run's predictions are no submission. Remove it and fetch "
-            f"{competition.slug}'s: scripts/download.sh{competition.flag}"
+            f"{competition.slug}'s: {kit_command('scripts/download.sh')}{competition.flag}"
         )
         competition = None
     slug = competition.slug if competition else None
@@ -298,9 +297,10 @@ def _without_placeholder(test: Table | None, notes: list[str]) -> Table | None:
 
 def _how_to_fix(folder: Path, wanted: Competition | None) -> str:
     if wanted:
-        return f"Fetch the competition's files again: scripts/download.sh{wanted.flag}"
-    flag = "" if folder.is_file() else f" --data-dir {shlex.quote(display_path(folder))}"
-    return f"Correct it (docs/data.md says what is read), or fetch the competition's files: scripts/download.sh{flag}"
+        return f"Fetch the competition's files again: {kit_command('scripts/download.sh')}{wanted.flag}"
+    words: list[str | Path] = [] if folder.is_file() else ["--data-dir", folder]
+    fetch = kit_command("scripts/download.sh", *words)
+    return f"Correct it (docs/data.md says what is read), or fetch the competition's files: {fetch}"
 
 
 def _competition_of(test: Table | None) -> Competition | None:
@@ -419,7 +419,8 @@ def _load_keras(data_dir: Path) -> Dataset:
     keras_home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
     paths = [data_dir / MNIST_NPZ, keras_home / "datasets" / MNIST_NPZ]
     path = next((path for path in paths if path.exists()), None) or _download(paths[0])
-    fix = f"Remove the file and fetch it again, or put a good {MNIST_NPZ} there: python src/train.py --source keras"
+    command = kit_command("src/train.py", "--source", "keras")
+    fix = f"Remove the file and fetch it again, or put a good {MNIST_NPZ} there: {command}"
     with error_context(fix=fix):
         tables = arrays.read_sets(path)
         are_usable = [table.labels is not None and table.images.shape[1] == SIDE for table in tables.values()]

@@ -17,7 +17,7 @@ from digits.data.arrays import PACKINGS, split_of
 from digits.data.competition import Competition
 from digits.data.csv_reader import MAX_CLASSES, Table, as_ids, is_wanted, parse, read_bytes, records
 from digits.data.image_files import NotADigitImage, class_folders, gray, image_files, read_image
-from digits.files import display_path
+from digits.files import display_path, kit_command
 
 TABLES = ("train", "test")
 
@@ -111,7 +111,8 @@ def _what_is_in(folder: Path) -> str:
     """Return what a folder holds instead of the data."""
     path = display_path(folder)
     if folder.is_file():
-        hint = f". Take the data out of it: scripts/download.sh --zip {path}" if zipfile.is_zipfile(folder) else ""
+        unpack = kit_command("scripts/download.sh", "--zip", folder)
+        hint = f". Take the data out of it: {unpack}" if zipfile.is_zipfile(folder) else ""
         return f"{path} is a file, not a folder{hint}"
     if not folder.is_dir():
         return f"{path} is no folder"

@@ -13,7 +13,7 @@ from digits.console import BadInput, error_context
 from digits.data.competition import SIDE
 from digits.data.finding import box_of, find_digit, resize
 from digits.data.image_files import find_images, folder_label, gray, read_image
-from digits.files import display_path
+from digits.files import display_path, kit_command
 
 BOX = 20
 """MNIST's digits were scaled into a box of 20×20 pixels, then placed in 28×28 by their centre of mass (LeCun 1998)."""
@@ -96,7 +96,7 @@ def load_extra(folder: Path, classes: Sequence[str], known: np.ndarray) -> tuple
     Raises:
         BadInput: naming the first image that has no label, cannot be used, or is one of the dataset's.
     """
-    with error_context(f"--extra {display_path(folder)}", "Save images there with: python src/draw.py"):
+    with error_context(f"--extra {display_path(folder)}", f"Save images there with: {kit_command('src/draw.py')}"):
         files = find_images(folder)
         if not folder.is_dir():
             raise BadInput("expected a folder of images, found a file")

@@ -13,7 +13,7 @@ from digits.console import BadInput, error_context
 from digits.data.competition import DIGIT_RECOGNIZER, ROWS, Competition
 from digits.data.csv_reader import read_bytes, records
 from digits.data.dataset import Dataset
-from digits.files import ROOT, atomic_write, display_path
+from digits.files import ROOT, atomic_write, display_path, kit_command
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def read_submission(path: Path, rows: int | None = ROWS, competition: Competitio
     Raises:
         BadInput: naming the file, the line, what was expected and what came, and how to write it right.
     """
-    with error_context(fix="Make one: python src/train.py"):
+    with error_context(fix=f"Make one: {kit_command('src/train.py')}"):
         data = read_bytes(path)
         with error_context(display_path(path)):
             labels = parse_submission(data, competition)

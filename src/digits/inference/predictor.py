@@ -13,7 +13,7 @@ import numpy as np
 from digits.config import Tta
 from digits.console import BadInput, KitError
 from digits.data.submission import write_submission
-from digits.files import SUBMISSIONS, display_path
+from digits.files import SUBMISSIONS, display_path, kit_command
 from digits.model import custom
 from digits.model.backend import cpu_count, prepare_process
 from digits.model.engine import load_engine
@@ -165,7 +165,8 @@ def newest_run(submissions: Path = SUBMISSIONS) -> Run:
         with contextlib.suppress(BadInput):
             saved_members(run)
             return run
-    raise BadInput("There is no finished run yet. Train one in about a minute: python src/train.py --recipe quick")
+    train = kit_command("src/train.py", "--recipe", "quick")
+    raise BadInput("there is no finished run yet", fix=f"Train one in about a minute: {train}")
 
 
 def predict_again(run: Run, data_dir: Path | None = None, out: Path | None = None, *, trust: bool = False) -> list[str]:

@@ -8,7 +8,7 @@ from digits.console import BadInput, KitError, error_context
 from digits.data import archive
 from digits.data.competition import Competition
 from digits.data.folder import TABLES, find_file
-from digits.files import display_path
+from digits.files import display_path, kit_command
 from digits.kaggle.client import CredentialsError, Kaggle, MissingCredentialsError
 
 ATTEMPTS = 2
@@ -35,7 +35,8 @@ def fetch(data_dir: Path, kaggle: Kaggle) -> None:
         if not reason:
             return
         print(f"{display_path(zip_there)} is not used: {reason}. Fetching the data.")
-    by_hand = f"fetch the zip from {kaggle.page}/data and give it: scripts/download.sh{competition.flag} --zip FILE"
+    give_zip = kit_command("scripts/download.sh", "--zip", "FILE") + competition.flag
+    by_hand = f"fetch the zip from {kaggle.page}/data and give it: {give_zip}"
     arguments = {"competition": competition.slug, "force": True, "quiet": True}
     for attempt in range(1, ATTEMPTS + 1):
         with tempfile.TemporaryDirectory(prefix="digits-") as folder:

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import re
-import shlex
 import shutil
 import tempfile
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.submission import read_submission
-from digits.files import ROOT, atomic_write, display_path
+from digits.files import ROOT, atomic_write, display_path, kit_command
 from digits.kaggle.client import Kaggle, if_interrupted, short
 from digits.runs.store import RUN_JSON, Run
 
@@ -167,16 +166,17 @@ def wait(kaggle: Kaggle, pushed: Push, submissions: Path, seconds: float) -> Non
 
 def fetch_later(kaggle: Kaggle, pushed: Push, submissions: Path) -> str:
     """Return the command that fetches a version's output later, in words."""
-    return f"Fetch it later: scripts/push_kernel.sh --fetch {pushed}{kaggle.flags(submissions)}"
+    fetch = kit_command("scripts/push_kernel.sh", "--fetch", str(pushed))
+    return f"Fetch it later: {fetch}{kaggle.flags(submissions)}"
 
 
 def submit_command(kaggle: Kaggle, pushed: Push, submission: Path) -> str:
     """Return the command that submits what `fetch` returned: the notebook's version where only that counts."""
     folder = submission.parent
-    name = folder.name if (folder / RUN_JSON).exists() else shlex.quote(display_path(submission))
+    words: list[str | Path] = [folder.name if (folder / RUN_JSON).exists() else submission]
     if kaggle.competition.notebooks_only:
-        name = f"--notebook {pushed}"
-    return f"scripts/submit.sh {name}{kaggle.flags(folder.parent)}"
+        words = ["--notebook", str(pushed)]
+    return kit_command("scripts/submit.sh", *words) + kaggle.flags(folder.parent)
 
 
 def _output(kaggle: Kaggle, pushed: Push, folder: str, pattern: str) -> list[Path]:

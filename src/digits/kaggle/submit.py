@@ -13,7 +13,7 @@ import numpy as np
 from digits.console import BadInput, KaggleRefused, KitError, explain
 from digits.data.competition import Competition
 from digits.data.submission import content_hash, read_submission, tag_of, write_submission
-from digits.files import display_path, file_lock, submissions_flag
+from digits.files import display_path, file_lock, kit_command, submissions_flag
 from digits.kaggle import ledger
 from digits.kaggle.client import Kaggle, MissingCredentialsError, UnreachableError, if_interrupted
 from digits.kaggle.kernel import Push
@@ -99,22 +99,20 @@ def examine(file: Path, submissions: Path, entries: list[Entry], competition: Co
 
 
 def _refuse_unfit(file: Path, run: Run, competition: Competition) -> None:
+    train = kit_command("src/train.py", "--source", "kaggle")
     record, made = run.finished_record(), f"{display_path(file)} was made by run {run.name}"
     if record.source != "kaggle":
         raise BadInput(
             f"{made} from the data source {record.source!r}; expected 'kaggle'.\n"
-            "Fetch the data (scripts/download.sh) and train on it: python src/train.py --source kaggle"
+            f"Fetch the data and train on it: {kit_command('scripts/download.sh')} && {train}"
         )
     if (made_for := record.data.competition) not in (None, competition.slug):
         raise BadInput(
-            f"{made} for {made_for}, not for {competition.slug}. Submit it there: scripts/submit.sh {run.name} "
-            f"--competition {made_for}"
+            f"{made} for {made_for}, not for {competition.slug}. Submit it there: "
+            f"{kit_command('scripts/submit.sh', run.address, '--competition', made_for)}"
         )
     if record.leaked:
-        raise BadInput(
-            f"{made}, whose training saw test images: it is never sent.\n"
-            "Train without the leak: python src/train.py --source kaggle"
-        )
+        raise BadInput(f"{made}, whose training saw test images: it is never sent.\nTrain without the leak: {train}")
 
 
 def _doubts_of(run: Run, submissions: Path) -> list[str]:
@@ -127,7 +125,7 @@ def _doubts_of(run: Run, submissions: Path) -> list[str]:
         score, best = record.out_of_fold, better.finished_record().out_of_fold
         doubts.append(
             f"run {better.name} is better: {best.accuracy:.2%} out-of-fold, run {run.name} {score.accuracy:.2%}. "
-            f"Submit that: scripts/submit.sh {better.name}{submissions_flag(submissions)}"
+            f"Submit that: {kit_command('scripts/submit.sh', better.name)}{submissions_flag(submissions)}"
         )
     return doubts
 
@@ -183,9 +181,10 @@ def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options) -> N
     for doubt in candidate.doubts:
         kaggle.log(f"warning: {doubt}")
     if competition.notebooks_only and options.notebook is None:
+        publish = kit_command("scripts/publish.sh", "RUN") + competition.flag
         raise BadInput(
             f"not sent: {competition.slug} takes a notebook's output, not a file. Predict there with a "
-            f"run's models; this prints the command that submits: scripts/publish.sh RUN{competition.flag}"
+            f"run's models; this prints the command that submits: {publish}"
         )
     submissions.mkdir(parents=True, exist_ok=True)
     attempt = _Attempt(candidate, submissions, kaggle, options)
@@ -259,7 +258,8 @@ class _Attempt:
 
     @property
     def later(self) -> str:
-        return f"Look later: scripts/submit.sh --status{self.kaggle.flags(self.submissions)}"
+        """The command that brings the ledger up to date, in words."""
+        return f"Look later: {kit_command('scripts/submit.sh', '--status')}{self.kaggle.flags(self.submissions)}"
 
     def free_tag(self) -> str:
         """Return the answers' tag, numbered where they were sent before."""

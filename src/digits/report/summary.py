@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from digits.console import duration, table
 from digits.data.competition import DIGIT_RECOGNIZER, find_competition
 from digits.data.submission import tag_of
-from digits.files import ROOT, SUBMISSIONS, display_path
+from digits.files import ROOT, display_path, kit_command
 from digits.runs.metrics import Score
 from digits.runs.record import FinishedRecord
 from digits.runs.store import Run, find_runs
@@ -31,7 +31,7 @@ def of_leaderboard(leaderboard: "Leaderboard", width: int | None = None) -> str:
     Where the terminal is too narrow the last columns are left out, which is said at the end.
     """
     if not leaderboard.boards:
-        return "No run is finished yet: python src/train.py makes one."
+        return f"No run is finished yet. Train one: {kit_command('src/train.py')}"
     headings = ["run", "accuracy", "errors", "public", "log-loss", "scored", "time", "date", "recipe"]
     for count in range(len(headings), 2, -1):
         tables = [f"{board.heading}\n{_board(board, headings[:count])}" for board in leaderboard.boards]
@@ -176,8 +176,7 @@ def submit_command(run: Run, record: FinishedRecord) -> str:
     """Return the command that submits this very run, or, where only notebooks count, the one that leads there."""
     competition = find_competition(record.data.competition) if record.data.competition else DIGIT_RECOGNIZER
     script = "scripts/publish.sh" if competition.notebooks_only else "scripts/submit.sh"
-    name = run.name if run.folder.parent == SUBMISSIONS else display_path(run.folder)
-    return f"{script} {shlex.quote(name)}{competition.flag}"
+    return kit_command(script, run.address) + competition.flag
 
 
 def _next(run: Run, record: FinishedRecord) -> str:
@@ -185,9 +184,10 @@ def _next(run: Run, record: FinishedRecord) -> str:
     if record.leaked:
         return ""
     if record.source == "sample":
+        then = f"{kit_command('scripts/download.sh')} && {kit_command('src/train.py')}"
         return (
             "This was the embedded sample. For the competition, get a token at kaggle.com/settings, accept the rules\n"
-            "at kaggle.com/competitions/digit-recognizer/rules, then: scripts/download.sh && python src/train.py"
+            f"at kaggle.com/competitions/digit-recognizer/rules, then: {then}"
         )
     if record.source == "keras":
         return "Trained on MNIST itself, whose digits are the competition's answers: not for Kaggle."

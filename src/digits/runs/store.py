@@ -5,7 +5,6 @@ import dataclasses
 import datetime
 import json
 import re
-import shlex
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from digits.files import (
     atomic_write,
     display_path,
     file_lock,
+    is_default_folder,
+    kit_command,
     read_npz,
     remove_temporaries,
     write_npz,
@@ -119,6 +120,11 @@ class Run:
         return self.folder.name
 
     @property
+    def address(self) -> str:
+        """What commands call it: its name in the default folder of runs, else its folder."""
+        return self.name if is_default_folder(self.folder.parent) else display_path(self.folder)
+
+    @property
     def results_folder(self) -> Path:
         """Where the folds' results and the checkpoints are."""
         earlier = self.folder / "parts"  # The name in runs made before December 2026.
@@ -174,11 +180,10 @@ class Run:
             if member in (None, ensemble_member(number, record.settings.members))
         ]
         if missing := [path.name for path in paths if not path.exists()]:
-            there = display_path(self.folder)
-            how = ["--run", self.name] if self.folder.parent == SUBMISSIONS else ["--from-run", there]
+            option = "--run" if is_default_folder(self.folder.parent) else "--from-run"
             raise BadInput(
-                f"{there} lacks {len(missing)} of {len(paths)} saved models ({missing[0]}). "
-                f"Train again: {shlex.join(['python', 'src/train.py', *how])}"
+                f"{display_path(self.folder)} lacks {len(missing)} of {len(paths)} saved models ({missing[0]})",
+                fix=f"Train again: {kit_command('src/train.py', option, self.address)}",
             )
         return paths
 
@@ -203,7 +208,8 @@ class Run:
         """
         record = self.record()
         if not isinstance(record, FinishedRecord):
-            raise BadInput(f"Run {self.name} is not finished; resume it: python src/train.py --run {self.name}")
+            resume = kit_command("src/train.py", "--run", self.name)
+            raise BadInput(f"run {self.name} is not finished", fix=f"Resume it: {resume}")
         return record
 
     def probabilities(self) -> tuple[np.ndarray, np.ndarray]:
@@ -339,10 +345,10 @@ def _names(submissions: Path) -> list[str]:
 def _runs_there(submissions: Path) -> str:
     names = _names(submissions)
     if not names:
-        return "There is none yet: python src/train.py makes one."
+        return f"There is none yet. Train one: {kit_command('src/train.py')}"
     if len(names) <= 5:
         return f"There are: {', '.join(names)}."
-    return f"The newest of {len(names)}: {', '.join(names[-5:])}. All: python src/report.py"
+    return f"The newest of {len(names)}: {', '.join(names[-5:])}. All: {kit_command('src/report.py')}"
 
 
 def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) -> tuple[Run, Record | None]:
@@ -372,18 +378,18 @@ def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) 
     if different:
         reasons = "; ".join(f"{key} was {before!r} and is {now!r}" for key, (before, now) in different.items())
         raise BadInput(
-            f"Run {name} cannot be resumed, for it was another: {reasons}.\n{_how_to_resume(record, different)} "
-            "For a new run, give another name: --run NAME"
+            f"Run {name} cannot be resumed, for it was another: {reasons}.\n"
+            f"For a new run, give another name. {_how_to_resume(record, different)}"
         )
     return run, record
 
 
 def _how_to_resume(record: Record, different: Collection[str]) -> str:
     if not all(key.startswith("code.") for key in different):
-        return f"To resume it with its own settings: python src/train.py --run {record.run}."
+        return f"To resume it with its own settings: {kit_command('src/train.py', '--run', record.run)}"
     commit = (record.git or "").partition(" ")[0]
     remedy = f"git switch --detach {commit}" if commit else "use the version of the kit that began it"
-    return f"All but resuming works as before; to resume it: {remedy}."
+    return f"All but resuming works as before; to resume it: {remedy}"
 
 
 def differences(before: dict, now: dict) -> dict[str, tuple[Any, Any]]:
@@ -401,7 +407,8 @@ def new_run(prefix: str, name: str | None, submissions: Path = SUBMISSIONS) -> R
     """Make a new run's folder and return the run.
 
     Args:
-        prefix: what the name begins with, followed by the time, if `name` is None.
+        prefix: what the name begins with, followed by the time, if `name` is None; letters that a name cannot have
+            are left out.
         name: the user's name for it; a run of that name that was killed before it had a record is begun again.
         submissions: the folder of all runs.
 
@@ -409,7 +416,8 @@ def new_run(prefix: str, name: str | None, submissions: Path = SUBMISSIONS) -> R
         BadInput: if the name is not one a folder can have, or is taken.
     """
     if name is None:
-        base, number = f"{prefix}-{datetime.datetime.now():%Y%m%d-%H%M%S}", 1
+        letters = re.sub(r"[^A-Za-z0-9._-]+", "-", prefix).strip("._-")[:60] or "run"
+        base, number = f"{letters}-{datetime.datetime.now():%Y%m%d-%H%M%S}", 1
         while True:
             run = Run(submissions / (base if number == 1 else f"{base}-{number}"))
             with contextlib.suppress(FileExistsError):  # Another process was faster.

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import math
-import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from digits.data.competition import find_competition
 from digits.data.dataset import Dataset, LabelledSplit
 from digits.data.folds import split_folds
 from digits.data.preparation import load_extra
-from digits.files import display_path
+from digits.files import display_path, kit_command
 from digits.model import check
 from digits.model.augment import with_channels
 from digits.model.backend import cpu_count
@@ -60,7 +59,7 @@ class Plan:
     @property
     def resume_command(self) -> str:
         """The command that resumes the run."""
-        return shlex.join(["python", "src/train.py", "--run", self.run.name, *self.execution.resume_words])
+        return kit_command("src/train.py", "--run", self.run.name, *self.execution.resume_words)
 
 
 def prepare(settings: Settings, execution: Execution) -> Plan:
