@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import predict
+from digits import files
 from digits.console import BadInput
 from digits.files import REFERENCE, display_path
 from digits.inference import predictor
@@ -67,7 +68,7 @@ def test_a_run_whose_models_were_deleted_names_the_command_that_trains_them_agai
             saved_members(run)
         assert str(refusal.value).endswith(f"Train again: {command}")
         assert store.find_run(command.split()[-1]).record().asked().recipe == run.record().recipe
-    monkeypatch.setattr(store, "SUBMISSIONS", runs[0].folder.parent)
+    monkeypatch.setattr(files, "SUBMISSIONS", runs[0].folder.parent)
     with_models(runs[0])
     runs[0].model_path(2, 1).unlink()
     with pytest.raises(BadInput, match=r"lacks 1 of 6 saved models \(fold-2\.keras\)\. .* src/train\.py --run one$"):

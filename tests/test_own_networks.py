@@ -276,7 +276,7 @@ def test_a_killed_run_of_ones_own_network_resumes_without_the_original_and_is_no
     code, _, err = finish(tmp_path, *flags, real=True)
     assert code == 2
     assert "network own.py was" in err
-    assert "To resume it with its own settings: python src/train.py --run mine." in err
+    assert "To resume it with its own settings: python src/train.py --run mine" in err
     file.unlink()
     code, out, err = finish(tmp_path, "--run", "mine", real=True)
     assert code == 0, err

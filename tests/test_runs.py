@@ -111,7 +111,7 @@ def test_another_recipe_data_or_code_is_refused_and_every_difference_named(tmp_p
         "recipe.epochs was 10 and is 3",
     ):
         assert difference in str(refusal.value)
-    assert "own settings: python src/train.py --run mine." in str(refusal.value)
+    assert "own settings: python src/train.py --run mine" in str(refusal.value)
     with pytest.raises(BadInput, match="All but resuming works as before; to resume it: "):
         opened(tmp_path, "mine", IDENTITY | {"code.x": "new"})
     assert opened(tmp_path, "mine", IDENTITY | {"recipe": "renamed"})[1], "a name changes no probability"

@@ -102,7 +102,11 @@ def _read_table(folder: Path, name: str, competition: Competition | None) -> Tab
     """Read the table `name` ("train" or "test") of a folder."""
     file = find_file(folder, name, competition)
     if file is None:
-        raise BadInput(f"there is no such file. {_what_is_in(folder)}", at=f"{display_path(folder / name)}.csv")
+        fix = ""
+        if zipfile.is_zipfile(folder):
+            fix = f"Take the data out of it: {kit_command('scripts/download.sh', '--zip', folder)}"
+        at = f"{display_path(folder / name)}.csv"
+        raise BadInput(f"there is no such file. {_what_is_in(folder)}", at=at, fix=fix)
     table = file.read_table(labelled=name == "train")
     return table if file.member else replace(table, name=str(file.path.relative_to(folder)))
 
@@ -111,9 +115,7 @@ def _what_is_in(folder: Path) -> str:
     """Return what a folder holds instead of the data."""
     path = display_path(folder)
     if folder.is_file():
-        unpack = kit_command("scripts/download.sh", "--zip", folder)
-        hint = f". Take the data out of it: {unpack}" if zipfile.is_zipfile(folder) else ""
-        return f"{path} is a file, not a folder{hint}"
+        return f"{path} is a file, not a folder"
     if not folder.is_dir():
         return f"{path} is no folder"
     names = _names_in(folder)

@@ -69,7 +69,8 @@ def fetch_if_possible(data_dir: Path, kaggle: Kaggle) -> None:
     try:
         fetch(data_dir, kaggle)
     except MissingCredentialsError:
-        print("No Kaggle credentials found, so this runs on the embedded sample (scripts/download.sh says more).")
+        says_more = kit_command("scripts/download.sh")
+        print(f"No Kaggle credentials found, so this runs on the embedded sample. What to do: {says_more}")
     except CredentialsError as error:
         kaggle.log(f"warning: {error}")
         print("Kaggle credentials cannot be used, so this runs on the embedded sample.")

@@ -122,7 +122,8 @@ def last_push(submissions: Path, version: str | None = None) -> Push:
         return Push(last["name"], int(number or last["version"]))
     except (OSError, ValueError, TypeError, KeyError):
         raise BadInput(
-            "No notebook was pushed from here. Push one (scripts/push_kernel.sh), or name it: OWNER/NOTEBOOK/NUMBER"
+            "No notebook was pushed from here. Name it, OWNER/NOTEBOOK/NUMBER, or push one: "
+            + kit_command("scripts/push_kernel.sh")
         ) from None
 
 
