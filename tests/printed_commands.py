@@ -105,7 +105,7 @@ def messages(own: Path):
     zipped = own / f"{ODD}.zip"
     yield message_of(dataset.load, "kaggle", zipped), ["scripts/download.sh", "--zip", str(zipped)]
 
-    kaggle = SimpleNamespace(competition=KANNADA.slug)
+    kaggle = SimpleNamespace(competition=KANNADA, flags=lambda folder: KANNADA.flag + submissions_flag(folder))
     competition = ["--competition", KANNADA.slug]
     pushed = kernel.Push("me/digits", 3)
     fetch = ["scripts/push_kernel.sh", "--fetch", "me/digits/3", *competition]
