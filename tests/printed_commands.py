@@ -20,7 +20,7 @@ from digits.data.competition import find_competition
 from digits.data.dataset import DataSummary
 from digits.data.preparation import load_extra
 from digits.data.submission import read_submission
-from digits.files import SUBMISSIONS
+from digits.files import SUBMISSIONS, submissions_flag
 from digits.inference.predictor import newest_run
 from digits.kaggle import kernel
 from digits.report import summary
