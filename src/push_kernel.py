@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
 import digits.environment  # noqa: F401 first: it finds the Python that has the packages
-from digits.console import entry_point, seconds
+from digits.console import BadInput, entry_point, seconds
 from digits.files import ROOT, SUBMISSIONS
 
 KIT = ROOT / "kernels" / "kit"
@@ -42,11 +42,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     later = flags.fetch is not None or flags.status is not None
     if changes and later:
         parser.error("--fetch and --status push nothing: give them alone")
-    if flags.competition != "digit-recognizer" and flags.folder == KIT and not later:
-        parser.error(
-            f"the notebook in kernels/kit/ trains on digit-recognizer only. For {flags.competition} train here, then "
-            f"publish the run's models and predict with them: scripts/publish.sh RUN --competition {flags.competition}"
-        )
     return flags
 
 
@@ -58,6 +53,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     from digits.kaggle import client, kernel
 
     competition = find_competition(flags.competition)
+    if competition.flag and flags.folder == KIT and flags.fetch is None and flags.status is None:
+        raise BadInput(
+            f"the notebook in kernels/kit/ trains on digit-recognizer only. For {competition.slug} train here, then "
+            f"publish the run's models and predict with them: scripts/publish.sh RUN{competition.flag}"
+        )
     kaggle, folder = client.Kaggle(competition=competition), flags.submissions_dir
     if flags.status is not None:
         pushed = kernel.last_push(folder, flags.status)

@@ -11,6 +11,7 @@ import pytest
 import publish
 import push_kernel
 import submit
+from digits.config import load_recipe
 from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.competition import DIGIT_RECOGNIZER
 from digits.data.submission import write_submission
@@ -280,7 +281,6 @@ def test_the_command_pushes_fetches_and_tells_the_status(memory, tmp_path, capsy
         ["--fetch", "--no-wait"],
         ["--fetch", "--recipe", "quick"],
         ["--wait", "-1"],
-        ["--competition", "kannada-mnist"],
     ):
         with pytest.raises(SystemExit):
             push_kernel.main([*wrong, *folder])
@@ -325,6 +325,12 @@ def test_an_output_whose_names_lead_elsewhere_is_not_fetched(memory, tmp_path):
 # Publishing.
 
 
+def test_the_kit_s_notebook_is_for_its_own_competition_only(memory, tmp_path, capsys):
+    assert push_kernel.main(["--competition", "kannada-mnist", "--submissions-dir", str(tmp_path)]) == 2
+    assert "scripts/publish.sh RUN --competition kannada-mnist" in capsys.readouterr().err
+    assert not memory.calls
+
+
 def test_names_of_different_runs_do_not_meet_at_kaggle():
     names = ["x.1", "x_1", "x-1", "X-1", "x--1", "run" * 30, "run" * 30 + "b"]
     slugs = [dataset_slug(name) for name in names]
@@ -338,7 +344,7 @@ def test_names_of_different_runs_do_not_meet_at_kaggle():
 @pytest.mark.parametrize("command", [publish.main, push_kernel.main], ids=["publish", "push_kernel"])
 def test_a_mistyped_competition_is_refused_at_once_with_the_nearest(memory, tmp_path, capsys, command):
     make_run(tmp_path)
-    name = ["my-run"] if command is publish.main else ["--folder", str(tmp_path)]
+    name = ["my-run"] if command is publish.main else []
     assert command([*name, "--submissions-dir", str(tmp_path), "--competition", "kanada-mnist"]) == 2
     assert "Did you mean kannada-mnist?" in capsys.readouterr().err
     assert not memory.calls
@@ -367,6 +373,13 @@ def test_a_run_s_models_are_published_as_a_private_dataset_and_then_as_its_next_
     assert created["isPrivate"] is True
     assert sorted(file["token"] for file in created["files"]) == ["fold-1.keras", "fold-2.keras", "run.json"]
     assert len(memory.uploads) == 6
+
+
+def test_the_source_of_an_own_network_goes_with_the_record(memory, tmp_path):
+    recipe = replace(load_recipe("quick"), networks=("mine.py:lenet",), sources={"mine.py": "def lenet(): ..."})
+    publish_run(memory.kaggle(), make_run(tmp_path, recipe=recipe))
+    (record,) = [content for content in memory.uploads if content.startswith(b"{")]
+    assert json.loads(record)["recipe"]["sources"] == {"mine.py": "def lenet(): ..."}
 
 
 def test_what_cannot_be_published_is_refused(memory, tmp_path, monkeypatch):

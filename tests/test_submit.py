@@ -520,9 +520,10 @@ def test_the_same_answers_are_found_in_the_whole_list(user):
 def test_an_entry_of_kaggle_s_list_without_a_ref_is_left_out_with_a_note(user):
     make_run(user.folder)
     user.kaggle.record("odd", ref=0, status="COMPLETE")
+    user.kaggle.record(None, date=None, errorDescription=None, status="COMPLETE")
     assert user() == 0
     assert "1 entries without a ref" in user.err
-    assert user.states == ["complete"]
+    assert user.states == ["complete", "complete"]
 
 
 def test_only_the_tag_at_the_end_is_the_submission_s(user):

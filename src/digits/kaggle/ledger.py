@@ -109,14 +109,15 @@ def list_submissions(kaggle: Kaggle, pages: int = LONGEST_LIST // PAGE_SIZE) -> 
     return list(entries.values())
 
 
-def _listed_entry(row: dict[str, str]) -> Entry:
+def _listed_entry(row: dict[str, Any]) -> Entry:
     """Return a row of Kaggle's list as an entry."""
+    row = {name: str(value) for name, value in row.items() if value is not None}
     score, tag = None, TAG.search(row.get("description", ""))
     with contextlib.suppress(ValueError):
         score = float(row.get("publicScore", ""))
     return Entry(
-        ref=str(row["ref"]),
-        time=row["date"][:19] + "Z" if row.get("date") else "",
+        ref=row["ref"],
+        time=f"{row['date'][:19]}Z" if "date" in row else "",
         tag=tag[1] if tag else "",
         status=row.get("status", "pending").lower(),
         public_score=score,
@@ -159,11 +160,9 @@ def read_ledger(path: Path) -> list[Entry]:
 def _entry(row: dict[str, str], rows: int) -> Entry:
     if "more" in row or None in row.values():
         raise ValueError(f"expected {len(COLUMNS)} columns")
-    row.pop("difference")
-    values: dict[str, Any] = dict(row)
-    for name, kind in NUMBERS.items():
-        values[name] = kind(row[name]) if row[name] else None
-    return Entry(**values, rows=rows)
+    numbers: dict[str, Any] = {name: kind(row[name]) if row[name] else None for name, kind in NUMBERS.items()}
+    del row["difference"]
+    return Entry(**row | numbers, rows=rows)
 
 
 def _row(entry: Entry) -> dict[str, str]:
