@@ -49,11 +49,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Make the round trip, or a part of it."""
     flags = parse(argv)
+    from digits.config import load_recipe, set_values
     from digits.data.competition import find_competition
     from digits.kaggle import client, kernel
 
     competition = find_competition(flags.competition)
-    if competition.flag and flags.folder == KIT and flags.fetch is None and flags.status is None:
+    if competition.flag and flags.folder.resolve() == KIT and flags.fetch is None and flags.status is None:
         raise BadInput(
             f"the notebook in kernels/kit/ trains on digit-recognizer only. For {competition.slug} train here, then "
             f"publish the run's models and predict with them: scripts/publish.sh RUN{competition.flag}"
@@ -67,9 +68,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if flags.fetch is not None:
         pushed = kernel.last_push(folder, flags.fetch)
     else:
-        arguments = ["--recipe", flags.recipe or "standard"] if flags.recipe or flags.set else None
-        if flags.set and arguments:
-            arguments += ["--set", *flags.set]
+        arguments = None
+        if flags.recipe or flags.set:
+            name, assignments = flags.recipe or "standard", flags.set or []
+            recipe = set_values(load_recipe(name), assignments)  # A mistake is found before the push.
+            if name.endswith(".toml") or recipe.sources:
+                raise BadInput("The notebook has the kit's recipes and networks only. Give changes with --set")
+            arguments = ["--recipe", name, *(["--set", *assignments] if assignments else [])]
         changes = kernel.Changes(arguments, flags.accelerator, flags.title, public=flags.public)
         pushed = kernel.push(kaggle, flags.folder, changes, folder)
         if not flags.wait:

@@ -331,6 +331,24 @@ def test_the_kit_s_notebook_is_for_its_own_competition_only(memory, tmp_path, ca
     assert not memory.calls
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        pytest.param(["--recipe", "quik"], "Did you mean quick?", id="recipe"),
+        pytest.param(["--set", "epoch=3"], "epochs", id="setting"),
+        pytest.param(["--recipe", "mine.toml"], "the kit's recipes and networks only", id="a recipe of one's own"),
+    ],
+)
+def test_what_the_notebook_could_not_train_is_refused_before_the_push(
+    memory, tmp_path, monkeypatch, capsys, flags, words
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text('base = "quick"\n')
+    assert push_kernel.main([*flags, "--submissions-dir", str(tmp_path)]) == 2
+    assert words in capsys.readouterr().err
+    assert not memory.calls
+
+
 def test_names_of_different_runs_do_not_meet_at_kaggle():
     names = ["x.1", "x_1", "x-1", "X-1", "x--1", "run" * 30, "run" * 30 + "b"]
     slugs = [dataset_slug(name) for name in names]
