@@ -55,6 +55,8 @@ def test_the_summary_says_what_was_read(folder):
     assert known.form(known.sha256, "", 1) is Form.IDENTICAL
     assert known.form("another", known.content, 1) is Form.SAME_CONTENT
     assert known.form("another", "another", 42_000) is Form.DIFFERENT
+    earlier = ["exact", "same data", "different data", "not verified", "30 of 5,000 rows", "own data"]
+    assert [Form(text) for text in earlier] == list(Form)
     unknown = KANNADA_MNIST.train
     assert [unknown.form("", "", rows) for rows in (60_000, 8_000)] == [Form.UNVERIFIED, Form.PARTIAL]
 

