@@ -2,7 +2,7 @@
 
 Each case breaks a good tiny file at random (bytes flipped, cut, doubled, swapped for troublesome ones) and gives it
 to the CSV reader (whose fast and careful paths must agree), the reader of submissions, the gzip and zip readers, the
-installer or the reader of mnist.npz. Any exception but BadInput is a crash. Measured: see docs/data.md.
+installer or the reader of mnist.npz. Any exception but BadInput is a crash. Measured: see CONTRIBUTING.md.
 """
 
 import io
