@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"Draw a digit for run {predictor.run.name}: http://{host}:{server.server_port}/  (Ctrl-C ends it)",
             flush=True,
         )
+        if server.form.note:
+            print(server.form.note, flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -104,7 +104,9 @@ def predict_own(flags: argparse.Namespace, runs: Sequence["Run"]) -> None:
     is_prepared = None if flags.prepare is None else not flags.prepare
     labels = predictions.LabelSource(flags.labels or "folders")
     predictor = Predictor(runs[0], trust=flags.trust)
-    results = predictions.predict_images(predictor, flags.images, is_prepared=is_prepared, labels=labels)
+    form = predictions.form_of(predictor.record)
+    reader = predictions.ImageReader(form, predictor.classes, is_prepared, labels)
+    results = predictions.predict_images(predictor, flags.images, reader)
     predicted = [result for result in results if isinstance(result, predictions.PredictedImage)]
     refusals = [f"{result.name}: {result.reason}" for result in results if isinstance(result, predictions.Refusal)]
     if predicted:
@@ -115,6 +117,8 @@ def predict_own(flags: argparse.Namespace, runs: Sequence["Run"]) -> None:
             print(line)
         if flags.labels and not any(each.image.label for each in predicted):
             print(f"No label was found in the {labels}.")
+        if form.note:
+            print(form.note)
         print(f"Written: {display_path(table)}{replaced}; contact sheet of {shown:,}: {display_path(sheet)}")
     if refusals:
         for line in refusals[:-1]:

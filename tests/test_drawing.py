@@ -17,6 +17,7 @@ import draw
 import handwriting
 from digits.console import BadInput
 from digits.data import dataset
+from digits.data.image_form import ImageForm
 from digits.inference import predictor
 from digits.inference.drawing import DrawingServer, TrainingImages, open_server
 
@@ -30,7 +31,7 @@ class Neighbours:
         self.model = KNeighborsClassifier(5).fit(images.reshape(len(images), -1), labels)
         self.members = [SimpleNamespace(models=[Path("fold-1.keras")] * 5)]
         score = SimpleNamespace(accuracy=0.95)
-        data = SimpleNamespace(side=28, factor=1)
+        data = SimpleNamespace(form=ImageForm())
         self.record = SimpleNamespace(run="nearest", out_of_fold=score, held_out=False, data=data)
         self.run = SimpleNamespace(name="nearest")
 

@@ -16,9 +16,11 @@ from digits.console import BadInput
 from digits.data import dataset
 from digits.data.arrays import read_sets
 from digits.data.image_files import NotADigitImage, folder_label, name_label, read_image
-from digits.data.preparation import Prepared, is_ready, load_extra, prepare, resized, squeeze
+from digits.data.image_form import ImageForm, Prepared, is_ready, resized
+from digits.data.preparation import fit, load_extra, prepare
 from digits.inference import predictions, predictor
 from digits.inference.predictions import (
+    ImageReader,
     InputImage,
     LabelSource,
     PredictedImage,
@@ -76,7 +78,7 @@ def test_preparation_brings_handwriting_near_to_mnist(neighbours):
             pixels.append(read_image(file_of(handwriting.drawn(style, digit, seed=3))))
             labels.append(digit)
     with_it = np.stack([prepare(each).image for each in pixels]).reshape(-1, 784)
-    without = np.stack([squeeze(each) for each in pixels]).reshape(-1, 784)
+    without = np.stack([fit(each, ImageForm(), is_prepared=True).image for each in pixels]).reshape(-1, 784)
     assert neighbours.score(with_it, labels) >= 0.88
     assert neighbours.score(without, labels) <= 0.6
 
@@ -317,8 +319,7 @@ def test_images_for_a_run_on_other_data_become_what_its_networks_were_trained_on
     words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     predictor = Neighbours(neighbours)
     predictor.classes = tuple(words)
-    data = dataclasses.replace(predictor.record.data, side=8, factor=15, classes=words)
-    predictor.record = dataclasses.replace(predictor.record, data=data)
+    form = ImageForm(side=8, factor=15, box=22, is_light=None, is_mnist=False)
     digits = np.random.default_rng(0).integers(0, 17, (4, 64)).astype(np.uint8)
     header = ",".join(["label", *(f"pixel{index}" for index in range(64))])
     rows = [f"{word},{','.join(map(str, row))}" for word, row in zip(words, digits, strict=False)]
@@ -329,17 +330,53 @@ def test_images_for_a_run_on_other_data_become_what_its_networks_were_trained_on
         Image.fromarray(row.reshape(8, 8)).save(tmp_path / word / "dark.png")
     wanted = resized(digits, 15)
     for paths, repeats in (([tmp_path / "new.csv"], 1), ([tmp_path / word for word in words[:4]], 2)):
-        images = [each.image for each in predict_images(predictor, paths)]
+        images = [each.image for each in predict_images(predictor, paths, ImageReader(form, words))]
         assert [image.label for image in images] == np.repeat(words[:4], repeats).tolist()
         assert np.array_equal([image.prepared.image for image in images], np.repeat(wanted, repeats, axis=0))
     (tmp_path / "page").mkdir()
     handwriting.drawn("pen", 4).save(tmp_path / "page" / "a_four.png")
-    (page,) = predict_images(predictor, [tmp_path / "page"], labels=LabelSource.NAMES)
+    reader = ImageReader(form, words, labels=LabelSource.NAMES)
+    (page,) = predict_images(predictor, [tmp_path / "page"], reader)
     assert page.image.label == "four"
     assert page.prediction.answer == "four"
     assert (
         0.7 < likeness(page.image.prepared.image, prepare(read_image(tmp_path / "page" / "a_four.png")).image) < 0.98
     ), "blurred"
+
+
+def own_dataset(folder, images, labels):
+    """Return a dataset of images of the user's own, read from a file."""
+    folder.mkdir()
+    np.savez(folder / "own.npz", x_train=images[:1500], y_train=labels[:1500], x_test=images[1500:1600])
+    return dataset.load("kaggle", folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param(lambda images: images, ImageForm(), id="MNIST's"),
+        pytest.param(lambda images: 255 - images, {"is_light": True, "is_mnist": False}, id="dark on light"),
+        pytest.param(lambda images: images.transpose(0, 2, 1), {"turn": 4, "is_mnist": False}, id="mirrored as EMNIST"),
+        pytest.param(lambda images: np.rot90(images, 1, (1, 2)), {"turn": 1, "is_mnist": False}, id="turned"),
+        pytest.param(lambda images: images[:, 4:24, 4:24], {"side": 20, "is_mnist": False}, id="cut"),
+        pytest.param(lambda images: images | np.roll(images, 9, 1) | np.roll(images, 9, 2) | ndimage.grey_dilation(
+            images, (1, 11, 11)), {"is_drawn": False, "is_mnist": False}, id="no drawings"),
+    ],
+)  # fmt: skip
+def test_images_take_the_form_of_a_runs_training_images(tmp_path, sample, change, expected):
+    train = sample.train
+    order = np.random.default_rng(0).permutation(len(train.labels))[:1600]
+    images = np.ascontiguousarray(change(train.images[order]))
+    data = own_dataset(tmp_path / "data", images, train.labels[order])
+    form = data.summary.form
+    expected = expected if isinstance(expected, dict) else dataclasses.asdict(expected)
+    assert {name: getattr(form, name) for name in expected} == expected
+    own = fit(read_image(file_of(Image.fromarray(images[1500]))), form).image
+    assert np.array_equal(own, data.test.images[0]), "an image of the run's own kind is taken as trained"
+    if form.is_drawn:
+        nearest = KNeighborsClassifier(1).fit(data.train.images.reshape(-1, 784), data.train.labels)
+        pens = np.stack([fit(read_image(file_of(handwriting.drawn("pen", digit))), form).image for digit in range(10)])
+        assert nearest.score(pens.reshape(-1, 784), range(10)) >= 0.7
 
 
 def test_words_as_classes_fit_into_the_cells_of_the_contact_sheet(tmp_path):
@@ -425,20 +462,21 @@ def own_images(folder, digits=(4, 7)):
 def test_extra_images_need_labels_and_must_not_be_the_datasets_own(tmp_path, sample):
     classes = tuple("0123456789")
     known = np.concatenate([sample.train.images, sample.test.images])
-    images, labels = load_extra(own_images(tmp_path / "own"), classes, known)
+    form = ImageForm()
+    images, labels = load_extra(own_images(tmp_path / "own"), classes, known, form)
     assert images.shape == (2, 28, 28)
     assert labels.tolist() == [4, 7]
     Image.fromarray(sample.test.images[0]).save(tmp_path / "own" / "4" / "leak.png")
     with pytest.raises(BadInput, match=r"own/4/leak\.png: one of the dataset's images, which would be scored"):
-        load_extra(tmp_path / "own", classes, known)
+        load_extra(tmp_path / "own", classes, known, form)
     (tmp_path / "own" / "4" / "leak.png").rename(tmp_path / "own" / "leak_4.png")
     with pytest.raises(BadInput, match=r"own/leak_4\.png: expected it in a folder named after its class"):
-        load_extra(tmp_path / "own", classes, known)
+        load_extra(tmp_path / "own", classes, known, form)
     with pytest.raises(BadInput, match=r"there is no such file.*python src/draw\.py"):
-        load_extra(tmp_path / "none", classes, known)
+        load_extra(tmp_path / "none", classes, known, form)
     (tmp_path / "own.csv").touch()
     with pytest.raises(BadInput, match=r"own\.csv: expected a folder of images, found a file"):
-        load_extra(tmp_path / "own.csv", classes, known)
+        load_extra(tmp_path / "own.csv", classes, known, form)
 
 
 def test_extra_images_join_training_in_every_fold_and_are_marked_but_not_scored(tmp_path, monkeypatch, capsys):

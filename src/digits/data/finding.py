@@ -9,6 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from digits.data.image_files import NotADigitImage, as_image, gray
+from digits.data.image_form import box_of
 
 FINDING_SIDE, PAGE_SIDE = 160, 64
 """The longest side, in pixels, at which the digit is looked for (a stroke of a digit that fills a tenth of the side is
@@ -316,12 +317,6 @@ def _without_box(mask: np.ndarray) -> np.ndarray | None:
         lines |= np.isin(labelled, thin)
     rest = mask & ~ndimage.binary_dilation(lines, TOUCHING)
     return ndimage.binary_closing(rest, np.ones((5, 5))) if rest.sum() > 0.2 * mask.sum() else None
-
-
-def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Return the first row, the row after the last, the first column and the column after the last of a mask."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
 
 
 def resize(values: np.ndarray, size: Sequence[int]) -> np.ndarray:

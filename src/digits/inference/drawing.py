@@ -18,6 +18,7 @@ from PIL import Image
 
 from digits.console import BadInput, KitError
 from digits.data.image_files import NotADigitImage, as_image, read_image
+from digits.data.preparation import fit
 from digits.files import OWN, atomic_write, display_path
 from digits.inference.predictions import Prediction, form_of
 from digits.inference.predictor import Predictor
@@ -106,7 +107,7 @@ class DrawingServer(ThreadingHTTPServer):
     def predict(self, content: bytes) -> dict[str, Any]:
         """Return what the page shows of an image file: the prediction, or the problem with it."""
         try:
-            prepared = self.form.fit(read_image(content), is_prepared=False)
+            prepared = fit(read_image(content), self.form)
         except NotADigitImage as error:
             return {"problem": str(error)}
         with self.lock:

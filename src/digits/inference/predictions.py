@@ -11,10 +11,11 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from digits.console import KitError
 from digits.data.arrays import is_array_file, read_sets, set_to_predict
-from digits.data.competition import SIDE
+from digits.data.competition import DIGIT_RECOGNIZER, SIDE
 from digits.data.csv_reader import Table, positions_among
 from digits.data.image_files import as_image, find_images, folder_label, name_label, read_image
-from digits.data.preparation import ImageForm, Prepared, ink_box
+from digits.data.image_form import ImageForm, Prepared
+from digits.data.preparation import fit
 from digits.files import atomic_write, display_path
 from digits.inference.predictor import Predictor
 from digits.runs.record import FinishedRecord
@@ -100,14 +101,16 @@ class PredictedImage:
 
 
 def form_of(record: FinishedRecord) -> ImageForm:
-    """Return the form of a run's training images; MNIST's, where they are not on this machine."""
-    side, factor = record.data.side, record.data.factor
-    if side == SIDE:
+    """Return the form of a run's training images; of an old run, measured now, or MNIST's where they are gone."""
+    data = record.data
+    if data.form:
+        return data.form
+    if data.side == SIDE and (record.source != "kaggle" or data.competition == DIGIT_RECOGNIZER.slug):
         return ImageForm()
     try:
-        return ImageForm(side, factor, ink_box(record.load_data().train.images[:1000]))
+        return record.load_data().summary.form or ImageForm()
     except (KitError, OSError):
-        return ImageForm(side, factor)
+        return ImageForm(data.side, data.factor, is_mnist=data.side == SIDE)
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,8 @@ class ImageReader:
     Args:
         form: of the run's training images.
         classes: their names.
-        is_prepared: whether the images are as the training images; None: those in .csv, .npy and .npz files are, and
-            files of the training images' own size where that is not 28 × 28, others not.
+        is_prepared: whether the images are as the training images; None: those in .csv, .npy and .npz files are if
+            they have their size, others where `ImageForm.is_like` finds them so.
         labels: where those of image files come from.
     """
 
@@ -142,7 +145,7 @@ class ImageReader:
         name, label_of = display_path(path), name_label if self.labels is LabelSource.NAMES else folder_label
         try:
             pixels = read_image(path)
-            prepared = self.form.fit(pixels, is_prepared=self.is_prepared)
+            prepared = fit(pixels, self.form, is_prepared=self.is_prepared)
             return InputImage(name, label_of(path, self.classes), self.labels, _thumbnail(pixels), prepared)
         except KitError as error:
             return Refusal(name, str(error))
@@ -160,7 +163,7 @@ class ImageReader:
                 if as_trained:
                     prepared = Prepared(self.form.as_trained(pixels))
                 else:
-                    prepared = self.form.fit(pixels, is_prepared=self.is_prepared)
+                    prepared = fit(pixels, self.form, is_prepared=self.is_prepared)
                 yield InputImage(name, label, LabelSource.FILE, _thumbnail(self.form.brightened(pixels)), prepared)
             except KitError as error:
                 yield Refusal(name, str(error))
@@ -182,22 +185,8 @@ def _thumbnail(pixels: np.ndarray) -> Image.Image:
     return image
 
 
-def predict_images(
-    predictor: Predictor,
-    paths: Sequence[Path],
-    *,
-    is_prepared: bool | None = None,
-    labels: LabelSource = LabelSource.FOLDERS,
-) -> list[PredictedImage | Refusal]:
-    """Return the predictions of image files, of all images in folders, and of the rows of .csv, .npy and .npz files.
-
-    Args:
-        predictor: of a run.
-        paths: files and folders.
-        is_prepared: see `ImageReader`.
-        labels: see `ImageReader`.
-    """
-    reader = ImageReader(form_of(predictor.record), predictor.classes, is_prepared, labels)
+def predict_images(predictor: Predictor, paths: Sequence[Path], reader: ImageReader) -> list[PredictedImage | Refusal]:
+    """Return the predictions of image files, of all images in folders, and of the rows of .csv, .npy and .npz files."""
     inputs = [image for path in paths for image in reader.read(path)]
     pixels = [image.prepared.image for image in inputs if isinstance(image, InputImage)]
     rows = iter(predictor.probabilities(np.stack(pixels)) if pixels else ())

@@ -15,6 +15,7 @@ from digits.data import dataset
 from digits.data.competition import find_competition
 from digits.data.dataset import Dataset, LabelledSplit
 from digits.data.folds import split_folds
+from digits.data.image_form import ImageForm
 from digits.data.preparation import load_extra
 from digits.files import display_path, kit_command
 from digits.model import check
@@ -77,6 +78,9 @@ def prepare(settings: Settings, execution: Execution) -> Plan:
     if settings.extra:
         train, extra = _with_extra(data, Path(settings.extra))
         print(f"Extra: {extra.folder} joins training in every fold ({extra.images:,} images), and is not scored.")
+        print("Its labels are the folders' names.")
+        if data.summary.form and data.summary.form.note:
+            print(data.summary.form.note)
     identity = identity_of(settings, data)
     if extra:
         identity["extra"] = extra.sha256[:16]
@@ -162,7 +166,8 @@ def _load_data(settings: Settings, data_dir: Path | None) -> Dataset:
 def _with_extra(data: Dataset, folder: Path) -> tuple[LabelledSplit, ExtraImages]:
     """Return the training images followed by those in a folder of the user's own, and what the record says of these."""
     train, test = data.train, data.test
-    images, labels = load_extra(folder, data.classes, np.concatenate([train.images, test.images]))
+    form = data.summary.form or ImageForm()
+    images, labels = load_extra(folder, data.classes, np.concatenate([train.images, test.images]), form)
     all_labels = np.concatenate([train.labels, labels])
     both = LabelledSplit(np.concatenate([train.images, images]), all_labels, np.arange(len(all_labels)))
     sha256 = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()

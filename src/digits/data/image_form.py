@@ -1,0 +1,163 @@
+"""The form of a run's training images, measured, and how other images are brought into it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from digits.data.competition import SIDE
+from digits.data.image_files import gray
+
+BOX = 20
+"""MNIST's digits were scaled into a box of 20×20 pixels, then placed in 28×28 by their centre of mass (LeCun 1998)."""
+SAMPLE = 500
+"""So many training images are measured: a share of 90 % is known to a percentage point or two."""
+FAINT = 25
+"""Pixels above it are ink, of 255: not the noise that JPEG leaves on a ground."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image as the networks take it, uint8 (28, 28), and what was noticed on the way."""
+
+    image: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ImageForm:
+    """The form of a run's training images, into which other images are brought; the default is MNIST's."""
+
+    side: int = SIDE
+    """Of the images in pixels, before they were resized to 28."""
+    factor: int = 1
+    """By which their pixels were multiplied."""
+    box: int = BOX
+    """The long side of their ink, in pixels of 28."""
+    is_light: bool | None = False
+    """Whether their ground is light; None: neither nor."""
+    is_drawn: bool = True
+    """Whether they are strokes: photographs of other things are only resized."""
+    turn: int = 0
+    """Quarter turns to the left of upright digits, after a mirroring along the diagonal from 4 on."""
+    is_mnist: bool = True
+    """Whether they have MNIST's form in all of this, and are centred as its images are."""
+
+    @property
+    def note(self) -> str | None:
+        """What to print of it; None where it is MNIST's."""
+        if self.is_mnist:
+            return None
+        ground = {True: "dark on light", False: "light on dark", None: "of light and dark grounds"}[self.is_light]
+        turned = ", turned or mirrored" if self.turn else ""
+        others = "brought into this form" if self.is_drawn else "only resized, for these are no drawings"
+        return (
+            f"The run's training images do not have MNIST's form ({self.side} × {self.side} pixels, {ground}{turned}). "
+            f"Images of their size and ground are taken as they are, others are {others}."
+        )
+
+    def has_size(self, pixels: np.ndarray) -> bool:
+        """Return whether pixels (h, w, channels) are of the training images' size."""
+        return pixels.shape[:2] == (self.side, self.side)
+
+    def brightened(self, pixels: np.ndarray) -> np.ndarray:
+        """Return pixels multiplied as the training images were, unless they have been."""
+        return pixels * np.uint8(self.factor) if int(pixels.max()) * self.factor <= 255 else pixels
+
+    def as_trained(self, pixels: np.ndarray) -> np.ndarray:
+        """Return pixels uint8 (side, side, channels) of the training images' kind as the networks take them."""
+        return resized(self.brightened(gray(pixels)).reshape(1, -1), 1)[0]
+
+    def is_like(self, pixels: np.ndarray) -> bool:
+        """Return whether pixels (h, w, channels) have this size and ground; MNIST's size has anything."""
+        has_ground = self.is_light is None or has_light_ground(gray(pixels)) == self.is_light
+        return not self.is_mnist and self.has_size(pixels) and has_ground
+
+    def squeezed(self, pixels: np.ndarray) -> np.ndarray:
+        """Return pixels (h, w, channels) only made grey, inverted where the ground is another, and resized."""
+        image = gray(pixels)
+        if self.is_light is not None and has_light_ground(image) != self.is_light:
+            image = 255 - image
+        if self.has_size(pixels):
+            return self.as_trained(image[..., np.newaxis])
+        return self.blurred(np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)))
+
+    def blurred(self, image: np.ndarray) -> np.ndarray:
+        """Return an image uint8 (28, 28) as blurred as the training images, which were smaller."""
+        if self.side >= SIDE:
+            return image
+        small = Image.fromarray(image).resize((self.side, self.side), Image.Resampling.BOX)
+        return resized(np.asarray(small).reshape(1, -1), 1)[0]
+
+
+def resized(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """Return pixels uint8 (n, side²) as images uint8 (n, 28, 28), multiplied by `factor` and resized if need be."""
+    side = math.isqrt(pixels.shape[1])
+    images = (pixels if factor == 1 else pixels * np.uint8(factor)).reshape(-1, side, side)
+    if side == SIDE:
+        return images
+    size = (SIDE, SIDE)
+    return np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) for image in images])
+
+
+def measure_form(images: np.ndarray, side: int = SIDE, factor: int = 1, turn: int = 0) -> ImageForm:
+    """Return the form of training images uint8 (n, 28, 28), which were of `side` pixels and multiplied by `factor`."""
+    sample = images[:: -(-len(images) // SAMPLE)]
+    light_share = np.mean([has_light_ground(image) for image in sample])
+    is_light = None if 0.1 < light_share < 0.9 else bool(light_share > 0.5)
+    inks = [mask for mask in (255 - sample if is_light else sample) > FAINT if mask.any()]
+    if not inks:
+        return ImageForm(side, factor)
+    boxes = [box_of(ink) for ink in inks]
+    box = int(np.median([max(bottom - top, right - left) for top, bottom, left, right in boxes]))
+    # A stroke has two edges: twice its area by the length of these is its width. MNIST's are a sixth of a digit wide.
+    width = np.median([2 * ink.sum() / max(1, np.diff(ink, axis=0).sum() + np.diff(ink, axis=1).sum()) for ink in inks])
+    is_drawn = is_light is not None and bool(width < 0.3 * box)
+    is_mnist = side == SIDE and turn == 0 and np.mean([is_ready(image[..., np.newaxis]) for image in sample]) > 0.9
+    return ImageForm(side, factor, BOX if is_mnist else box, is_light, is_drawn, turn, bool(is_mnist))
+
+
+def measure_turn(images: np.ndarray, labels: Sequence[str], means: dict[str, np.ndarray]) -> int:
+    """Return how images uint8 (n, 28, 28) of digits are turned, see `ImageForm.turn`: EMNIST's CSVs are mirrored.
+
+    Args:
+        images: of any classes, all turned alike.
+        labels: the names of their classes (n,).
+        means: the mean images (28, 28) of classes that are upright.
+    """
+    names = np.asarray(labels)
+    pairs = [(images[names == name].mean(axis=0), mean) for name, mean in means.items() if (names == name).any()]
+    if len(pairs) < 5:
+        return 0
+
+    def likeness(turn: int) -> float:
+        turned = [(own, np.rot90(mean.T if turn >= 4 else mean, turn % 4)) for own, mean in pairs]
+        return float(np.mean([abs(np.corrcoef(own.ravel(), mean.ravel())[0, 1]) for own, mean in turned]))
+
+    best = max(range(8), key=likeness)
+    # Digits of another script are like MNIST's in no direction: 0.4 at most for Kannada's.
+    return best if likeness(best) > max(0.6, likeness(0) + 0.1) else 0
+
+
+def has_light_ground(image: np.ndarray) -> bool:
+    """Return whether the edge of an image (h, w) in 0-255 is light in the median."""
+    return bool(np.median(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])) > 127)
+
+
+def is_ready(pixels: np.ndarray) -> bool:
+    """Return whether pixels (h, w, channels) are a digit as MNIST has it: 28×28, light on black, in place and size."""
+    if pixels.shape != (SIDE, SIDE, 1) or not pixels.any():
+        return False
+    image = pixels[..., 0].astype(float)
+    top, bottom, left, right = box_of(image > 0)
+    centre = np.array([image.sum(axis=1), image.sum(axis=0)]) @ np.arange(SIDE) / image.sum()
+    # The centre was rounded to whole pixels: it is up to half a pixel off, and a quarter for other programs' rounding.
+    return max(bottom - top, right - left) == BOX and bool(np.abs(centre - SIDE / 2).max() <= 0.75)
+
+
+def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Return the first row, the row after the last, the first column and the column after the last of a mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
