@@ -44,19 +44,21 @@ def made_record(finished=True, **changes):
     return FinishedRecord(**values | results | changes) if finished else Record(**values | changes)
 
 
-def say(random, labels, seed, wrong_share=0.03):
-    """Return probabilities (n, 10), wrong in some rows as all of a run's networks are, and in as many on their own."""
+def say(random, labels, seed, wrong_share=0.03, classes=10):
+    """Return probabilities (n, classes), wrong in some rows as all of a run's networks are, and in as many alone."""
     said = labels
     for chance in (np.random.default_rng(seed), random):
-        said = np.where(chance.random(len(said)) < wrong_share, chance.integers(0, 10, len(said)), said)
+        said = np.where(chance.random(len(said)) < wrong_share, chance.integers(0, classes, len(said)), said)
     sure = random.beta(30, 1, len(labels))[:, None]
-    rest = random.dirichlet(np.full(10, 0.3), len(labels))
-    return (sure * np.eye(10)[said] + (1 - sure) * rest).astype(np.float32)
+    rest = random.dirichlet(np.full(classes, 0.3), len(labels))
+    return (sure * np.eye(classes)[said] + (1 - sure) * rest).astype(np.float32)
 
 
 def cross_validate(plan, *_):
     """Stand in for `crossval.cross_validate`: results whose networks guess from the labels."""
     results, train, test = [], plan.train, plan.dataset.test
+    classes = len(plan.dataset.classes)
+    test_labels = np.arange(len(test.images)) % classes if test.labels is None else test.labels
     for task in plan.tasks:
         random = np.random.default_rng((task.seed, task.fold, task.member))
         history = [
@@ -76,8 +78,8 @@ def cross_validate(plan, *_):
             task.member,
             task.network,
             task.validation_rows,
-            say(random, train.labels[task.validation_rows], task.seed),
-            say(random, np.arange(len(test.images)) % 10 if test.labels is None else test.labels, task.seed),
+            say(random, train.labels[task.validation_rows], task.seed, classes=classes),
+            say(random, test_labels, task.seed, classes=classes),
             history,
             12.3,
             500_000_000,

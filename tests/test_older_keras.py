@@ -44,7 +44,8 @@ def test_saved_networks_predict_the_same_in_an_older_keras(version, tmp_path):
     (tmp_path / "sources.json").write_text(json.dumps(sources))
     expected = {}
     for name in (*config.NETWORKS, *sources):
-        network = build_network("own.py:net" if name in sources else name, "mixed_bfloat16", sources=sources.get(name))
+        function = "own.py:net" if name in sources else name
+        network = build_network(function, (28, 28, 1), "mixed_bfloat16", sources=sources.get(name))
         expected[name] = predict_probabilities(network, images)
         save_network(network, tmp_path / f"{name}.keras")
     python = tmp_path / "venv" / "bin" / "python"
