@@ -379,7 +379,7 @@ def test_a_class_may_have_any_name_on_the_pages(runs, data, name):
         assert '" onclick="alert' not in page
 
 
-def test_tta_s_share_is_told_where_the_record_has_it(run, data):
+def test_the_errors_without_tta_are_shown_where_the_record_has_them(run, data):
     assert "Test-time augmentation" not in page_of(run, dataset=data)
     folds = run.finished_record().folds
     change(run, folds=[replace(fold, wrong_without_tta=fold.wrong + 2) for fold in folds])
@@ -409,7 +409,7 @@ def test_a_run_that_is_not_there_is_bad_input(tmp_path, capsys):
     assert "no-such-run" in capsys.readouterr().err
 
 
-def test_the_facts_that_the_page_shows_are_those_of_run_json(run, data):
+def test_the_page_shows_the_details_of_run_json(run, data):
     page = page_of(run, dataset=data)
     facts = json.loads((run.folder / "run.json").read_text())
     for value in (facts["command"], facts["submission"]["sha256"], facts["versions"]["numpy"]):

@@ -21,9 +21,9 @@ def test_what_averaging_is_worth_is_said_where_folds_are_averaged(monkeypatch, t
     record = dataclasses.replace(run.finished_record(), source="kaggle", averaging_gain=0.00021)
     record.data = dataclasses.replace(record.data, competition="digit-recognizer")
     run.write_record(record)
-    said = summary.of_run(run)
-    assert "Expected on Kaggle: 0.9" in said
-    assert "That is one fold; the average of all 3, which is submitted, is estimated 0.00021 better" in said
+    text = summary.of_run(run)
+    assert "Expected on Kaggle: 0.9" in text
+    assert "That is one fold; the average of all 3, which is submitted, is estimated 0.00021 better" in text
     run.write_record(dataclasses.replace(record, averaging_gain=0.0))
     assert "estimated" not in summary.of_run(run)
 

@@ -98,7 +98,8 @@ def panel(draw: Callable, *arguments, size: tuple[float, float] = SIZE) -> Figur
 
 
 def _legend_below(axes: Axes) -> None:
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    lines = axes.get_legend_handles_labels()  # In one row, so that charts side by side are of one height.
+    axes.figure.legend(*lines, loc="outside lower left", ncols=3, columnspacing=1, handlelength=1.4)
 
 
 def _points_with_errors(axes: Axes, x: np.ndarray, y: np.ndarray, errors: np.ndarray, label: str) -> None:
@@ -120,13 +121,11 @@ def log_ticks(low: float, high: float) -> list[float]:
     return ticks[:: -(-len(ticks) // 7)]
 
 
-def _log_axis(axes: Axes, values: Sequence[float], form: Callable[[float], str]) -> None:
+def _log_axis(axes: Axes, values: Sequence[float], unit: str = "") -> None:
     """Make the y axis logarithmic, with plain figures."""
-    low, high = min(values) / 1.4, max(values) * 1.4
-    ticks = log_ticks(low, high)
-    axes.set_yscale("log")
-    axes.set_ylim(low, high)
-    axes.set_yticks(ticks, [form(tick) for tick in ticks])
+    axes.set(yscale="log", ylim=(min(values) / 1.4, max(values) * 1.4))
+    ticks = log_ticks(*axes.get_ylim())
+    axes.set_yticks(ticks, [f"{tick:g}{unit}" for tick in ticks])
     axes.set_yticks([], minor=True)
 
 
@@ -156,23 +155,21 @@ def draw_errors(axes: Axes, data: RunData) -> None:
             scored.setdefault(epoch["epoch"], []).append(percent(epoch["held_out_accuracy"]))
     if scored:
         epochs, means = sorted(scored), [float(np.mean(scored[epoch])) for epoch in sorted(scored)]
-        axes.plot(epochs, means, "o-", color=ORANGE, linewidth=2.2, markersize=5, label="held-out, during training")
+        axes.plot(epochs, means, "o-", color=ORANGE, linewidth=2.2, markersize=5, label="held-out")
         values += means
     finals = [percent(fold.accuracy) for fold in data.record.folds]
     epochs = [fold.epochs for fold in data.record.folds]
     axes.plot(epochs, finals, "D", color=ORANGE, markersize=6, markeredgecolor=PAPER, label="held-out, final")
-    _log_axis(axes, values + finals, lambda tick: f"{tick:g}%")
-    axes.set_title("Error rate by epoch")
-    axes.set_ylabel("errors")
+    _log_axis(axes, values + finals, "%")
+    axes.set(title="Error rate by epoch", ylabel="errors")
     _legend_below(axes)
 
 
 def draw_losses(axes: Axes, data: RunData) -> None:
     """Draw the training loss by epoch."""
     values = _curves(axes, data.results, "loss", lambda loss: max(loss, 1e-6))
-    _log_axis(axes, values, lambda tick: f"{tick:g}")
-    axes.set_title("Training loss by epoch")
-    axes.set_ylabel("loss")
+    _log_axis(axes, values)
+    axes.set(title="Training loss by epoch", ylabel="loss")
     _legend_below(axes)
 
 
@@ -196,9 +193,8 @@ def draw_confusion(axes: Axes, counts: np.ndarray, names: Sequence[str]) -> None
     axes.grid(False)
     axes.grid(which="minor")
     axes.tick_params(which="minor", length=0)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    axes.set_title(f"Confusion matrix: {errors.sum():,} errors in {counts.sum():,}")
+    title = f"Confusion matrix: {errors.sum():,} errors in {counts.sum():,}"
+    axes.set(title=title, xlabel="predicted", ylabel="true")
 
 
 def _class_ticks(axis, names: Sequence[str]) -> None:
@@ -218,8 +214,7 @@ def draw_class_shares(axes: Axes, training: Sequence[int], predicted: Sequence[i
     _class_ticks(axes.xaxis, names)
     axes.yaxis.set_major_formatter(PercentFormatter())
     axes.grid(axis="x", visible=False)
-    axes.set_xlabel("class")
-    axes.set_title("Class distribution")
+    axes.set(title="Class distribution", xlabel="class")
     _legend_below(axes)
 
 
@@ -233,13 +228,11 @@ def draw_calibration(axes: Axes, calibration: Calibration) -> None:
     errors = 100 * np.clip([accuracy - low, high - accuracy], 0, None)
     _points_with_errors(axes, positions, 100 * accuracy, errors, "accuracy ± 95%")
     axes.set_xticks(positions, [each.name for each in bins], rotation=30 if len(bins) > 5 else 0)
-    axes.set_xlim(-0.6, len(bins) - 0.4)
     lowest = min([*(100 * low), *confidence])
-    axes.set_ylim(10 * (lowest // 10), 100 + 0.05 * (100 - lowest))
+    axes.set(xlim=(-0.6, len(bins) - 0.4), ylim=(10 * (lowest // 10), 100 + 0.05 * (100 - lowest)))
     axes.yaxis.set_major_formatter(PercentFormatter())
     axes.grid(axis="x", visible=False)
-    axes.set_xlabel("confidence (%)")
-    axes.set_title("Calibration")
+    axes.set(title="Calibration", xlabel="confidence (%)")
     _legend_below(axes)
 
 
@@ -268,10 +261,7 @@ def draw_public_scores(axes: Axes, entries: "Sequence[Entry]", highlighted: str 
     for axis, ticks in ((axes.xaxis, 4), (axes.yaxis, 5)):
         axis.set_major_locator(MaxNLocator(ticks))
         axis.set_major_formatter(PercentFormatter())
-    axes.set_xlim(ends[0])
-    axes.set_ylim(ends[1])
-    axes.set_xlabel("out-of-fold accuracy")
-    axes.set_ylabel("public score")
+    axes.set(xlim=ends[0], ylim=ends[1], xlabel="out-of-fold accuracy", ylabel="public score")
     axes.set_title("Out-of-fold accuracy and public score")
 
 

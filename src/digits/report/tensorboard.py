@@ -9,7 +9,6 @@ from digits.console import BadInput
 from digits.data.dataset import Dataset
 from digits.runs.store import Run
 
-FOLDER = "tensorboard"
 _CURVES = {
     "accuracy": "accuracy/training",
     "held_out_accuracy": "accuracy/held_out",
@@ -34,7 +33,7 @@ def write_tensorboard(run: Run, dataset: Dataset | None = None) -> Path:
     require_tensorboard()
     from tensorboardX import SummaryWriter
 
-    record, folder = run.finished_record(), run.folder / FOLDER
+    record, folder = run.finished_record(), run.folder / "tensorboard"
     for old in folder.rglob("events.out.tfevents.*"):
         old.unlink()
     for result in run.fold_results():
