@@ -468,7 +468,7 @@ BROKEN_NPZ = {
     "a member's bytes damaged": (npz_with().replace(IMAGES[5].tobytes(), IMAGES[6].tobytes()), "damaged one .*CRC"),
     "no training images": (
         npz_with(x_train=None),
-        "expected the images of the labels 'y_train', found y_train, x_test",
+        "expected images and labels named as x_train and y_train.*found y_train, x_test",
     ),
     "no test labels": (npz_with(y_test=None), r"expected x_train, x_test \(n, 28, 28\) and y_train, y_test"),
     "images of fractions": (npz_with(x_train=IMAGES / 7), "x_train: expected whole numbers in 0-255, found 0 to 36"),
@@ -497,7 +497,10 @@ BROKEN_NPZ = {
     ),
     "fewer labels than images": (npz_with(y_train=np.zeros(99, np.uint8)), r"x_train: .* found uint8 \(99,\)"),
     "no images": (npz_with(x_test=IMAGES[:0], y_test=np.zeros(0, np.uint8)), r"x_test: .* found uint8 \(0, 28, 28\)"),
-    "a file of bytes": (torn_files.zip_bytes({"x_train.npy": b"hello"}), "expected arrays named x_train and y_train"),
+    "a file of bytes": (
+        torn_files.zip_bytes({"x_train.npy": b"hello"}),
+        "expected images and labels named as x_train and y_train",
+    ),
     "a pickle": (npz_with(y_train=np.array([os.system] * 100, object)), "damaged one .*[Pp]ickle|allow_pickle"),
     "a header that lies": (LYING, "damaged one"),
 }

@@ -163,7 +163,7 @@ def test_folders_of_sets_are_no_classes(tmp_path, train, test, others):
     [
         pytest.param(["train-images-idx3-ubyte"], "found none, and train-images-.*ubyte without labels", id="images"),
         pytest.param(["t10k-images-idx3-ubyte"], "images to train on, found t10k-images-idx3-ubyte", id="test"),
-        pytest.param(["train-labels-idx1-ubyte"], "expected the images of the labels", id="labels"),
+        pytest.param(["train-labels-idx1-ubyte"], "expected images and labels named", id="labels"),
         pytest.param(
             ["emnist-letters-train-images-idx3-ubyte", "emnist-digits-train-images-idx3-ubyte"],
             "expected one array of train images, found emnist-digits-.*, emnist-letters-",
@@ -203,7 +203,7 @@ def test_a_folder_of_images_gives_the_bytes_of_its_csv(tmp_path):
     assert len(data.test.images) == 12
     write_images(tmp_path / "words", [np.zeros((28, 20), np.uint8)], ["a/wide.png"])
     with pytest.raises(
-        BadInput, match=r"wide\.png: expected a square image, found 20 × 28 pixels. Give all images one"
+        BadInput, match=r"wide\.png: expected a square image of 28 × 28 .*, found 20 × 28. Give all images one"
     ):
         load(tmp_path / "words")
     (tmp_path / "words/a/wide.png").write_bytes(b"\x89PNG")

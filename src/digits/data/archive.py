@@ -21,7 +21,7 @@ FIX = "Give the zip that Kaggle serves: scripts/download.sh --zip FILE"
 
 @dataclass(frozen=True)
 class _Content:
-    """One of the competition's files, checked; `file` is None for the sample submission."""
+    """A file that was checked; `file` is None for the sample submission."""
 
     data: bytes
     rows: int
@@ -29,13 +29,10 @@ class _Content:
 
 
 def install(archive: Path, data_dir: Path, competition: Competition = DIGIT_RECOGNIZER) -> dict[Path, DataFile | None]:
-    """Check an archive of the competition's files, then put its CSVs into `data_dir`.
+    """Check an archive of the competition's files, put its CSVs into `data_dir`, and return what they are.
 
     Takes the competition's zip, packed anew or not, a tar archive, a folder, or one of the CSVs, plain or packed. Other
     files in it are left alone. Files that are right in form but not Kaggle's are taken too, and their `form` says so.
-
-    Returns:
-        What is installed: train.csv and test.csv compared with Kaggle's, and None for the sample submission.
 
     Raises:
         BadInput: naming file, member, line and column; then nothing in `data_dir` has changed.
@@ -59,11 +56,8 @@ def install(archive: Path, data_dir: Path, competition: Competition = DIGIT_RECO
             for temporary, content in zip(temporaries, contents.values(), strict=True):
                 temporary.write_bytes(content.data)
     except OSError as error:
-        raise KitError(
-            f"expected a folder with room to write in, found: {error.strerror}",
-            at=display_path(data_dir),
-            fix="Make room, or give another folder: --data-dir DIR",
-        ) from None
+        message = f"expected a folder with room to write in, found: {error.strerror}"
+        raise KitError(message, at=display_path(data_dir), fix="Make room, or give another: --data-dir DIR") from None
     files = {data_dir / name: content.file for name, content in contents.items()}
     return {path: replace(file, name=display_path(path)) if file else None for path, file in files.items()}
 
@@ -99,8 +93,8 @@ def _contents(archive: Path, competition: Competition) -> dict[str, _Content]:
             contents[name] = content
     sample, images = (contents.get(file.name) for file in (competition.sample_submission, competition.test))
     if sample and images and sample.rows != images.rows:
-        names = f"{competition.sample_submission.name} as in {competition.test.name}"
-        raise BadInput(f"expected as many rows in {names}, found {sample.rows:,} and {images.rows:,}", at=place)
+        rows = f"{sample.rows:,} and {images.rows:,}"
+        raise BadInput(f"expected as many rows in sample_submission.csv as in test.csv, found {rows}", at=place)
     return contents
 
 
@@ -158,15 +152,16 @@ def _nothing_in(names: list[str], competition: Competition) -> BadInput:
 
 def _identified(name: str, data: bytes, competition: Competition) -> tuple[str, _Content]:
     """Return which of the competition's files this is, by its name, else by its columns, and the file, checked."""
-    train, test, sample = competition.train.name, competition.test.name, competition.sample_submission.name
+    train, test, sample = competition.files
     kind = _plain(name)
     if kind not in competition.files:
-        _, first = next(csv_reader.records(data[: 1 << 18] if data.isascii() else data), (0, []))
+        _, first = next(csv_reader.records(data), (0, []))
         if len(first) < 2:
             begins = ",".join(first)[:60]
             raise BadInput(f"expected one of {', '.join(competition.files)}, found a file that begins {begins!r}")
         is_labelled = not csv_reader.LABEL_NAMES.isdisjoint(column.lower() for column in first)
-        kind = sample if len(first) == 2 else train if is_labelled else test
+        images = train if is_labelled else test
+        kind = images if len(first) > 2 else sample
     if kind == sample:
         return kind, _Content(data, len(parse_submission(data, competition)))
     table = csv_reader.parse(data, labelled=kind == train)

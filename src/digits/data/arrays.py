@@ -50,18 +50,13 @@ def is_array_file(path: Path) -> bool:
 def read_sets(path: Path, trained_side: int | None = None) -> dict[str, Table]:
     """Read all sets of images of a CSV, an .npz, an .npy or an IDX file, plain or packed.
 
-    Args:
-        path: the file.
-        trained_side: side of the images of the run that predicts them, in pixels; then images of any size are taken,
-            also in colour. None: images to train on, square, of a side in `SIDES`.
-
-    Returns:
-        The tables by what they are: "train", "val", "test", or "images" where the file does not tell.
+    The keys are "train", "val", "test", or "images" where the file does not tell. Images to train on are square, of a
+    side in `SIDES`; with `trained_side`, that of the run that predicts them, any size and colour are taken.
 
     Raises:
         BadInput: naming the file and the array or line, what was expected and what came.
     """
-    if ".csv" in path.suffixes:
+    if ".csv" in path.name.lower():
         data = read_bytes(path)
         with error_context(display_path(path)):
             return {split_of(path.name) or "images": parse(data)}
@@ -71,17 +66,13 @@ def read_sets(path: Path, trained_side: int | None = None) -> dict[str, Table]:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays of an .npz by their names, or the one of an .npy or IDX file by the file's name.
-
-    Raises:
-        BadInput: naming the file, what was expected and what came.
-    """
+    """Read the arrays of an .npz by their names, or the one of an .npy or IDX file by the file's name."""
     if path.suffix.lower() == ".npz":
         with error_context(display_path(path)):
             return read_npz(path)
     data = read_bytes(path)
     with error_context(display_path(path)):
-        is_numpy = ".npy" in path.suffixes or data.startswith(b"\x93NUMPY")
+        is_numpy = ".npy" in path.name.lower() or data.startswith(b"\x93NUMPY")
         return {path.name: _parse_npy(data) if is_numpy else parse_idx(data)}
 
 
@@ -92,11 +83,7 @@ def set_to_predict(sets: dict[str, Table]) -> tuple[str, Table]:
 
 
 def tables_of(arrays: dict[str, np.ndarray], trained_side: int | None = None) -> dict[str, Table]:
-    """Return the tables of named arrays by split (see `role_of`); a single array needs no name.
-
-    Raises:
-        BadInput: naming the array, what was expected and what came.
-    """
+    """Return the tables of named arrays by split (see `role_of`); a single array needs no name."""
     roles: dict[tuple[str, str], str] = {}
     for name in arrays:
         if (role := role_of(name)) and (role not in roles or arrays[name].ndim > arrays[roles[role]].ndim):
@@ -106,12 +93,9 @@ def tables_of(arrays: dict[str, np.ndarray], trained_side: int | None = None) ->
         if not roles or arrays[name].ndim > 1:
             roles = {(split_of(name) or "images", "images"): name}
     splits = [split for split, kind in roles if kind == "images"]
-    found = ", ".join(arrays)[:80] or "nothing"
-    for split, kind in roles:
-        if kind == "labels" and split not in splits:
-            raise BadInput(f"expected the images of the labels {roles[split, kind]!r}, found {found}")
-    if not splits:
-        raise BadInput(f"expected arrays named x_train and y_train, train_images and …, or x and y, found {found}")
+    if not splits or any(split not in splits for split, _ in roles):
+        found = ", ".join(arrays)[:80] or "nothing"
+        raise BadInput(f"expected images and labels named as x_train and y_train, or x and y, found {found}")
     tables = {}
     for split in splits:
         name, labels = roles[split, "images"], roles.get((split, "labels"), "")
@@ -135,9 +119,6 @@ def table_of(
         labels: whole numbers or words (n,) or (n, 1), or one-hot (n, classes); None where there are none.
         ids: (n,), or None.
         trained_side: see `read_sets`.
-
-    Raises:
-        BadInput: naming what was expected and what came.
     """
     found = f"{images.dtype} {images.shape}"
     pixels = _in_rows(images, None if labels is None else len(labels), trained_side)
@@ -193,11 +174,7 @@ def _label_texts(labels: np.ndarray, count: int) -> list[str]:
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays of an .npz by their names: never a pickle, never more than `MAX_BYTES`.
-
-    Raises:
-        BadInput: naming the array, what was expected and what came.
-    """
+    """Read the arrays of an .npz by their names: never a pickle, never more than `MAX_BYTES`."""
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
@@ -227,11 +204,7 @@ def _reason(error: Exception) -> str:
 
 
 def parse_idx(data: bytes) -> np.ndarray:
-    """Parse an IDX file of bytes (LeCun's format of MNIST) to uint8 of the shape that it says.
-
-    Raises:
-        BadInput: naming what was expected and what came.
-    """
+    """Parse an IDX file of bytes (LeCun's format of MNIST) to uint8 of the shape that it says."""
     dimensions = data[3] if len(data) > 3 else 0
     if data[:3] != b"\0\0\x08" or not 1 <= dimensions <= 4:
         raise BadInput(f"expected an IDX file of bytes (00 00 08 …), found {data[:4].hex(' ')}")

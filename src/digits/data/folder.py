@@ -42,13 +42,10 @@ class LocatedFile:
 
 
 def find_file(folder: Path, name: str, competition: Competition | None = None) -> LocatedFile | None:
-    """Return the file that holds the table `name` ("train", "test", "sample_submission"), or None.
+    """Return the file that holds the table `name` ("train", "test", "sample_submission"), None where there is none.
 
     That is NAME.csv, plain or packed; or in the competition's zip, or the folder's only one; or the folder's only other
-    CSV with NAME in its name. The user's own may also lie one folder deeper.
-
-    Raises:
-        BadInput: if several files could be meant.
+    CSV with NAME in its name, the user's own also one folder deeper. Several raise BadInput.
     """
     for packing in PACKINGS:
         path = folder / f"{name}.csv{packing}"
@@ -67,11 +64,8 @@ def find_file(folder: Path, name: str, competition: Competition | None = None) -
         below = [f"{inner}/{other}" for inner in names for other in _csvs(_names_in(folder / inner))]
         others = [other for other in below if name in PurePath(other).name.lower()]
     if len(others) > 1:
-        raise BadInput(
-            f"expected one file {name}.csv, found {some_of(others)}",
-            at=display_path(folder),
-            fix=f"Name one {name}.csv, or give its folder: --data-dir DIR",
-        )
+        fix = f"Name one {name}.csv, or give its folder: --data-dir DIR"
+        raise BadInput(f"expected one file {name}.csv, found {some_of(others)}", at=display_path(folder), fix=fix)
     return LocatedFile(folder / others[0]) if others else None
 
 
@@ -132,9 +126,6 @@ def read_folder(folder: Path, competition: Competition | None) -> dict[str, Tabl
 
     That is train.csv and test.csv, plain, packed or in a zip; or .npz, .npy or IDX files; or a folder of images for
     each class; or a single CSV. Only the user's own files may lack "test", or lie one folder deeper.
-
-    Raises:
-        BadInput: naming file and place, what was expected and what came.
     """
     if folder.is_dir() and not any(find_file(folder, name, competition) for name in TABLES):
         if tables := _tables_of_arrays(folder) or _tables_of_images(folder):
@@ -208,11 +199,7 @@ def _split_of_folder(path: Path) -> str | None:
 
 
 def _table_of_images(files: Sequence[Path], labels: Sequence[str] | None) -> Table:
-    """Read image files of one size in grey, one row each; a row's id is its file's name, or CLASS/NAME if names repeat.
-
-    Raises:
-        BadInput: naming the file, what was expected and what came.
-    """
+    """Read image files of one size in grey; an image's id is its file's name, or CLASS/NAME where names repeat."""
     images: list[np.ndarray] = []
     for file in files:
         with error_context(display_path(file)):
@@ -220,11 +207,10 @@ def _table_of_images(files: Sequence[Path], labels: Sequence[str] | None) -> Tab
                 images.append(gray(read_image(file)))
             except NotADigitImage as error:
                 raise BadInput(f"expected an image, found: {error}") from None
-            height, width = images[-1].shape
-            first_height, first_width = images[0].shape
-            if height != width or (height, width) != (first_height, first_width):
-                expected = "a square image" if height != width else f"{first_width} × {first_height} as {files[0].name}"
-                raise BadInput(f"expected {expected}, found {width} × {height} pixels", fix="Give all images one size")
+            (height, width), side = images[-1].shape, len(images[0])
+            if (height, width) != (side, side):
+                expected = f"a square image of {side} × {side} pixels as {files[0].name}"
+                raise BadInput(f"expected {expected}, found {width} × {height}", fix="Give all images one size")
     names = [file.name for file in files]
     if len(set(names)) < len(names):
         names = [f"{file.parent.name}/{file.name}" for file in files]
@@ -241,7 +227,7 @@ def sample_submission(folder: Path, competition: Competition | None) -> tuple[tu
         return ("id", "label"), None
     data = read_bytes(file.path, file.member)
     with error_context(f"{display_path(folder)}, {file.name}"):
-        (_, header), *lines = list(records(data)) or [(0, [])]
-        if len(header) != 2 or any(len(fields) != 2 for _, fields in lines):
+        header, *rows = [fields for _, fields in records(data)] or [[]]
+        if len(header) != 2 or any(len(fields) != 2 for fields in rows):
             raise BadInput(f"expected two columns, the id and the label, found {','.join(header)[:60]!r}")
-    return (header[0], header[1]), [fields[0] for _, fields in lines]
+    return (header[0], header[1]), [fields[0] for fields in rows]
