@@ -92,33 +92,33 @@ def test_the_data_is_fetched_checked_and_the_second_time_not_fetched(user):
     assert not user.kaggle.calls
 
 
-def test_a_lasting_fault_leaves_the_data_folder_as_it_was(user):
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        pytest.param({"status": 403, "message": "You must accept the rules"}, 3, "/rules", id="rules"),
+        pytest.param({"status": 404}, 1, "does not find it", id="404"),
+        pytest.param({"status": 429}, 1, "slow down", id="429"),
+        pytest.param({"drop": True}, 1, "connection to Kaggle failed", id="dropped"),
+        pytest.param({"stall": 60}, 1, "No answer from Kaggle", id="stalled"),
+        *(
+            pytest.param(content, 1, "not the data", id=f"content {number}")
+            for number, content in enumerate(
+                [HTML, CORRUPT, GOOD[:2000], zipped({"a.csv": b"x", "b": b""}), zipped({"test.csv": b"x"})]
+            )
+        ),
+    ],
+)
+def test_a_lasting_fault_leaves_the_data_folder_as_it_was(user, fault, code, words):
     (user.data / "train.csv").write_bytes(FILES["train.csv"])
     (user.data / "README.md").write_text("mine")
     before = user.files
-    for fault, code, words in [
-        ({"status": 403, "message": "You must accept the rules"}, 3, "/rules"),
-        ({"status": 404}, 1, "does not find it"),
-        ({"status": 429}, 1, "slow down"),
-        ({"drop": True}, 1, "connection to Kaggle failed"),
-        ({"stall": 60}, 1, "No answer from Kaggle"),
-    ]:
+    if isinstance(fault, bytes):
+        user.kaggle.archive = fault
+    else:
         user.kaggle.fault("DownloadDataFiles", times=2, **fault)
-        assert user() == code
-        assert words in user.err.splitlines()[-1]
-        assert user.files == before
-        user.kaggle.clear_faults()
-    for content, words in [
-        (HTML, "not the data"),
-        (CORRUPT, "not the data"),
-        (GOOD[:2000], "not the data"),
-        (zipped({"a.csv": b"x", "b": b""}), "not the data"),
-        (zipped({"test.csv": b"x"}), "not the data"),
-    ]:
-        user.kaggle.archive = content
-        assert user() == 1
-        assert words in user.err
-        assert user.files == before
+    assert user() == code
+    assert words in user.err
+    assert user.files == before
 
 
 def test_a_bad_file_is_fetched_again(user):
@@ -218,14 +218,14 @@ def test_what_is_still_missing_after_a_file_on_disk_is_said(user, tmp_path):
     assert list(user.files) == ["sample_submission.csv"]
 
 
-def test_a_file_on_disk_that_is_not_the_data_changes_nothing(user, tmp_path):
+@pytest.mark.parametrize("content", [None, b"", HTML, CORRUPT], ids=["no file", "empty", "a page", "corrupt"])
+def test_a_file_on_disk_that_is_not_the_data_changes_nothing(user, tmp_path, content):
     (user.data / "train.csv").write_bytes(FILES["train.csv"])
-    for content in (None, b"", HTML, CORRUPT):
-        if content is not None:
-            (tmp_path / "bad.zip").write_bytes(content)
-        assert user("--zip", tmp_path / "bad.zip") == 2
-        assert "bad.zip" in user.err
-        assert user.files == {"train.csv": FILES["train.csv"]}
+    if content is not None:
+        (tmp_path / "bad.zip").write_bytes(content)
+    assert user("--zip", tmp_path / "bad.zip") == 2
+    assert "bad.zip" in user.err
+    assert user.files == {"train.csv": FILES["train.csv"]}
     assert not user.kaggle.calls
 
 

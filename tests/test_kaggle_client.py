@@ -38,6 +38,7 @@ from fake_kaggle import FAST, KEY, TOKEN, USER, in_process, leaks, wait_until
 
 PAGE = "https://www.kaggle.com/competitions/digit-recognizer"
 LIST = "competition_submissions"
+KEY_FILE = json.dumps({"username": USER, "key": KEY})
 
 # What goes wrong on the way, and what becomes of it.
 
@@ -178,32 +179,28 @@ def put(path, text, mode=0o600, encoding="utf-8"):
     path.chmod(mode)
 
 
-KEY_FILE = json.dumps({"username": USER, "key": KEY})
-
-
-def test_credentials_are_found_where_the_client_finds_them(home, log, monkeypatch, tmp_path, standing):
-    places = {
-        "KAGGLE_API_TOKEN": (None, TOKEN, {"KAGGLE_API_TOKEN": f" {TOKEN}\n"}),
-        "KAGGLE_API_TOKEN ": ("the-token", TOKEN, {"KAGGLE_API_TOKEN": str(home / "the-token")}),
-        "access_token": (".kaggle/access_token", TOKEN + "\n", {}),
-        "access_token.txt": (".kaggle/access_token.txt", TOKEN, {}),
-        "KAGGLE_USERNAME and KAGGLE_KEY": (None, "", {"KAGGLE_USERNAME": USER, "KAGGLE_KEY": KEY}),
-        ".kaggle/kaggle.json": (".kaggle/kaggle.json", KEY_FILE, {}),
-        "elsewhere/kaggle.json": ("elsewhere/kaggle.json", KEY_FILE, {"KAGGLE_CONFIG_DIR": str(home / "elsewhere")}),
-        ".config/kaggle/kaggle.json": (".config/kaggle/kaggle.json", KEY_FILE, {"KAGGLE_API_TOKEN": ""}),
-    }
-    for source, (file, content, variables) in places.items():
-        with monkeypatch.context() as patch:
-            for name, value in variables.items():
-                patch.setenv(name, value)
-            if file:
-                put(home / file, content)
-            assert standing() == [], source
-        assert log[-1].endswith(source.strip())
-        if file:
-            (home / file).unlink()
-        if (home / ".kaggle").exists():
-            (home / ".kaggle").rmdir()
+@pytest.mark.parametrize(
+    ("source", "file", "content", "variables"),
+    [
+        ("KAGGLE_API_TOKEN", None, TOKEN, {"KAGGLE_API_TOKEN": f" {TOKEN}\n"}),
+        ("KAGGLE_API_TOKEN", "the-token", TOKEN, {"KAGGLE_API_TOKEN": "HOME/the-token"}),
+        ("access_token", ".kaggle/access_token", TOKEN + "\n", {}),
+        ("access_token.txt", ".kaggle/access_token.txt", TOKEN, {}),
+        ("KAGGLE_USERNAME and KAGGLE_KEY", None, "", {"KAGGLE_USERNAME": USER, "KAGGLE_KEY": KEY}),
+        (".kaggle/kaggle.json", ".kaggle/kaggle.json", KEY_FILE, {}),
+        ("elsewhere/kaggle.json", "elsewhere/kaggle.json", KEY_FILE, {"KAGGLE_CONFIG_DIR": "HOME/elsewhere"}),
+        (".config/kaggle/kaggle.json", ".config/kaggle/kaggle.json", KEY_FILE, {"KAGGLE_API_TOKEN": ""}),
+    ],
+)
+def test_credentials_are_found_where_the_client_finds_them(
+    home, log, monkeypatch, standing, source, file, content, variables
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.replace("HOME", str(home)))
+    if file:
+        put(home / file, content)
+    assert standing() == []
+    assert log[-1].endswith(source)
 
 
 def test_without_credentials_it_is_said_where_to_get_and_put_them(standing, monkeypatch):
@@ -216,27 +213,32 @@ def test_without_credentials_it_is_said_where_to_get_and_put_them(standing, monk
     assert "What to look at" not in str(caught.value)
 
 
-def test_a_file_that_should_hold_credentials_is_named_with_what_it_should_hold(home, standing, monkeypatch):
-    for name, content in [
-        ("kaggle.json", b"not json"),
-        ("kaggle.json", b"[]"),
-        ("kaggle.json", b'{"username": "someone", "key": ""}'),
-        ("kaggle.json", b""),
-        ("access_token", b" \n"),
-        ("kaggle.json", ("\ufeff" + KEY_FILE).encode()),
-        ("kaggle.json", KEY_FILE.encode("utf-16")),
-        ("access_token", TOKEN.encode("utf-16")),
-        ("access_token", f"{TOKEN}\nsecond line".encode()),
-        ("access_token", b"\xef\xbb\xbf" + TOKEN.encode()),
-        ("kaggle.json", json.dumps({"username": USER, "key": TOKEN}).encode()),
-    ]:
-        put(home / ".kaggle" / name, "")
-        (home / ".kaggle" / name).write_bytes(content)
-        with pytest.raises(KaggleRefused) as caught:
-            standing()
-        assert f"found {home / '.kaggle' / name}; a file access_token holds a token on one line" in str(caught.value)
-        assert TOKEN not in str(caught.value)
-        (home / ".kaggle" / name).unlink()
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("kaggle.json", b"not json", id="no JSON"),
+        pytest.param("kaggle.json", b"[]", id="a list"),
+        pytest.param("kaggle.json", b'{"username": "someone", "key": ""}', id="an empty key"),
+        pytest.param("kaggle.json", b"", id="empty"),
+        pytest.param("kaggle.json", ("\ufeff" + KEY_FILE).encode(), id="a byte order mark"),
+        pytest.param("kaggle.json", KEY_FILE.encode("utf-16"), id="UTF-16"),
+        pytest.param("kaggle.json", json.dumps({"username": USER, "key": TOKEN}).encode(), id="a token as key"),
+        pytest.param("access_token", b" \n", id="a blank token"),
+        pytest.param("access_token", TOKEN.encode("utf-16"), id="a token in UTF-16"),
+        pytest.param("access_token", f"{TOKEN}\nsecond line".encode(), id="a token of two lines"),
+        pytest.param("access_token", b"\xef\xbb\xbf" + TOKEN.encode(), id="a token with a byte order mark"),
+    ],
+)
+def test_a_file_that_should_hold_credentials_is_named_with_what_it_should_hold(home, standing, name, content):
+    put(home / ".kaggle" / name, "")
+    (home / ".kaggle" / name).write_bytes(content)
+    with pytest.raises(KaggleRefused) as caught:
+        standing()
+    assert f"found {home / '.kaggle' / name}; a file access_token holds a token on one line" in str(caught.value)
+    assert TOKEN not in str(caught.value)
+
+
+def test_an_empty_token_file_and_half_a_pair_of_variables_are_named(home, standing, monkeypatch):
     put(home / "empty", "")
     monkeypatch.setenv("KAGGLE_API_TOKEN", str(home / "empty"))
     with pytest.raises(KaggleRefused, match="empty; a file access_token"):
@@ -254,20 +256,21 @@ def test_a_file_that_cannot_be_read_is_named(home, standing):
         standing()
 
 
-def test_bad_credentials_are_named_by_their_place(standing, monkeypatch):
-    for variables, source in [
+@pytest.mark.parametrize(
+    ("variables", "source"),
+    [
         ({"KAGGLE_API_TOKEN": "expired-or-mistyped"}, "KAGGLE_API_TOKEN"),
         ({"KAGGLE_API_TOKEN": "KGAT_" + 300 * "x"}, "KAGGLE_API_TOKEN.*\n.*too long for the client"),
-        (
-            {"KAGGLE_API_TOKEN": "", "KAGGLE_USERNAME": USER, "KAGGLE_KEY": "wrong-key"},
-            "KAGGLE_USERNAME and KAGGLE_KEY",
-        ),
-    ]:
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        with pytest.raises(KaggleRefused, match=f"does not accept the credentials of {source}") as caught:
-            standing()
-        assert not any(value in str(caught.value) for value in variables.values() if value not in ("", USER))
+        ({"KAGGLE_USERNAME": USER, "KAGGLE_KEY": "wrong-key"}, "KAGGLE_USERNAME and KAGGLE_KEY"),
+    ],
+    ids=["expired", "too long", "key"],
+)
+def test_bad_credentials_are_named_by_their_place(standing, monkeypatch, variables, source):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(KaggleRefused, match=f"does not accept the credentials of {source}") as caught:
+        standing()
+    assert not any(value in str(caught.value) for value in variables.values() if value != USER)
 
 
 def test_a_key_that_others_can_read_is_warned_about(home, standing, log):

@@ -197,21 +197,20 @@ def test_a_broken_submission_is_named_by_line(memory, go, tmp_path):
     assert not list(tmp_path.glob("*/submission.csv"))
 
 
-def test_what_kaggle_refuses_with_a_polite_answer_is_an_error_with_its_remedy(memory, go):
-    for reply, words in [
-        ({"error": "Maximum weekly GPU quota of 30.00 hours reached."}, "--accelerator none"),
-        ({"error": "The requested title is in use"}, "--title"),
-    ]:
-        memory.push_reply = reply
-        with pytest.raises(KaggleRefused, match=words):
-            go()
-    for reply, words in [
-        ({"invalidCompetitionSources": ["digit-recogniser"]}, "digit-recogniser"),
-        ({"versionNumber": 0}, "its version"),
-    ]:
-        memory.push_reply = reply
-        with pytest.raises(KitError, match=words):
-            go()
+@pytest.mark.parametrize(
+    ("reply", "kind", "words"),
+    [
+        ({"error": "Maximum weekly GPU quota of 30.00 hours reached."}, KaggleRefused, "--accelerator none"),
+        ({"error": "The requested title is in use"}, KaggleRefused, "--title"),
+        ({"invalidCompetitionSources": ["digit-recogniser"]}, KitError, "digit-recogniser"),
+        ({"versionNumber": 0}, KitError, "its version"),
+    ],
+    ids=["quota", "title", "source", "version"],
+)
+def test_what_kaggle_refuses_with_a_polite_answer_is_an_error_with_its_remedy(memory, go, reply, kind, words):
+    memory.push_reply = reply
+    with pytest.raises(kind, match=words):
+        go()
     assert memory.calls["GetKernelSessionStatus"] == 0
 
 

@@ -232,17 +232,18 @@ def test_no_file_at_all_is_refused_with_the_command_that_makes_one(user):
     assert refused(user, 2, "no such file", "python src/train.py")
 
 
-def test_a_file_that_is_no_honest_answer_is_refused(user):
-    for number, (changes, rows, words) in enumerate(
-        [
-            ({"source": "sample"}, 1000, ("'sample'", "scripts/download.sh")),
-            ({"source": "keras"}, ROWS, ("'keras'", "scripts/download.sh")),
-            ({"leaked": True}, ROWS, ("saw test images", "never sent")),
-            ({}, 2799, ("expected 2,800 rows", "found 2,799")),
-        ]
-    ):
-        make_run(user.folder, f"run-{number}", answers(number, rows), **changes)
-        assert refused(user, 2, *words, arguments=["--yes", "--again"])
+@pytest.mark.parametrize(
+    ("changes", "rows", "words"),
+    [
+        pytest.param({"source": "sample"}, 1000, ("'sample'", "scripts/download.sh"), id="the sample's"),
+        pytest.param({"source": "keras"}, ROWS, ("'keras'", "scripts/download.sh"), id="MNIST's"),
+        pytest.param({"leaked": True}, ROWS, ("saw test images", "never sent"), id="leaked"),
+        pytest.param({}, 2799, ("expected 2,800 rows", "found 2,799"), id="a row too few"),
+    ],
+)
+def test_a_file_that_is_no_honest_answer_is_refused(user, changes, rows, words):
+    make_run(user.folder, labels=answers(rows=rows), **changes)
+    assert refused(user, 2, *words, arguments=["--yes", "--again"])
     assert not user.kaggle.calls
 
 
@@ -351,11 +352,11 @@ def test_status_without_kaggle_prints_the_ledger_that_is_there(user, monkeypatch
     assert "no Kaggle credentials" in user.err
 
 
-def test_wrong_flags_end_with_2(user):
-    for flags in (["--wait", "-1"], ["--wait", "nan"], ["--stat"], ["--status", "x.csv"], ["a", "b"], ["--notebook"]):
-        with pytest.raises(SystemExit) as ended:
-            user(*flags)
-        assert ended.value.code == 2
+@pytest.mark.parametrize("flags", ["--wait -1", "--wait nan", "--stat", "--status x.csv", "a b", "--notebook"])
+def test_wrong_flags_end_with_2(user, flags):
+    with pytest.raises(SystemExit) as ended:
+        user(*flags.split())
+    assert ended.value.code == 2
     assert not user.kaggle.calls
 
 
@@ -385,16 +386,16 @@ FAULTS = {
 }
 
 
-def test_a_fault_costs_at_most_one_submission_and_a_lost_answer_is_never_sent_again(user):
-    for number, (name, (call, fault, code, words, status, used)) in enumerate(FAULTS.items()):
-        make_run(user.folder, f"run-{number}", answers(number))
-        user.kaggle.submissions.clear()
-        user.kaggle.fault(call, **fault)
-        assert user("--yes", "-m", "no tta, basic") == code, name
-        assert words in user.err, name
-        assert user.states[-1] == status, name
-        assert user.used == used, name
-        user.kaggle.clear_faults()
+@pytest.mark.parametrize(("call", "fault", "code", "words", "status", "used"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_costs_at_most_one_submission_and_a_lost_answer_is_never_sent_again(
+    user, call, fault, code, words, status, used
+):
+    make_run(user.folder)
+    user.kaggle.fault(call, **fault)
+    assert user("--yes", "-m", "no tta, basic") == code
+    assert words in user.err
+    assert user.states == [status]
+    assert user.used == used
 
 
 def test_a_submission_that_kaggle_counts_but_does_not_list_is_not_sent_again(user):
