@@ -38,20 +38,15 @@ BEFORE_SUBMITTING = ("IntrospectToken", "GenerateAccessToken", "StartSubmissionU
 """The client's calls before the one that submits; an error of an unknown call may be of that one."""
 PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY")
 CONNECTION_FAULTS = {
-    Kind.PROXY: (
-        "the proxy that {proxy} names does not let it through; expected http://HOST:PORT, or where it asks for a login "
-        "http://NAME:PASSWORD@HOST:PORT (socks5:// needs: pip install pysocks)",
-        False,
-    ),
-    Kind.CERTIFICATE: (
-        "the certificate is not trusted; where a proxy inspects the traffic, REQUESTS_CA_BUNDLE must name the file "
-        "with its certificate (it is: {bundle})",
-        False,
-    ),
-    Kind.NAME: ("the name of Kaggle's server cannot be resolved. Is there a network?", True),
-    Kind.CONNECTION: ("it was refused, broke off or timed out", True),
+    Kind.PROXY: "the proxy that {proxy} names does not let it through; expected http://HOST:PORT, with a login "
+    "http://NAME:PASSWORD@HOST:PORT (socks5:// needs: pip install pysocks)",
+    Kind.CERTIFICATE: "the certificate is not trusted; where a proxy inspects the traffic, REQUESTS_CA_BUNDLE must "
+    "name the file with its certificate (it is: {bundle})",
+    Kind.NAME: "the name of Kaggle's server cannot be resolved. Is there a network?",
+    Kind.CONNECTION: "it was refused, broke off or timed out",
 }
-"""The reason in words, and whether it may pass."""
+PASSING = (Kind.NAME, Kind.CONNECTION)
+"""Faults of the connection after which another attempt is worth while."""
 ANSWERS: dict[tuple[str, int], tuple[type[KitError], str]] = {
     ("kernels_push", 409): (KaggleRefused, "Kaggle has a notebook of this title already. Give another: --title TITLE"),
     ("kernels_push", 403): (
@@ -177,15 +172,16 @@ def error_of(call: str, page: str, reply: Reply) -> KitError:
     if reply.failure is Kind.UPLOAD:
         return UnreachableError("Kaggle's storage refused the upload.")
     if reply.failure in CONNECTION_FAULTS:
-        reason, passing = CONNECTION_FAULTS[reply.failure]
         proxy = next((name for name in PROXY_VARIABLES if os.environ.get(name)), "https_proxy")
         bundle = os.environ.get("REQUESTS_CA_BUNDLE", "not set")
-        message = f"The connection to Kaggle failed: {reason.format(proxy=proxy, bundle=bundle)}."
-        return UnreachableError(message, maybe_submitted=maybe_submitted) if passing else KitError(message)
-    message = f"The kaggle client failed: {text}."
-    if reply.failure is Kind.UNREADABLE:
+        reason = CONNECTION_FAULTS[reply.failure].format(proxy=proxy, bundle=bundle)
+        message = f"The connection to Kaggle failed: {reason}."
+    elif reply.failure is Kind.UNREADABLE:
         message = f"The answer is not Kaggle's (a login page of the network, or a proxy?): {text}."
-    if maybe_submitted or call == "competition_download_files":  # It compares what came with the announced size.
+    else:
+        message = f"The kaggle client failed: {text}."
+    # A download that broke off ends as another error: the client compares what came with the announced size.
+    if reply.failure in PASSING or maybe_submitted or call == "competition_download_files":
         return UnreachableError(message, maybe_submitted=maybe_submitted)
     return KitError(message)
 

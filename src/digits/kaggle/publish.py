@@ -46,6 +46,7 @@ def publish(kaggle: Kaggle, run: Run) -> str:
         raise BadInput(f"Run {run.name} is for {made_for}, not {kaggle.competition.slug}: add --competition {made_for}")
     slug = dataset_slug(run.name)
     name = f"{user_name(kaggle)}/{slug}"
+    page = f"https://www.kaggle.com/datasets/{name}"
     before = _state(kaggle, name)
     version_before = before.get("current_version_number") or 0
     with tempfile.TemporaryDirectory() as temporary:
@@ -61,14 +62,11 @@ def publish(kaggle: Kaggle, run: Run) -> str:
             kaggle.log("There is a dataset of this name: these become its next version.")
             call, arguments = "dataset_create_version", {"version_notes": f"run {run.name}"}
         # One attempt: a version that arrived although its answer was lost would be there twice.
-        with if_interrupted(
-            f"Kaggle may have taken it: https://www.kaggle.com/datasets/{name}. The same command continues."
-        ):
-            arguments |= {"folder": temporary, "quiet": True, "convert_to_csv": False}
+        arguments |= {"folder": temporary, "quiet": True, "convert_to_csv": False}
+        with if_interrupted(f"Kaggle may have taken it: {page}. The same command continues."):
             reply = kaggle.ask(call, arguments, attempts=1)
-    status = reply.get("status", "ok")
-    if reply.get("error") or status.lower() != "ok":
-        raise KitError(f"Kaggle did not take the dataset: {reply.get('error') or status}")
+    if reply.get("error") or reply.get("status", "ok").lower() != "ok":
+        raise KitError(f"Kaggle did not take the dataset: {reply.get('error') or reply['status']}")
 
     def look() -> int | None:
         state = _state(kaggle, name)
@@ -89,7 +87,7 @@ def publish(kaggle: Kaggle, run: Run) -> str:
     wrong = [file for file, size in sizes.items() if listed.get(file) != size]
     if wrong:
         raise KitError(f"The dataset {name} is not what was sent: {', '.join(wrong)} missing or of another size.")
-    print(f"Published version {version}, private: https://www.kaggle.com/datasets/{name}")
+    print(f"Published version {version}, private: {page}")
     return name
 
 

@@ -271,7 +271,7 @@ class _Attempt:
     def earlier(self, listed: list[Entry]) -> Entry | None:
         """Return the entry of an attempt whose answer was lost but which Kaggle did record; None where the way is free.
 
-        Refuse answers that were submitted before, or may be on their way.
+        Answers that were submitted before, or may be on their way, are refused.
         """
         lost = {entry.tag for entry in read_ledger(self.ledger) if entry.status == "unconfirmed"}
         tag = tag_of(self.candidate.entry.sha256)
@@ -283,16 +283,12 @@ class _Attempt:
                 return entry
             if entry.status in ("pending", "complete") and not self.options.again:
                 score = "" if entry.public_score is None else f", public score {entry.public_score:.5f}"
-                raise BadInput(
-                    f"the same answers were submitted before ({entry.time}, ref {entry.ref}{score}). To spend another "
-                    "submission on them: --again"
-                )
+                earlier = f"{entry.time}, ref {entry.ref}{score}"
+                raise BadInput(f"the same answers were submitted before ({earlier}). To send them once more: --again")
             wait = self.kaggle.policy.unconfirmed_seconds - ledger.age_of(entry).total_seconds()
             if entry.status == "unconfirmed" and wait > 0:
-                raise KitError(
-                    f"these answers were sent at {entry.time} and Kaggle does not list them yet; they may have "
-                    f"counted. Try again in {wait:.0f} s."
-                )
+                sent = f"these answers were sent at {entry.time} and may have counted, though Kaggle does not list them"
+                raise KitError(f"{sent} yet. Try again in {wait:.0f} s.")
         return None
 
     def send(self, text: str, tag: str) -> Entry:
