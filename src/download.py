@@ -15,20 +15,20 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="download.py",
         description="Fetch the competition's three CSV files from Kaggle, check them, and put them into data/.",
-        epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad file, 3 Kaggle refused, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 failed, 2 usage error or bad file, 3 Kaggle refused, 130 interrupted.",
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--zip", type=Path, metavar="FILE", help="use this file (zip, tar, folder, CSV plain or packed); no network"
+        "--zip", type=Path, metavar="FILE", help="File to use instead of the network: zip, tar, folder, CSV"
     )
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where to put the files (default: data/)")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="Folder to put the files into (default: data/)")
     parser.add_argument(
         "--competition",
         default="digit-recognizer",
         metavar="SLUG",
-        help="another goes to data/SLUG/ (default: %(default)s)",
+        help="Competition; another goes to data/SLUG/ (default: %(default)s)",
     )
-    parser.add_argument("--if-possible", action="store_true", help="without credentials, print a note and exit with 0")
+    parser.add_argument("--if-possible", action="store_true", help="Without credentials, print a note and exit with 0")
     return parser.parse_args(argv)
 
 

@@ -13,20 +13,20 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
     parser = argparse.ArgumentParser(
         prog="draw.py",
-        description="Serve a page on which one draws a digit or drops a photograph, and sees the networks' answer.",
-        epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad input.",
+        description="Serve a page on which one draws a digit or drops a photograph, and sees the networks' prediction.",
+        epilog="Exit codes: 0 done, 1 failed, 2 usage error or bad input.",
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("run", nargs="?", metavar="RUN", help="a run's name or folder (default: the newest)")
-    add("--port", type=int, metavar="N", help="of the page (default: the first free one from 8000 on)")
+    add("run", nargs="?", metavar="RUN", help="Name or folder of a run (default: the newest)")
+    add("--port", type=int, metavar="N", help="Port of the page (default: the first free one from 8000 on)")
     add(
         "--host",
         default="127.0.0.1",
         metavar="ADDRESS",
-        help="where to listen (default: 127.0.0.1, this machine alone; 0.0.0.0: also for a phone in the same network)",
+        help="Address of the page (default: 127.0.0.1, this machine alone; 0.0.0.0: also for a phone in the network)",
     )
-    add("--trust", action="store_true", help="run a network file of the run that was not run on this machine before")
+    add("--trust", action="store_true", help="Run a network file of the run that was not run on this machine before")
     return parser.parse_args(argv)
 
 

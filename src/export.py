@@ -20,20 +20,20 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description="Write all networks of a run as one file, from uint8 images to probabilities, and check it in its "
         "own runtime.",
         epilog="onnx and litert need: pip install -r requirements-export.txt. "
-        "Exit codes: 0 done, 1 failed, 2 wrong use or bad input.",
+        "Exit codes: 0 done, 1 failed, 2 usage error or bad input.",
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("run", metavar="RUN", help="a run's or a blend's name or folder")
+    add("run", metavar="RUN", help="Name or folder of a run or blend")
     add(
         "--format",
         choices=FORMATS,
         required=True,
-        help="onnx (browsers, C++, C#), litert (phones), saved-model, keras, or h5 (mnistModel2.h5, the first network)",
+        help="One of onnx (browsers, C++, C#), litert (phones), saved-model, keras, h5 (first network, mnistModel2.h5)",
     )
-    add("--tta", action=argparse.BooleanOptionalAction, default=False, help="with the recipe's test-time augmentation")
-    add("--out", type=Path, metavar="FOLDER", help="where to write (default: export/ in the run's folder)")
-    add("--trust", action="store_true", help="run a network file of the run that was not run on this machine before")
+    add("--tta", action=argparse.BooleanOptionalAction, default=False, help="Include test-time augmentation")
+    add("--out", type=Path, metavar="FOLDER", help="Folder to write to (default: export/ in the run's folder)")
+    add("--trust", action="store_true", help="Run a network file of the run that was not run on this machine before")
     return parser.parse_args(argv)
 
 

@@ -21,50 +21,50 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="predict.py",
         description="Write a submission from one finished run, or from many blended; or predict your own images.",
-        epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad input, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 failed, 2 usage error or bad input, 130 interrupted.",
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("runs", nargs="+", metavar="RUN", help="a run's name or folder")
+    add("runs", nargs="+", metavar="RUN", help="Name or folder of a run")
     add(
         "--weights",
         default="equal",
-        help="equal (default), greedy (found out of fold), or numbers, one a member: 2,1,1",
+        help="Weights: equal (default), greedy (found out-of-fold), or a number per run: 2,1,1",
     )
     add(
         "--mean",
         choices=("arithmetic", "logarithmic"),
         default="arithmetic",
-        help="how probabilities are averaged (default: arithmetic)",
+        help="Mean of the probabilities (default: arithmetic)",
     )
-    add("--from-models", action="store_true", help="predict again with a single run's saved models, and compare")
+    add("--from-models", action="store_true", help="Predict again with a single run's saved models, and compare")
     add(
         "--images",
         nargs="+",
         type=Path,
         metavar="PATH",
-        help="predict image files, folders of them, or .csv, .npy, .npz and IDX files; writes predictions.csv and a "
-        "contact sheet into the run's folder",
+        help="Image files, folders of them, or .csv, .npy, .npz and IDX files to predict; predictions.csv and a "
+        "contact sheet go into the run's folder",
     )
     add(
         "--prepare",
         action=argparse.BooleanOptionalAction,
-        help="bring images into MNIST's form first (default: image files yes, .csv, .npy and .npz no)",
+        help="Bring images into MNIST's form first (default: image files yes, .csv, .npy and .npz no)",
     )
     add(
         "--labels",
         choices=("folders", "names"),
-        help="where the true classes of --images are: names of folders, 7/a.png (default), or ends of names, a_7.png",
+        help="Labels of --images: names of folders, 7/a.png (default), or ends of names, a_7.png",
     )
     add(
         "--data-dir",
         type=Path,
         metavar="DIR",
-        help="where the competition's files are (default: where the runs found them)",
+        help="Folder of the competition's files (default: where the runs found them)",
     )
-    add("--out", type=Path, metavar="FILE", help="copy the submission, or write the predictions, here")
-    add("--run", metavar="NAME", help="name the blend")
-    add("--trust", action="store_true", help="run a network file of the run that was not run on this machine before")
+    add("--out", type=Path, metavar="FILE", help="Copy of the submission, or file for the predictions")
+    add("--run", metavar="NAME", help="Name of the blend")
+    add("--trust", action="store_true", help="Run a network file of the run that was not run on this machine before")
     return parser.parse_args(argv)
 
 

@@ -21,16 +21,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="publish.py",
         description="Upload a run's models as a private Kaggle dataset, run the notebook that predicts with them, "
         "without internet, on Kaggle, and fetch and check its submission.",
-        epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad input, 3 Kaggle refused, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 failed, 2 usage error or bad input, 3 Kaggle refused, 130 interrupted.",
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("run", metavar="RUN", help="a run's name or folder")
-    add("--competition", default="digit-recognizer", metavar="NAME", help="whose test it predicts (%(default)s)")
-    add("--accelerator", default="none", metavar="NAME", help="none (the default), gpu, t4x2, tpu")
-    add("--dataset-only", action="store_true", help="publish the models, push no notebook")
-    add("--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="where the runs are")
-    add("--wait", type=seconds, default=43_200, metavar="SECONDS", help="for the notebook (default 12 h)")
+    add("run", metavar="RUN", help="Name or folder of a run")
+    add("--competition", default="digit-recognizer", metavar="NAME", help="Competition to predict (%(default)s)")
+    add("--accelerator", default="none", metavar="NAME", help="Machine: none (the default), gpu, t4x2 or tpu")
+    add("--dataset-only", action="store_true", help="Publish the models, and push no notebook")
+    add("--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="Folder of the runs")
+    add("--wait", type=seconds, default=43_200, metavar="SECONDS", help="Longest wait (default: 12 h)")
     return parser.parse_args(argv)
 
 

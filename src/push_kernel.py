@@ -19,23 +19,23 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="push_kernel.py",
         description="Push the notebook in kernels/kit/ as your own, wait for its run, fetch and check its output. "
         "It is pushed as it lies there; the flags change the pushed copy only.",
-        epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad input, 3 Kaggle refused, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 failed, 2 usage error or bad input, 3 Kaggle refused, 130 interrupted.",
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--recipe", metavar="NAME", help="train with this recipe (default: as the notebook says)")
-    add("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="change settings of the recipe, see train.py")
-    add("--accelerator", metavar="NAME", help="none, gpu, t4x2 or tpu (default: as the notebook says)")
-    add("--public", action="store_true", help="push it visible to everybody (default: private, whatever it says)")
-    add("--title", metavar="TEXT", help="of the notebook on Kaggle, which gives it its address")
-    add("--folder", type=Path, default=KIT, metavar="DIR", help="the notebook (default: kernels/kit/)")
-    add("--competition", default="digit-recognizer", metavar="NAME", help="whose data it gets (default %(default)s)")
-    add("--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="where its output is put")
+    add("--recipe", metavar="NAME", help="Recipe to train (default: as the notebook says)")
+    add("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="Fields of the recipe, see train.py")
+    add("--accelerator", metavar="NAME", help="Machine: none, gpu, t4x2 or tpu (default: as the notebook says)")
+    add("--public", action="store_true", help="Push it visible to everybody (default: private, whatever it says)")
+    add("--title", metavar="TEXT", help="Title of the notebook on Kaggle, from which its address is made")
+    add("--folder", type=Path, default=KIT, metavar="DIR", help="Folder of the notebook (default: kernels/kit/)")
+    add("--competition", default="digit-recognizer", metavar="NAME", help="Competition of its data (%(default)s)")
+    add("--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="Folder for its output")
     waiting = parser.add_mutually_exclusive_group()
-    waiting.add_argument("--wait", type=seconds, default=43_200, metavar="SECONDS", help="for its end (default 12 h)")
-    waiting.add_argument("--no-wait", action="store_const", const=0.0, dest="wait", help="leave after the push")
+    waiting.add_argument("--wait", type=seconds, default=43_200, metavar="SECONDS", help="Longest wait (default: 12 h)")
+    waiting.add_argument("--no-wait", action="store_const", const=0.0, dest="wait", help="End after the push")
     version = "a number, or OWNER/NOTEBOOK/NUMBER; default: the last push"
-    for flag, purpose in (("--fetch", "fetch an earlier push's output"), ("--status", "print the state of its run")):
+    for flag, purpose in (("--fetch", "Fetch an earlier push's output"), ("--status", "Print the state of its run")):
         waiting.add_argument(flag, nargs="?", const="", metavar="VERSION", help=f"{purpose} ({version})")
     flags = parser.parse_args(argv)
     changes = flags.recipe or flags.set or flags.accelerator or flags.title or flags.public

@@ -17,13 +17,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="report.py",
         description="List all runs, the best first, in the terminal and as index.html; or write a run's report.html "
         "again; or compare runs (paired differences, McNemar's test, the images on which they disagree).",
-        epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad input, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 failed, 2 usage error or bad input, 130 interrupted.",
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("runs", metavar="RUN", nargs="*", help="a run's name or folder; none: list all runs")
-    add("--data-dir", type=Path, metavar="DIR", help="where the data are, if not where the run found them")
-    add("--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="where the runs are")
+    add("runs", metavar="RUN", nargs="*", help="Name or folder of a run; none: list all runs")
+    add("--data-dir", type=Path, metavar="DIR", help="Folder of the data, if not where the run found them")
+    add("--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="Folder of the runs")
     return parser.parse_args(argv)
 
 

@@ -21,28 +21,26 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="submit.py",
         description="Check a file, submit it to Kaggle once, wait for the score and record it in ledger.csv.",
-        epilog="Exit codes: 0 done, 1 failed, 2 wrong use or bad file, 3 Kaggle refused, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 failed, 2 usage error or bad file, 3 Kaggle refused, 130 interrupted.",
         allow_abbrev=False,
     )
-    parser.add_argument("file", nargs="?", metavar="RUN|FILE", help="default: submission.csv of the newest run")
-    parser.add_argument("-m", "--message", default="", metavar="TEXT", help="default: the run, its recipe and accuracy")
-    parser.add_argument("--dry-run", action="store_true", help="do all but the upload")
-    parser.add_argument("--again", action="store_true", help="also answers that were submitted before")
-    parser.add_argument("--yes", action="store_true", help="also with doubts, without asking")
+    parser.add_argument("file", nargs="?", metavar="RUN|FILE", help="Run or file to submit (default: submission.csv)")
+    parser.add_argument("-m", "--message", default="", metavar="TEXT", help="Message (default: run and accuracy)")
+    parser.add_argument("--dry-run", action="store_true", help="Do all but the upload")
+    parser.add_argument("--again", action="store_true", help="Submit the same predictions again")
+    parser.add_argument("--yes", action="store_true", help="Submit in spite of doubts, without asking")
     waiting = parser.add_mutually_exclusive_group()
-    waiting.add_argument("--wait", type=seconds, default=600, metavar="SECONDS", help="for the score (default 600)")
-    waiting.add_argument("--no-wait", action="store_const", const=0.0, dest="wait", help="leave without the score")
-    parser.add_argument(
-        "--status", action="store_true", help="bring the ledger up to date, print it, and submit nothing"
-    )
+    waiting.add_argument("--wait", type=seconds, default=600, metavar="SECONDS", help="Longest wait (default: 600)")
+    waiting.add_argument("--no-wait", action="store_const", const=0.0, dest="wait", help="End without the score")
+    parser.add_argument("--status", action="store_true", help="Update and print the ledger, and submit nothing")
     parser.add_argument(
         "--notebook",
         metavar="VERSION",
-        help="for a code competition: submit this version, OWNER/NOTEBOOK/NUMBER",
+        help="Version to submit to a code competition, OWNER/NOTEBOOK/NUMBER",
     )
-    parser.add_argument("--competition", default="digit-recognizer", metavar="NAME", help="default %(default)s")
+    parser.add_argument("--competition", default="digit-recognizer", metavar="NAME", help="Default: %(default)s")
     parser.add_argument(
-        "--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="where runs and ledger are"
+        "--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="Folder of runs and ledger"
     )
     flags = parser.parse_args(argv)
     if flags.notebook and flags.file:
