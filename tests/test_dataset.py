@@ -251,7 +251,7 @@ def test_classes_that_the_competition_does_not_have_and_lacks_are_refused(tmp_pa
     assert read(folder).classes == tuple("012345678")
     rows[3, 0] = 11
     folder = torn_files.write_pair(tmp_path, torn_files.csv_bytes(rows, TRAIN_COLUMNS))
-    with pytest.raises(BadInput, match=r"train\.csv, row 4, column label: expected one of the classes 0-9, found '11'"):
+    with pytest.raises(BadInput, match=r"train\.csv, row 4: expected one of the classes 0-9, found '11'"):
         read(folder, competition=DIGIT_RECOGNIZER)
 
 

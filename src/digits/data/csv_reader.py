@@ -91,11 +91,7 @@ class Columns:
 
 
 def read_bytes(path: Path, member: str | None = None) -> bytes:
-    """Return the bytes of a file, unpacked where it is gzip, bzip2 or xz, or one member of a zip.
-
-    Args:
-        path: the file; what it is called does not matter.
-        member: the file's name inside a zip; None for a zip with one file.
+    """Return the bytes of a file, unpacked where it is gzip, bzip2 or xz, or a member of a zip (None: the only one).
 
     Raises:
         BadInput: if it cannot be read, is no regular file, is damaged or larger than `MAX_BYTES`.
@@ -187,9 +183,8 @@ def _decode(data: bytes) -> str:
     except UnicodeDecodeError as error:
         wrong = error.start
     line, byte = data.count(b"\n", 0, wrong) + 1, wrong - data.rfind(b"\n", 0, wrong)
-    raise BadInput(
-        f"expected text, found the byte 0x{data[wrong]:02x}", at=f"line {line}, byte {byte}", fix="Save it in UTF-8."
-    )
+    place = f"line {line}, byte {byte}"
+    raise BadInput(f"expected text, found the byte 0x{data[wrong]:02x}", at=place, fix="Save it in UTF-8.")
 
 
 def parse(data: bytes, *, labelled: bool = False) -> Table:
@@ -210,10 +205,8 @@ def parse(data: bytes, *, labelled: bool = False) -> Table:
         columns = _find_columns(first, has_header, labelled)
     pixels, labels, ids = _parse_fast(data, columns, has_header) or _parse_carefully(data, columns, has_header)
     if columns.is_guessed and _look_like_labels(pixels[:, -1]):
-        raise BadInput(
-            "expected a header, or the label first: the last column looks like labels as well",
-            fix=f"Put a line of names above, such as pixel0, …, pixel{len(first) - 2}, label.",
-        )
+        fix = f"Put a line of names above, such as pixel0, …, pixel{len(first) - 2}, label."
+        raise BadInput("expected a header, or the label first: the last column looks like labels as well", fix=fix)
     if columns.is_guessed and ids is not None and len(set(ids)) < len(ids):
         labels, ids = ids, None  # Without a header the first column may be the label as well: ids do not repeat.
     codes, classes = (None, ()) if labels is None else encode_labels(labels)
@@ -411,17 +404,12 @@ def encode_labels(texts: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     if missing and len(names) > len(missing):
         rows = [row for row, label in enumerate(texts, start=1) if label in missing]
         shown = ", ".join(map(str, rows[:4])) + (" …" if len(rows) > 4 else "")
-        raise BadInput(
-            f"expected a class of each image, found {missing[0]!r} in {len(rows)} of {len(texts)} rows ({shown})",
-            at="column label",
-            fix="Remove these rows, or name their class.",
-        )
+        found = f"{missing[0]!r} in {len(rows)} of {len(texts)} rows ({shown})"
+        fix = "Remove these rows, or name their class."
+        raise BadInput(f"expected a class of each image, found {found}", at="column label", fix=fix)
     if len(names) > MAX_CLASSES:
-        raise BadInput(
-            f"expected at most {MAX_CLASSES} classes, found {len(names)} ({names[0]!r}, {names[1]!r} …): is it another "
-            "column?",
-            at="column label",
-        )
+        found = f"{len(names)} ({names[0]!r}, {names[1]!r} …): is it another column?"
+        raise BadInput(f"expected at most {MAX_CLASSES} classes, found {found}", at="column label")
     position = {name: index for index, name in enumerate(names)}
     return np.array([position[label] for label in texts], np.uint8), tuple(names)
 

@@ -237,12 +237,15 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
         known = {competition.test.content: competition for competition in COMPETITIONS.values()}
         competition = wanted or (known.get(test.content) if test else None)
         with error_context(f"{display_path(folder)}, {train.name}"):
-            labelled, classes = _labelled_split(train, competition)
+            classes = competition.classes if competition else train.classes
+            labelled = _labelled_split(train, classes)
         header, sample_ids = sample_submission(folder, competition)
         if test is None:
-            labelled, unlabelled = _held_out(labelled.images, labelled.labels, labelled.ids)
-            rows = len(unlabelled.images)
-            notes.append(f"there are no test images: a fifth of the labelled ones ({rows:,}) is held out as such.")
+            images, labels, ids = labelled.images, labelled.labels, labelled.ids
+            split = split_folds(labels, 5, 0, group_copies(images))[0]  # Copies stay on one side.
+            labelled, unlabelled = (LabelledSplit(images[rows], labels[rows], ids[rows]) for rows in split)
+            count = f"{len(unlabelled.images):,}"
+            notes.append(f"there are no test images: a fifth of the labelled ones ({count}) is held out as such.")
             command = kit_command("scripts/download.sh", "--data-dir", folder)
             if train.content == DIGIT_RECOGNIZER.train.content:
                 notes.append(f"digit-recognizer's test.csv is missing, so this run makes no submission: {command}")
@@ -251,7 +254,8 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
                 _check_alike(train, test)
                 unlabelled = _test_split(test, classes, sample_ids, competition)
             notes += _appearance(labelled, unlabelled)
-    files = [data_file(table, getattr(competition, split, None)) for split, table in tables.items()]
+    splits = [split for split in ("train", "val", "test") if split in tables]  # The last file is what is predicted.
+    files = [data_file(tables[split], getattr(competition, split, None)) for split in splits]
     title = f"{competition.slug}'s files" if competition else f"the files in {display_path(folder)}"
     if competition and test is not None and not files[-1].form.may_be_kaggles:
         notes.append(
@@ -305,36 +309,24 @@ def _how_to_fix(folder: Path, wanted: Competition | None) -> str:
     return f"Correct it (docs/data.md says what is read), or fetch the competition's files: {fetch}"
 
 
-def _labelled_split(train: Table, competition: Competition | None) -> tuple[LabelledSplit, tuple[str, ...]]:
-    """Return the images to train on, and the classes: those of the competition, or the file's."""
-    classes = competition.classes if competition else train.classes
+def _labelled_split(table: Table, classes: tuple[str, ...]) -> LabelledSplit:
+    """Return images with labels, and with row numbers from 1 as ids where they have none."""
     if len(classes) < 2:
         raise BadInput(f"expected two classes or more, found only {classes[0]!r}", at="column label")
-    ids = np.arange(1, len(train.images) + 1) if train.ids is None else train.ids
-    return LabelledSplit(train.images, _renumbered(train, classes), ids), classes
-
-
-def _held_out(images: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> list[LabelledSplit]:
-    """Return the images to train on, and a fifth of each class as the test set; copies stay on one side."""
-    pair = split_folds(labels, 5, 0, group_copies(images))[0]
-    return [LabelledSplit(images[rows], labels[rows], ids[rows]) for rows in pair]
+    ids = np.arange(1, len(table.images) + 1) if table.ids is None else table.ids
+    return LabelledSplit(table.images, _renumbered(table, classes), ids)
 
 
 def _check_alike(train: Table, other: Table) -> None:
     """Refuse images of another size or range than the training images have."""
     side, other_side = train.images.shape[1], other.images.shape[1]
     if side != other_side:
-        raise BadInput(
-            f"expected images of {side} × {side} pixels as in {train.name}, found {other_side} × {other_side}",
-            at=other.name,
-        )
+        sizes = f"{side} × {side} pixels as in {train.name}, found {other_side} × {other_side}"
+        raise BadInput(f"expected images of {sizes}", at=other.name)
     expected, found = int(train.images.max()), int(other.images.max())
     if found > 2 * expected or (expected > 2 * found and len(other.images) >= SMALLEST_TEST):
-        raise BadInput(
-            f"expected images with pixels 0-{expected} as the training images have, found up to {found}",
-            at=other.name,
-            fix="Write both with pixels 0-255",
-        )
+        message = f"expected images with pixels 0-{expected} as the training images have, found up to {found}"
+        raise BadInput(message, at=other.name, fix="Write both with pixels 0-255")
 
 
 def _appearance(train: Split, test: Split) -> list[str]:
@@ -412,10 +404,8 @@ def _renumbered(table: Table, classes: tuple[str, ...]) -> np.ndarray:
     unknown = [index for index, position in enumerate(positions) if position is None]
     if unknown:
         row = int(np.isin(table.labels, unknown).argmax())
-        raise BadInput(
-            f"expected one of the classes {classes[0]}-{classes[-1]}, found {table.classes[table.labels[row]]!r}",
-            at=f"row {row + 1}, column label",
-        )
+        found = f"found {table.classes[table.labels[row]]!r}"
+        raise BadInput(f"expected one of the classes {classes[0]}-{classes[-1]}, {found}", at=f"row {row + 1}")
     return np.array(positions, np.uint8)[table.labels]
 
 
@@ -432,7 +422,7 @@ def _load_keras(data_dir: Path) -> Dataset:
         with error_context(display_path(path)):
             if set(tables) != set(TABLES) or not all(are_usable):
                 raise BadInput(f"expected x_train, x_test (n, {SIDE}, {SIDE}) and y_train, y_test (n,)")
-            train, test = (_labelled_split(tables[split], DIGIT_RECOGNIZER)[0] for split in TABLES)
+            train, test = (_labelled_split(tables[split], DIGIT_RECOGNIZER.classes) for split in TABLES)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     form = Form.IDENTICAL if sha256 == MNIST_SHA256 else Form.DIFFERENT
     file = DataFile(MNIST_NPZ, len(train.images) + len(test.images), sha256, form)

@@ -74,40 +74,38 @@ def read_submission(path: Path, rows: int | None = ROWS, competition: Competitio
         with error_context(display_path(path)):
             labels = parse_submission(data, competition)
             if rows is not None and len(labels) != rows:
-                is_train = len(labels) == competition.train.rows
-                hint = " (as many as train.csv has: predict test.csv)" if is_train else ""
-                raise BadInput(f"expected {rows:,} rows below the header, found {len(labels):,}{hint}")
+                raise BadInput(f"expected {rows:,} rows below the header, as test.csv has, found {len(labels):,}")
     return labels
 
 
 def parse_submission(data: bytes, competition: Competition) -> np.ndarray:
-    """Parse a submission, its rows and columns in any order, and return its labels uint8 (n,) as `read_submission`.
-
-    Raises:
-        BadInput: naming the line, what was expected and what came, and how to write it right.
-    """
-    header = list(competition.header)
-    with error_context(fix=f"A submission has the header {','.join(header)} and a line for each test image."):
+    """Parse a submission, its rows and columns in any order, and return its labels as `read_submission` does."""
+    header = ",".join(competition.header)
+    labels: dict[int, int] = {}
+    with error_context(fix=f"A submission has the header {header} and a line for each test image."):
         lines = records(data)
-        _, first = next(lines, (1, []))
-        if sorted(first) != sorted(header):
-            expected = f"expected the header {','.join(header)!r}, found {','.join(first)[:60]!r}"
-            raise BadInput(expected, at="line 1", fix=_header_fix(first, header))
-        labels: dict[int, int] = {}
-        lines_of: dict[int, int] = {}
+        _, columns = next(lines, (1, []))
+        if sorted(columns) != sorted(competition.header):
+            found = ",".join(columns)[:60]
+            fix = _header_fix(columns, competition.header)
+            raise BadInput(f"expected the header {header!r}, found {found!r}", at="line 1", fix=fix)
         for number, fields in lines:
             with error_context(f"line {number}"):
-                row, label = _parse_row(fields, first, competition)
+                row, label = _parse_row(fields, columns, competition)
                 if row in labels:
-                    raise BadInput(
-                        f"expected each {header[0]} once, found {row} again (first in line {lines_of[row]})",
-                        fix="Write one line for each test image",
-                    )
-            labels[row], lines_of[row] = label, number
+                    raise BadInput(f"expected each {competition.header[0]} once, found {row} again")
+            labels[row] = label
         if not labels:
             raise BadInput("expected rows below the header, found none")
-        _check_ids(labels, competition)
-    return np.array([labels[row] for row in sorted(labels)], np.uint8)
+        ids, first = sorted(labels), competition.first_id
+        expected = range(first, first + len(ids))
+        if ids != list(expected):
+            missing = next(row for row in expected if row not in labels)
+            raise BadInput(
+                f"expected the ids {first} to {expected[-1]} as {competition.header[0]}, found {ids[0]} to {ids[-1]}, "
+                f"without {missing}"
+            )
+    return np.array([labels[row] for row in ids], np.uint8)
 
 
 def _parse_row(fields: list[str], columns: list[str], competition: Competition) -> tuple[int, int]:
@@ -117,51 +115,23 @@ def _parse_row(fields: list[str], columns: list[str], competition: Competition) 
         raise BadInput(f"expected 2 fields, found {len(fields)}. Is the file cut off here?")
     text, label = (fields[columns.index(name)] for name in competition.header)
     if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise BadInput(
-            f"expected a whole number as {id_name}, found {text[:40]!r}",
-            fix=f"Write ids as integers: frame['{id_name}'].astype(int)",
-        )
+        fix = f"Write ids as integers: frame['{id_name}'].astype(int)"
+        raise BadInput(f"expected a whole number as {id_name}, found {text[:40]!r}", fix=fix)
     if label not in competition.classes:
         classes = f"{competition.classes[0]}-{competition.classes[-1]}"
-        raise BadInput(
-            f"expected one of the classes {classes} as {label_name}, found {label[:40]!r}",
-            fix=_label_fix(label, label_name),
-        )
+        fix = f"Write a class for each image: frame['{label_name}'].astype(int), or of probabilities argmax(axis=1)"
+        raise BadInput(f"expected one of the classes {classes} as {label_name}, found {label[:40]!r}", fix=fix)
     return int(text), competition.classes.index(label)
 
 
-def _check_ids(labels: dict[int, int], competition: Competition) -> None:
-    """Refuse ids that do not count without a gap from the competition's first one."""
-    start, end = competition.first_id, competition.first_id + len(labels)
-    missing = next((row for row in range(start, end) if row not in labels), None)
-    if missing is not None:
-        first, last = min(labels), max(labels)
-        is_shifted = first != start and last - first == len(labels) - 1
-        raise BadInput(
-            f"expected the ids {start} to {end - 1} as {competition.header[0]}, found {first} to {last}, without "
-            f"{missing}",
-            fix=f"Count from {start}: add {start - first}" if is_shifted else "Write one line for each test image",
-        )
-
-
-def _header_fix(first: list[str], header: list[str]) -> str:
+def _header_fix(columns: list[str], header: tuple[str, str]) -> str:
     """Return how to write the header right."""
     names = ",".join(header)
-    if len(first) == 3 and set(header) <= set(first):
+    if len(columns) == 3 and set(header) <= set(columns):
         return "Leave out the row numbers: to_csv(…, index=False), or in R: write.csv(…, row.names=FALSE)"
-    if first and all(re.fullmatch(r"[0-9.]+", name) for name in first):
+    if columns and all(re.fullmatch(r"[0-9.]+", name) for name in columns):
         return f"Put {names} above the first line"
-    if len(first) > 3:
-        return f"Write {names}, the most probable class of each image: probabilities.argmax(axis=1)"
-    return f"Name the columns {names}, letter by letter"
-
-
-def _label_fix(label: str, column: str) -> str:
-    """Return how to write a label right."""
-    if re.fullmatch(r"0?\.\d+|\[.*", label):
-        return "Write the most probable class: probabilities.argmax(axis=1)"
-    is_whole = re.fullmatch(r"\d+\.0*", label)
-    return f"Write whole numbers: frame['{column}'].astype(int)" if is_whole else "Give every image a class's name"
+    return f"Name the columns {names}, letter by letter; of probabilities write argmax(axis=1)"
 
 
 def content_hash(labels: np.ndarray) -> str:
@@ -177,13 +147,13 @@ def tag_of(sha256: str) -> str:
 def write_answers(
     folder: Path, dataset: Dataset, answers: np.ndarray, out: Path | None, *, leaked: bool
 ) -> SubmissionFile:
-    """Write a run's submission into its folder, and copy it.
+    """Write a run's submission into its folder, and copy it to `out`; a leaked run's files are named so.
 
     Args:
         folder: the run's.
         dataset: whose test images were predicted; it has their ids, the header and the classes.
         answers: predicted labels int (t,), positions among the classes, in the order of the test images.
-        out: where the copy goes; None: nowhere. A leaked run's files are named so.
+        out: None: nowhere.
         leaked: whether test images were trained on.
     """
     mark = "leaked-" if leaked else ""
