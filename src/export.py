@@ -44,21 +44,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ["KERAS_BACKEND"] = "tensorflow"  # Of which the converters know; saved networks are the same on all.
     from digits.files import display_path
     from digits.inference.export import export, require_packages
-    from digits.inference.predictor import Predictor
+    from digits.inference.predictor import Predictor, saved_members
     from digits.runs.store import find_run
 
     if flags.tta and flags.format == "h5":
         raise BadInput("--tta: expected no such flag with --format h5, which holds the first network as it is.")
     require_packages(flags.format)
-    made = export(Predictor(find_run(flags.run), tta=flags.tta, trust=flags.trust), flags.format, flags.out)
+    run = find_run(flags.run)
+    made = export(Predictor(run, tta=flags.tta, trust=flags.trust), flags.format, flags.out)
     print(f"{display_path(made.path)}  {made.size_bytes / 1e6:.1f} MB")
     print(
-        f"Checked on {made.images:,} images in its own runtime: no answer differs from the run's networks, no "
+        f"Checked on {made.images:,} images in its own runtime: no prediction differs from the run's networks, no "
         f"probability by more than {made.worst_difference:.0e}."
     )
     if made.differs_from_submission is not None:
-        without = "" if flags.tta else " Those average augmented images, too, as the file does with --tta."
-        print(f"Answers that differ from the run's own: {made.differs_from_submission:,} of {made.images:,}.{without}")
+        print(f"Predictions that differ from the run's own: {made.differs_from_submission:,} of {made.images:,}.")
+        if flags.format == "h5":
+            print("The run's own are of all its networks; this file holds the first alone.")
+        elif not flags.tta and any(member.tta.any for member in saved_members(run)):
+            print("The run's own average augmented images, too, as the file does with --tta.")
     print(
         f"{made.images_per_second:,.0f} images/s in its own runtime, {made.keras_images_per_second:,.0f} in Keras, on "
         "this machine."
