@@ -274,7 +274,7 @@ def test_images_are_predicted_and_scored_and_shown(command, tmp_path):
             (tmp_path / "own" / str(digit) / f"{style}.png").write_bytes(file_of(handwriting.drawn(style, digit)))
     code, out, err = command("--images", "own")
     assert (code, err) == (0, "")
-    assert "6 images predicted. Accuracy on the 6 with a label (the folders' names)" in out
+    assert "6 images predicted. Accuracy on the 6 with a label (from folders)" in out
     lines = (tmp_path / "run" / "predictions.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "file,answer,probability,runner_up,runner_up_probability,notes,label"
     assert lines[1].startswith("own/0/pen.png,0,0.9100,")
@@ -408,7 +408,7 @@ def test_a_number_at_the_end_of_a_name_is_a_label_only_where_a_flag_says_so(comm
     assert (code, err) == (0, "")
     assert "Accuracy" not in out
     out = command("--images", "photo_1.png", "--labels", "names")[1]
-    assert "Accuracy on the 1 with a label (the ends of the files' names): 0.00% (1 error)" in out
+    assert "Accuracy on the 1 with a label (from names): 0.00% (1 error)" in out
     (tmp_path / "photo_1.png").rename(tmp_path / "photo.png")
     assert "No label was found in the names" in command("--images", "photo.png", "--labels", "names")[1]
 

@@ -34,13 +34,7 @@ class LabelSource(StrEnum):
 
     FOLDERS = "folders"
     NAMES = "names"
-    FILE = "file"
-
-    @property
-    def text(self) -> str:
-        """In words."""
-        texts = {self.FOLDERS: "the folders' names", self.NAMES: "the ends of the files' names"}
-        return texts.get(self, "the file's labels")
+    FILE = "the file"
 
 
 @dataclass(frozen=True)
@@ -280,9 +274,9 @@ def summarize(predicted: Sequence[PredictedImage]) -> list[str]:
     labelled = [each for each in predicted if each.image.label is not None]
     if labelled:
         errors = sum(each.is_error for each in labelled)
-        sources = " and ".join(dict.fromkeys(each.image.label_source.text for each in labelled))
+        sources = " and ".join(dict.fromkeys(each.image.label_source for each in labelled))
         lines[-1] += (
-            f" Accuracy on the {len(labelled):,} with a label ({sources}): "
+            f" Accuracy on the {len(labelled):,} with a label (from {sources}): "
             f"{1 - errors / len(labelled):.2%} ({errors:,} {'error' if errors == 1 else 'errors'})."
         )
     return lines
