@@ -20,14 +20,7 @@ from bench.measuring import describe_run
 from digits.console import BadInput, entry_point
 from digits.files import DATA, atomic_write
 
-SMALL = {
-    "repeats": 1,
-    "seeds": 1,
-    "epochs": 1,
-    "quick_epochs": (1,),
-    "original_epochs": 2,
-    "deotte_epochs": 1,
-}
+SMALL = dict.fromkeys(("repeats", "seeds", "epochs", "original_epochs", "deotte_epochs"), 1) | {"quick_epochs": (1,)}
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -93,6 +93,7 @@ def test_a_search_that_was_interrupted_resumes_and_ends_with_recipe_plot_and_ver
     before = len(fitted)
     assert tune.main(command) == 0, "all is kept"
     assert len(fitted) == before
+    assert "quick-best.toml (replaces the earlier one)" in capsys.readouterr().out
     with monkeypatch.context() as patch:
         patch.setattr(tune, "prepare", lambda folder, *_, **__: Prepared(folder, "made data", "4567", SHAPE, 10))
         assert tune.main(command) == 2, "one label was corrected"
@@ -104,7 +105,7 @@ def test_a_search_that_was_interrupted_resumes_and_ends_with_recipe_plot_and_ver
     )
 
 
-def test_what_is_no_more_than_noise_is_said_so():
+def test_a_difference_within_noise_is_named_so():
     def row(*differences):
         effect, error = trials.paired_effect(differences, [0] * len(differences))
         return {"log_loss": {"values": differences, "effect": effect, "error": error}}
