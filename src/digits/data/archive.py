@@ -43,11 +43,9 @@ def install(archive: Path, data_dir: Path, competition: Competition = DIGIT_RECO
     except BadInput as error:
         error.fix = FIX
         raise
-    for name in contents:
-        if (data_dir / name).is_dir():
-            raise BadInput(
-                "expected a file or nothing, found a folder", at=display_path(data_dir / name), fix="Remove it"
-            )
+    for path in (data_dir / name for name in contents):
+        if path.is_dir():
+            raise BadInput("expected a file or nothing, found a folder", at=display_path(path), fix="Remove it")
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         # Each file is renamed into place as the stack unwinds, after all of them have been written.

@@ -78,16 +78,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a table's columns are; `notes` say what had to be understood."""
+    """The numbers of a table's columns: `pixels` int (side²,) in row-major order; `notes` say what was assumed."""
 
     width: int
     pixels: np.ndarray
-    """Column numbers int (side²,) in row-major order."""
     label: int | None
     id: int | None
     notes: tuple[str, ...] = ()
     is_guessed: bool = False
-    """Whether the label or id was told by its place alone."""
+    """Whether the label or id was taken by its place alone."""
 
 
 def read_bytes(path: Path, member: str | None = None) -> bytes:
@@ -378,7 +377,6 @@ def _parse_fast(data: bytes, columns: Columns, has_header: bool) -> _Columns | N
                 dtype={column: str if column in special else np.uint8 for column in range(columns.width)},
                 na_filter=False,
                 skip_blank_lines=False,
-                low_memory=False,
             )
     except (ValueError, OverflowError):  # Other values, no table, or no UTF-8: the careful parser says where.
         return None

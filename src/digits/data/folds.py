@@ -66,15 +66,8 @@ def check_classes(
 ) -> np.ndarray:
     """Refuse training images that cannot give each fold, and the rest beside it, one of each class.
 
-    Args:
-        labels: positions among the classes, integers (n,).
-        folds: how many folds they must fill.
-        groups: see `split_folds`.
-        classes: their names (c,).
-        ids: of the images (n,), for the message; None: row numbers from 1.
-
-    Returns:
-        How many different images there are of each class, int (c,).
+    `labels` (n,) are positions among the classes, `ids` (n,) name the images in the message (None: row numbers from 1).
+    Returns how many different images there are of each class, int (c,).
     """
     distinct = labels if groups is None else labels[np.unique(groups, return_index=True)[1]]
     counts = np.bincount(distinct, minlength=len(classes))
