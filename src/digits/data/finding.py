@@ -157,7 +157,7 @@ def _with_margin(pixels: np.ndarray, most_spread: float = 255) -> np.ndarray | N
     dark, light = sample[sample <= threshold], sample[sample > threshold]
     if not dark.size or not light.size or light.mean() - dark.mean() < 50:
         return None
-    edge, edge_values = (np.concatenate([of[0], of[-1], of[:, 0], of[:, -1]]) for of in (pixels, values))
+    edge, edge_values = (np.concatenate([plane[0], plane[-1], plane[:, 0], plane[:, -1]]) for plane in (pixels, values))
     is_bright = edge_values > threshold
     page = edge[is_bright == (is_bright.mean() > 0.5)]
     if np.ptp(np.percentile(page.mean(axis=1), [10, 90])) > most_spread:

@@ -77,8 +77,8 @@ def prepare(settings: Settings, execution: Execution) -> Plan:
     train, extra = data.train, None
     if settings.extra:
         train, extra = _with_extra(data, Path(settings.extra))
-        print(f"Extra: {extra.folder} joins training in every fold ({extra.images:,} images), and is not scored.")
-        print("Its labels are the folders' names.")
+        joins = f"joins training in every fold ({extra.images:,} images), and is not scored"
+        print(f"Extra: {extra.folder} {joins}; labels are from folders.")
         if data.summary.form and data.summary.form.note:
             print(data.summary.form.note)
     identity = identity_of(settings, data)
