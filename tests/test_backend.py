@@ -20,16 +20,22 @@ def driver(monkeypatch, tmp_path):
     backend._finds_gpus.cache_clear()
 
 
-def test_bfloat16_is_chosen_only_where_the_hardware_multiplies_it(driver, monkeypatch):
-    """A T4 (compute capability 7.5) does not, an A100 (8.0) does; of two GPUs the older one decides."""
-    for answer, precision in [
-        ("7.5\\n7.5\\n", "float32"),
-        ("8.0\\n", "mixed_bfloat16"),
-        ("9.0\\n7.5\\n", "float32"),
-        ("No devices\\n", "float32"),
-    ]:
-        driver(answer)
-        assert backend.resolve_precision("auto") == precision
+@pytest.mark.parametrize(
+    ("answer", "precision"),
+    [
+        pytest.param("7.5\\n7.5\\n", "float32", id="two T4"),
+        pytest.param("8.0\\n", "mixed_bfloat16", id="an A100"),
+        pytest.param("9.0\\n7.5\\n", "float32", id="the older of two decides"),
+        pytest.param("No devices\\n", "float32", id="none"),
+    ],
+)
+def test_bfloat16_is_chosen_only_on_a_gpu_that_multiplies_it(driver, answer, precision):
+    driver(answer)
+    assert backend.resolve_precision("auto") == precision
+
+
+def test_bfloat16_is_chosen_on_a_cpu_that_multiplies_it(driver, monkeypatch):
+    driver("")
     monkeypatch.setattr(backend, "multiplies_bfloat16", lambda: True)
     assert backend.resolve_precision("auto") == "mixed_bfloat16"
     assert backend.resolve_precision("float32") == "float32"

@@ -53,32 +53,39 @@ def dense(activation="None", inputs="input_shape"):
 HALVED = network("Halve(), layers.Flatten(), layers.Dense(classes, activation='softmax')")
 
 
-REFUSED = {
-    network("layers.Flatten(), layers.Dense(classes)").replace(
-        "return keras", "i = keras.Input(input_shape)\n    return keras.Model(i, [i, i])\n    keras"
-    ): "expected one output, the probabilities, found 2.",
-    "def net(input_shape, classes):\n    return 1 / 0\n": "own.py, line 2: ZeroDivisionError: division by zero (",
-    "x = 1\nimport not_there\ndef net(a, b): ...": "own.py, line 2: there is no module 'not_there'. Put what",
-    "def net(classes): ...": "own.py: TypeError: net() takes 1 positional argument but 2 were given",
-    "def net(input_shape, classes):\n    return 3\n": "expected a function that returns a keras.Model, found int.",
-    network(
-        "layers.Flatten(), layers.Dense(7)"
-    ): "expected a network from images (None, 28, 28, 1) to probabilities (None,",
-    dense(inputs=(28, 28)): "(None, 28, 28) to (None, 10).",
-    dense(): "expected probabilities that sum to 1 (is the last activation a softmax?), found sums from",
-    network("layers.GlobalAveragePooling2D(), layers.UpSampling1D()"): "own.py, line 7: ValueError: ",
-    network(
-        "layers.Conv2D(10, 28), layers.Flatten(), layers.Lambda(lambda x: x * 0 + 0.1)"
-    ): "cannot be saved and loaded",
-    network("layers.Lambda(lambda x: x[:, 0, :10, 0] * 0 + 0.1)"): "expected weights to train, found none.",
-}
+def several_outputs():
+    return f"{HEAD}def net(s, c):\n    i = keras.Input(s)\n    return keras.Model(i, [i, layers.Flatten()(i)])\n"
 
 
-def test_a_network_that_cannot_be_trained_is_refused_with_what_was_expected():
-    for source, message in REFUSED.items():
-        with pytest.raises(BadInput) as refusal:
-            checked(source)
-        assert message in str(refusal.value)
+LAMBDA = network("layers.Conv2D(10, 28), layers.Flatten(), layers.Lambda(lambda x: x * 0 + 0.1)")
+REFUSED = [
+    pytest.param(
+        "def net(a, b):\n    return 1 / 0\n", "own.py, line 2: ZeroDivisionError: division by zero (", id="an error"
+    ),
+    pytest.param("import not_there\ndef net(a, b): ...", "line 1: there is no module 'not_there'. Put", id="an import"),
+    pytest.param("def net(classes): ...", "own.py: TypeError: net() takes 1 positional argument", id="one argument"),
+    pytest.param("def net(a, b):\n    return 3\n", "returns a keras.Model, found int.", id="no model"),
+    pytest.param(several_outputs(), "expected one output, the probabilities, found 2.", id="two outputs"),
+    pytest.param(
+        network("layers.Flatten(), layers.Dense(7)"), "to probabilities (None, 10), found", id="other classes"
+    ),
+    pytest.param(dense(inputs=(28, 28)), "(None, 28, 28) to (None, 10).", id="another input"),
+    pytest.param(dense(), "(is the last activation a softmax?), found sums from", id="no softmax"),
+    pytest.param(
+        network("layers.GlobalAveragePooling2D(), layers.UpSampling1D()"), "line 7: ValueError: ", id="a layer's error"
+    ),
+    pytest.param(LAMBDA, "cannot be saved and loaded", id="lambda layer"),
+    pytest.param(
+        network("layers.Lambda(lambda x: x[:, 0, :10, 0] * 0 + 0.1)"), "weights to train, found none.", id="no weights"
+    ),
+]
+
+
+@pytest.mark.parametrize(("source", "message"), REFUSED)
+def test_a_network_that_cannot_be_trained_is_refused_with_what_was_expected(source, message):
+    with pytest.raises(BadInput) as refusal:
+        checked(source)
+    assert message in str(refusal.value)
 
 
 def test_networks_of_layers_nested_or_of_ones_own_are_good_in_both_precisions():

@@ -47,19 +47,19 @@ def backend_name() -> str:
 
 
 def cpu_count() -> int:
-    """Return how many processors this process may use."""
+    """Return how many CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def multiplies_bfloat16() -> bool:
-    """Return whether the processor multiplies bfloat16 matrices in hardware (Intel AMX), according to Linux."""
+    """Return whether the CPU multiplies bfloat16 matrices in hardware (Intel AMX), according to Linux."""
     with contextlib.suppress(OSError):
         return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     return False
 
 
 def compute_capabilities() -> list[float]:
-    """Return the CUDA compute capability of each NVIDIA GPU of this machine; 0.0 where the driver does not tell it."""
+    """Return the CUDA compute capability of each NVIDIA GPU of this machine; 0.0 where the driver does not say."""
     command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
@@ -71,11 +71,11 @@ def compute_capabilities() -> list[float]:
 def usable_gpus() -> dict[str, float]:
     """Return the compute capability of each NVIDIA GPU that the backend can use, by its CUDA_VISIBLE_DEVICES name."""
     capabilities, visible = compute_capabilities(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    known = {str(number): capability for number, capability in enumerate(capabilities)}
-    names = list(known) if visible is None else [name for name in visible.split(",") if name not in ("", "-1")]
-    if not (known and names and _finds_gpus(backend_name(), visible)):
+    by_name = {str(number): capability for number, capability in enumerate(capabilities)}
+    names = list(by_name) if visible is None else [name for name in visible.split(",") if name not in ("", "-1")]
+    if not (by_name and names and _finds_gpus(backend_name(), visible)):
         return {}
-    return {name: known.get(name, min(capabilities)) for name in names}
+    return {name: by_name.get(name, min(capabilities)) for name in names}
 
 
 @functools.cache
@@ -86,7 +86,7 @@ def _finds_gpus(backend: str, visible: str | None) -> bool:
     if answer.returncode == 0 and int(answer.stdout.split()[-1]) > 0:
         return True
     print_line(
-        f"Note: this machine has an NVIDIA GPU that {backend} cannot use as installed; it trains on the processor. "
+        f"Note: this machine has an NVIDIA GPU that {backend} cannot use as installed; it trains on the CPU. "
         "What to install: docs/gpu.md"
     )
     return False
@@ -95,8 +95,8 @@ def _finds_gpus(backend: str, visible: str | None) -> bool:
 def resolve_precision(asked: str) -> str:
     """Return float32 or mixed_bfloat16 for a recipe's `precision`, which may be auto.
 
-    bfloat16 pays on a processor with AMX (measured: 1.4 to 2.6 times the images a second) and on a GPU from compute
-    capability 8.0 (Ampere) on; older ones, such as the T4 of Kaggle and Colab, only emulate it, and other processors
+    bfloat16 pays on a CPU with AMX (measured: 1.4 to 2.6 times the images a second) and on a GPU from compute
+    capability 8.0 (Ampere) on; older ones, such as the T4 of Kaggle and Colab, only emulate it, and other CPUs
     gain nothing with a narrow network.
     """
     if asked != "auto":

@@ -1,4 +1,4 @@
-"""The networks, the layers that make them faster on a processor, and the augmentation in front of them."""
+"""The networks, the layers that make them faster on a CPU, and the augmentation in front of them."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +46,7 @@ class FusedBatchNormalization(layers.BatchNormalization):
 class ByteDropout(layers.Dropout):
     """Dropout that draws a random byte for each value, where TensorFlow is the backend, instead of a float.
 
-    Keras's own takes twice as long on a processor. The rate is rounded to a multiple of 1/256. Elsewhere, and outside
+    Keras's own takes twice as long on a CPU. The rate is rounded to a multiple of 1/256. Elsewhere, and outside
     training, it is Keras's own layer; `plain` makes it that for saving.
     """
 

@@ -64,7 +64,8 @@ def averaging_gain(results: Sequence[FoldResult]) -> float:
     by_fold = [test_mean([result for result in results if result.fold == fold]) for fold in folds]
     average = test_mean(results)
     rows = np.arange(len(average))
-    return float(np.mean([average.max(axis=1) - average[rows, own.argmax(axis=1)] for own in by_fold]))
+    of_folds = [average[rows, probabilities.argmax(axis=1)] for probabilities in by_fold]
+    return float(np.mean([average.max(axis=1) - chosen for chosen in of_folds]))
 
 
 def disagreement(answers: Sequence[np.ndarray]) -> np.ndarray:
