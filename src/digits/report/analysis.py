@@ -129,16 +129,14 @@ def suspicious_labels(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarr
 
 @dataclass(frozen=True)
 class Bin:
-    """The rows whose predictions were about equally confident."""
+    """The rows whose confidence is from `low` to `high`, its mean, and their accuracy with Wilson's 95 % interval."""
 
     low: float
     high: float
     rows: int
     confidence: float
-    """The mean, 0-1."""
     accuracy: float
     interval: tuple[float, float]
-    """Wilson's 95 % interval of the accuracy."""
 
     @property
     def name(self) -> str:
@@ -148,11 +146,10 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How well the confidence of predictions matches their accuracy."""
+    """How well confidence matches accuracy: the bins that are not empty, and the expected calibration error, 0-1."""
 
     bins: list[Bin]
     error: float
-    """The expected calibration error over the bins, 0-1."""
     overconfident: bool
 
 

@@ -103,8 +103,7 @@ def _legend_below(axes: Axes) -> None:
 
 
 def _points_with_errors(axes: Axes, x: np.ndarray, y: np.ndarray, errors: np.ndarray, label: str) -> None:
-    style: Any = {"fmt": "o", "color": BLUE, "markersize": 6, "capsize": 3, "elinewidth": 1.2}
-    axes.errorbar(x, y, yerr=errors, label=label, **style)
+    axes.errorbar(x, y, yerr=errors, label=label, fmt="o", color=BLUE, markersize=6, capsize=3, elinewidth=1.2)
 
 
 def log_ticks(low: float, high: float) -> list[float]:

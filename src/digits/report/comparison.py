@@ -14,8 +14,6 @@ from digits.runs import blend, metrics
 from digits.runs.record import FinishedRecord
 from digits.runs.store import Run
 
-SIGNIFICANT = 0.05
-
 
 @dataclass(frozen=True)
 class Agreement:
@@ -63,14 +61,14 @@ class Pair:
     @property
     def better(self) -> RunData | None:
         """The run that is significantly better; None where neither is, or it cannot be tested."""
-        if self.held_out is None or self.held_out.p_value >= SIGNIFICANT:
+        if self.held_out is None or self.held_out.p_value >= 0.05:
             return None
         return self.second if self.held_out.difference > 0 else self.first
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Runs side by side."""
+    """Runs side by side, and each two of them in their order."""
 
     runs: list[RunData]
     pairs: list[Pair]

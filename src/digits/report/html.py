@@ -22,7 +22,7 @@ from digits.report import analysis, charts, summary
 from digits.report.analysis import Calibration, RunData
 from digits.report.charts import svg
 from digits.report.comparison import Agreement, Compared, agreement
-from digits.report.leaderboard import leaderboard, scored_entries
+from digits.report.leaderboard import leaderboard, link_to, scored_entries
 from digits.runs.store import Run, all_runs
 
 if TYPE_CHECKING:
@@ -283,12 +283,11 @@ def build_comparison(compared: Compared) -> Path:
         for title, file, images, rows, by_run in kinds
         if images is not None and len(rows)
     ]
-    pages = [data.run.folder / REPORT for data in runs]
     return write_page(
         "comparison.html.jinja",
         folder / f"compare-{'-'.join(data.run.name for data in runs)[:200]}.html",
         compared=compared,
-        links=[os.path.relpath(page, folder) if page.exists() else "" for page in pages],
+        links=[link_to(data.run.folder / REPORT, folder) for data in runs],
         names=runs[0].record.data.names,
         galleries=galleries,
         missing=runs[0].missing,

@@ -96,9 +96,8 @@ def leaderboard(submissions: Path, reference: Path = REFERENCE) -> Leaderboard:
         except BadInput:
             unfinished.append(name_of(run))
             continue
-        page = run.folder / "report.html"
-        link = _link(page, submissions) if page.exists() else ""
-        standing = Standing(run, record, scores.get(record.submission.sha256), link)
+        page = link_to(run.folder / "report.html", submissions)
+        standing = Standing(run, record, scores.get(record.submission.sha256), page)
         groups.setdefault(_data_of(record), []).append(standing)
     boards = []
     for (title, _, images), standings in groups.items():
@@ -107,11 +106,12 @@ def leaderboard(submissions: Path, reference: Path = REFERENCE) -> Leaderboard:
         boards.append(Board(title, images, *split))
     boards.sort(key=lambda board: (bool(board.own), board.title in COMPETITIONS, board.images), reverse=True)
     comparisons = sorted(submissions.glob("compare-*.html"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return Leaderboard(boards, unfinished, {path.stem: _link(path, submissions) for path in comparisons})
+    return Leaderboard(boards, unfinished, {path.stem: link_to(path, submissions) for path in comparisons})
 
 
-def _link(page: Path, folder: Path) -> str:
-    return quote(Path(os.path.relpath(page.resolve(), folder.resolve())).as_posix())
+def link_to(page: Path, folder: Path) -> str:
+    """Return the URL of a page, relative to a folder; empty where there is none."""
+    return quote(Path(os.path.relpath(page.resolve(), folder.resolve())).as_posix()) if page.exists() else ""
 
 
 def _data_of(record: FinishedRecord) -> tuple[str, str, int]:

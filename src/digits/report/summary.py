@@ -34,8 +34,7 @@ def of_leaderboard(leaderboard: "Leaderboard", width: int | None = None) -> str:
         return f"No run is finished yet. Train one: {kit_command('src/train.py')}"
     headings = ["run", "accuracy", "errors", "public", "log-loss", "scored", "time", "date", "recipe"]
     for count in range(len(headings), 2, -1):
-        tables = [f"{board.heading}\n{_board(board, headings[:count])}" for board in leaderboard.boards]
-        text = "\n\n".join(tables)
+        text = "\n\n".join(_board(board, headings[:count]) for board in leaderboard.boards)
         if width is None or max(map(len, text.split("\n"))) <= width:
             break
     left_out = ", ".join(headings[count:])
@@ -58,7 +57,7 @@ def _board(board: "Board", headings: Sequence[str]) -> str:
             standing.recipe,
         )
         rows.append(cells[: len(headings)])
-    return table(headings, rows, left=("run", "recipe"))
+    return f"{board.heading}\n{table(headings, rows, left=('run', 'recipe'))}"
 
 
 def verdict(pair: "Pair") -> str:
