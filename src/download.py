@@ -18,17 +18,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="Exit codes: 0 done, 1 failed, 2 usage error or bad file, 3 Kaggle refused, 130 interrupted.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--zip", type=Path, metavar="FILE", help="File to use instead of the network: zip, tar, folder, CSV"
-    )
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="Folder to put the files into (default: data/)")
-    parser.add_argument(
-        "--competition",
-        default="digit-recognizer",
-        metavar="SLUG",
-        help="Competition; another goes to data/SLUG/ (default: %(default)s)",
-    )
-    parser.add_argument("--if-possible", action="store_true", help="Without credentials, print a note and exit with 0")
+    add = parser.add_argument
+    add("--zip", type=Path, metavar="FILE", help="File to use instead of the network: zip, tar, folder, CSV")
+    add("--data-dir", type=Path, metavar="DIR", help="Folder to put the files into (default: data/)")
+    slug = "Competition; another goes to data/SLUG/ (default: %(default)s)"
+    add("--competition", default="digit-recognizer", metavar="SLUG", help=slug)
+    add("--if-possible", action="store_true", help="Without credentials, print a note and exit with 0")
     return parser.parse_args(argv)
 
 

@@ -24,24 +24,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="Exit codes: 0 done, 1 failed, 2 usage error or bad file, 3 Kaggle refused, 130 interrupted.",
         allow_abbrev=False,
     )
-    parser.add_argument("file", nargs="?", metavar="RUN|FILE", help="Run or file to submit (default: submission.csv)")
-    parser.add_argument("-m", "--message", default="", metavar="TEXT", help="Message (default: run and accuracy)")
-    parser.add_argument("--dry-run", action="store_true", help="Do all but the upload")
-    parser.add_argument("--again", action="store_true", help="Submit the same predictions again")
-    parser.add_argument("--yes", action="store_true", help="Submit in spite of doubts, without asking")
+    add = parser.add_argument
+    add("file", nargs="?", metavar="RUN|FILE", help="Run or file to submit (default: submission.csv)")
+    add("-m", "--message", default="", metavar="TEXT", help="Message (default: run and accuracy)")
+    add("--dry-run", action="store_true", help="Do all but the upload")
+    add("--again", action="store_true", help="Submit the same predictions again")
+    add("--yes", action="store_true", help="Submit in spite of doubts, without asking")
     waiting = parser.add_mutually_exclusive_group()
     waiting.add_argument("--wait", type=seconds, default=600, metavar="SECONDS", help="Longest wait (default: 600)")
     waiting.add_argument("--no-wait", action="store_const", const=0.0, dest="wait", help="End without the score")
-    parser.add_argument("--status", action="store_true", help="Update and print the ledger, and submit nothing")
-    parser.add_argument(
-        "--notebook",
-        metavar="VERSION",
-        help="Version to submit to a code competition, OWNER/NOTEBOOK/NUMBER",
-    )
-    parser.add_argument("--competition", default="digit-recognizer", metavar="NAME", help="Default: %(default)s")
-    parser.add_argument(
-        "--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="Folder of runs and ledger"
-    )
+    add("--status", action="store_true", help="Update and print the ledger, and submit nothing")
+    add("--notebook", metavar="VERSION", help="Version to submit to a code competition, OWNER/NOTEBOOK/NUMBER")
+    add("--competition", default="digit-recognizer", metavar="NAME", help="Default: %(default)s")
+    add("--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="Folder of runs and ledger")
     flags = parser.parse_args(argv)
     if flags.notebook and flags.file:
         parser.error("--notebook submits what that notebook wrote: give no file")
@@ -67,10 +62,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         print(ledger.ledger_table(entries))
         return
-    notebook = kernel.last_push(folder, flags.notebook) if flags.notebook else None
-    file = (
-        kernel.fetch(kaggle, notebook, folder) if notebook else submit.submission_file(flags.file, folder, competition)
-    )
+    if flags.notebook:
+        notebook = kernel.last_push(folder, flags.notebook)
+        file = kernel.fetch(kaggle, notebook, folder)
+    else:
+        notebook, file = None, submit.submission_file(flags.file, folder, competition)
     options = submit.Options(flags.message, flags.again, flags.yes, flags.dry_run, flags.wait, notebook)
     submit.submit(file, folder, kaggle, options)
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 SHORTEST_SECRET = 8
 """Characters. Replacing shorter ones would garble every text, and show by the gaps what they are."""
 HIDDEN = "…"
+_NAMES = ("kaggle.json", "access_token", "access_token.txt", "credentials.json")
 _PATTERNS = (
     (re.compile(r"(?i)\b(basic|bearer)\s+[\w+/=.~-]{12,}"), rf"\1 {HIDDEN}"),
     (re.compile(r"(\w://)[^\s/@'\"]+@"), rf"\1{HIDDEN}@"),
@@ -41,19 +42,27 @@ def redact(value: Value) -> Value:
     return clean(value)
 
 
+def credential_files() -> list[Path]:
+    """Return the files that exist where the Kaggle client looks for credentials."""
+    home = os.path.expanduser("~")  # noqa: PTH111 Path.home() raises where there is none
+    config = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
+    folders = os.environ.get("KAGGLE_CONFIG_DIR"), f"{home}/.kaggle", f"{config}/kaggle"
+    files = [f"{folder}/{name}" for folder in folders if folder for name in _NAMES]
+    return [Path(file) for file in [*files, *_variables()] if os.path.isfile(file)]  # noqa: PTH113 it may be long
+
+
+def _variables() -> list[str]:
+    return [value.strip() for name, value in os.environ.items() if re.fullmatch("KAGGLE_.*(TOKEN|KEY)", name)]
+
+
 def _secrets() -> list[str]:
     """Return every spelling of every credential that can be found, the longest first."""
-    variables = {value.strip() for name, value in os.environ.items() if re.fullmatch("KAGGLE_.*(TOKEN|KEY)", name)}
-    named = {value for value in variables if os.path.isfile(value)}  # noqa: PTH113 Path.is_file() raises for long ones
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111 Path.home() raises where there is none
-    variables_of_folders = (os.environ.get(name) for name in ("KAGGLE_CONFIG_DIR", "XDG_CONFIG_HOME"))
-    folders = [home / ".kaggle", home / ".config", *(Path(folder) for folder in variables_of_folders if folder)]
-    names = ("kaggle.json", "kaggle/kaggle.json", "access_token", "access_token.txt", "credentials.json")
-    values = variables - named
-    for file in [*map(Path, named), *(folder / name for folder in folders for name in names)]:
+    files = credential_files()
+    values = set(_variables()) - set(map(str, files))
+    for file in files:
         try:
             content = file.read_bytes()
-        except (OSError, ValueError):
+        except OSError:
             continue
         text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace").strip()
         try:

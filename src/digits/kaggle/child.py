@@ -16,12 +16,11 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 OLDEST_CLIENT = (2, 2, 5)
-KEY_FILES = ("kaggle.json", "access_token", "access_token.txt", "credentials.json")
 
 
 class Kind(enum.StrEnum):
@@ -61,7 +60,6 @@ class Reply:
     status: int | None = None
     retry_after: float | None = None
     source: str = ""  # Of the credentials: variables, or a file.
-    files: list[str] = field(default_factory=list)  # Those that exist where the client looks for credentials.
 
 
 def plain(value: Any) -> Any:
@@ -75,22 +73,12 @@ def source_of(api) -> str:
     """Return where the client found its credentials: variables, or a file."""
     from kagglesdk import get_access_token_from_env
 
-    source = get_access_token_from_env()[1]
+    source, folder = get_access_token_from_env()[1], Path("~/.kaggle").expanduser()
     if source == "access_token":
-        return next(file for file in credential_files() if "access_token" in file)
+        return str(next(folder.glob("access_token*")))
     if source is None and api.config_values.get("auth_method") == "OAUTH":
-        return str(Path("~/.kaggle/credentials.json").expanduser())
+        return str(folder / "credentials.json")
     return source or ("KAGGLE_USERNAME and KAGGLE_KEY" if "KAGGLE_KEY" in os.environ else api.config)
-
-
-def credential_files() -> list[str]:
-    """Return the files that exist where the client looks for credentials."""
-    home = os.path.expanduser("~")  # noqa: PTH111 the client does not need one
-    config = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
-    folders = os.environ.get("KAGGLE_CONFIG_DIR"), f"{home}/.kaggle", f"{config}/kaggle"
-    files = [f"{folder}/{name}" for folder in folders if folder for name in KEY_FILES]
-    files.append(os.environ.get("KAGGLE_API_TOKEN", ""))
-    return [file for file in files if os.path.isfile(file)]  # noqa: PTH113 Path.is_file() raises for long names
 
 
 def causes_of(error: Any) -> Iterator[BaseException]:
@@ -134,7 +122,6 @@ def describe(error: BaseException) -> Reply:
 
 def reply_to(call: str, arguments: dict[str, Any]) -> Reply:
     """Make one call of the client's."""
-    files = credential_files()  # Before the client deletes a credentials.json that was revoked.
     source = ""
     try:
         version = importlib.metadata.version("kaggle")
@@ -160,7 +147,7 @@ def reply_to(call: str, arguments: dict[str, Any]) -> Reply:
             reply.failure = Kind.CREDENTIALS
         if reply.failure is Kind.DISK:
             reply.text = arguments.get("path", "")
-    reply.source, reply.files = source, files
+    reply.source = source
     return reply
 
 

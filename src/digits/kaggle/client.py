@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.competition import DIGIT_RECOGNIZER, Competition
 from digits.files import display_path, submissions_flag
 from digits.kaggle.child import Kind, Reply
-from digits.redaction import redact
+from digits.redaction import credential_files, redact
 from digits.typed import read_as
 
 TOKEN_PAGE = "https://www.kaggle.com/settings/api"
@@ -156,17 +156,17 @@ def call_child(call: str, arguments: dict[str, Any], policy: RetryPolicy, log: C
         process.wait()
 
 
-def error_of(call: str, page: str, reply: Reply) -> KitError:
-    """Return the exception for a call that failed; `page` is the competition's address."""
+def error_of(call: str, page: str, reply: Reply, files: Sequence[Path] = ()) -> KitError:
+    """Return the exception for a call that failed; `page` is the competition's, `files` hold credentials."""
     text = short(re.sub(r" for url: \S+", "", reply.text)).rstrip(".")
     maybe_submitted = call in SUBMITS and reply.method not in BEFORE_SUBMITTING
+    if reply.failure is Kind.CREDENTIALS or reply.status == 401:
+        return _credentials_error(page, reply.source, "" if reply.status else text, files)
     if reply.failure is Kind.ANSWER:
         return _answer_error(call, page, reply, text, maybe_submitted)
     if reply.failure is Kind.CLIENT:
         python = display_path(Path(sys.executable))
         return BadInput(f"The kaggle client {text}. Install it: {python} -m pip install '{REQUIREMENT}' six")
-    if reply.failure is Kind.CREDENTIALS:
-        return _credentials_error(page, reply, text)
     if reply.failure is Kind.DISK:
         return KitError(f"No space left on the disk of {text or '~/.kaggle'}. Make room, or set TMPDIR=FOLDER.")
     if reply.failure is Kind.UPLOAD:
@@ -189,8 +189,6 @@ def error_of(call: str, page: str, reply: Reply) -> KitError:
 def _answer_error(call: str, page: str, reply: Reply, text: str, maybe_submitted: bool) -> KitError:
     """Return the exception for an HTTP status."""
     status = reply.status or 0
-    if status == 401:
-        return _credentials_error(page, reply)
     if status >= 500:
         return UnreachableError(f"Kaggle has a problem (HTTP {status}).", maybe_submitted=maybe_submitted)
     if status == 429:
@@ -204,7 +202,7 @@ def _answer_error(call: str, page: str, reply: Reply, text: str, maybe_submitted
     return kind(message.format(text=text, page=page, status=status))
 
 
-def _credentials_error(page: str, reply: Reply, text: str = "") -> CredentialsError:
+def _credentials_error(page: str, source: str, text: str, files: Sequence[Path]) -> CredentialsError:
     """Return the exception for credentials that are missing or of no use."""
     names = "KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"
     token, user, key = (os.environ.get(name, "").strip() for name in names)
@@ -213,13 +211,13 @@ def _credentials_error(page: str, reply: Reply, text: str = "") -> CredentialsEr
         faults.append("of KAGGLE_USERNAME and KAGGLE_KEY only one is set")
     if len(token) > 255:
         faults.append("KAGGLE_API_TOKEN is too long for the client: put the token into ~/.kaggle/access_token")
-    if reply.files:
+    if files:
         faults.append(
-            f"found {', '.join(reply.files)}; a file access_token holds a token on one line and nothing else, "
+            f"found {', '.join(map(str, files))}; a file access_token holds a token on one line and nothing else, "
             'kaggle.json an old key as JSON, {"username": …, "key": …} (no token, KGAT_…), both as plain UTF-8 text '
             "that you can read; credentials.json is renewed by: kaggle auth login"
         )
-    source = reply.source or ("KAGGLE_API_TOKEN" if token else "")
+    source = source or ("KAGGLE_API_TOKEN" if token else "")
     if not source and not faults:
         return MissingCredentialsError(
             f"no Kaggle credentials found. Make a token at {TOKEN_PAGE}, save it in ~/.kaggle/access_token (or set "
@@ -302,6 +300,7 @@ class Kaggle:
         raise ValueError("attempts must be one or more")
 
     def _once(self, call: str, arguments: dict[str, Any], absent: tuple[int, ...]) -> Any:
+        files = credential_files()  # Before the client deletes a credentials.json that was revoked.
         reply = read_as(Reply, redact(self.call(call, arguments, self.policy, self.log)), "the kaggle client")
         if reply.source and reply.source not in self._announced:
             self._announced.append(reply.source)
@@ -313,7 +312,7 @@ class Kaggle:
             return reply.value
         if reply.failure is Kind.ANSWER and reply.status in absent:
             return None
-        raise error_of(call, self.page, reply)
+        raise error_of(call, self.page, reply, files)
 
     def poll(self, look: Callable[[], Answer | None], seconds: float, waiting: str) -> Answer | None:
         """Call `look`, with growing pauses, until it returns something or the time is over; log what is waited for."""

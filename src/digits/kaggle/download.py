@@ -38,20 +38,17 @@ def fetch(data_dir: Path, kaggle: Kaggle) -> None:
     give_zip = kit_command("scripts/download.sh", "--zip", "FILE") + competition.flag
     by_hand = f"fetch the zip from {kaggle.page}/data and give it: {give_zip}"
     arguments = {"competition": competition.slug, "force": True, "quiet": True}
-    for attempt in range(1, ATTEMPTS + 1):
-        with tempfile.TemporaryDirectory(prefix="digits-") as folder:
-            kaggle.log(f"Downloading the data of {competition.slug} ...")
-            with error_context(fix=f"Or {by_hand}"):
+    with error_context(fix=f"Try again later, or {by_hand}"):
+        for _ in range(ATTEMPTS):
+            with tempfile.TemporaryDirectory(prefix="digits-") as folder:
+                kaggle.log(f"Downloading the data of {competition.slug} ...")
                 kaggle.ask("competition_download_files", arguments | {"path": folder}, attempts=2)
-            reason = _install(next(Path(folder).glob(f"{competition.slug}.*"), Path(folder)), data_dir, competition)
-        if not reason:
-            return
-        if attempt < ATTEMPTS:
-            print(f"What came is not used: {reason}. Fetching the data again.")
-    raise KitError(
-        f"what Kaggle sent is not the data: {reason}.\nNo good file in {display_path(data_dir)} was replaced. "
-        f"Try again later, or {by_hand}"
-    )
+                fetched = next(Path(folder).glob(f"{competition.slug}.*"), Path(folder))
+                reason = _install(fetched, data_dir, competition)
+            if not reason:
+                return
+            print(f"What came is not used: {reason}.")
+        raise KitError(f"what Kaggle sent is not the data. No good file in {display_path(data_dir)} was replaced")
 
 
 def _install(file: Path, data_dir: Path, competition: Competition) -> str:
