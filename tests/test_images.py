@@ -26,6 +26,7 @@ from digits.inference.predictions import (
     PredictedImage,
     Prediction,
     draw_contact_sheet,
+    form_of,
     predict_images,
 )
 from made_run import made_record
@@ -379,6 +380,16 @@ def test_images_take_the_form_of_a_runs_training_images(tmp_path, sample, change
         nearest = KNeighborsClassifier(1).fit(data.train.images.reshape(-1, 784), data.train.labels)
         pens = np.stack([fit(read_image(file_of(handwriting.drawn("pen", digit))), form).image for digit in range(10)])
         assert nearest.score(pens.reshape(-1, 784), range(10)) >= 0.7
+
+
+def test_a_form_that_was_not_measured_is_assumed_and_it_is_said(tmp_path):
+    record = made_record()
+    data = dataclasses.replace(record.data, form=None, competition=None)
+    settings = dataclasses.replace(record.settings, data_dir=str(tmp_path / "gone"))
+    record = dataclasses.replace(record, data=data, source="kaggle", settings=settings)
+    assert form_of(record).note is not None
+    assert "MNIST's form is assumed" in form_of(record).note
+    assert form_of(made_record()).note is None
 
 
 def test_words_as_classes_fit_into_the_cells_of_the_contact_sheet(tmp_path):

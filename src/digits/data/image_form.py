@@ -44,10 +44,13 @@ class ImageForm:
     """Quarter turns to the left of upright digits, after a mirroring along the diagonal from 4 on."""
     is_mnist: bool = True
     """Whether they have MNIST's form in all of this, and are centred as its images are."""
+    is_assumed: bool = False
 
     @property
     def note(self) -> str | None:
         """What to print of it; None where it is MNIST's."""
+        if self.is_assumed:
+            return "The run's training images are not here and were not measured: MNIST's form is assumed."
         if self.is_mnist:
             return None
         ground = {True: "dark on light", False: "light on dark", None: "of light and dark grounds"}[self.is_light]

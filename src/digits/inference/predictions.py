@@ -104,7 +104,7 @@ def form_of(record: FinishedRecord) -> ImageForm:
     try:
         return record.load_data().summary.form or ImageForm()
     except (KitError, OSError):
-        return ImageForm(data.side, data.factor, is_mnist=data.side == SIDE)
+        return ImageForm(data.side, data.factor, is_mnist=data.side == SIDE, is_assumed=True)
 
 
 @dataclass(frozen=True)
