@@ -77,6 +77,15 @@ def test_a_full_disk_leaves_every_file_as_it_was(tmp_path, monkeypatch):
     assert torn_files.everything_in(folder) == before
 
 
+def test_a_disk_too_small_to_unpack_on_is_not_a_damaged_archive(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archive.zipfile.ZipFile, "extractall", full)
+    with pytest.raises(OSError, match="No space left"):
+        archive.install(torn_files.write_zip(tmp_path), tmp_path / "data")
+
+
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
     (tmp_path / "data" / "test.csv").mkdir(parents=True)
     with pytest.raises(BadInput, match=r"test\.csv: expected a file or nothing, found a folder"):

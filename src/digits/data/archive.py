@@ -1,5 +1,6 @@
 """Put the competition's files from an archive, a folder or a single file into the data folder: all of them, or none."""
 
+import errno
 import tarfile
 import tempfile
 import zipfile
@@ -120,7 +121,7 @@ def _files_of(archive: Path, temporary: Path, competition: Competition) -> list[
     except RuntimeError as error:
         raise BadInput(f"expected an archive without a password, found: {error}") from None
     except (*csv_reader.DAMAGED, NotImplementedError, ValueError, OSError) as error:
-        if getattr(error, "errno", None):  # The disk is full, say.
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):  # The disk is full, not the archive damaged.
             raise
         raise BadInput(f"expected a whole archive, found a damaged one ({error})") from None
     return [path for path in sorted(temporary.rglob("*")) if path.is_file()]
