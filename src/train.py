@@ -39,9 +39,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     group.add_argument("--save-recipe", type=Path, metavar="FILE", help="Write a recipe file, and train nothing")
     for title, kind in (("data and randomness", Options), ("execution", Execution)):
-        group = parser.add_argument_group(title)
-        for flag in config.flags_of(kind):
-            flag.add_to(group)
+        config.add_flags(parser.add_argument_group(title), kind)
     return parser.parse_args(argv)
 
 
@@ -52,9 +50,9 @@ def recipe_flags() -> list[config.Field]:
 
 def training_flags(flags: argparse.Namespace) -> list[str]:
     """Return the given flags that say what to train, which a run's record says too."""
-    names = ["recipe", "set", "no_tta", *(field.key for field in recipe_flags())]
-    names += [flag.name for flag in config.flags_of(Options)]
-    return [f"--{name.replace('_', '-')}" for name in names if getattr(flags, name) is not None]
+    names = {f"--{key}": key for key in ("recipe", "set", *(field.key for field in recipe_flags()))}
+    names |= {"--no-tta": "no_tta"} | {option: field.name for option, field in config.flags_of(Options).items()}
+    return [option for option, name in names.items() if getattr(flags, name) is not None]
 
 
 def settings_of(flags: argparse.Namespace) -> Settings:

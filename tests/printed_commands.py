@@ -70,7 +70,8 @@ def messages(own: Path):
     """
     yield message_of(newest_run), ["src/train.py", "--recipe", "quick"]
     yield message_of(find_run, "none"), ["src/train.py"]
-    finished, elsewhere = run_of(SUBMISSIONS / "done"), run_of(own / ODD)
+    run_of(SUBMISSIONS / "done")
+    elsewhere = run_of(own / ODD)
     yield message_of(Run.models, find_run("done")), ["src/train.py", "--run", "done"]
     yield message_of(Run.models, elsewhere), ["src/train.py", "--from-run", str(own / ODD)]
     yield summary.of_run(find_run("done")), ["scripts/submit.sh", "done"]
@@ -94,7 +95,7 @@ def messages(own: Path):
     recipe = str(own / f"{ODD}.toml")
     yield message_of(train.main, ["--epochs", "3", "--save-recipe", recipe]), ["src/train.py", "--recipe", recipe]
     yield message_of(read_submission, own / "none.csv"), ["src/train.py"]
-    yield message_of(load_extra, own / "none", ("0", "1"), finished), ["src/draw.py"]
+    yield message_of(load_extra, own / "none", ("0", "1"), None, None), ["src/draw.py"]
 
     data = own / f"{ODD} data"
     data.mkdir()

@@ -1,5 +1,6 @@
 """What a run is: every setting of training and prediction, typed and bounded once, from TOML, flags and records."""
 
+import argparse
 import ast
 import contextlib
 import dataclasses
@@ -173,9 +174,12 @@ class Execution:
     @property
     def resume_words(self) -> list[str]:
         """The flags that the command that resumes the run needs beside --run: the record does not have them."""
-        return [
-            word for flag in flags_of(Execution) for word in flag.words(self) if flag.name not in ("run", "data_dir")
-        ]
+        words = []
+        for option, field in flags_of(Execution).items():
+            value = getattr(self, field.name)
+            if value != field.default and field.name not in ("run", "data_dir"):
+                words += [option] if field.type is bool else [option, str(value)]
+        return words
 
 
 @dataclass(frozen=True)
@@ -185,66 +189,38 @@ class Settings(Options):
     recipe: Recipe
 
 
-@dataclass(frozen=True)
-class Flag:
-    """A flag of the command line, as a field of `Options` or `Execution` declares it."""
+def flags_of(kind: type) -> dict[str, dataclasses.Field]:
+    """Return the fields of a dataclass that are flags: --data-dir, or --no-report for one that is true by default."""
+    flags = [field for field in dataclasses.fields(kind) if field.metadata]
+    return {f"--{'no-' if field.default is True else ''}{field.name.replace('_', '-')}": field for field in flags}
 
-    name: str
-    """Of the field."""
-    type: Any
-    default: Any
-    help: str
-    metavar: str | None
-    low: int
-    choices: Sequence[str] | None
 
-    @property
-    def option(self) -> str:
-        """As it is typed: --data-dir; of a field that is true by default --no-report."""
-        return f"--{'no-' if self.default is True else ''}{self.name.replace('_', '-')}"
-
-    def add_to(self, group: Any) -> None:
-        """Add it to a group of an argparse parser; None there stands for a flag that is not given."""
-        if self.type is bool:
+def add_flags(group: argparse._ArgumentGroup, kind: type) -> None:
+    """Add the flags of a dataclass to a group of a parser; one that is not given is None there."""
+    for option, field in flags_of(kind).items():
+        texts = {name: field.metadata[name] for name in ("help", "metavar", "choices")}
+        if field.type is bool:
             group.add_argument(
-                self.option, action="store_const", const=not self.default, dest=self.name, help=self.help
+                option, action="store_const", const=not field.default, dest=field.name, help=texts["help"]
             )
-            return
-        kinds = get_args(self.type) or (self.type,)
-        group.add_argument(self.option, type=kinds[0], metavar=self.metavar, choices=self.choices, help=self.help)
-
-    def words(self, values: Any) -> list[str]:
-        """Return the words of a command line that give it the value that it has in `values`; none for the default."""
-        value = getattr(values, self.name)
-        if value == self.default:
-            return []
-        return [self.option] if self.type is bool else [self.option, str(value)]
+        else:
+            group.add_argument(option, type=(*get_args(field.type), field.type)[0], **texts)
 
 
-def flags_of(kind: type) -> list[Flag]:
-    """Return the flags that a dataclass declares."""
-    return [
-        Flag(field.name, field.type, field.default, **field.metadata)
-        for field in dataclasses.fields(kind)
-        if "help" in field.metadata
-    ]
-
-
-def read_flags(kind: type, values: Any) -> dict[str, Any]:
-    """Return the fields of `kind` that were given on a command line.
-
-    Args:
-        kind: a dataclass that declares flags.
-        values: argparse's namespace.
+def read_flags(kind: type, values: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of a dataclass whose flags were given.
 
     Raises:
         BadInput: for a number out of range.
     """
-    given = {flag: getattr(values, flag.name) for flag in flags_of(kind) if getattr(values, flag.name) is not None}
-    for flag, value in given.items():
-        if isinstance(value, int) and value < flag.low:
-            raise BadInput(f"expected a whole number from {flag.low} up", at=f"{flag.option} {value}")
-    return {flag.name: value for flag, value in given.items()}
+    given = {}
+    for option, field in flags_of(kind).items():
+        value = getattr(values, field.name)
+        if isinstance(value, int) and value < field.metadata["low"]:
+            raise BadInput(f"expected a whole number from {field.metadata['low']} up", at=f"{option} {value}")
+        if value is not None:
+            given[field.name] = value
+    return given
 
 
 @dataclass(frozen=True)
@@ -287,14 +263,10 @@ class Field:
             return text
 
     def checked(self, value: Any, prefix: str) -> Any:
-        """Return `value` as the field's own type.
-
-        Args:
-            value: of TOML's or JSON's types.
-            prefix: where it came from and what it was, for the message.
+        """Return `value`, of TOML's or JSON's types, as the field's own type.
 
         Raises:
-            BadInput: for a value of another type or out of range; a wrong name is answered with the nearest one.
+            BadInput: after `prefix`, for another type or out of range; a wrong name is answered with the nearest one.
         """
         hint = ""
         with contextlib.suppress(BadInput):
@@ -388,16 +360,12 @@ def _defined_names(module: ast.Module) -> list[str]:
 
 
 def from_dict(values: Mapping[str, Any], where: str, base: Recipe | None = None, folder: Path = Path()) -> Recipe:
-    """Return the recipe of a nested dict, checked; what it does not say is as in `base`, else the field's default.
+    """Return the recipe of TOML's nested dict, checked; what it does not say is as in `base`, else the default.
 
-    Args:
-        values: as TOML gave it.
-        where: the file, for messages.
-        base: the recipe to start from.
-        folder: where the files of the user's own networks are.
+    The files of custom networks are in `folder`.
 
     Raises:
-        BadInput: naming `where`, the key, what came and what was expected.
+        BadInput: naming the file `where`, the key, what came and what was expected.
     """
     recipe = base or Recipe(name="")
     checked = {}
@@ -427,11 +395,7 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name_or_path: str, folder: Path | None = None) -> Recipe:
-    """Read one of the kit's recipes by its name, or a user's by the path of its TOML file.
-
-    Args:
-        name_or_path: such as standard or my.toml.
-        folder: where relative paths start; None: the working folder.
+    """Read one of the kit's recipes by its name, or a user's by the path of its TOML file, from `folder` on.
 
     Raises:
         BadInput: if there is no such recipe, or the file says something that a recipe cannot.
@@ -527,12 +491,7 @@ def describe_settings(recipe: Recipe) -> str:
 
 
 def save_recipe(recipe: Recipe, path: Path, comment: str) -> None:
-    """Write a recipe as a TOML file that says what differs from the kit's recipe it started from.
-
-    Args:
-        recipe: what to write.
-        path: a name that ends in .toml.
-        comment: one line for the top, such as the command.
+    """Write a recipe as a TOML file, a comment on top, that says what differs from the kit's recipe it started from.
 
     Raises:
         BadInput: for another name, one of the kit's recipes, or a file that is there.

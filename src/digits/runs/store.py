@@ -196,9 +196,8 @@ class Run:
         try:
             return Record.read(self.folder / RUN_JSON)
         except FileNotFoundError:
-            raise BadInput(
-                f"{display_path(self.folder)} is not a run: it has no {RUN_JSON}. {_runs_there(self.folder.parent)}"
-            ) from None
+            problem = f"{display_path(self.folder)} is not a run: it has no {RUN_JSON}"
+            raise BadInput(problem, fix=_runs_there(self.folder.parent)) from None
 
     def finished_record(self) -> FinishedRecord:
         """Read run.json of a finished run.
@@ -230,13 +229,11 @@ class Run:
             else:
                 out_of_fold, test = (np.load(self.folder / f"{name}.npy", allow_pickle=False) for name in names)
         except FileNotFoundError as error:
-            raise BadInput(
-                f"Run {self.name} has no {Path(error.filename).name}: only its record and its submission are there."
-            ) from None
+            missing = Path(error.filename).name
+            raise BadInput(f"Run {self.name} has no {missing}: only its record and its submission are there") from None
         except (BrokenFileError, OSError, ValueError, EOFError, KeyError) as error:
-            raise BadInput(
-                f"Run {self.name}: its probabilities cannot be read ({error}). Train it again: --run {self.name}"
-            ) from None
+            problem = f"Run {self.name}: its probabilities cannot be read ({error})"
+            raise BadInput(problem, fix=f"Train it again: --run {self.name}") from None
         return out_of_fold, test
 
     def answers(self) -> np.ndarray:
@@ -260,8 +257,8 @@ class Run:
 
         Args:
             dataset: what was trained on and predicted.
-            out_of_fold: probabilities float32 (n, classes) of the training rows, NaN where a row was never held out.
-            test: probabilities float32 (t, classes) of the test images.
+            out_of_fold: float32 (n, classes) of the training rows, NaN where a row was never held out.
+            test: float32 (t, classes).
             out: where the submission is copied; None: to submissions/submission.csv if it is the competition's.
             leaked: whether test images were trained on.
         """
@@ -295,10 +292,8 @@ class Run:
                     remove_temporaries(folder)
                 yield
         except LockedError:
-            raise KitError(
-                f"Run {self.name} is being worked on by another process. Wait for it, or start one under another name: "
-                "--run NAME"
-            ) from None
+            problem = f"Run {self.name} is being worked on by another process"
+            raise KitError(problem, fix="Wait for it, or start one under another name: --run NAME") from None
 
 
 @contextlib.contextmanager
@@ -354,11 +349,7 @@ def _runs_there(submissions: Path) -> str:
 def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) -> tuple[Run, Record | None]:
     """Return the run to work in, and its record where it is resumed.
 
-    Args:
-        identity: everything on which the run's probabilities depend, flat and JSON-able.
-        name: the user's name for it; without one, the newest unfinished run of the same identity is resumed, else a new
-            one is named after its recipe and the time.
-        submissions: the folder of all runs.
+    Without a name the newest unfinished run of the same `identity` is resumed, else a new one begins.
 
     Raises:
         BadInput: if the name is not one a folder can have, or is taken by a run of another identity.
@@ -404,13 +395,9 @@ def differences(before: dict, now: dict) -> dict[str, tuple[Any, Any]]:
 
 
 def new_run(prefix: str, name: str | None, submissions: Path = SUBMISSIONS) -> Run:
-    """Make a new run's folder and return the run.
+    """Make a new run's folder and return the run; one that was killed before it had a record is begun again.
 
-    Args:
-        prefix: what the name begins with, followed by the time, if `name` is None; letters that a name cannot have
-            are left out.
-        name: the user's name for it; a run of that name that was killed before it had a record is begun again.
-        submissions: the folder of all runs.
+    Without a name it is called after `prefix`, less the letters that a name cannot have, and the time.
 
     Raises:
         BadInput: if the name is not one a folder can have, or is taken.
@@ -421,8 +408,7 @@ def new_run(prefix: str, name: str | None, submissions: Path = SUBMISSIONS) -> R
         while True:
             run = Run(submissions / (base if number == 1 else f"{base}-{number}"))
             with contextlib.suppress(FileExistsError):  # Another process was faster.
-                run.folder.mkdir(parents=True)
-                run.results_folder.mkdir()
+                run.results_folder.mkdir(parents=True)
                 return run
             number += 1
     run = _named(name, submissions)
@@ -431,10 +417,8 @@ def new_run(prefix: str, name: str | None, submissions: Path = SUBMISSIONS) -> R
     with contextlib.suppress(FileNotFoundError):
         foreign = [path.name for path in run.folder.iterdir() if path != run.results_folder and path.name[0] != "."]
         if foreign:
-            raise BadInput(
-                f"{display_path(run.folder)} is no run (it holds {foreign[0]!r} and no {RUN_JSON}). "
-                f"Give the run another name: --run NAME"
-            )
+            problem = f"{display_path(run.folder)} is no run (it holds {foreign[0]!r} and no {RUN_JSON})"
+            raise BadInput(problem, fix="Give the run another name: --run NAME")
     run.results_folder.mkdir(parents=True, exist_ok=True)
     return run
 
@@ -459,9 +443,7 @@ def find_runs(submissions: Path, sha256: str) -> list[Run]:
 def repeated_record(execution: Execution, given: Sequence[str]) -> Record | None:
     """Return the record of the run that a command repeats or resumes with its settings; None where its flags decide.
 
-    Args:
-        execution: names a run to repeat as a new one (`from_run`), or the run to resume (`run`).
-        given: the flags that say what to train; only without any a run is resumed with its own settings.
+    Only without any flag `given` that says what to train a run is resumed with its own settings.
 
     Raises:
         BadInput: if there is no such run, or flags contradict it.
@@ -478,7 +460,7 @@ def repeated_record(execution: Execution, given: Sequence[str]) -> Record | None
     if execution.data_dir is None:
         raise BadInput(
             f"There is no run {run.name!r} to resume.{nearest(run.name, _names(execution.submissions))} "
-            f"{_runs_there(execution.submissions)} For a new run of that name, say what to train: --recipe standard"
+            f"To begin it, say what to train, such as --recipe standard. {_runs_there(execution.submissions)}"
         )
     return None
 

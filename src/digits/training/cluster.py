@@ -57,17 +57,7 @@ def connected(
 
     No shared file system is needed, and the workers need nothing of the kit: it is sent with the data, once to each.
     The task of a worker that dies is done again by another, from the first epoch.
-
-    Args:
-        address: of the scheduler.
-        arrays: the data of all tasks.
-        display: takes messages and progress.
-        stopped: asked a few times a second; when true, the tasks are ended.
-
-    Raises:
-        BadInput: if dask.distributed is not installed, or no scheduler answers.
     """
-    require_scheduler(address)
     import dask
     import distributed
 

@@ -27,12 +27,8 @@ def cross_validate(
     """Train the networks that are not finished; return the results in the tasks' order, and why others are missing.
 
     Each result is on disk before the next one counts, so an interruption costs at most the epochs in progress, and
-    those resume from their checkpoints. A network that fails affects no other.
-
-    Args:
-        plan: the networks, the images, and where they are trained.
-        display: shows the progress.
-        on_result: called after each network whose result is on disk.
+    those resume from their checkpoints. A network that fails affects no other. `on_result` is called for each result
+    on disk.
 
     Raises:
         BadInput: if a task cannot be done as asked.

@@ -37,7 +37,7 @@ class Progress:
 
     @property
     def key(self) -> NetworkKey:
-        """Which network's it is."""
+        """Fold and member."""
         return self.fold, self.member
 
 
@@ -124,12 +124,7 @@ def train_in_worker(
 ) -> tuple[FoldResult, bytes]:
     """Return train_fold(task, data) from a process of its own; one that is killed is tried once more.
 
-    Args:
-        task: what to train.
-        data: the arrays, or the folder into which `Arrays.save` wrote them.
-        log: takes messages and progress.
-        stopped: asked a few times a second; when true, the process is ended.
-        environment: variables to set in the process.
+    The process has the variables of `environment`, and is ended when `stopped` is true, asked a few times a second.
 
     Raises:
         KitError: if the loss is no longer finite, or the second process was killed too.
@@ -149,10 +144,7 @@ def train_in_worker(
 def train_fold(task: FoldTask, data: Arrays | Path, log: Log) -> tuple[FoldResult, bytes]:
     """Train the task's network; return its predictions of images it never saw, and the model as a .keras file's bytes.
 
-    Args:
-        task: what to train.
-        data: the arrays, or the folder into which `Arrays.save` wrote them.
-        log: takes messages and progress.
+    `data` are the arrays, or the folder into which `Arrays.save` wrote them.
 
     Raises:
         TrainingFailedError: if the loss is no longer finite.

@@ -97,11 +97,11 @@ def _finishers(execution: Execution) -> list[Callable[[Run, Dataset], Path | lis
 def check_saved_models(
     member: predictor.SavedMember, images: np.ndarray, probabilities: np.ndarray, *, deterministic: bool = False
 ) -> Check:
-    """Check that the saved models, loaded in a fresh process, predict what is written for some of the test rows.
+    """Check that the saved models, loaded in a fresh process, predict what was written for some of the test rows.
 
     Args:
-        member: the models whose predictions were averaged.
-        images: the test images uint8 (n, side, side).
+        member: the models.
+        images: uint8 (n, side, side).
         probabilities: what was written of them, float32 (n, classes).
         deterministic: whether to compute the same bits each time.
     """

@@ -69,36 +69,42 @@ def prepare(settings: Settings, execution: Execution) -> Plan:
     Raises:
         BadInput: if the data or the settings cannot be used; a new run leaves no folder then.
     """
-    started, deadline = time.perf_counter(), math.inf
-    if execution.minutes is not None:
-        deadline = time.monotonic() + 60 * execution.minutes
-    _require_packages(execution)
+    started, recipe = time.perf_counter(), settings.recipe
+    deadline = math.inf if execution.minutes is None else time.monotonic() + 60 * execution.minutes
+    if execution.tensorboard:
+        from digits.report import tensorboard
+
+        tensorboard.require_tensorboard()
+    if execution.cluster is not None:
+        from digits.training import cluster
+
+        cluster.require_scheduler(execution.cluster)
     data = _load_data(settings, execution.data_dir)
+    identity = identity_of(settings, data)
     train, extra = data.train, None
     if settings.extra:
         train, extra = _with_extra(data, Path(settings.extra))
+        identity["extra"] = extra.sha256[:16]
         joins = f"joins training in every fold ({extra.images:,} images), and is not scored"
         print(f"Extra: {extra.folder} {joins}; labels are from folders.")
         if data.summary.form and data.summary.form.note:
             print(data.summary.form.note)
-    identity = identity_of(settings, data)
-    if extra:
-        identity["extra"] = extra.sha256[:16]
     pseudo_labels = None
     if settings.pseudo_labels:
         pseudo_labels = pseudo_labels_of(find_run(settings.pseudo_labels, execution.submissions), identity)
-    slots = _slots(settings, execution)
-    if settings.recipe.sources:
+    if recipe.sources:
         shape = identity["precision"], with_channels(data.train.images).shape[1:], len(data.classes)
-        Worker(cpu_count()).run(check.check_networks, settings.recipe, *shape)
+        Worker(cpu_count()).run(check.check_networks, recipe, *shape)
     splits = _splits(settings, data, train)
     run, before = open_run(identity, execution.run, execution.submissions)
-    if changes := describe_differences(settings.recipe):
+    if changes := describe_differences(recipe):
         print(f"Recipe: {changes}.")
     record = Record.begin(run.name, settings, data, identity, execution)
     record.extra = extra
     record.pseudo_labels = pseudo_labels.used() if pseudo_labels else None
+    slots = Slots((1,) * recipe.network_count, ({},))  # On a cluster the workers choose the threads.
     if execution.cluster is None:
+        slots = share_machine(recipe.network_count, execution.jobs, deterministic=settings.deterministic)
         record.machine = dataclasses.replace(
             machine(),
             networks_at_a_time=slots.at_a_time,
@@ -108,14 +114,14 @@ def prepare(settings: Settings, execution: Execution) -> Plan:
     if before:
         record.created, record.command, record.git = before.created, before.command, before.git
         started -= before.seconds
-    print(f"Run: {run.name}{' (resumed)' if before else ''}: {_describe(settings.recipe, identity, slots)}")
+    print(f"Run: {run.name}{' (resumed)' if before else ''}: {_describe(recipe, identity, slots)}")
     tasks = _tasks(run, settings, identity["precision"], splits, slots, pseudo_labels)
     has_all = all(run.result_path(*task.key).exists() and run.model_path(*task.key).exists() for task in tasks)
     return Plan(
         run=run,
         before=before,
         record=record,
-        recipe=settings.recipe,
+        recipe=recipe,
         dataset=data,
         train=train,
         tasks=tasks,
@@ -125,18 +131,6 @@ def prepare(settings: Settings, execution: Execution) -> Plan:
         deadline=deadline,
         final_seconds=before.seconds if has_all and isinstance(before, FinishedRecord) else None,
     )
-
-
-def _require_packages(execution: Execution) -> None:
-    """Check that the optional packages are there, and the scheduler of a cluster."""
-    if execution.tensorboard:
-        from digits.report.tensorboard import require_tensorboard
-
-        require_tensorboard()
-    if execution.cluster is not None:
-        from digits.training.cluster import require_scheduler
-
-        require_scheduler(execution.cluster)
 
 
 def _load_data(settings: Settings, data_dir: Path | None) -> Dataset:
@@ -173,13 +167,6 @@ def _with_extra(data: Dataset, folder: Path) -> tuple[LabelledSplit, ExtraImages
     sha256 = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     counts = np.bincount(labels, minlength=len(data.classes)).tolist()
     return both, ExtraImages(display_path(folder), counts, sha256)
-
-
-def _slots(settings: Settings, execution: Execution) -> Slots:
-    networks = settings.recipe.network_count
-    if execution.cluster is not None:
-        return Slots((1,) * networks, ({},))  # Not known here: the workers choose the threads.
-    return share_machine(networks, execution.jobs, deterministic=settings.deterministic)
 
 
 def _describe(recipe: Recipe, identity: dict[str, Any], slots: Slots) -> str:

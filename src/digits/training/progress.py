@@ -45,12 +45,7 @@ class ProgressDisplay:
     """Shows all networks of a run at once: bars in a terminal, lines in a log; a context."""
 
     def __init__(self, tasks: Sequence[FoldTask] = (), test_images: int = 0):
-        """Prepare; nothing is shown before the context is entered.
-
-        Args:
-            tasks: the networks of the run.
-            test_images: how many images each predicts.
-        """
+        """Prepare for the networks of a run, each of which predicts so many test images."""
         self._networks = {task.key: _Network.of(task, test_images) for task in tasks}
         self._width = max([7, *(len(task.label) for task in tasks)])
         self._lock = threading.Lock()

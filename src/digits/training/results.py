@@ -15,13 +15,7 @@ from digits.training.plan import Plan
 
 
 def write_results(plan: Plan, results: Sequence[FoldResult], failures: Mapping[NetworkKey, str]) -> Results:
-    """Write a run's probabilities, submission and history, and return its scores and checks.
-
-    Args:
-        plan: of the run.
-        results: of the networks that were trained, folds before refits.
-        failures: why others were not.
-    """
+    """Write a run's probabilities, submission and history, and return its scores and checks; folds before refits."""
     data = plan.dataset
     folds = [result for result in results if result.fold != REFIT]
     out_of_fold, test = averaging.out_of_fold(folds, len(data.train.labels)), averaging.test_mean(results)

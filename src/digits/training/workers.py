@@ -117,13 +117,7 @@ class Worker:
     """
 
     def __init__(self, threads: int, *, deterministic: bool = False, environment: Mapping[str, str] | None = None):
-        """Start the process.
-
-        Args:
-            threads: how many the backend may use.
-            deterministic: whether the backend must compute the same bits each time.
-            environment: variables to set beside this process's own.
-        """
+        """Start the process, with so many threads for the backend, and variables beside this process's own."""
         variables = os.environ | dict(environment or {})
         package_parent = str(Path(__file__).parents[2])
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [package_parent, variables.get("PYTHONPATH")]))
@@ -145,9 +139,9 @@ class Worker:
         """Return function(*arguments, log=…) as computed by the process, which ends with it.
 
         Args:
-            function: importable by its module's name; its `log` takes a line of text, or another object for `log` here.
+            function: importable by its module's name; what it gives to its `log` arrives at `log` here.
             arguments: picklable.
-            log: called with what the function logs.
+            log: takes a line, or another object.
             stopped: asked a few times a second; when true, the process is ended.
 
         Raises:
