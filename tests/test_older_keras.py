@@ -37,7 +37,7 @@ def test_saved_networks_predict_the_same_in_an_older_keras(version, tmp_path):
     from digits.model.networks import build_network
     from digits.model.predict import predict_probabilities, save_network
 
-    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
     kinds = {kind: OWN_HEAD + text + "\n" for kind, text in OWN_KINDS.items() if kind != "tf.function"}
     sources = {kind.replace(" ", "-"): {"own.py": text} for kind, text in kinds.items()}
