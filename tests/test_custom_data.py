@@ -12,6 +12,8 @@ import torn_files
 from digits.console import BadInput
 from digits.data import arrays, competition, csv_reader, dataset, folder, submission
 from digits.data.competition import DIGIT_RECOGNIZER, KANNADA_MNIST
+from digits.data.image_form import ImageForm
+from digits.inference.predictions import ImageReader
 from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
 
 ROWS = torn_files.tiny_rows(60)
@@ -366,6 +368,19 @@ def test_one_reader_gives_all_sets_and_labels_of_any_form(tmp_path, labels, name
     assert split == "test"
     np.testing.assert_array_equal(table.images, TEST)
     assert [table.classes[label] for label in table.labels] == [str(label) for label in LABELS[:7]]
+
+
+def test_arrays_without_names_are_images_and_labels(tmp_path):
+    np.savez(tmp_path / "a.npz", IMAGES, LABELS)
+    [table] = arrays.read_sets(tmp_path / "a.npz", 28).values()
+    np.testing.assert_array_equal(table.labels, LABELS)
+
+
+def test_the_sets_of_a_file_and_the_one_that_is_predicted_are_named(tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", train_images=IMAGES, train_labels=LABELS, test_images=TEST)
+    images = list(ImageReader(ImageForm(), classes=tuple("0123456789")).read(tmp_path / "a.npz"))
+    assert len(images) == len(TEST)
+    assert "a.npz holds train (60 images), test (7 images); test is predicted." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("names", [("data", "target"), ("x", "y"), ("images", "labels")])

@@ -92,6 +92,8 @@ def tables_of(arrays: dict[str, np.ndarray], trained_side: int | None = None) ->
         [name] = arrays
         if not roles or arrays[name].ndim > 1:
             roles = {(split_of(name) or "images", "images"): name}
+    if set(arrays) == {"arr_0", "arr_1"} and arrays["arr_1"].ndim < arrays["arr_0"].ndim:
+        roles = {("images", "images"): "arr_0", ("images", "labels"): "arr_1"}  # What np.savez(images, labels) writes.
     splits = [split for split, kind in roles if kind == "images"]
     if not splits or any(split not in splits for split, _ in roles):
         found = ", ".join(arrays)[:80] or "nothing"

@@ -11,7 +11,11 @@ HELD_OUT_SHARE = 0.1
 
 
 def split_folds(
-    labels: np.ndarray, folds: int, seed: int, groups: np.ndarray | None = None
+    labels: np.ndarray,
+    folds: int,
+    seed: int,
+    groups: np.ndarray | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Split rows into folds with equal class shares: pairs of (train indices, validation indices), int64, ascending.
 
@@ -22,6 +26,7 @@ def split_folds(
         folds: how many pairs, from 1 to the number of images of the rarest class.
         seed: 0 to 2**32 - 1; the same seed gives the same folds.
         groups: int (n,); rows of one group are never on both sides. None: each row for itself.
+        names: of the classes, for messages; None: their numbers.
 
     Raises:
         BadInput: if there are fewer images of a class than folds, or a number is out of range.
@@ -53,10 +58,13 @@ def split_folds(
     for rows in (rows for pair in pairs for rows in pair):
         missing = np.setdiff1d(classes, labels[rows])
         if len(missing):
-            count = np.count_nonzero(labels == missing[0])
+            rare = np.flatnonzero(labels == missing[0])
+            name = names[missing[0]] if names else missing[0]
+            shown = ", ".join(str(row + 1) for row in rare[:4])
             raise BadInput(
-                f"folds: expected each class on both sides of a fold, found {count} images of class {missing[0]}",
-                fix="Use other --folds, or more images of it (a larger --limit)",
+                f"folds: expected each class on both sides of a fold, found {len(rare)} images of class {name} "
+                f"(rows {shown})",
+                fix="Correct mistyped labels, give more images of it (a larger --limit), or use other --folds",
             )
     return [(np.sort(train).astype(np.int64), np.sort(validation).astype(np.int64)) for train, validation in pairs]
 
@@ -74,13 +82,14 @@ def check_classes(
     if len(distinct) == 1 < len(labels):
         raise BadInput(f"training images: expected different ones, found {len(labels):,} that are all the same")
     rarest, least = int(counts.argmin()), max(folds, 2)
+    fewer_folds = ", or use fewer --folds" if folds > 2 else ""
     if counts[rarest] < least:
         rows = np.flatnonzero(labels == rarest)[:4]
         names = ", ".join(str(name) for name in (rows + 1 if ids is None else ids[rows]).tolist())
         raise BadInput(
             f"training images: --folds {folds} needs at least {least} different images of each class, found "
             f"{counts[rarest]} of class {classes[rarest]} ({names})",
-            fix="Correct mistyped labels, give more images (a larger --limit), or use fewer --folds",
+            fix=f"Correct mistyped labels, or give more images of it (a larger --limit){fewer_folds}",
         )
     if folds == 1 and np.ceil(counts.sum() * HELD_OUT_SHARE) < len(classes):
         raise BadInput(

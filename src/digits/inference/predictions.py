@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from digits.console import KitError
+from digits.console import KitError, print_line
 from digits.data.arrays import is_array_file, read_sets, set_to_predict
 from digits.data.competition import DIGIT_RECOGNIZER, SIDE
 from digits.data.csv_reader import Table, positions_among
@@ -147,6 +147,9 @@ class ImageReader:
     def _rows(self, path: Path) -> Iterator[InputImage | Refusal]:
         sets = read_sets(path, self.form.side)
         split, table = set_to_predict(sets)
+        if len(sets) > 1:
+            rows = ", ".join(f"{name} ({len(table.images):,} images)" for name, table in sets.items())
+            print_line(f"{display_path(path)} holds {rows}; {split} is predicted.")
         place, labels = display_path(path), self._labels(table)
         for row, image in enumerate(table.images):
             pixels = image if image.ndim == 3 else image[..., np.newaxis]

@@ -190,7 +190,8 @@ def _describe(recipe: Recipe, identity: dict[str, Any], slots: Slots) -> str:
 def _splits(settings: Settings, data: Dataset, train: LabelledSplit) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Return for each fold, and for refits, the rows to train on and those to validate; extra images train in all."""
     rows, extra_rows = np.arange(len(data.train.labels)), np.arange(len(data.train.labels), len(train.labels))
-    splits = dict(enumerate(split_folds(data.train.labels, settings.recipe.folds, settings.fold_seed, data.groups), 1))
+    folds = split_folds(data.train.labels, settings.recipe.folds, settings.fold_seed, data.groups, data.classes)
+    splits = dict(enumerate(folds, 1))
     splits[REFIT] = rows, rows[:0]
     return {fold: (np.concatenate([chosen, extra_rows]), held_out) for fold, (chosen, held_out) in splits.items()}
 
