@@ -102,18 +102,14 @@ def test_the_reason_of_a_failed_connection_is_named(monkeypatch, raised, words, 
         ("http_proxy", "socks5://127.0.0.1:9", "the proxy that http_proxy names does not let it"),
         ("http_proxy", "http://[1", "the proxy that http_proxy names does not let it"),
         ("http_proxy", "http://127.0.0.1:nine", "the proxy that http_proxy names does not let it"),
-        (
-            "REQUESTS_CA_BUNDLE",
-            "/no/such/file",
-            "with its certificate .it is: /no/such/file",
-        ),
+        ("REQUESTS_CA_BUNDLE", "/no/such", "REQUESTS_CA_BUNDLE names /no/such, which .* read .*No such file"),
     ],
 )
 def test_a_setting_of_the_connection_that_cannot_be_used_is_named_and_not_the_credentials(
     monkeypatch, tmp_path, log, variable, value, words
 ):
     """Through the real client; `https` in the place of Kaggle's address is not called."""
-    for name in PROXY_VARIABLES:
+    for name in (*PROXY_VARIABLES, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     environment = "LOCALHOST" if variable == "http_proxy" else "PROD"
     for name, text in {"HOME": str(tmp_path), "KAGGLE_API_TOKEN": TOKEN, "KAGGLE_API_ENVIRONMENT": environment}.items():
@@ -122,6 +118,14 @@ def test_a_setting_of_the_connection_that_cannot_be_used_is_named_and_not_the_cr
     with pytest.raises(KitError, match=words) as caught:
         list_submissions(Kaggle(replace(FAST, attempts=1), log.append))
     assert not isinstance(caught.value, KaggleRefused)
+    assert "not trusted" not in str(caught.value)
+
+
+def test_a_file_that_holds_no_certificates_is_named(monkeypatch):
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv("CURL_CA_BUNDLE", __file__)
+    error = error_of(LIST, PAGE, child.describe(requests.exceptions.SSLError("no certificate or crl found")))
+    assert f"CURL_CA_BUNDLE names {__file__}, which cannot be read as certificates" in str(error)
 
 
 def test_a_connection_that_fails_is_named_also_by_what_the_libraries_really_say(monkeypatch, tmp_path, log):
@@ -213,46 +217,68 @@ def test_without_credentials_it_is_said_where_to_get_and_put_them(standing, monk
     assert "What to look at" not in str(caught.value)
 
 
+NOT_PLAIN = "is not plain UTF-8 text"
+NOT_USED, REFUSED = "the Kaggle credentials cannot be used: ", "Kaggle does not accept the credentials of "
+
+
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("name", "content", "head", "words"),
     [
-        pytest.param("kaggle.json", b"not json", id="no JSON"),
-        pytest.param("kaggle.json", b"[]", id="a list"),
-        pytest.param("kaggle.json", b'{"username": "someone", "key": ""}', id="an empty key"),
-        pytest.param("kaggle.json", b"", id="empty"),
-        pytest.param("kaggle.json", ("\ufeff" + KEY_FILE).encode(), id="a byte order mark"),
-        pytest.param("kaggle.json", KEY_FILE.encode("utf-16"), id="UTF-16"),
-        pytest.param("kaggle.json", json.dumps({"username": USER, "key": TOKEN}).encode(), id="a token as key"),
-        pytest.param("access_token", b" \n", id="a blank token"),
-        pytest.param("access_token", TOKEN.encode("utf-16"), id="a token in UTF-16"),
-        pytest.param("access_token", f"{TOKEN}\nsecond line".encode(), id="a token of two lines"),
-        pytest.param("access_token", b"\xef\xbb\xbf" + TOKEN.encode(), id="a token with a byte order mark"),
+        pytest.param("kaggle.json", b"", NOT_USED, "is empty", id="empty"),
+        pytest.param("kaggle.json", b"not json", NOT_USED, "is not JSON with username and key", id="no JSON"),
+        pytest.param("kaggle.json", b"[1]", NOT_USED, "is not JSON with username and key", id="a list"),
+        pytest.param("kaggle.json", b'{"user": "a"}', NOT_USED, "has no username and no key", id="other keys"),
+        pytest.param("kaggle.json", b'{"username": "a", "key": ""}', REFUSED, "has no key", id="an empty key"),
+        pytest.param("kaggle.json", ("\ufeff" + KEY_FILE).encode(), NOT_USED, NOT_PLAIN, id="a byte order mark"),
+        pytest.param("kaggle.json", KEY_FILE.encode("utf-16"), NOT_USED, NOT_PLAIN, id="UTF-16"),
+        pytest.param(
+            "kaggle.json",
+            json.dumps({"username": USER, "key": TOKEN}).encode(),
+            REFUSED,
+            "has a token as its key: save it in access_token",
+            id="a token as key",
+        ),
+        pytest.param("credentials.json", b"{}", NOT_USED, "has no refresh_token", id="an empty login"),
+        pytest.param("access_token", b" \n", NOT_USED, "is empty", id="a blank token"),
+        pytest.param("access_token", TOKEN.encode("utf-16"), NOT_USED, NOT_PLAIN, id="a token in UTF-16"),
+        pytest.param(
+            "access_token", f"{TOKEN}\nand more".encode(), NOT_USED, "holds more than a token", id="two lines"
+        ),
+        pytest.param("access_token", b"\xef\xbb\xbf" + TOKEN.encode(), NOT_USED, NOT_PLAIN, id="a token with a mark"),
     ],
 )
-def test_a_file_that_should_hold_credentials_is_named_with_what_it_should_hold(home, standing, name, content):
+def test_a_file_that_should_hold_credentials_is_named_with_what_is_wrong(home, standing, name, content, head, words):
     put(home / ".kaggle" / name, "")
     (home / ".kaggle" / name).write_bytes(content)
-    with pytest.raises(KaggleRefused) as caught:
+    with pytest.raises(CredentialsError) as caught:
         standing()
-    assert f"found {home / '.kaggle' / name}; a file access_token holds a token on one line" in str(caught.value)
+    assert str(caught.value).startswith(head)
+    assert f"{home / '.kaggle' / name} {words}" in str(caught.value)
     assert TOKEN not in str(caught.value)
+
+
+def test_a_key_that_lies_where_the_client_does_not_look_is_named(home, standing):
+    put(home / ".config" / "kaggle" / "kaggle.json", KEY_FILE)
+    (home / ".kaggle").mkdir(parents=True)
+    with pytest.raises(CredentialsError, match=r"cannot be used: .*kaggle\.json is not where the client looks"):
+        standing()
 
 
 def test_an_empty_token_file_and_half_a_pair_of_variables_are_named(home, standing, monkeypatch):
     put(home / "empty", "")
     monkeypatch.setenv("KAGGLE_API_TOKEN", str(home / "empty"))
-    with pytest.raises(KaggleRefused, match="empty; a file access_token"):
+    with pytest.raises(KaggleRefused, match=r"cannot be used: .*/empty is empty"):
         standing()
     monkeypatch.delenv("KAGGLE_API_TOKEN")
     monkeypatch.setenv("KAGGLE_KEY", KEY)
-    with pytest.raises(KaggleRefused, match="of KAGGLE_USERNAME and KAGGLE_KEY only one is set"):
+    with pytest.raises(KaggleRefused, match="cannot be used: of KAGGLE_USERNAME and KAGGLE_KEY only one is set"):
         standing()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_file_that_cannot_be_read_is_named(home, standing):
     put(home / ".kaggle" / "access_token", TOKEN, mode=0)
-    with pytest.raises(KaggleRefused, match="access_token; a file access_token holds"):
+    with pytest.raises(KaggleRefused, match="access_token cannot be read"):
         standing()
 
 
@@ -260,10 +286,9 @@ def test_a_file_that_cannot_be_read_is_named(home, standing):
     ("variables", "source"),
     [
         ({"KAGGLE_API_TOKEN": "expired-or-mistyped"}, "KAGGLE_API_TOKEN"),
-        ({"KAGGLE_API_TOKEN": "KGAT_" + 300 * "x"}, "KAGGLE_API_TOKEN.*\n.*too long for the client"),
         ({"KAGGLE_USERNAME": USER, "KAGGLE_KEY": "wrong-key"}, "KAGGLE_USERNAME and KAGGLE_KEY"),
     ],
-    ids=["expired", "too long", "key"],
+    ids=["expired", "key"],
 )
 def test_bad_credentials_are_named_by_their_place(standing, monkeypatch, variables, source):
     for name, value in variables.items():
@@ -273,6 +298,13 @@ def test_bad_credentials_are_named_by_their_place(standing, monkeypatch, variabl
     assert not any(value in str(caught.value) for value in variables.values() if value != USER)
 
 
+def test_a_token_that_is_too_long_for_the_client_is_named(standing, monkeypatch):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_" + 300 * "x")
+    with pytest.raises(KaggleRefused, match="cannot be used: KAGGLE_API_TOKEN is too long for the client") as caught:
+        standing()
+    assert "xxx" not in str(caught.value)
+
+
 def test_a_key_that_others_can_read_is_warned_about(home, standing, log):
     put(home / ".kaggle" / "kaggle.json", KEY_FILE, mode=0o644)
     standing()
@@ -280,13 +312,15 @@ def test_a_key_that_others_can_read_is_warned_about(home, standing, log):
     assert "chmod 600" in log[1]
 
 
-def test_a_revoked_login_is_named_although_the_client_deletes_its_file(home, standing, memory):
-    login = {"username": USER, "refresh_token": "x" * 20}
-    put(home / ".kaggle" / "credentials.json", json.dumps(login))
+def test_a_revoked_login_is_named_and_its_file_kept(home, standing, memory):
+    file, login = home / ".kaggle" / "credentials.json", json.dumps({"username": USER, "refresh_token": "x" * 20})
+    put(file, login)
     memory.fault("GenerateAccessToken", times=9, status=401)
-    with pytest.raises(CredentialsError, match=r"credentials\.json.*renewed by: kaggle auth login") as caught:
-        standing()
-    assert not isinstance(caught.value, MissingCredentialsError)
+    for _ in range(2):
+        with pytest.raises(CredentialsError, match=r"credentials\.json.*renewed by: kaggle auth login") as caught:
+            standing()
+        assert not isinstance(caught.value, MissingCredentialsError)
+    assert file.read_text() == login
 
 
 def test_an_old_client_is_said_with_the_command(standing, monkeypatch):
@@ -343,6 +377,32 @@ def test_all_pages_of_a_long_list_are_read(memory):
         memory.record(f"number {number}")
     rows = list_submissions(memory.kaggle())
     assert [row.ref for row in rows] == [str(ref) for ref in reversed(range(1000, 1230))]
+
+
+@pytest.mark.parametrize(
+    ("row", "listed", "notes"),
+    [
+        pytest.param({"ref": 5, "status": None, "description": None, "date": None}, ["5", "1000"], 0, id="nulls"),
+        pytest.param(
+            {"ref": 5, "status": "NEW", "date": "yesterday"}, ["5", "1000"], 0, id="values unknown to the SDK"
+        ),
+        pytest.param({"ref": None, "status": None}, ["1000"], 1, id="no ref"),
+        pytest.param(None, ["1000"], 1, id="a null row"),
+    ],
+)
+def test_what_cannot_be_read_in_a_row_of_the_list_does_not_cost_the_list(memory, monkeypatch, log, row, listed, notes):
+    memory.record("mine", status="COMPLETE")
+    good = memory._ListSubmissions({})["submissions"]
+    monkeypatch.setattr(memory, "_ListSubmissions", lambda request: {"submissions": [row, *good]})
+    assert [entry.ref for entry in list_submissions(memory.kaggle(log.append))] == listed
+    assert sum("1 entries without a ref" in line for line in log) == notes
+
+
+@pytest.mark.parametrize("submissions", [5, ["odd"], {"ref": 5}], ids=str)
+def test_a_list_that_cannot_be_read_is_an_error_and_not_an_empty_list(memory, monkeypatch, submissions):
+    monkeypatch.setattr(memory, "_ListSubmissions", lambda request: {"submissions": submissions})
+    with pytest.raises(KitError, match="The kaggle client failed"):
+        list_submissions(memory.kaggle())
 
 
 def test_a_server_that_never_answers_is_left_and_waiting_is_told(server, log):

@@ -384,7 +384,8 @@ def test_a_run_s_models_are_published_as_a_private_dataset_and_then_as_its_next_
         assert publish_run(memory.kaggle(log.append), run) == f"{USER}/digits-my-run"
         assert memory.dataset["version"] == version
     assert sorted(memory.dataset["sizes"]) == ["fold-1.keras", "fold-2.keras", "run.json"]
-    assert "Published version 2, private" in capsys.readouterr().out
+    address = f"https://www.kaggle.com/datasets/{USER}/digits-my-run"
+    assert f"Published version 2, private: {address}\n" in capsys.readouterr().out
     assert any("these become its next version" in line for line in log)
     (created,) = memory.requests["CreateDataset"]
     assert created["isPrivate"] is True

@@ -112,7 +112,8 @@ def _parse_row(fields: list[str], columns: list[str], competition: Competition) 
     """Return the id and the label's position among the classes."""
     id_name, label_name = competition.header
     if len(fields) != 2:
-        raise BadInput(f"expected 2 fields, found {len(fields)}. Is the file cut off here?")
+        fix = "Is the file cut off here?" if len(fields) < 2 else "Remove what follows the second, also a comma."
+        raise BadInput(f"expected 2 fields, found {len(fields)}", fix=fix)
     text, label = (fields[columns.index(name)] for name in competition.header)
     if not re.fullmatch(r"[0-9]{1,9}", text):
         fix = f"Write ids as integers: frame['{id_name}'].astype(int)"

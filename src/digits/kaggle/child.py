@@ -69,6 +69,31 @@ def plain(value: Any) -> Any:
     return value.to_dict() if hasattr(value, "to_dict") else value
 
 
+def read_field(field: Any, instance: Any, values: dict[str, Any] | None) -> None:
+    """Set a field of an answer as kagglesdk's `FieldMetadata.set_from_dict` does, but leave out what has no meaning.
+
+    That gives up a whole list for one row in which a field, or the row itself, is null or has a value it does not know.
+    In protobuf's JSON null stands for the default. A list that cannot be read is an error all the same.
+    """
+    value = None if values is None else values.get(field.json_name)
+    if value is None:
+        return
+    try:
+        setattr(instance, field.private_field_name, field.serializer.from_dict_value(field.field_type, value))
+    except Exception:
+        if isinstance(field.default_value, list):
+            raise
+
+
+def adapt_client() -> None:
+    """Keep the client from giving up an answer for one field, and from deleting the file of a login that is revoked."""
+    from kagglesdk.kaggle_creds import KaggleCredentials
+    from kagglesdk.kaggle_object import FieldMetadata
+
+    FieldMetadata.set_from_dict = read_field
+    KaggleCredentials.delete = lambda *_: None
+
+
 def source_of(api) -> str:
     """Return where the client found its credentials: variables, or a file."""
     from kagglesdk import get_access_token_from_env
@@ -127,6 +152,7 @@ def reply_to(call: str, arguments: dict[str, Any]) -> Reply:
         version = importlib.metadata.version("kaggle")
         if tuple(map(int, re.findall(r"\d+", version)[:3])) < OLDEST_CLIENT:
             return Reply(failure=Kind.CLIENT, text=f"is version {version}, too old")
+        adapt_client()  # Before the import, which logs in.
         from kaggle import api
 
         api.with_retry = lambda function, *_: function  # By itself the client repeats what may have arrived.

@@ -4,15 +4,16 @@ import contextlib
 import json
 import os
 import re
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from digits.console import BadInput, KaggleRefused, KitError
+from digits.console import BadInput, KaggleRefused, KitError, explain
 from digits.data.competition import DIGIT_RECOGNIZER, Competition
 from digits.files import display_path, submissions_flag
 from digits.kaggle.child import Kind, Reply
@@ -25,6 +26,8 @@ CHILD = Path(__file__).with_name("child.py")
 ALARM_SECONDS = 10
 """After the time limit of a call, its process ends by itself."""
 TEXT_LENGTH = 300
+LONGEST_TOKEN = 255
+"""Characters: the client looks for a file of that name."""
 KEPT = (
     *("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR", "KAGGLE_API_ENVIRONMENT"),
     *("KAGGLE_API_V1_TOKEN", "KAGGLE_KERNEL_RUN_TYPE", "KAGGLE_DATA_PROXY_URL"),
@@ -41,7 +44,7 @@ CONNECTION_FAULTS = {
     Kind.PROXY: "the proxy that {proxy} names does not let it through; expected http://HOST:PORT, with a login "
     "http://NAME:PASSWORD@HOST:PORT (socks5:// needs: pip install pysocks)",
     Kind.CERTIFICATE: "the certificate is not trusted; where a proxy inspects the traffic, REQUESTS_CA_BUNDLE must "
-    "name the file with its certificate (it is: {bundle})",
+    "name the file with its certificate",
     Kind.NAME: "the name of Kaggle's server cannot be resolved. Is there a network?",
     Kind.CONNECTION: "it was refused, broke off or timed out",
 }
@@ -156,12 +159,12 @@ def call_child(call: str, arguments: dict[str, Any], policy: RetryPolicy, log: C
         process.wait()
 
 
-def error_of(call: str, page: str, reply: Reply, files: Sequence[Path] = ()) -> KitError:
-    """Return the exception for a call that failed; `page` is the competition's, `files` hold credentials."""
+def error_of(call: str, page: str, reply: Reply) -> KitError:
+    """Return the exception for a call that failed; `page` is the competition's."""
     text = short(re.sub(r" for url: \S+", "", reply.text)).rstrip(".")
     maybe_submitted = call in SUBMITS and reply.method not in BEFORE_SUBMITTING
     if reply.failure is Kind.CREDENTIALS or reply.status == 401:
-        return _credentials_error(page, reply.source, "" if reply.status else text, files)
+        return _credentials_error(page, reply, "" if reply.status else text)
     if reply.failure is Kind.ANSWER:
         return _answer_error(call, page, reply, text, maybe_submitted)
     if reply.failure is Kind.CLIENT:
@@ -173,8 +176,9 @@ def error_of(call: str, page: str, reply: Reply, files: Sequence[Path] = ()) -> 
         return UnreachableError("Kaggle's storage refused the upload.")
     if reply.failure in CONNECTION_FAULTS:
         proxy = next((name for name in PROXY_VARIABLES if os.environ.get(name)), "https_proxy")
-        bundle = os.environ.get("REQUESTS_CA_BUNDLE", "not set")
-        reason = CONNECTION_FAULTS[reply.failure].format(proxy=proxy, bundle=bundle)
+        reason = CONNECTION_FAULTS[reply.failure].format(proxy=proxy)
+        if reply.failure is Kind.CERTIFICATE:
+            reason = _bundle_fault() or reason
         message = f"The connection to Kaggle failed: {reason}."
     elif reply.failure is Kind.UNREADABLE:
         message = f"The answer is not Kaggle's (a login page of the network, or a proxy?): {text}."
@@ -202,31 +206,75 @@ def _answer_error(call: str, page: str, reply: Reply, text: str, maybe_submitted
     return kind(message.format(text=text, page=page, status=status))
 
 
-def _credentials_error(page: str, source: str, text: str, files: Sequence[Path]) -> CredentialsError:
-    """Return the exception for credentials that are missing or of no use."""
+def _bundle_fault() -> str:
+    """Return what is wrong with the file of certificates that the environment names, or an empty text."""
+    name = next((name for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(name)), "")
+    path = Path(os.environ.get(name, "."))
+    if path.is_dir():  # A folder of certificates is taken, too.
+        return ""
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:  # SSLError is one.
+        return f"{name} names {path}, which cannot be read as certificates ({explain(error)})"
+    return ""
+
+
+def _file_fault(file: Path) -> str:
+    """Return why the client cannot use a file with credentials, or an empty text."""
+    try:
+        text = file.read_bytes().decode()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except UnicodeDecodeError:
+        text = "\ufeff"
+    if text.startswith("\ufeff"):
+        return "is not plain UTF-8 text without a byte order mark"
+    if not text.strip():
+        return "is empty"
+    if file.suffix != ".json":
+        return "holds more than a token on one line" if len(text.split()) > 1 else ""
+    names = ["refresh_token"] if file.name == "credentials.json" else ["username", "key"]
+    try:
+        values = dict(json.loads(text))
+    except (ValueError, TypeError):
+        return f"is not JSON with {' and '.join(names)}"
+    if missing := [name for name in names if not values.get(name)]:
+        return f"has no {' and no '.join(missing)}"
+    return "has a token as its key: save it in access_token" if str(values.get("key")).startswith("KGAT_") else ""
+
+
+def _credentials_error(page: str, reply: Reply, text: str) -> CredentialsError:
+    """Return the exception for credentials that are missing or of no use, each with what is wrong with it."""
     names = "KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"
     token, user, key = (os.environ.get(name, "").strip() for name in names)
-    faults = [text] if text else []
+    files = {file: _file_fault(file) for file in credential_files()}
+    if not reply.source and not reply.status:  # The client reads one kaggle.json, and it takes a good one.
+        files |= {
+            file: fault or "is not where the client looks"
+            for file, fault in files.items()
+            if file.name == "kaggle.json"
+        }
+    faults = [f"{file} {fault}" for file, fault in files.items() if fault]
     if bool(user) != bool(key):
         faults.append("of KAGGLE_USERNAME and KAGGLE_KEY only one is set")
-    if len(token) > 255:
+    if len(token) > LONGEST_TOKEN:
         faults.append("KAGGLE_API_TOKEN is too long for the client: put the token into ~/.kaggle/access_token")
-    if files:
-        faults.append(
-            f"found {', '.join(map(str, files))}; a file access_token holds a token on one line and nothing else, "
-            'kaggle.json an old key as JSON, {"username": …, "key": …} (no token, KGAT_…), both as plain UTF-8 text '
-            "that you can read; credentials.json is renewed by: kaggle auth login"
-        )
-    source = source or ("KAGGLE_API_TOKEN" if token else "")
-    if not source and not faults:
+    elif token and Path(token) not in files:
+        files = {Path("KAGGLE_API_TOKEN"): ""} | files
+    refused = reply.source or ", ".join(str(file) for file, fault in files.items() if not fault)
+    faults += [text] if text and not faults else []
+    if not refused and not faults:
         return MissingCredentialsError(
             f"no Kaggle credentials found. Make a token at {TOKEN_PAGE}, save it in ~/.kaggle/access_token (or set "
             f"KAGGLE_API_TOKEN), and accept the rules: {page}/rules"
         )
+    cure = f"Make a new token: {TOKEN_PAGE}"
+    if "credentials.json" in refused:
+        cure += "; credentials.json is renewed by: kaggle auth login"
+    if not refused:
+        return CredentialsError(f"the Kaggle credentials cannot be used: {'; '.join(faults)}. {cure}")
     reasons = f"\nWhat to look at: {'; '.join(faults)}." if faults else ""
-    return CredentialsError(
-        f"Kaggle does not accept the credentials of {source or 'this machine'}. Make a new token: {TOKEN_PAGE}{reasons}"
-    )
+    return CredentialsError(f"Kaggle does not accept the credentials of {refused}. {cure}{reasons}")
 
 
 def short(text: str) -> str:
@@ -300,7 +348,6 @@ class Kaggle:
         raise ValueError("attempts must be one or more")
 
     def _once(self, call: str, arguments: dict[str, Any], absent: tuple[int, ...]) -> Any:
-        files = credential_files()  # Before the client deletes a credentials.json that was revoked.
         reply = read_as(Reply, redact(self.call(call, arguments, self.policy, self.log)), "the kaggle client")
         if reply.source and reply.source not in self._announced:
             self._announced.append(reply.source)
@@ -312,7 +359,7 @@ class Kaggle:
             return reply.value
         if reply.failure is Kind.ANSWER and reply.status in absent:
             return None
-        raise error_of(call, self.page, reply, files)
+        raise error_of(call, self.page, reply)
 
     def poll(self, look: Callable[[], Answer | None], seconds: float, waiting: str) -> Answer | None:
         """Call `look`, with growing pauses, until it returns something or the time is over; log what is waited for."""

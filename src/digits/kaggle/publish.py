@@ -81,9 +81,9 @@ def publish(kaggle: Kaggle, run: Run) -> str:
     listed: dict[str, int] = {}
     token = ""
     while token is not None:
-        page = kaggle.ask("dataset_list_files", {"dataset": name, "page_token": token})
-        listed |= {file["name"]: file.get("totalBytes", 0) for file in page.get("datasetFiles", [])}
-        token = page.get("nextPageToken")
+        files = kaggle.ask("dataset_list_files", {"dataset": name, "page_token": token})
+        listed |= {file["name"]: file.get("totalBytes", 0) for file in files.get("datasetFiles", [])}
+        token = files.get("nextPageToken")
     wrong = [file for file, size in sizes.items() if listed.get(file) != size]
     if wrong:
         raise KitError(f"The dataset {name} is not what was sent: {', '.join(wrong)} missing or of another size.")
