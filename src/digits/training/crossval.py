@@ -50,12 +50,10 @@ def cross_validate(
                 results[task.key] = result
                 on_result()
                 display.finish(task.key, f"{_score(result, plan.train.labels)}, {result.seconds:.0f} s")
-    ordered = [task for task in plan.tasks if task.key in failures]
     if all(fold == REFIT for fold, _ in results):
-        reasons = (f"{task.label}: {failures[task.key]}" for task in ordered)
+        reasons = (f"{task.label}: {failures[task.key]}" for task in plan.tasks if task.key in failures)
         raise KitError("\n".join(["no network could be trained:", *reasons]))
-    trained = [results[task.key] for task in plan.tasks if task.key in results]
-    return trained, {task.key: failures[task.key] for task in ordered}
+    return [results[task.key] for task in plan.tasks if task.key in results], failures
 
 
 def _save(run: Run, result: FoldResult, model: bytes) -> None:

@@ -88,7 +88,8 @@ class FoldTask:
     @property
     def training_images(self) -> int:
         """How many images it trains on in all epochs together."""
-        rows = len(self.train_rows) + (0 if self.pseudo_labels is None else len(self.pseudo_labels[0]))
+        pseudo_rows, _ = self.pseudo_labels or ((), ())
+        rows = len(self.train_rows) + len(pseudo_rows)
         batch_size = min(self.recipe.batch_size, rows)
         return self.recipe.epochs * (rows // batch_size) * batch_size
 
@@ -184,8 +185,8 @@ def train_fold(task: FoldTask, data: Arrays | Path, log: Log) -> tuple[FoldResul
     while trainer.epochs_done < recipe.epochs:
         epoch = trainer.run_epoch(count)
         if recipe.evaluate_every and len(held_out) and epoch.epoch % recipe.evaluate_every == 0:
-            answers = engine.predict_probabilities(trainer.network, held_out).argmax(axis=1)
-            epoch = dataclasses.replace(epoch, held_out_accuracy=float((answers == held_out_labels).mean()))
+            predictions = engine.predict_probabilities(trainer.network, held_out).argmax(axis=1)
+            epoch = dataclasses.replace(epoch, held_out_accuracy=float((predictions == held_out_labels).mean()))
         trainer.history.append(epoch)
         report()
         if task.checkpoint is not None:
@@ -197,6 +198,9 @@ def train_fold(task: FoldTask, data: Arrays | Path, log: Log) -> tuple[FoldResul
         path = Path(folder) / "model.keras"
         engine.save_network(network, path)
         model = path.read_bytes()
+    wrong_without_tta = None
+    if recipe.tta.any and len(held_out):
+        wrong_without_tta = int((alone.argmax(axis=1) != held_out_labels).sum())
     result = FoldResult(
         task.fold,
         task.member,
@@ -207,6 +211,6 @@ def train_fold(task: FoldTask, data: Arrays | Path, log: Log) -> tuple[FoldResul
         [dataclasses.asdict(epoch) for epoch in trainer.history],
         seconds_before + time.perf_counter() - started,
         peak_memory_bytes(),
-        int((alone.argmax(axis=1) != held_out_labels).sum()) if recipe.tta.any and len(held_out) else None,
+        wrong_without_tta,
     )
     return result, model

@@ -2,14 +2,12 @@
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from digits.config import Execution, Settings
 from digits.console import BadInput, KitError
-from digits.data.dataset import Dataset
 from digits.inference import predictor
 from digits.model import custom
 from digits.model.backend import cpu_count, peak_memory_bytes
@@ -39,15 +37,22 @@ def train(settings: Settings, execution: Execution) -> Run:
         results, failures = work(plan, display)
         display.stage("checking the saved models")
         finish(plan, results, failures)
-        for finisher in _finishers(execution):
-            finisher(plan.run, plan.dataset)
+        if execution.report:
+            from digits.report import charts, html
+
+            charts.draw_all(plan.run, plan.dataset)
+            html.build_report(plan.run, plan.dataset)
+        if execution.tensorboard:
+            from digits.report import tensorboard
+
+            tensorboard.write_tensorboard(plan.run, plan.dataset)
     return plan.run
 
 
 def work(plan: Plan, display: ProgressDisplay) -> tuple[list[FoldResult], dict[NetworkKey, str]]:
     """Train the networks that are missing; return all results, refits last, and why others are missing.
 
-    run.json counts the seconds from the begin on, at each network that ends, and however the work ends.
+    run.json counts the seconds from the beginning on, at each network that ends, and however the work ends.
     """
     custom.write_sources(plan.recipe, plan.run.folder)
 
@@ -71,27 +76,12 @@ def finish(plan: Plan, results: Sequence[FoldResult], failures: Mapping[NetworkK
     models = [plan.run.model_path(*result.key) for result in results]
     member = predictor.SavedMember(models, plan.recipe.tta, plan.recipe.sources)
     images, test = plan.dataset.test.images, averaging.test_mean(results)
-    deterministic = record.settings.deterministic
-    finished.checks.append(check_saved_models(member, images, test, deterministic=deterministic))
+    check = check_saved_models(member, images, test, deterministic=record.settings.deterministic)
+    finished.checks.append(check)
     finished.peak_memory_bytes = max([peak_memory_bytes(), *(result.peak_memory_bytes for result in results)])
     finished.seconds = plan.seconds
     plan.run.write_record(finished)
     return finished
-
-
-def _finishers(execution: Execution) -> list[Callable[[Run, Dataset], Path | list[Path]]]:
-    """Return what is made of a finished run and its data."""
-    finishers: list[Callable[[Run, Dataset], Path | list[Path]]] = []
-    if execution.report:
-        from digits.report.charts import draw_all
-        from digits.report.html import build_report
-
-        finishers += [draw_all, build_report]
-    if execution.tensorboard:
-        from digits.report.tensorboard import write_tensorboard
-
-        finishers.append(write_tensorboard)
-    return finishers
 
 
 def check_saved_models(
@@ -99,11 +89,7 @@ def check_saved_models(
 ) -> Check:
     """Check that the saved models, loaded in a fresh process, predict what was written for some of the test rows.
 
-    Args:
-        member: the models.
-        images: uint8 (n, side, side).
-        probabilities: what was written of them, float32 (n, classes).
-        deterministic: whether to compute the same bits each time.
+    `images` are uint8 (n, side, side), and `probabilities` what was written of them, float32 (n, classes).
     """
     rows = np.unique(np.linspace(0, len(images) - 1, ROWS_PREDICTED_AGAIN).astype(int))
     try:

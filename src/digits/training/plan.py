@@ -48,7 +48,6 @@ class Plan:
     """When the work began, in seconds of `time.perf_counter`; earlier pieces of the run count too."""
     deadline: float = math.inf
     """In seconds of `time.monotonic`; nothing is trained after it."""
-
     final_seconds: float | None = None
     """Of a run that was finished before and has all its networks: only its results are written again."""
 
@@ -138,13 +137,13 @@ def _load_data(settings: Settings, data_dir: Path | None) -> Dataset:
     unused["keras"] = {"competition": settings.competition}
     for flag, value in unused.get(settings.source, {}).items():
         if value:
-            raise BadInput(
-                f"expected no such flag with --source {settings.source}, which does not use it", at=f"--{flag} {value}"
-            )
+            problem = f"expected no such flag with --source {settings.source}, which does not use it"
+            raise BadInput(problem, at=f"--{flag} {value}")
+    competition = find_competition(settings.competition) if settings.competition else None
     data = dataset.load(
         settings.source,
         data_dir,
-        competition=find_competition(settings.competition) if settings.competition else None,
+        competition=competition,
         limit=settings.limit,
         allow_leak=settings.allow_leak,
         folds=settings.recipe.folds,

@@ -26,10 +26,8 @@ def write_results(plan: Plan, results: Sequence[FoldResult], failures: Mapping[N
     written.refits = [_refit(result, average) for result in results if result.fold == REFIT]
     written.averaging_gain = averaging.averaging_gain(results)
     written.checks = _checks(data, out_of_fold, test)
-    labels = {task.key: task.label for task in plan.tasks}
-    written.checks.append(
-        checks.check_all_trained(len(results), {labels[key]: reason for key, reason in failures.items()})
-    )
+    missing = {task.label: failures[task.key] for task in plan.tasks if task.key in failures}
+    written.checks.append(checks.check_all_trained(len(results), missing))
     accuracies = [score.accuracy for score in written.folds] + [refit.agreement for refit in written.refits]
     names = [result.label for result in results]
     written.checks.append(checks.check_learned(dict(zip(names, accuracies, strict=True))))
@@ -61,7 +59,7 @@ def _refit(result: FoldResult, average: np.ndarray) -> Refit:
 
 def _checks(data: Dataset, out_of_fold: np.ndarray, test: np.ndarray) -> list[Check]:
     predictions, scored = test.argmax(axis=1), out_of_fold[~np.isnan(out_of_fold[:, 0])]
-    answers = [
+    results = [
         checks.check_probabilities(test),
         checks.check_not_constant(predictions, len(data.classes)),
         checks.check_class_shares(predictions, np.bincount(data.train.labels, minlength=len(data.classes))),
@@ -69,8 +67,8 @@ def _checks(data: Dataset, out_of_fold: np.ndarray, test: np.ndarray) -> list[Ch
     ]
     if data.source == "kaggle" and data.expected:
         detail = "; ".join(f"{file.name}: {file.text}" for file in data.summary.files)
-        answers.append(Check("the test images are the competition's", data.competition is not None, detail))
-    return answers
+        results.append(Check("the test images are the competition's", data.competition is not None, detail))
+    return results
 
 
 def _write_history(run: Run, results: Sequence[FoldResult]) -> None:

@@ -59,23 +59,23 @@ class Slots:
 def share_machine(networks: int, jobs: int | None = None, *, deterministic: bool = False) -> Slots:
     """Divide this machine among the networks of a run.
 
-    Each GPU trains one network at a time. Without a GPU, as many networks as there are processors are trained side by
+    Each GPU trains one network at a time. Without a GPU, as many networks as there are CPU cores are trained side by
     side: on two cores, two networks with a thread each train 1.27 times the images of one with both. The networks of an
-    incomplete last round share the processors that would be idle. The threads follow from the machine and the number of
+    incomplete last round share the cores that would be idle. The threads follow from the machine and the number of
     networks alone: another number of threads sums in another order, training amplifies that, and `jobs` must not change
     results.
 
     Args:
         networks: how many the whole run has, finished ones included.
-        jobs: how many to train at a time; None: one for each GPU, or as the processors and the memory allow.
+        jobs: how many to train at a time; None: one for each GPU, or as the CPU cores and the memory allow.
         deterministic: one thread each.
     """
-    processors, gpus = cpu_count(), list(usable_gpus())
-    side_by_side = min(networks, len(gpus) or processors)
-    threads = [processors // side_by_side or 1] * networks
+    cores, gpus = cpu_count(), list(usable_gpus())
+    side_by_side = min(networks, len(gpus) or cores)
+    threads = [cores // side_by_side or 1] * networks
     last_round = networks % side_by_side
     if last_round and not gpus:
-        threads[-last_round:] = [processors // last_round] * last_round
+        threads[-last_round:] = [cores // last_round] * last_round
     if deterministic:
         threads = [1] * networks
     at_a_time = min(networks, jobs or min(side_by_side, max(1, _memory_bytes() // MEMORY_PER_NETWORK_BYTES)))
@@ -87,7 +87,7 @@ def _environment(gpus: list[str], slot: int, at_a_time: int) -> dict[str, str]:
     if not gpus:
         return {}
     environment = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]}
-    if at_a_time > len(gpus):  # Unless told otherwise, JAX and TensorFlow each allocate most of a GPU's memory.
+    if at_a_time > len(gpus):  # By default, JAX and TensorFlow each allocate most of a GPU's memory.
         environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     return environment
 
@@ -112,8 +112,8 @@ class StoppedError(KitError):
 class Worker:
     """A fresh process that loads Keras at once and then computes one function.
 
-    Keras leaks memory over many fits, which ends with the process, and a crash affects no other network. The process
-    ends when this one does, however that ends.
+    Keras leaks memory from training to training, which ends with the process, and a crash affects no other network.
+    The process ends when this one does, however that ends.
     """
 
     def __init__(self, threads: int, *, deterministic: bool = False, environment: Mapping[str, str] | None = None):
@@ -199,14 +199,14 @@ def _serve(connection: Connection) -> None:
     try:
         if failure:
             raise failure
-        answer = ("value", function(*arguments, log=lambda message: connection.send(("log", message))))
+        result = ("value", function(*arguments, log=lambda message: connection.send(("log", message))))
     except KitError as error:
-        answer = ("error", error)
+        result = ("error", error)
     except OSError as error:
-        answer = ("error", KitError(explain(error)))
+        result = ("error", KitError(explain(error)))
     except MemoryError:
-        answer = ("error", KitError("out of memory"))
-    connection.send(answer)
+        result = ("error", KitError("out of memory"))
+    connection.send(result)
 
 
 def _exit_with_parent(connection: Connection) -> None:
