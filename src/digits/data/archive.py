@@ -1,6 +1,5 @@
 """Put the competition's files from an archive, a folder or a single file into the data folder: all of them, or none."""
 
-import errno
 import tarfile
 import tempfile
 import zipfile
@@ -38,7 +37,6 @@ def install(archive: Path, data_dir: Path, competition: Competition = DIGIT_RECO
     Raises:
         BadInput: naming file, member, line and column; then nothing in `data_dir` has changed.
     """
-    archive, data_dir = Path(archive), Path(data_dir)
     try:
         contents = _contents(archive, competition)
     except BadInput as error:
@@ -106,7 +104,7 @@ def _files_of(archive: Path, temporary: Path, competition: Competition) -> list[
         if not (archive / competition.archive).is_file():
             raise _nothing_in([path.name for path in paths], competition)
         archive /= competition.archive
-    try:
+    with csv_reader.readable():
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as opened:
                 sizes = {info.filename: info.file_size for info in opened.infolist() if not info.is_dir()}
@@ -118,12 +116,6 @@ def _files_of(archive: Path, temporary: Path, competition: Competition) -> list[
                 tar.extractall(temporary, [members[name] for name in names], filter="data")
         else:
             return [archive]
-    except RuntimeError as error:
-        raise BadInput(f"expected an archive without a password, found: {error}") from None
-    except (*csv_reader.DAMAGED, NotImplementedError, ValueError, OSError) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):  # The disk is full, not the archive damaged.
-            raise
-        raise BadInput(f"expected a whole archive, found a damaged one ({error})") from None
     return [path for path in sorted(temporary.rglob("*")) if path.is_file()]
 
 
@@ -158,7 +150,7 @@ def _identified(name: str, data: bytes, competition: Competition) -> tuple[str, 
         if len(first) < 2:
             begins = ",".join(first)[:60]
             raise BadInput(f"expected one of {', '.join(competition.files)}, found a file that begins {begins!r}")
-        is_labelled = not csv_reader.LABEL_NAMES.isdisjoint(column.lower() for column in first)
+        is_labelled = not csv_reader.COLUMN_NAMES["label"].isdisjoint(column.lower() for column in first)
         images = train if is_labelled else test
         kind = images if len(first) > 2 else sample
     if kind == sample:

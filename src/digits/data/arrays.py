@@ -15,6 +15,7 @@ from digits.data.csv_reader import SIDES, Table, content_hash, encode_labels, pa
 from digits.files import display_path
 
 PACKINGS = ("", ".gz", ".zip", ".bz2", ".xz")
+ARRAY_SUFFIXES = (".npy", ".npz", "ubyte")
 IMAGE_WORDS = ("x", "images", "image", "imgs", "img", "data", "pixels", "features", "digits", "arr")
 LABEL_WORDS = ("y", "labels", "label", "lbls", "target", "targets", "class", "classes")
 _SPLITS = {"test": r"test(ing)?|t10k", "val": r"\bval(id|idation)?\b", "train": r"train(ing)?"}
@@ -41,10 +42,14 @@ def role_of(name: str) -> tuple[str, str] | None:
     return None
 
 
+def has_suffix(name: str, *suffixes: str) -> bool:
+    """Return whether a file's name ends so, in any case, plain or packed."""
+    return name.lower().endswith(tuple(suffix + packing for suffix in suffixes for packing in PACKINGS))
+
+
 def is_array_file(path: Path) -> bool:
     """Return whether a file is one for `read_sets`, by its name."""
-    suffixes = tuple(f"{suffix}{packing}" for suffix in (".csv", ".npy", ".npz", "ubyte") for packing in PACKINGS)
-    return path.name.lower().endswith(suffixes)
+    return has_suffix(path.name, ".csv", *ARRAY_SUFFIXES)
 
 
 def read_sets(path: Path, trained_side: int | None = None) -> dict[str, Table]:
@@ -191,17 +196,18 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise BadInput("there is no such file") from None
     except Exception as error:  # A damaged zip or header makes Python and NumPy raise a dozen kinds.
-        raise BadInput(f"expected a whole .npz, found a damaged one ({_reason(error)})") from None
+        raise BadInput(f"expected a whole .npz, found a damaged one ({reason_of(error)})") from None
 
 
 def _parse_npy(data: bytes) -> np.ndarray:
     try:
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # As above.
-        raise BadInput(f"expected a NumPy array, found a damaged one, or none ({_reason(error)})") from None
+        raise BadInput(f"expected a NumPy array, found a damaged one, or none ({reason_of(error)})") from None
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return the first line of an exception's message, or its kind."""
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 

@@ -1,7 +1,9 @@
 """Read tables from text: tolerant where the meaning is plain, checked from the first byte to the last."""
 
 import bz2
+import contextlib
 import csv
+import errno
 import gzip
 import hashlib
 import io
@@ -31,11 +33,13 @@ MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "nat", "?"})
 """What stands for a label that is not known, in small letters."""
 SIDES = (8, 64)
 """The least and the greatest side of an image in pixels."""
+COLUMN_NAMES = {
+    "label": {"label", "labels", "class", "classes", "target", "digit", "category", "y"},
+    "id": {"id", "ids", "imageid", "image_id", "image", "filename", "file", "name"},
+    "index": {"", "unnamed: 0", "index", "row.names", "rownames"},
+}
+"""The names of columns beside the pixels; an index are the row numbers that pandas and R write by default."""
 UTF8_BOM = b"\xef\xbb\xbf"
-LABEL_NAMES = frozenset({"label", "labels", "class", "classes", "target", "digit", "category", "y"})
-ID_NAMES = frozenset({"id", "ids", "imageid", "image_id", "image", "filename", "file", "name"})
-INDEX_NAMES = frozenset({"", "unnamed: 0", "index", "row.names", "rownames"})
-"""Row numbers that pandas and R write unless told not to."""
 MAGIC = {
     "an image (PNG, JPEG, GIF)": (b"\x89PNG", b"\xff\xd8\xff", b"GIF8"),
     "an array (.npy, IDX, HDF5)": (b"\x93NUMPY", b"\x00\x00\x08", b"\x89HDF"),
@@ -96,24 +100,31 @@ def read_bytes(path: Path, member: str | None = None) -> bytes:
     Raises:
         BadInput: if it cannot be read, is no regular file, is damaged or larger than `MAX_BYTES`.
     """
-    path = Path(path)
-    with error_context(display_path(path)):
-        try:
-            mode = path.stat().st_mode
-            if not stat.S_ISREG(mode):
-                raise BadInput(f"expected a file, found {'a folder' if stat.S_ISDIR(mode) else 'a device or pipe'}")
-            data = _unpacked(path, member)
-        except FileNotFoundError:
-            raise BadInput("there is no such file") from None
-        except DAMAGED as error:
-            raise BadInput(f"expected a whole archive, found a damaged one ({error})") from None
-        except (NotImplementedError, RuntimeError) as error:
-            raise BadInput(f"expected an archive without a password, found: {error}") from None
-        except (OSError, ValueError) as error:
-            raise BadInput(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    with error_context(display_path(path)), readable():
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise BadInput(f"expected a file, found {'a folder' if stat.S_ISDIR(mode) else 'a device or pipe'}")
+        data = _unpacked(path, member)
         if len(data) > MAX_BYTES:
             raise BadInput(f"expected at most {MAX_BYTES:,} bytes, found more")
     return data
+
+
+@contextlib.contextmanager
+def readable() -> Iterator[None]:
+    """Raise as BadInput what Python raises for a file or an archive that cannot be read, but not for a full disk."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise BadInput("there is no such file") from None
+    except DAMAGED as error:
+        raise BadInput(f"expected a whole archive, found a damaged one ({error})") from None
+    except (NotImplementedError, RuntimeError) as error:
+        raise BadInput(f"expected an archive without a password, found: {error}") from None
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise BadInput(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 def _unpacked(path: Path, member: str | None) -> bytes:
@@ -171,10 +182,11 @@ def records(data: bytes) -> Iterator[tuple[int, list[str]]]:
 
 
 def _decode(data: bytes) -> str:
-    kind = next((kind for kind, beginnings in MAGIC.items() if data.startswith(beginnings)), None)
-    kind = "a tar archive (unpack it)" if data[257:262] == b"ustar" else kind
-    if kind:
-        raise BadInput(f"expected a CSV, found {kind}")
+    kinds = [kind for kind, beginnings in MAGIC.items() if data.startswith(beginnings)]
+    if data[257:262] == b"ustar":
+        kinds = ["a tar archive (unpack it)"]
+    if kinds:
+        raise BadInput(f"expected a CSV, found {kinds[0]}")
     is_utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     wrong = -1 if is_utf16 else data.find(b"\0")
     try:
@@ -238,7 +250,7 @@ def _find_columns(first: list[str], has_header: bool, labelled: bool) -> Columns
     if len(set(names)) < len(names):
         repeated = next(name for name in names if names.count(name) > 1)
         raise BadInput(f"expected each column once, found {repeated[:_SHOWN]!r} {names.count(repeated)} times")
-    special = {kind: [names.index(name) for name in names if name in known] for kind, known in _KINDS.items()}
+    special = {kind: [names.index(name) for name in names if name in known] for kind, known in COLUMN_NAMES.items()}
     rest = [index for index in range(width) if not any(index in columns for columns in special.values())]
     kind = "label" if labelled else "id"
     is_guessed = not named and not _side(width) and bool(_side(width - 1))
@@ -275,9 +287,6 @@ def _odd_column(names: list[str], rest: list[int]) -> int | None:
     stems = {index: re.sub(r"\d.*", "", names[index]) for index in rest}
     odd = [index for index, stem in stems.items() if stem != stems[rest[len(rest) // 2]]]
     return odd[0] if len(odd) == 1 else None
-
-
-_KINDS = {"label": LABEL_NAMES, "id": ID_NAMES, "index": INDEX_NAMES}
 
 
 def _side(pixels: int) -> int:

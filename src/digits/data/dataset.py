@@ -359,19 +359,16 @@ def _in_28(dataset: Dataset) -> Dataset:
     """Return a dataset with its images brightened where none is bright, and resized to 28 × 28; the summary says so."""
     splits, summary = (dataset.train, dataset.test), dataset.summary
     brightest, side = max(int(split.images.max()) for split in splits), dataset.train.images.shape[1]
-    factor, notes = 255 // max(brightest, 1), []
+    factor, notes = 255 // max(brightest, 1), list(summary.warnings)
     if factor > 1:
         notes.append(f"no pixel is above {brightest}: all are multiplied by {factor}.")
     if side != SIDE:
         notes.append(f"the images of {side} × {side} are resized to {SIDE} × {SIDE}.")
-    if factor == 1 and side == SIDE:
-        return dataset
-    train_images, test_images = (resized(split.images.reshape(len(split.images), -1), factor) for split in splits)
+    train, test = (
+        replace(split, images=resized(split.images.reshape(len(split.images), -1), factor)) for split in splits
+    )
     return replace(
-        dataset,
-        train=replace(dataset.train, images=train_images),
-        test=replace(dataset.test, images=test_images),
-        summary=replace(summary, side=side, factor=factor, warnings=[*summary.warnings, *notes]),
+        dataset, train=train, test=test, summary=replace(summary, side=side, factor=factor, warnings=notes)
     )
 
 
@@ -436,9 +433,9 @@ def _download(wanted: Path) -> Path:
         with contextlib.redirect_stdout(sys.stderr):
             return Path(keras.utils.get_file(MNIST_NPZ, origin=MNIST_URL, file_hash=MNIST_SHA256))
     except Exception as error:  # Keras raises plain `Exception` for whatever a network can do
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        message = f"{MNIST_NPZ}: expected to download it from {MNIST_URL}, but: {arrays.reason_of(error)}"
         fix = f"Put it at {display_path(wanted)} by hand, or use --source sample, which needs no network"
-        raise BadInput(f"{MNIST_NPZ}: expected to download it from {MNIST_URL}, but: {reason}", fix=fix) from None
+        raise BadInput(message, fix=fix) from None
 
 
 def _load_sample() -> Dataset:

@@ -71,8 +71,7 @@ def find_file(folder: Path, name: str, competition: Competition | None = None) -
 
 def _csvs(names: list[str]) -> list[str]:
     """Return which of the names are those of CSVs, plain or packed."""
-    ends = tuple(f".csv{packing}" for packing in PACKINGS)
-    return [name for name in names if name.lower().endswith(ends)]
+    return [name for name in names if arrays.has_suffix(name, ".csv")]
 
 
 def _names_in(folder: Path) -> list[str]:
@@ -144,12 +143,18 @@ def read_folder(folder: Path, competition: Competition | None) -> dict[str, Tabl
 
 def _tables_of_arrays(folder: Path) -> dict[str, Table]:
     """Read a folder's .npz, or its .npy, IDX and .npz files of one array each; empty where there are none."""
-    names = [name for name in _names_in(folder) if arrays.is_array_file(folder / name) and name not in _csvs([name])]
+    names = [name for name in _names_in(folder) if arrays.has_suffix(name, *arrays.ARRAY_SUFFIXES)]
     packed = [f"{name}{packing}" for name in names for packing in PACKINGS[1:]]  # Of a file that is there plain too.
     paths = [folder / name for name in names if name not in packed]
     if len(paths) == 1:
         tables = {split: replace(table, name=paths[0].name) for split, table in arrays.read_sets(paths[0]).items()}
-        return {"train" if split == "images" else split: table for split, table in tables.items()}
+    else:
+        tables = _tables_of_single_arrays(folder, paths)
+    return {"train" if split == "images" else split: table for split, table in tables.items()}
+
+
+def _tables_of_single_arrays(folder: Path, paths: list[Path]) -> dict[str, Table]:
+    """Read files of one array each, whose names say what they hold; others are left out."""
     files: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for path in paths:
         if role := arrays.role_of(path.name):
@@ -162,8 +167,7 @@ def _tables_of_arrays(folder: Path) -> dict[str, Table]:
             raise BadInput(f"expected one array of {split} {kind}, found {shown}", at=display_path(folder))
         read[fitting[0].name] = next(iter(content.values()))
     with error_context(display_path(folder)):
-        tables = arrays.tables_of(read) if read else {}
-    return {"train" if split == "images" else split: table for split, table in tables.items()}
+        return arrays.tables_of(read) if read else {}
 
 
 def _tables_of_images(folder: Path) -> dict[str, Table]:

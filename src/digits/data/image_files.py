@@ -101,8 +101,12 @@ def as_image(pixels: np.ndarray) -> Image.Image:
 def image_files(folder: Path) -> list[Path]:
     """Return the image files right in a folder, in the order of their names, numbers by value."""
     files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
-    return sorted(files, key=lambda path: [(not part.isdigit(), int(part) if part.isdigit() else 0, part)
-                                           for part in re.split(r"(\d+)", path.name)])  # fmt: skip
+    return sorted(files, key=_name_order)
+
+
+def _name_order(path: Path) -> list[tuple[int, str]]:
+    """Return a key to sort names by, in which each second part is a number."""
+    return [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:
