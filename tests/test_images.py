@@ -331,7 +331,7 @@ def test_images_for_a_run_on_other_data_become_what_its_networks_were_trained_on
         (tmp_path / word).mkdir()
         Image.fromarray((row * 15).reshape(8, 8)).save(tmp_path / word / "bright.png")
         Image.fromarray(row.reshape(8, 8)).save(tmp_path / word / "dark.png")
-    wanted = resized(digits, 15)
+    wanted = resized(digits.reshape(4, 8, 8), 15)
     for paths, repeats in (([tmp_path / "new.csv"], 1), ([tmp_path / word for word in words[:4]], 2)):
         images = [each.image for each in predict_images(predictor, paths, ImageReader(form, words))]
         assert [image.label for image in images] == np.repeat(words[:4], repeats).tolist()

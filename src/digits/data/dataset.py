@@ -357,19 +357,17 @@ def _measured_form(dataset: Dataset) -> ImageForm:
 
 def _in_28(dataset: Dataset) -> Dataset:
     """Return a dataset with its images brightened where none is bright, and resized to 28 × 28; the summary says so."""
-    splits, summary = (dataset.train, dataset.test), dataset.summary
-    brightest, side = max(int(split.images.max()) for split in splits), dataset.train.images.shape[1]
+    train, test, summary = dataset.train, dataset.test, dataset.summary
+    brightest, side = int(max(train.images.max(), test.images.max())), train.images.shape[1]
     factor, notes = 255 // max(brightest, 1), list(summary.warnings)
     if factor > 1:
         notes.append(f"no pixel is above {brightest}: all are multiplied by {factor}.")
     if side != SIDE:
         notes.append(f"the images of {side} × {side} are resized to {SIDE} × {SIDE}.")
-    train, test = (
-        replace(split, images=resized(split.images.reshape(len(split.images), -1), factor)) for split in splits
-    )
-    return replace(
-        dataset, train=train, test=test, summary=replace(summary, side=side, factor=factor, warnings=notes)
-    )
+    train = replace(train, images=resized(train.images, factor))
+    test = replace(test, images=resized(test.images, factor))
+    summary = replace(summary, side=side, factor=factor, warnings=notes)
+    return replace(dataset, train=train, test=test, summary=summary)
 
 
 def _test_split(
@@ -415,11 +413,11 @@ def _load_keras(data_dir: Path) -> Dataset:
     fix = f"Remove the file and fetch it again, or put a good {MNIST_NPZ} there: {command}"
     with error_context(fix=fix):
         tables = arrays.read_sets(path)
+    with error_context(display_path(path), fix):
         are_usable = [table.labels is not None and table.images.shape[1] == SIDE for table in tables.values()]
-        with error_context(display_path(path)):
-            if set(tables) != set(TABLES) or not all(are_usable):
-                raise BadInput(f"expected x_train, x_test (n, {SIDE}, {SIDE}) and y_train, y_test (n,)")
-            train, test = (_labelled_split(tables[split], DIGIT_RECOGNIZER.classes) for split in TABLES)
+        if set(tables) != set(TABLES) or not all(are_usable):
+            raise BadInput(f"expected x_train, x_test (n, {SIDE}, {SIDE}) and y_train, y_test (n,)")
+        train, test = (_labelled_split(tables[split], DIGIT_RECOGNIZER.classes) for split in TABLES)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     form = Form.IDENTICAL if sha256 == MNIST_SHA256 else Form.DIFFERENT
     file = DataFile(MNIST_NPZ, len(train.images) + len(test.images), sha256, form)

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from digits.data.image_files import NotADigitImage, as_image, gray
-from digits.data.image_form import box_of
+from digits.data.image_form import box_of, edge_of
 
 FINDING_SIDE, PAGE_SIDE = 160, 64
 """The longest side, in pixels, at which the digit is looked for (a stroke of a digit that fills a tenth of the side is
@@ -49,11 +49,7 @@ class FoundDigit:
         return not self.touches_edge and max(bottom - top, right - left) > 0.2 * max(self.mask.shape)
 
     def strokes(self) -> np.ndarray:
-        """Return the ink float32 (h, w) in 0-1, cut to its box, in the detail that the image has.
-
-        Raises:
-            NotADigitImage: if there is nothing on the page.
-        """
+        """Return the ink float32 (h, w) in 0-1, cut to its box, in the detail that the image has."""
         top, bottom, left, right = box_of(self.mask)
         ink, mask, scale = self.ink, self.mask, len(self.pixels) / len(self.ink)
         if scale > 1:
@@ -157,9 +153,8 @@ def _with_margin(pixels: np.ndarray, most_spread: float = 255) -> np.ndarray | N
     dark, light = sample[sample <= threshold], sample[sample > threshold]
     if not dark.size or not light.size or light.mean() - dark.mean() < 50:
         return None
-    edge, edge_values = (np.concatenate([plane[0], plane[-1], plane[:, 0], plane[:, -1]]) for plane in (pixels, values))
-    is_bright = edge_values > threshold
-    page = edge[is_bright == (is_bright.mean() > 0.5)]
+    is_bright = edge_of(values) > threshold
+    page = edge_of(pixels)[is_bright == (is_bright.mean() > 0.5)]
     if np.ptp(np.percentile(page.mean(axis=1), [10, 90])) > most_spread:
         return None
     reach = max(values.shape) // 4
@@ -179,11 +174,7 @@ def _threshold(values: np.ndarray) -> int:
 
 
 def _find(pixels: np.ndarray) -> FoundDigit:
-    """Return where the digit is in pixels uint8 (h, w, 1 or 3), all of which may be the page.
-
-    Raises:
-        NotADigitImage: if there is nothing on the page.
-    """
+    """Return where the digit is in pixels uint8 (h, w, 1 or 3), all of which may be the page."""
     planes = _shrunk(pixels)
     channel = int(planes.std(axis=(1, 2)).argmax())
     is_light = _ink_is_light(planes[channel])
@@ -192,7 +183,7 @@ def _find(pixels: np.ndarray) -> FoundDigit:
     ink = _ink(dark, page)
     level = _ink_level(ink)
     mask, notes = _digit_mask(ink, level)
-    touches_edge = _touches_edge(mask)
+    touches_edge = bool(edge_of(mask).any())
     # A pixel more all round, for strokes' faint edges, where a pixel is not a whole stroke.
     mask = ndimage.maximum_filter(mask, 3) if min(ink.shape) > 40 else mask
     return FoundDigit(pixels[..., channel, np.newaxis], is_light, page, ink, level, mask, notes, touches_edge)
@@ -230,11 +221,7 @@ def _page(gray: np.ndarray) -> np.ndarray:
 
 
 def _ink_level(ink: np.ndarray) -> float:
-    """Return how strong the ink is, 0-1.
-
-    Raises:
-        NotADigitImage: if nothing stands out from the page.
-    """
+    """Return how strong the ink is, 0-1; NotADigitImage where nothing stands out from the page."""
     smooth = ndimage.uniform_filter(ink, 3) if min(ink.shape) >= 16 else ink
     peak = float(smooth.max())
     some = smooth[::2, ::2]
@@ -293,10 +280,6 @@ def _digit_mask(ink: np.ndarray, level: float) -> tuple[np.ndarray, tuple[str, .
     return np.isin(blots.labelled, blots.numbers[kept]), tuple(notes)
 
 
-def _touches_edge(mask: np.ndarray) -> bool:
-    return bool(mask[[0, -1]].any() or mask[:, [0, -1]].any())
-
-
 def _are_page_edges(blots: _Blots, shape: Sequence[int]) -> np.ndarray:
     """Return which blots lie along one whole side of an image, as the table under a page does: bool (n,)."""
     at_one_end = (blots.boxes[:, ::2] == 0) != (blots.boxes[:, 1::2] == shape)
@@ -317,7 +300,7 @@ def _within_frame(blots: _Blots) -> _Blots:
 
 def _without_box(mask: np.ndarray) -> np.ndarray | None:
     """Return a mask without the thin lines of a box that a digit crosses; None where none is within the image."""
-    if _touches_edge(mask):
+    if edge_of(mask).any():
         return None
     lines = np.zeros_like(mask)
     for axis in (0, 1):

@@ -27,12 +27,9 @@ class LocatedFile:
     """A file, or a member of a zip."""
 
     path: Path
+    name: str
+    """Below the folder, or inside the zip."""
     member: str | None = None
-
-    @property
-    def name(self) -> str:
-        """Its name, inside the zip where it is in one."""
-        return self.member or self.path.name
 
     def read_table(self, *, labelled: bool) -> Table:
         """Read it as a CSV of images; BadInput where it is none."""
@@ -50,7 +47,7 @@ def find_file(folder: Path, name: str, competition: Competition | None = None) -
     for packing in PACKINGS:
         path = folder / f"{name}.csv{packing}"
         if path.exists() or path.is_symlink():
-            return LocatedFile(path)
+            return LocatedFile(path, path.name)
     names = _names_in(folder)
     archives = [other for other in names if other.endswith(".zip") and not other.endswith(".csv.zip")]
     archive = competition.archive if competition and competition.archive in archives else None
@@ -58,7 +55,8 @@ def find_file(folder: Path, name: str, competition: Competition | None = None) -
         path = folder / (archive or archives[0])
         member = _member_of(path, f"{name}.csv")
         if archive or member:
-            return LocatedFile(path, member or f"{name}.csv")  # Reading it says what is wrong.
+            member = member or f"{name}.csv"  # Reading it says what is wrong.
+            return LocatedFile(path, member, member)
     others = [other for other in _csvs(names) if name in other.lower()]
     if not others and competition is None:
         below = [f"{inner}/{other}" for inner in names for other in _csvs(_names_in(folder / inner))]
@@ -66,7 +64,7 @@ def find_file(folder: Path, name: str, competition: Competition | None = None) -
     if len(others) > 1:
         fix = f"Name one {name}.csv, or give its folder: --data-dir DIR"
         raise BadInput(f"expected one file {name}.csv, found {some_of(others)}", at=display_path(folder), fix=fix)
-    return LocatedFile(folder / others[0]) if others else None
+    return LocatedFile(folder / others[0], others[0]) if others else None
 
 
 def _csvs(names: list[str]) -> list[str]:
@@ -100,8 +98,7 @@ def _read_table(folder: Path, name: str, competition: Competition | None) -> Tab
             fix = f"Take the data out of it: {kit_command('scripts/download.sh', '--zip', folder)}"
         at = f"{display_path(folder / name)}.csv"
         raise BadInput(f"there is no such file. {_what_is_in(folder)}", at=at, fix=fix)
-    table = file.read_table(labelled=name == "train")
-    return table if file.member else replace(table, name=str(file.path.relative_to(folder)))
+    return file.read_table(labelled=name == "train")
 
 
 def _what_is_in(folder: Path) -> str:
@@ -131,7 +128,7 @@ def read_folder(folder: Path, competition: Competition | None) -> dict[str, Tabl
             return tables
         names = _names_in(folder)
         if competition is None and len(csvs := _csvs(names)) == 1:
-            return {"train": LocatedFile(folder / csvs[0]).read_table(labelled=True)}
+            return {"train": LocatedFile(folder / csvs[0], csvs[0]).read_table(labelled=True)}
         inner = [folder / name for name in names if (folder / name).is_dir()]
         if competition is None and len(inner) == 1:
             return read_folder(inner[0], None)

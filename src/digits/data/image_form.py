@@ -1,6 +1,5 @@
 """The form of a run's training images, measured, and how other images are brought into it."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -71,7 +70,7 @@ class ImageForm:
 
     def as_trained(self, pixels: np.ndarray) -> np.ndarray:
         """Return pixels uint8 (side, side, channels) of the training images' kind as the networks take them."""
-        return resized(self.brightened(gray(pixels)).reshape(1, -1), 1)[0]
+        return resized(self.brightened(gray(pixels))[np.newaxis])[0]
 
     def is_like(self, pixels: np.ndarray) -> bool:
         """Return whether pixels (h, w, channels) have this size and ground; MNIST's size has anything."""
@@ -92,14 +91,14 @@ class ImageForm:
         if self.side >= SIDE:
             return image
         small = Image.fromarray(image).resize((self.side, self.side), Image.Resampling.BOX)
-        return resized(np.asarray(small).reshape(1, -1), 1)[0]
+        return resized(np.asarray(small)[np.newaxis])[0]
 
 
-def resized(pixels: np.ndarray, factor: int) -> np.ndarray:
-    """Return pixels uint8 (n, side²) as images uint8 (n, 28, 28), multiplied by `factor` and resized if need be."""
-    side = math.isqrt(pixels.shape[1])
-    images = (pixels if factor == 1 else pixels * np.uint8(factor)).reshape(-1, side, side)
-    if side == SIDE:
+def resized(images: np.ndarray, factor: int = 1) -> np.ndarray:
+    """Return images uint8 (n, side, side) as uint8 (n, 28, 28), multiplied by `factor` and resized if need be."""
+    if factor > 1:
+        images = images * np.uint8(factor)
+    if images.shape[1:] == (SIDE, SIDE):
         return images
     size = (SIDE, SIDE)
     return np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) for image in images])
@@ -125,10 +124,7 @@ def measure_form(images: np.ndarray, side: int = SIDE, factor: int = 1, turn: in
 def measure_turn(images: np.ndarray, labels: Sequence[str], means: dict[str, np.ndarray]) -> int:
     """Return how images uint8 (n, 28, 28) of digits are turned, see `ImageForm.turn`: EMNIST's CSVs are mirrored.
 
-    Args:
-        images: of any classes, all turned alike.
-        labels: the names of their classes (n,).
-        means: the mean images (28, 28) of classes that are upright.
+    `labels` name their classes (n,), and `means` are images (28, 28) of classes that are upright.
     """
     names = np.asarray(labels)
     pairs = [(images[names == name].mean(axis=0), mean) for name, mean in means.items() if (names == name).any()]
@@ -146,7 +142,12 @@ def measure_turn(images: np.ndarray, labels: Sequence[str], means: dict[str, np.
 
 def has_light_ground(image: np.ndarray) -> bool:
     """Return whether the edge of an image (h, w) in 0-255 is light in the median."""
-    return bool(np.median(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])) > 127)
+    return bool(np.median(edge_of(image)) > 127)
+
+
+def edge_of(values: np.ndarray) -> np.ndarray:
+    """Return the values (n, …) on the edge of an image (h, w, …), those of the corners twice."""
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
 
 
 def is_ready(pixels: np.ndarray) -> bool:

@@ -23,13 +23,9 @@ STROKE_WIDTHS = (2.2, 4.0)
 def load_extra(
     folder: Path, classes: Sequence[str], known: np.ndarray, form: ImageForm
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Load images of the user's own to train on beside a dataset's, prepared: uint8 (n, 28, 28) and labels uint8 (n,).
+    """Load custom images, LABEL/….png, to train on beside a dataset's: prepared uint8 (n, 28, 28), labels uint8 (n,).
 
-    Args:
-        folder: images by class, LABEL/….png.
-        classes: the names of the labels, in order.
-        known: the dataset's training and test images uint8 (m, 28, 28), none of which may be among them.
-        form: of the dataset's images.
+    `known` are the dataset's training and test images uint8 (m, 28, 28), none of which may be among them.
 
     Raises:
         BadInput: naming the first image that has no label, cannot be used, or is one of the dataset's.
@@ -60,10 +56,7 @@ def load_extra(
 def fit(pixels: np.ndarray, form: ImageForm, *, is_prepared: bool | None = None) -> Prepared:
     """Return pixels uint8 (h, w, 1 or 3) of any image as the networks of a run take them.
 
-    Args:
-        pixels: of the image.
-        form: of the run's training images.
-        is_prepared: whether it is in this form but for its size and ground; None: measured, see `ImageForm.is_like`.
+    `is_prepared` tells whether it has this form but for its size and ground; None: measured, see `ImageForm.is_like`.
 
     Raises:
         NotADigitImage: if there is nothing on the page.
@@ -81,11 +74,8 @@ def prepare(pixels: np.ndarray, box: int = BOX) -> Prepared:
 
     The page's own brightness is divided out, so that shadows and uneven light vanish; ink darker or lighter than the
     page becomes white on black; specks and page edges go; the ink's box is scaled to 20×20 pixels, strokes too thin or
-    too thick for that size are corrected, and the centre of mass comes to the middle of 28×28.
-
-    Args:
-        pixels: of an image of any size.
-        box: the long side of the ink in pixels, for data other than MNIST's.
+    too thick for that size are corrected, and the centre of mass comes to the middle of 28×28. Digits of other data
+    than MNIST's have a `box` of their own.
 
     Raises:
         NotADigitImage: if there is nothing on the page.

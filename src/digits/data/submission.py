@@ -26,9 +26,9 @@ class SubmissionFile:
     """Where it was copied, relative to the project where it lies in it."""
     rows: int
     sha256: str
-    """Of the answers, see `content_hash`."""
+    """Of the predictions, see `content_hash`."""
     replaced: str | None = None
-    """The hash of the other answers that `copy` held before; empty where that file was no submission."""
+    """The hash of the other predictions that `copy` held before; empty where that file was no submission."""
 
 
 TAG_PREFIX, TAG_DIGITS = "digits:", 12
@@ -59,12 +59,9 @@ def write_submission(
 
 
 def read_submission(path: Path, rows: int | None = ROWS, competition: Competition = DIGIT_RECOGNIZER) -> np.ndarray:
-    """Read a submission and return its labels uint8 (n,), positions among the classes, in the order of the ids.
+    """Read a submission, plain or packed: labels uint8 (n,), positions among the classes, in the order of the ids.
 
-    Args:
-        path: the file, plain, packed or in a zip.
-        rows: how many rows it must have; None takes any number from one up.
-        competition: whose header, ids and classes are expected.
+    It must have so many `rows`, or any number from one up where that is None.
 
     Raises:
         BadInput: naming the file, the line, what was expected and what came, and how to write it right.
@@ -136,42 +133,37 @@ def _header_fix(columns: list[str], header: tuple[str, str]) -> str:
 
 
 def content_hash(labels: np.ndarray) -> str:
-    """Return the sha256 of a submission's labels: the same answers have the same, however they are written."""
+    """Return the sha256 of a submission's labels: the same predictions have the same, however they are written."""
     return hashlib.sha256(np.asarray(labels, np.uint8).tobytes()).hexdigest()
 
 
 def tag_of(sha256: str) -> str:
-    """Return the tag that ends a submission's description: the first digits of `content_hash` tell its answers."""
+    """Return the tag that ends a submission's description: the first digits of `content_hash` tell its predictions."""
     return TAG_PREFIX + sha256[:TAG_DIGITS]
 
 
-def write_answers(
-    folder: Path, dataset: Dataset, answers: np.ndarray, out: Path | None, *, leaked: bool
+def write_predictions(
+    folder: Path, dataset: Dataset, predictions: np.ndarray, out: Path | None, *, leaked: bool
 ) -> SubmissionFile:
     """Write a run's submission into its folder, and copy it to `out`; a leaked run's files are named so.
 
-    Args:
-        folder: the run's.
-        dataset: whose test images were predicted; it has their ids, the header and the classes.
-        answers: predicted labels int (t,), positions among the classes, in the order of the test images.
-        out: None: nowhere.
-        leaked: whether test images were trained on.
+    `predictions` are labels int (t,), positions among the dataset's classes, of its test images.
     """
     mark = "leaked-" if leaked else ""
     path = folder / f"{mark}submission.csv"
-    write_submission(path, dataset.test.ids, answers, header=dataset.header, classes=dataset.classes)
+    write_submission(path, dataset.test.ids, predictions, header=dataset.header, classes=dataset.classes)
     copy, replaced = path.absolute(), None
     if out is not None:
         copy = out.with_name(mark + out.name).absolute()
-        replaced = _other_answers(copy, answers, dataset.competition)
+        replaced = _other_predictions(copy, predictions, dataset.competition)
         copy.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(copy) as temporary:
             shutil.copyfile(path, temporary)
     shown = copy.relative_to(ROOT) if copy.is_relative_to(ROOT) else copy
-    return SubmissionFile(path.name, str(shown), len(answers), content_hash(answers), replaced)
+    return SubmissionFile(path.name, str(shown), len(predictions), content_hash(predictions), replaced)
 
 
-def _other_answers(copy: Path, answers: np.ndarray, competition: Competition | None) -> str | None:
+def _other_predictions(copy: Path, predictions: np.ndarray, competition: Competition | None) -> str | None:
     """Return what `SubmissionFile.replaced` says of a file that is about to be replaced."""
     if not copy.is_file():
         return None
@@ -179,4 +171,4 @@ def _other_answers(copy: Path, answers: np.ndarray, competition: Competition | N
         earlier = content_hash(read_submission(copy, None, competition or DIGIT_RECOGNIZER))
     except BadInput:
         return ""
-    return None if earlier == content_hash(answers) else earlier
+    return None if earlier == content_hash(predictions) else earlier
