@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         compared = comparison.compare(runs, flags.data_dir)
         for pair in compared.pairs:
             names = f"{pair.first.name} and {pair.second.name}"
-            print(f"{names}: {summary.verdict(pair)} {summary.changed_answers(pair)}")
+            print(f"{names}: {summary.verdict(pair)} {summary.changed_predictions(pair)}")
         print(display_path(html.build_comparison(compared)))
 
 

@@ -240,7 +240,7 @@ def test_runs_are_compared_on_the_rows_that_both_held_out(run, data):
     assert "McNemar, p = " in summary.verdict(compared.pairs[0])
     page = html.build_comparison(compared).read_text(encoding="utf-8")
     assert f"Held-out images on which they disagree: {len(compared.rows)}" in page
-    assert f"Test images with different answers: {len(compared.test_rows)}" in page
+    assert f"Test images with different predictions: {len(compared.test_rows)}" in page
 
 
 def test_the_most_confident_disagreement_comes_first(run, data):
@@ -275,7 +275,7 @@ def test_runs_on_other_data_are_compared_on_the_test_images_alone(run, data):
 def test_a_comparison_with_a_leaked_run_says_so(run, data):
     change(run, leaked=True)
     compared = comparison.compare([run, Run(run.folder.parent / "two")])
-    assert summary.changed_answers(compared.pairs[0]).startswith("LEAKED: one trained on test images")
+    assert summary.changed_predictions(compared.pairs[0]).startswith("LEAKED: one trained on test images")
     assert "<h2>LEAKED</h2>" in html.build_comparison(compared).read_text(encoding="utf-8")
 
 

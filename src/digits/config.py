@@ -25,7 +25,7 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "muon")
 SCHEDULES = ("constant", "one-cycle", "exponential")
 SOURCES = ("auto", "kaggle", "keras", "sample")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
-_OWN_NETWORK = re.compile(r".+\.py:[A-Za-z_]\w*")
+_CUSTOM_NETWORK = re.compile(r".+\.py:[A-Za-z_]\w*")
 T = TypeVar("T")
 
 
@@ -66,11 +66,11 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Tta:
-    """Test-time augmentation: the views of an image whose probabilities are averaged, itself among them."""
+    """Test-time augmentation: the augmented copies of an image whose probabilities are averaged."""
 
     shift_pixels: float = _setting(0.0, "also predict the image shifted so far left, right, up and down; 0: not", 0, 14)
     rotation_degrees: float = _setting(0.0, "also predict the image rotated so far either way; 0: not", 0, 180)
-    weight: float = _setting(1.0, "weight of each of those views; the image itself has 1", 0, 10)
+    weight: float = _setting(1.0, "weight of each of those copies; the image itself has 1", 0, 10)
 
     @property
     def any(self) -> bool:
@@ -85,7 +85,7 @@ class Tta:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to train: the networks, how they are fitted, and how they predict."""
+    """One way to train: the networks, how they are trained, and how they predict."""
 
     name: str
     networks: tuple[str, ...] = _setting(
@@ -97,7 +97,7 @@ class Recipe:
     epochs: int = _setting(10, "times through the training images", 1, 10_000, flag="N")
     batch_size: int = _setting(128, "images a training step", 1, 65_536)
     optimizer: str = _setting("adamw", "optimizer; sgd is Nesterov's, with momentum 0.9", choices=OPTIMIZERS)
-    learning_rate: float = _setting(4e-3, "peak learning rate", 1e-8, 10)
+    learning_rate: float = _setting(4e-3, "maximum learning rate", 1e-8, 10)
     schedule: str = _setting("one-cycle", "course of the learning rate over the steps", choices=SCHEDULES)
     warm_up: float = _setting(0.2, "one-cycle: share of the steps in which the rate rises", 0.001, 0.999)
     decay: float = _setting(0.95, "exponential: factor on the learning rate after each epoch", 0.01, 1)
@@ -244,7 +244,8 @@ class Field:
         if self.choices:
             names = ", ".join(self.choices)
             return f"one of {names}" if self.type is str else f"a list of {names} or FILE.py:FUNCTION"
-        return f"{'a whole number' if self.type is int else 'a number'} from {self.low:g} to {self.high:,.5g}"
+        number = "a whole number" if self.type is int else "a number"
+        return f"{number} from {self.low:g} to {self.high:,.5g}"
 
     @property
     def argument(self) -> dict[str, Any]:
@@ -271,16 +272,18 @@ class Field:
         hint = ""
         with contextlib.suppress(BadInput):
             typed = read_as(self.type, value, prefix)
-            if not self.choices:
-                if self.type is bool or self.low <= typed <= self.high:
-                    return typed
-            elif names := [typed] if self.type is str else typed:
-                own = [] if self.type is str else [name for name in names if _OWN_NETWORK.fullmatch(name)]
-                unknown = [name for name in names if name not in (*self.choices, *own)]
-                if not unknown:
-                    return typed
-                hint = nearest(unknown[0], self.choices)
+            items = typed if isinstance(typed, tuple) else (typed,)
+            refused = [item for item in items if not self._accepts(item)]
+            if items and not refused:
+                return typed
+            hint = "".join(nearest(str(item), self.choices) for item in refused[:1])
         raise BadInput(f"{prefix}: expected {self.expected}.{hint}")
+
+    def _accepts(self, item: Any) -> bool:
+        if self.choices:
+            is_custom = get_origin(self.type) is tuple and _CUSTOM_NETWORK.fullmatch(item) is not None
+            return is_custom or item in self.choices
+        return self.type is bool or self.low <= item <= self.high
 
 
 @functools.cache
@@ -319,7 +322,7 @@ def _with(recipe: Recipe, values: Mapping[str, Any], folder: Path = Path()) -> R
         changed = {name: value}
         if group:
             changed = {group: dataclasses.replace(getattr(recipe, group), **changed)}
-        recipe = recipe.changed(**changed)
+        recipe = dataclasses.replace(recipe, **changed)
     return recipe
 
 
@@ -359,22 +362,11 @@ def _defined_names(module: ast.Module) -> list[str]:
     return defined + [target.id for target in assigned if isinstance(target, ast.Name)]
 
 
-def from_dict(values: Mapping[str, Any], where: str, base: Recipe | None = None, folder: Path = Path()) -> Recipe:
-    """Return the recipe of TOML's nested dict, checked; what it does not say is as in `base`, else the default.
-
-    The files of custom networks are in `folder`.
-
-    Raises:
-        BadInput: naming the file `where`, the key, what came and what was expected.
-    """
-    recipe = base or Recipe(name="")
-    checked = {}
-    for key, value in _flattened(values):
-        if key in fields():
-            checked[key] = fields()[key].checked(value, f"{where}: {key} = {json.dumps(value, default=str)}")
-        else:
-            raise BadInput(f"{where}: {key} is not a field of a recipe.{nearest(key, fields())} {_list_fields()}")
-    return _with(recipe, checked, folder)
+def _field(key: str, where: str) -> Field:
+    """Return a field; for an unknown key, raise BadInput with the nearest known one after `where`."""
+    if key not in fields():
+        raise BadInput(f"{where}: {key} is not a field of a recipe.{nearest(key, fields())} {_list_fields()}")
+    return fields()[key]
 
 
 def _list_fields() -> str:
@@ -394,16 +386,14 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
-def load_recipe(name_or_path: str, folder: Path | None = None) -> Recipe:
-    """Read one of the kit's recipes by its name, or a user's by the path of its TOML file, from `folder` on.
+def load_recipe(name_or_path: str, folder: Path = Path(), above: tuple[Path, ...] = ()) -> Recipe:
+    """Read one of the kit's recipes by its name, or a user's by the path of its TOML file in `folder`.
+
+    The recipes in the files `above` are based on it.
 
     Raises:
         BadInput: if there is no such recipe, or the file says something that a recipe cannot.
     """
-    return _load(name_or_path, folder or Path(), ())
-
-
-def _load(name_or_path: str, folder: Path, above: tuple[Path, ...]) -> Recipe:
     own = name_or_path.endswith(".toml")
     path = (folder / name_or_path if own else RECIPES / f"{name_or_path}.toml").resolve()
     if not own and name_or_path not in recipe_names():
@@ -422,8 +412,12 @@ def _load(name_or_path: str, folder: Path, above: tuple[Path, ...]) -> Recipe:
     parent = values.pop("base", None)
     if not isinstance(parent, str | None):
         raise BadInput(f"{name_or_path}: base = {json.dumps(parent, default=str)}: expected a recipe's name or file.")
-    base = None if parent is None else _load(parent, path.parent, (*above, path))
-    recipe = dataclasses.replace(from_dict(values, name_or_path, base, path.parent), name=path.stem)
+    base = Recipe(name="") if parent is None else load_recipe(parent, path.parent, (*above, path))
+    checked = {}
+    for key, value in _flattened(values):
+        assignment = f"{key} = {json.dumps(value, default=str)}"
+        checked[key] = _field(key, name_or_path).checked(value, f"{name_or_path}: {assignment}")
+    recipe = dataclasses.replace(_with(base, checked, path.parent), name=path.stem)
     return dataclasses.replace(recipe, base=path.stem) if path.parent == RECIPES else recipe
 
 
@@ -450,10 +444,10 @@ def set_values(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     values = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
-        if not equals or key not in fields():
-            problem = f"{key} is not a field of a recipe.{nearest(key, fields())}" if equals else "expected KEY=VALUE."
-            raise BadInput(f"--set {assignment}: {problem} {_list_fields()}")
-        values[key] = fields()[key].checked(fields()[key].parse(text), f"--set {assignment}")
+        if not equals:
+            raise BadInput(f"--set {assignment}: expected KEY=VALUE", fix=_list_fields())
+        field = _field(key, f"--set {assignment}")
+        values[key] = field.checked(field.parse(text), f"--set {assignment}")
     return _with(recipe, values)
 
 

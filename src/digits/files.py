@@ -26,10 +26,8 @@ OWN = DATA / "own"
 """Images of the user's own, by class: OWN/7/….png."""
 SUBMISSIONS = ROOT / "submissions"
 REFERENCE = SUBMISSIONS / "reference"
-
-
 NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS)
-"""What flock answers on a file system without locks, such as some network mounts."""
+"""The errors of flock on a file system without locks, such as some network mounts."""
 
 
 class BrokenFileError(KitError):
@@ -91,9 +89,8 @@ def file_lock(path: Path, timeout_seconds: float = 0.0) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise LockedError(
-                        f"Another process holds {display_path(path)}. Let it finish and try again."
-                    ) from None
+                    held = display_path(path)
+                    raise LockedError(f"Another process holds {held}. Let it finish and try again.") from None
                 time.sleep(0.02)
             except OSError as error:
                 if error.errno not in NO_LOCKS:
@@ -115,9 +112,7 @@ def display_path(path: Path) -> str:
 def kit_command(script: str, *words: str | Path) -> str:
     """Return a command of the kit as it works when it is pasted into a shell in the working folder.
 
-    Args:
-        script: such as "src/train.py" or "scripts/submit.sh".
-        words: its arguments, paths as `display_path` has them.
+    The script is one such as "src/train.py" or "scripts/submit.sh"; paths among the words are shown relative.
     """
     path = display_path(ROOT / script)
     if script.endswith(".sh") and "/" not in path:
@@ -127,7 +122,7 @@ def kit_command(script: str, *words: str | Path) -> str:
 
 
 def is_default_folder(submissions: Path) -> bool:
-    """Return whether a folder of runs is the one that commands use without being told, through links too."""
+    """Return whether a folder of runs is the one that commands use by default, through links too."""
     return Path(submissions).resolve() == SUBMISSIONS.resolve()
 
 

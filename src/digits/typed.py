@@ -20,22 +20,16 @@ _EXPECTED: dict[Any, tuple[str, Any]] = {
 
 
 def read_as(kind: Any, value: Any, where: str, key: str = "") -> Any:
-    """Return `value`, of JSON's types, as `kind`.
+    """Return `value`, of JSON's types, as `kind`: a dataclass, enum, plain type or container, or one of these or None.
 
     Keys that a dataclass does not have are ignored: another version wrote them.
 
-    Args:
-        kind: a dataclass, a plain type, a list, tuple or dict of them, or one of these or None.
-        value: what JSON gave.
-        where: the file's name, for the message.
-        key: which value of the file it is, for the message.
-
     Raises:
-        BadInput: naming file and key, where a value is missing or of another type.
+        BadInput: naming the file `where` and the key, where a value is missing or of another type.
     """
 
-    def inner(of: Any, name: str | int, one: Any) -> Any:
-        return read_as(of, one, where, f"{key}.{name}" if key else str(name))
+    def inner(inner_kind: Any, name: str | int, item: Any) -> Any:
+        return read_as(inner_kind, item, where, f"{key}.{name}" if key else str(name))
 
     arguments = typing.get_args(kind)
     if kind is Any or (value is None and type(None) in arguments):
@@ -58,9 +52,9 @@ def read_as(kind: Any, value: Any, where: str, key: str = "") -> Any:
         fields = [field.name for field in dataclasses.fields(kind) if field.name in value]
         return kind(**{name: inner(hints[name], name, value[name]) for name in fields})
     if plain is dict:
-        return {name: inner(arguments[1], name, one) for name, one in value.items()}
+        return {name: inner(arguments[1], name, item) for name, item in value.items()}
     if plain in (list, tuple):
-        return plain(inner(arguments[0], number, one) for number, one in enumerate(value))
+        return plain(inner(arguments[0], number, item) for number, item in enumerate(value))
     try:
         return plain(value)
     except OverflowError:

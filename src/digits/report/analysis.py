@@ -39,7 +39,7 @@ class RunData:
     """float32 (n, classes), NaN where a row was never held out; n is 0 where only the submission is there."""
     test: np.ndarray | None
     """float32 (t, classes); None where only the submission is there, as for some reference runs."""
-    answers: np.ndarray
+    predictions: np.ndarray
     """The submitted labels uint8 (t,)."""
     train: LabelledSplit | None
     test_images: Split | None
@@ -76,12 +76,12 @@ def gather(run: Run, dataset: Dataset | None = None, data_dir: Path | None = Non
     record = run.finished_record()
     if any((run.folder / name).exists() for name in ("out_of_fold.npy", "test_probabilities.npy", PACKED)):
         out_of_fold, test = run.probabilities()
-        answers = test.argmax(axis=1).astype(np.uint8)
+        predictions = test.argmax(axis=1).astype(np.uint8)
     else:
         out_of_fold, test = np.empty((0, len(record.data.names)), np.float32), None
-        answers = run.answers()
+        predictions = run.answers()
     train, test_images, missing = _images(record, dataset, data_dir)
-    return RunData(run, record, run.fold_results(), out_of_fold, test, answers, train, test_images, missing)
+    return RunData(run, record, run.fold_results(), out_of_fold, test, predictions, train, test_images, missing)
 
 
 def _images(

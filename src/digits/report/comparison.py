@@ -17,7 +17,7 @@ from digits.runs.store import Run
 
 @dataclass(frozen=True)
 class Agreement:
-    """In how many test rows another run, of this name and out-of-fold accuracy, has the same answer."""
+    """In how many test rows another run, of this name and out-of-fold accuracy, predicts the same."""
 
     name: str
     accuracy: float
@@ -26,16 +26,16 @@ class Agreement:
 
 
 def agreement(data: RunData, other: Run) -> Agreement | None:
-    """Compare the answers with another run's; None where those are of other images, or it is not finished."""
+    """Compare the predictions with another run's; None where those are of other images, or it is not finished."""
     try:
         record = other.finished_record()
-        answers = other.answers() if same_test_images(record, data.record) else None
+        if not same_test_images(record, data.record):
+            return None
+        predictions = other.answers()
     except (KitError, OSError):
         return None
-    if answers is None:
-        return None
-    same = int((data.answers == answers).sum())
-    return Agreement(name_of(other), record.out_of_fold.accuracy, same, len(answers))
+    same = int((data.predictions == predictions).sum())
+    return Agreement(name_of(other), record.out_of_fold.accuracy, same, len(predictions))
 
 
 def same_test_images(first: FinishedRecord, second: FinishedRecord) -> bool:
@@ -56,7 +56,7 @@ class Pair:
     held_out: metrics.Comparison | None
     """None where they share no held-out row."""
     changed: int | None
-    """Test answers that differ; None where the test images are not the same."""
+    """Test predictions that differ; None where the test images are not the same."""
 
     @property
     def better(self) -> RunData | None:
@@ -93,7 +93,7 @@ def compare(runs: Sequence[Run], data_dir: Path | None = None) -> Compared:
         rows = _by_confidence(rows, [data.out_of_fold[rows] for data in gathered])
     if all(pair.changed is not None for pair in pairs):
         certain = np.eye(len(gathered[0].record.data.names), dtype=np.float32)
-        test = [certain[data.answers] if data.test is None else data.test for data in gathered]
+        test = [certain[data.predictions] if data.test is None else data.test for data in gathered]
         test_rows = _by_confidence(np.arange(len(test[0])), test)
     return Compared(gathered, pairs, rows, test_rows)
 
@@ -112,7 +112,7 @@ def _by_confidence(rows: np.ndarray, probabilities: list[np.ndarray]) -> np.ndar
 def _pair(first: RunData, second: RunData) -> Pair:
     changed = held_out = None
     if same_test_images(first.record, second.record):
-        changed = int((first.answers != second.answers).sum())
+        changed = int((first.predictions != second.predictions).sum())
     train = second.train if first.train is None else first.train
     rows = np.intersect1d(first.scored, second.scored)
     if first.record.identity.get("data") == second.record.identity.get("data") and train is not None and len(rows):

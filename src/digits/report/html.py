@@ -33,7 +33,7 @@ MOST_MISTAKES, MOST_SUSPECTS, MOST_RUNS, MOST_COMPARED, MOST_UNSURE, SAMPLES = 2
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What a run predicts of an image."""
 
     run: str
@@ -51,7 +51,7 @@ class Card:
     picture: str
     true: int | None
     true_name: str
-    answers: list[Answer]
+    predictions: list[Prediction]
     row: str
     bars: list[float]
     """The first run's probability of each class, in percent."""
@@ -60,30 +60,36 @@ class Card:
     title: str
 
 
-Predictions = Sequence[tuple[RunData, np.ndarray | None]]
+RunProbabilities = Sequence[tuple[RunData, np.ndarray | None]]
 """Runs with their probabilities float32 (n, classes); None where only the submission is there."""
 
 
-def cards(images: Split, rows: np.ndarray, by_run: Predictions, file: str) -> list[Card]:
+def cards(images: Split, rows: np.ndarray, by_run: RunProbabilities, file: str) -> list[Card]:
     """Return the cards of the rows, numbers from 0, of `images`; `file` is what their place is called."""
-    names = by_run[0][0].record.data.names
+    data, first = by_run[0]
+    names = data.record.data.names
     axis = "".join(names) if len(names) <= 10 and all(len(name) == 1 for name in names) else ""
     shown = []
     for row in rows.tolist():
         true = None if images.labels is None else int(images.labels[row])
-        answers = []
-        for data, probabilities in by_run:
-            label = int(data.answers[row] if probabilities is None else probabilities[row].argmax())
-            confidence = None if probabilities is None else float(probabilities[row, label])
-            answers.append(Answer(data.name, label, names[label], confidence, None if true is None else label == true))
-        first = by_run[0][1]
+        predictions = [_predict(data, probabilities, row, true) for data, probabilities in by_run]
         bars = [] if first is None else (100 * first[row]).tolist()
         likely = sorted(zip(bars, names, strict=False), reverse=True)[:3]
         title = ", ".join(f"{name}: {share:.0f}%" for share, name in likely if share >= 0.5)
         true_name = "" if true is None else names[true]
         place = f"{file} {images.ids[row]}"
-        shown.append(Card(data_uri(images.images[row]), true, true_name, answers, place, bars, axis, title))
+        shown.append(Card(data_uri(images.images[row]), true, true_name, predictions, place, bars, axis, title))
     return shown
+
+
+def _predict(data: RunData, probabilities: np.ndarray | None, row: int, true: int | None) -> Prediction:
+    if probabilities is None:
+        label, confidence = int(data.predictions[row]), None
+    else:
+        label = int(probabilities[row].argmax())
+        confidence = float(probabilities[row, label])
+    is_right = None if true is None else label == true
+    return Prediction(data.name, label, data.record.data.names[label], confidence, is_right)
 
 
 def percent(value: float, decimals: int = 2) -> str:
@@ -108,7 +114,9 @@ def setting_text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str("–" if value is None else value)
+    if value is None:
+        return "–"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def render(template: str, **values: object) -> str:
@@ -118,7 +126,7 @@ def render(template: str, **values: object) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"percent": percent, "duration": duration, "date": date}
-    environment.filters |= {name: getattr(summary, name) for name in ("verdict", "changed_answers", "p_text")}
+    environment.filters |= {name: getattr(summary, name) for name in ("verdict", "changed_predictions", "p_text")}
     environment.filters |= {"setting": setting_text, "thousands": lambda number: f"{number:,}"}
     return environment.get_template(template).render(**values)
 
@@ -138,7 +146,7 @@ def build_report(
 
     Args:
         run: its folder's neighbours are the runs, and the ledger, that it is compared with.
-        dataset: its data; None: they are loaded as its record says, or from `data_dir`. Without them the page says so.
+        dataset: its data; None: they are loaded as its record says, or from `data_dir`.
         data_dir: where the data are now.
         reference: the folder of the committed runs.
 
@@ -237,7 +245,7 @@ def _samples(data: RunData) -> dict[str, str]:
     """Return pictures of some of the test images of each predicted class, by its name."""
     samples = {}
     for label, name in enumerate(data.record.data.names):
-        rows = np.flatnonzero(data.answers == label)[:SAMPLES]
+        rows = np.flatnonzero(data.predictions == label)[:SAMPLES]
         if data.test_images is not None and len(rows):
             samples[name] = data_uri(np.hstack(list(data.test_images.images[rows])))
     return samples
@@ -247,12 +255,12 @@ def _agreements(data: RunData, submissions: Path, reference: Path) -> list[Agree
     """Return the agreement with all reference runs, and with the newest other runs on the same test images."""
     references = [Run(file.parent) for file in sorted(reference.glob("*/run.json"))]
     newest = all_runs(submissions)[::-1][: 4 * MOST_RUNS]
-    others = [run for run in (*references, *newest) if run.folder != data.run.folder]
-    return [other for other in (agreement(data, run) for run in others) if other][: len(references) + MOST_RUNS]
+    others = [agreement(data, run) for run in (*references, *newest) if run.folder != data.run.folder]
+    return [other for other in others if other][: len(references) + MOST_RUNS]
 
 
 def _scored(data: RunData, submissions: Path) -> tuple["list[Entry]", str]:
-    """Return the scored submissions of the run's competition; a ledger that cannot be read is said instead."""
+    """Return the scored submissions of the run's competition; else why the ledger cannot be read."""
     competition = find_competition(data.record.data.competition or DIGIT_RECOGNIZER.slug)
     try:
         return scored_entries(submissions, [competition]), ""
@@ -272,11 +280,11 @@ def build_comparison(compared: Compared) -> Path:
     folder = submissions_of(runs[0].run)
     train = next((data.train for data in runs if data.train is not None), None)
     test = next((data.test_images for data in runs if data.test_images is not None), None)
-    held_out: Predictions = [(data, data.out_of_fold) for data in runs]
-    predicted: Predictions = [(data, data.test) for data in runs]
+    held_out: RunProbabilities = [(data, data.out_of_fold) for data in runs]
+    predicted: RunProbabilities = [(data, data.test) for data in runs]
     kinds = (
         ("Held-out images on which they disagree", "training image", train, compared.rows, held_out),
-        ("Test images with different answers", "test image", test, compared.test_rows, predicted),
+        ("Test images with different predictions", "test image", test, compared.test_rows, predicted),
     )
     galleries = [
         (title, len(rows), cards(images, rows[:MOST_COMPARED], by_run, file))

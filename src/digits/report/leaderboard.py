@@ -41,16 +41,18 @@ class Standing:
     def marks(self) -> list[str]:
         """What to know before believing or comparing its figures."""
         failed = len(self.record.failed_checks)
-        marks = {"LEAKED": self.record.leaked, "extra images": self.record.extra, "1 failed check": failed == 1}
-        return [mark for mark, applies in (marks | {f"{failed} failed checks": failed > 1}).items() if applies]
+        failed_checks = "1 failed check" if failed == 1 else f"{failed} failed checks"
+        marks = {"LEAKED": self.record.leaked, "extra images": self.record.extra, failed_checks: failed}
+        return [mark for mark, applies in marks.items() if applies]
 
     @property
     def recipe(self) -> str:
         """The recipe's name and what differs from it; of a blend, its members and their weights."""
+        changes = ""
         if self.record.blend:
             changes = " + ".join(f"{member.weight:.2g} {member.name}" for member in self.record.blend.members)
-        else:
-            changes = describe_changes(self.record.recipe) if self.record.recipe else ""
+        elif self.record.recipe:
+            changes = describe_changes(self.record.recipe)
         return ": ".join(filter(None, (self.record.recipe_name, changes)))
 
 

@@ -28,7 +28,7 @@ def of_run(run: Run) -> str:
 def of_leaderboard(leaderboard: "Leaderboard", width: int | None = None) -> str:
     """Return all finished runs, a table for each data, of at most `width` characters if that is given.
 
-    Where the terminal is too narrow the last columns are left out, which is said at the end.
+    Where the terminal is too narrow the last columns are left out, which the last line says.
     """
     if not leaderboard.boards:
         return f"No run is finished yet. Train one: {kit_command('src/train.py')}"
@@ -78,14 +78,14 @@ def p_text(p_value: float) -> str:
     return f"p = {p_value:.2g}" if p_value >= 0.0001 else "p < 0.0001"
 
 
-def changed_answers(pair: "Pair") -> str:
+def changed_predictions(pair: "Pair") -> str:
     """Return in how many test rows two submissions differ, in a sentence, and whether it means anything."""
     leaked = [data.name for data in (pair.first, pair.second) if data.record.leaked]
     if leaked:
         return f"LEAKED: {' and '.join(leaked)} trained on test images, so their predictions prove nothing."
     if pair.changed is None:
         return "They predict different test images."
-    return f"Their submissions differ in {pair.changed:,} of {len(pair.first.answers):,} rows."
+    return f"Their submissions differ in {pair.changed:,} of {len(pair.first.predictions):,} rows."
 
 
 def _folds(record: FinishedRecord) -> str:
@@ -189,7 +189,7 @@ def _next(run: Run, record: FinishedRecord) -> str:
             f"at kaggle.com/competitions/digit-recognizer/rules, then: {then}"
         )
     if record.source == "keras":
-        return "Trained on MNIST itself, whose digits are the competition's answers: not for Kaggle."
+        return "Trained on MNIST itself, which has the labels of the competition's test images: not for Kaggle."
     if record.data.competition is None:
         return "These test images are not the competition's: predictions, not a submission."
     competition = find_competition(record.data.competition)
