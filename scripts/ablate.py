@@ -2,7 +2,7 @@
 
 Each variant is trained with the seeds of the recipe itself, so their differences are pairs. Each seed has a 90/10 split
 of its own, none of them the split of the recipes' figures. The log-loss, after temperature scaling, resolves smaller
-effects than the accuracy. Every fit is kept in --json and not repeated while settings, data and code are the same.
+effects than the accuracy. Everything is kept in --json, and not repeated while settings, data and code are the same.
 --few trains on 8,400 images and scores 16,800, which resolves smaller effects in less time; what holds for few images
 need not hold for all.
 """
@@ -56,15 +56,15 @@ def variants(recipe: Recipe) -> dict[str, str]:
         "TTA: shifts": f"{no_tta} tta.shift_pixels=1",
         "TTA: rotations": f"{no_tta} tta.rotation_degrees=5",
         "TTA: shifts and rotations": "tta.shift_pixels=1 tta.rotation_degrees=5",
-        "TTA: views half as heavy": "tta.weight=0.5",
-        "Nesterov SGD at a peak of 0.1": "optimizer=sgd learning_rate=0.1 weight_decay=0",
+        "TTA: augmented copies at half weight": "tta.weight=0.5",
+        "Nesterov SGD at learning rate 0.1": "optimizer=sgd learning_rate=0.1 weight_decay=0",
         "Adam": "optimizer=adam weight_decay=0",
         "Muon": "optimizer=muon",
         "exponential schedule": f"schedule=exponential decay={0.01 ** (1 / recipe.epochs)}",
-        "constant rate at a quarter of the peak": f"schedule=constant learning_rate={recipe.learning_rate / 4}",
+        "constant rate, a quarter of the maximum": f"schedule=constant learning_rate={recipe.learning_rate / 4}",
         "warm-up half as long": f"warm_up={recipe.warm_up / 2}",
-        "peak rate × 0.5": f"learning_rate={recipe.learning_rate / 2}",
-        "peak rate × 2": f"learning_rate={recipe.learning_rate * 2}",
+        "maximum learning rate × 0.5": f"learning_rate={recipe.learning_rate / 2}",
+        "maximum learning rate × 2": f"learning_rate={recipe.learning_rate * 2}",
         "batch 128": "batch_size=128",
         "batch 512": "batch_size=512",
         "float32": "precision=float32",
@@ -78,15 +78,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0] + ".", allow_abbrev=False)
     add = parser.add_argument
     add("--recipe", default="quick", metavar="NAME", help="recipe to change: a name or a TOML file (default: quick)")
-    add("--seeds", type=int, default=3, metavar="N", help="fits of each variant (default: 3)")
+    add("--seeds", type=int, default=3, metavar="N", help="networks trained of each variant (default: 3)")
     add("--epochs", type=int, metavar="N", help="times through the data (default: the recipe's)")
     add("--only", metavar="NAME,…", help="variants, by name (default: all; --list shows them)")
     add("--set", nargs="+", action="append", metavar="KEY=VALUE", help="a variant of your own; may be repeated")
     add("--list", action="store_true", help="show the variants and what they set, and do nothing else")
-    add("--jobs", type=int, metavar="J", help="fits at a time (default: one for each processor)")
+    add("--jobs", type=int, metavar="J", help="networks trained at a time (default: one per CPU core)")
     add("--few", action="store_true", help="train on a fifth of the images and score two others")
     add("--data-dir", type=Path, default=DATA, metavar="DIR", help="its data, else the sample (default: data/)")
-    add("--json", type=Path, metavar="FILE", help="keep every fit here, and resume from there")
+    add("--json", type=Path, metavar="FILE", help="keep every score here, and resume from there")
     add("--small", action="store_true", help="a few images of the sample: shows only that it works")
     return parser.parse_args(argv)
 
@@ -140,10 +140,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = trials.effects(recipes, flags.seeds, kept["cells"], state)
     keep(rows)
     split = "one fifth trains and two are scored" if flags.few else "a 90/10 split"
-    table = trials.render(rows)
-    print(
-        f"\n{base.name}, {base.epochs} epochs, n = {flags.seeds} seeds, for each {split}; {data.description}\n\n{table}"
-    )
+    print(f"\n{base.name}, {base.epochs} epochs, n = {flags.seeds} seeds, for each {split}; {data.description}")
+    print(f"\n{trials.render(rows)}")
     print("\n± is the standard error over the seeds and their splits.")
 
 

@@ -104,9 +104,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=fixed)
     add("--trials", type=int, default=30, metavar="N", help="how many, with those that the study has (default: 30)")
     add("--folds", type=int, default=3, metavar="K", help="folds of five that score a trial (default: 3)")
-    confirm = "fits of the best and of the recipe at the end (default: 4)"
+    confirm = "networks trained of the best and of the recipe at the end (default: 4)"
     add("--confirm", type=int, default=4, metavar="N", help=confirm)
-    add("--jobs", type=int, metavar="J", help="trials at a time (default: one for each processor)")
+    add("--jobs", type=int, metavar="J", help="trials at a time (default: one per CPU core)")
     add("--limit", type=int, metavar="N", help="use N training images only")
     add("--study", type=Path, default=Path("tune.db"), metavar="FILE", help="keeps everything (default: tune.db)")
     add("--data-dir", type=Path, default=DATA, metavar="DIR", help="with the competition's files; else the sample")
@@ -154,12 +154,7 @@ def finished(study) -> list:
 def search(study, axes: Sequence[Axis], base: Recipe, flags: argparse.Namespace, fit: Callable) -> None:
     """Run trials until the study has as many as the flags say.
 
-    Args:
-        study: Optuna's.
-        axes: what is searched.
-        base: the recipe that they change.
-        flags: the command's.
-        fit: takes a recipe and options, and returns the fit's seconds and scores.
+    `fit` takes a recipe and options, trains a network, and returns its seconds and scores.
     """
     from optuna.trial import TrialState
 
@@ -188,11 +183,9 @@ def search(study, axes: Sequence[Axis], base: Recipe, flags: argparse.Namespace,
                 study.tell(trial, state=TrialState.PRUNED)
             else:
                 study.tell(trial, statistics.mean(losses))
+                outcome = f"log-loss {statistics.mean(losses):.4f}"
             settings = " ".join(f"{key}={_short(value)}" for key, value in values.items())
-            print(
-                f"  trial {trial.number}: {settings}: {outcome or f'log-loss {statistics.mean(losses):.4f}'}",
-                flush=True,
-            )
+            print(f"  trial {trial.number}: {settings}: {outcome}", flush=True)
 
     if not study.get_trials(deepcopy=False):
         current = {axis.key: axis.current(base) for axis in axes}
@@ -269,7 +262,7 @@ def verdict(row: dict[str, Any]) -> str:
 
     effect, error, n = row["log_loss"]["effect"], row["log_loss"]["error"], len(row["log_loss"]["values"])
     if error is None:
-        return "One fit of each says nothing about noise: use --confirm 2 or more."
+        return "One network of each says nothing about noise: use --confirm 2 or more."
     half = float(t.ppf(0.975, n - 1)) * error
     low, high = 1000 * (effect - half), 1000 * (effect + half)
     difference = f"{1000 * effect:+.1f} × 10⁻³, 95 % between {low:+.1f} and {high:+.1f} (n = {n})"
@@ -309,7 +302,7 @@ def checked(flags: argparse.Namespace) -> tuple[Recipe, list[Axis]]:
     if repeated := {axis.key for axis in axes if [each.key for each in axes].count(axis.key) > 1}:
         raise BadInput(f"--search: {', '.join(repeated)} is there twice.")
     if len(base.networks) > 1 and "networks" not in [axis.key for axis in axes]:
-        print(f"Note: each fit trains one network, {base.networks[0]}, of the recipe's {len(base.networks)}.")
+        print(f"Note: each trial trains one network a fold, {base.networks[0]}, of the recipe's {len(base.networks)}.")
     return base, axes
 
 
@@ -355,7 +348,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"No trial was better than the recipe as it is. Keep the recipe.\n{plot}")
             return
         recipes = {"the recipe as it is": base, "the best of the search": best}
-        print(f"Confirming: {flags.confirm} fits of each on fresh splits")
+        print(f"Confirming: {flags.confirm} networks of each on fresh splits")
         cells, state = study.user_attrs.get("cells", {}), f"{data.sha256} {code}"
         common = {"folder": folder, "state": state, "few": False}
         keep: Callable[[], None] = lambda: study.set_user_attr("cells", cells)  # noqa: E731

@@ -318,7 +318,7 @@ def mistakes_gallery(data: RunData, columns: int = 6) -> Figure:
         true, predicted = data.labels[position], probabilities[position].argmax()
         confidence = min(int(100 * probabilities[position, predicted]), 99)
         captions.append(f"{names[true]} → {names[predicted]}  {confidence}%")
-    number = f"All {len(wrong)}" if len(wrong) == len(shown) else f"The {GALLERY} most confident of {len(wrong):,}"
+    number = f"The {GALLERY} most confident of {len(wrong):,}" if len(wrong) > GALLERY else f"All {len(wrong)}"
     title = f"{number} errors: true → predicted, confidence" if len(wrong) else "No errors"
     return _gallery(data.train.images[data.scored[shown]], captions, columns, title)
 

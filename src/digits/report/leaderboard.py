@@ -104,8 +104,8 @@ def leaderboard(submissions: Path, reference: Path = REFERENCE) -> Leaderboard:
     boards = []
     for (title, _, images), standings in groups.items():
         standings.sort(key=lambda standing: (standing.record.leaked, -standing.record.out_of_fold.accuracy))
-        split = [[each for each in standings if (each.run in references) is apart] for apart in (False, True)]
-        boards.append(Board(title, images, *split))
+        own = [standing for standing in standings if standing.run not in references]
+        boards.append(Board(title, images, own, [standing for standing in standings if standing.run in references]))
     boards.sort(key=lambda board: (bool(board.own), board.title in COMPETITIONS, board.images), reverse=True)
     comparisons = sorted(submissions.glob("compare-*.html"), key=lambda path: path.stat().st_mtime, reverse=True)
     return Leaderboard(boards, unfinished, {path.stem: link_to(path, submissions) for path in comparisons})
@@ -113,7 +113,9 @@ def leaderboard(submissions: Path, reference: Path = REFERENCE) -> Leaderboard:
 
 def link_to(page: Path, folder: Path) -> str:
     """Return the URL of a page, relative to a folder; empty where there is none."""
-    return quote(Path(os.path.relpath(page.resolve(), folder.resolve())).as_posix()) if page.exists() else ""
+    if not page.exists():
+        return ""
+    return quote(Path(os.path.relpath(page.resolve(), folder.resolve())).as_posix())
 
 
 def _data_of(record: FinishedRecord) -> tuple[str, str, int]:

@@ -106,7 +106,7 @@ class ProgressDisplay:
         """Estimate the seconds until all networks are finished, at the speed so far; None before there is any."""
         if self._began is None or not self._worked:
             return None
-        left = sum(network.work for network in self._networks.values()) - self._done
+        left = sum(network.work - network.done for network in self._networks.values())
         return left * (time.monotonic() - self._began) / self._worked
 
     @property

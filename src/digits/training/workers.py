@@ -62,13 +62,8 @@ def share_machine(networks: int, jobs: int | None = None, *, deterministic: bool
     Each GPU trains one network at a time. Without a GPU, as many networks as there are CPU cores are trained side by
     side: on two cores, two networks with a thread each train 1.27 times the images of one with both. The networks of an
     incomplete last round share the cores that would be idle. The threads follow from the machine and the number of
-    networks alone: another number of threads sums in another order, training amplifies that, and `jobs` must not change
-    results.
-
-    Args:
-        networks: how many the whole run has, finished ones included.
-        jobs: how many to train at a time; None: one for each GPU, or as the CPU cores and the memory allow.
-        deterministic: one thread each.
+    networks, finished ones included, alone: another number of threads sums in another order, training amplifies that,
+    and `jobs`, the number of networks trained at a time, must not change results. Deterministic ones have one thread.
     """
     cores, gpus = cpu_count(), list(usable_gpus())
     side_by_side = min(networks, len(gpus) or cores)
@@ -138,11 +133,8 @@ class Worker:
     ) -> Any:
         """Return function(*arguments, log=…) as computed by the process, which ends with it.
 
-        Args:
-            function: importable by its module's name; what it gives to its `log` arrives at `log` here.
-            arguments: picklable.
-            log: takes a line, or another object.
-            stopped: asked a few times a second; when true, the process is ended.
+        The function is importable by its module's name, the arguments are picklable, and what it gives to its `log`
+        arrives at `log` here. `stopped` is asked a few times a second; when true, the process is ended.
 
         Raises:
             KitError: what the function raised, an OSError as a message, ProcessDiedError or StoppedError.
@@ -164,17 +156,13 @@ class Worker:
             except (EOFError, ConnectionError):
                 raise _cause_of_death(self._process.wait()) from None
 
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-        self._connection.close()
-
     def __enter__(self) -> "Worker":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
 
 
 def _cause_of_death(exit_code: int) -> KitError:
