@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -33,12 +32,11 @@ Runtime = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Format:
-    """A form in which networks are exported."""
+    """A form in which networks are exported; RUN stands for the run's name."""
 
     file: str
-    """Name of the file or folder, where RUN stands for the run's name."""
     usage: str
-    """How to load it, in Markdown; RUN, SHAPE, NETWORK_SHAPE and SIZE are replaced."""
+    """How to load it, in Markdown; SHAPE, NETWORK_SHAPE and SIZE are replaced, too."""
     packages: tuple[str, ...] = ()
     """Beyond requirements.txt, in requirements-export.txt."""
 
@@ -140,18 +138,11 @@ def export(predictor: Predictor, form: str, folder: Path | None = None) -> Expor
     """Write the networks as one file that takes uint8 images and gives probabilities, and how to use it beside it.
 
     The file is compared with the run's own networks, each predicting on its own, on 1,000 images; one that differs is
-    removed.
-
-    Args:
-        predictor: of the run, with or without test-time augmentation.
-        form: one of FORMATS.
-        folder: where to write; None: the run's folder, `export`.
+    removed. `folder` is by default `export` in the run's folder.
 
     Raises:
-        BadInput: if a package is missing.
         KitError: if the networks cannot be written in this form, or the file does not agree with the run.
     """
-    require_packages(form)
     folder = folder or predictor.run.folder / "export"
     folder.mkdir(parents=True, exist_ok=True)
     path = _path(folder, predictor, form)
@@ -267,7 +258,7 @@ def _write(ensemble: Ensemble, form: str, path: Path) -> None:
     # A named output: converters call it Identity or output_0 otherwise.
     model = keras.Model(ensemble.model.input, {OUTPUT: ensemble.model.output}, name=ensemble.model.name)
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    kind = {"onnx": "onnx", "litert": "litert", "saved-model": "tf_saved_model"}[form]
+    kind = form.replace("saved-model", "tf_saved_model")
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), silenced(2):
         model(np.zeros((1, *model.input_shape[1:]), np.uint8))  # Keras exports to ONNX only what was called.
         model.export(path, format=kind, verbose=False)
@@ -279,12 +270,8 @@ def _describe_onnx(predictor: Predictor, path: Path) -> None:
     model = onnx.load(path)
     old = model.graph.output[0].name
     for node in model.graph.node:
-        for index, name in enumerate(node.output):
-            if name == old:
-                node.output[index] = OUTPUT
-        for index, name in enumerate(node.input):
-            if name == old:
-                node.input[index] = OUTPUT
+        for names in (node.input, node.output):
+            names[:] = [OUTPUT if name == old else name for name in names]
     model.graph.output[0].name = OUTPUT
     for value in (model.graph.input[0], model.graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_param = "n"
@@ -305,7 +292,8 @@ def _open(form: str, path: Path) -> Runtime:
         from ai_edge_litert.interpreter import Interpreter
 
         with silenced(2):  # It prints which delegate it uses.
-            return _litert(Interpreter(str(path)))
+            run = Interpreter(str(path)).get_signature_runner()
+        return lambda images: run(**{INPUT: images})[OUTPUT]
     if form == "saved-model":
         import tensorflow as tf
 
@@ -313,23 +301,7 @@ def _open(form: str, path: Path) -> Runtime:
         return lambda images: loaded.serve(images)[OUTPUT].numpy()
     import keras
 
-    model = keras.models.load_model(path, safe_mode=True)
-    return model.predict_on_batch
-
-
-def _litert(interpreter: Any) -> Runtime:
-    interpreter.allocate_tensors()
-    place = interpreter.get_input_details()[0]["index"]
-
-    def run(images: np.ndarray) -> np.ndarray:
-        if tuple(interpreter.get_input_details()[0]["shape"]) != images.shape:
-            interpreter.resize_tensor_input(place, images.shape)
-            interpreter.allocate_tensors()
-        interpreter.set_tensor(place, images)
-        interpreter.invoke()
-        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).copy()
-
-    return run
+    return keras.models.load_model(path, safe_mode=True).predict_on_batch
 
 
 def _shape(predictor: Predictor) -> str:
@@ -359,9 +331,8 @@ def _readme(predictor: Predictor, folder: Path) -> str:
         "SIZE": str(math.prod(predictor.input_shape)),
     }
     for form, description in FORMATS.items():
-        path = _path(folder, predictor, form)
+        path, usage = _path(folder, predictor, form), description.usage
         if path.exists():
-            usage = description.usage
             for name, text in replacements.items():
                 usage = usage.replace(name, text)
             lines.append(f"## {path.name}\n{usage}")

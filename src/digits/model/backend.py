@@ -62,8 +62,8 @@ def compute_capabilities() -> list[float]:
     """Return the CUDA compute capability of each NVIDIA GPU of this machine; 0.0 where the driver does not say."""
     command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
-        return [float(line) for line in answer.split()]
+        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+        return [float(line) for line in output.split()]
     except (OSError, subprocess.SubprocessError, ValueError):
         return [0.0 for _ in Path("/dev").glob("nvidia[0-9]*")]
 
@@ -81,9 +81,8 @@ def usable_gpus() -> dict[str, float]:
 @functools.cache
 def _finds_gpus(backend: str, visible: str | None) -> bool:
     """Ask the backend, in a process of its own, whether it can use a GPU; if not, print a note."""
-    command = [sys.executable, "-P", "-c", _COUNT_GPUS[backend]]
-    answer = subprocess.run(command, capture_output=True, text=True)
-    if answer.returncode == 0 and int(answer.stdout.split()[-1]) > 0:
+    count = subprocess.run([sys.executable, "-P", "-c", _COUNT_GPUS[backend]], capture_output=True, text=True)
+    if count.returncode == 0 and int(count.stdout.split()[-1]) > 0:
         return True
     print_line(
         f"Note: this machine has an NVIDIA GPU that {backend} cannot use as installed; it trains on the CPU. "
@@ -95,14 +94,15 @@ def _finds_gpus(backend: str, visible: str | None) -> bool:
 def resolve_precision(asked: str) -> str:
     """Return float32 or mixed_bfloat16 for a recipe's `precision`, which may be auto.
 
-    bfloat16 pays on a CPU with AMX (measured: 1.4 to 2.6 times the images a second) and on a GPU from compute
+    bfloat16 pays on a CPU with AMX (measured: 1.4 to 2.6 times the images per second) and on a GPU from compute
     capability 8.0 (Ampere) on; older ones, such as the T4 of Kaggle and Colab, only emulate it, and other CPUs
     gain nothing with a narrow network.
     """
     if asked != "auto":
         return asked
     gpus = usable_gpus()
-    return "mixed_bfloat16" if (min(gpus.values()) >= 8.0 if gpus else multiplies_bfloat16()) else "float32"
+    is_fast = min(gpus.values()) >= 8.0 if gpus else multiplies_bfloat16()
+    return "mixed_bfloat16" if is_fast else "float32"
 
 
 def prepare_process(threads: int, deterministic: bool) -> None:

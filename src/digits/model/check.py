@@ -18,14 +18,9 @@ if TYPE_CHECKING:
 def check_networks(
     recipe: Recipe, precision: str, input_shape: tuple[int, int, int], classes: int, log: Callable
 ) -> None:
-    """Build each network of the recipe's own files, and see whether it does what training and predicting ask of it.
+    """Check each network of the recipe's own files: built, in float32 or mixed_bfloat16, and saved and loaded.
 
-    Args:
-        recipe: whose networks are checked.
-        precision: in which they compute, float32 or mixed_bfloat16.
-        input_shape: height, width and channels of an image.
-        classes: how many probabilities there are.
-        log: takes a line; not used.
+    `log`, which every function in a worker gets, is not used.
 
     Raises:
         BadInput: naming the function, what is wrong with it and what was expected.
@@ -62,7 +57,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _checked_probabilities(name: str, network: "keras.Model", images: np.ndarray, classes: int) -> np.ndarray:
-    """Return what the network predicts of images uint8 (n, height, width, channels), if it is what it should be."""
+    """Return the network's probabilities of images uint8 (n, height, width, channels), if they are such."""
     import keras
 
     shapes, wanted = (network.input_shape, network.output_shape), ((None, *images.shape[1:]), (None, classes))

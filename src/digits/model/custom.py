@@ -32,11 +32,9 @@ def write_sources(recipe: Recipe, run_folder: Path) -> None:
 
 def trust(sources: Mapping[str, str]) -> None:
     """Remember network files as ones that may be run here, where the project's folder can be written."""
-    new = [text_hash for text_hash in _hashes(sources).values() if text_hash not in _trusted()]
-    with contextlib.suppress(OSError):
-        for text_hash in new:
-            with TRUSTED.open("a", encoding="utf-8") as file:
-                file.write(f"{text_hash}\n")
+    if new := _untrusted(sources):
+        with contextlib.suppress(OSError), TRUSTED.open("a", encoding="utf-8") as file:
+            file.writelines(f"{text_hash}\n" for text_hash in new.values())
 
 
 def require_trust(run_name: str, sources: Mapping[str, str], *, trusted: bool) -> None:
@@ -45,22 +43,19 @@ def require_trust(run_name: str, sources: Mapping[str, str], *, trusted: bool) -
     Raises:
         BadInput: naming the files and what to do.
     """
-    unknown = [file for file, text_hash in _hashes(sources).items() if text_hash not in _trusted()]
+    unknown = _untrusted(sources)
     if unknown and not trusted:
         raise BadInput(
             f"Run {run_name} runs code of its own that was not run here before: {', '.join(unknown)}. Read it in the "
             f"run's folder {FOLDER}/ or in run.json; if you trust it, add --trust"
         )
-    if unknown:
-        trust(sources)
+    trust(sources)
 
 
-def _hashes(sources: Mapping[str, str]) -> dict[str, str]:
-    return {file: hashlib.sha256(text.encode()).hexdigest() for file, text in sources.items()}
-
-
-def _trusted() -> list[str]:
-    return TRUSTED.read_text(encoding="utf-8").split() if TRUSTED.exists() else []
+def _untrusted(sources: Mapping[str, str]) -> dict[str, str]:
+    trusted = TRUSTED.read_text(encoding="utf-8").split() if TRUSTED.exists() else []
+    hashes = {file: hashlib.sha256(text.encode()).hexdigest() for file, text in sources.items()}
+    return {file: text_hash for file, text_hash in hashes.items() if text_hash not in trusted}
 
 
 class _TextLoader(importlib.abc.InspectLoader):
@@ -133,11 +128,8 @@ def load_function(name: str, sources: Mapping[str, str]) -> Callable:
 
 def line_of(error: BaseException, file: str) -> str:
     """Return the file and, where the error's trace passes it, the last line of it."""
-    if isinstance(error, SyntaxError) and _is_of(error.filename, file):
-        return f"{file}, line {error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if _is_of(frame.filename, file)]
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        places.append((error.filename or "", error.lineno))
+    lines = [line for code_file, line in places if code_file.startswith(f"{file}@")]
     return f"{file}, line {lines[-1]}" if lines else file
-
-
-def _is_of(code_file: str | None, file: str) -> bool:
-    return (code_file or "").startswith(f"{file}@")

@@ -29,9 +29,7 @@ def ensemble_model(members: Sequence[EnsembleMember], *, logarithmic: bool = Fal
     this kit. An augmented copy is a gather with fixed indices and weights: converters know that, but not an affine
     transform.
 
-    Args:
-        members: what is averaged; their networks are renamed, since names must be unique in a model.
-        logarithmic: average the logarithms of the members' probabilities.
+    The networks are renamed, since names must be unique in a model. `logarithmic` averages the members' logarithms.
     """
     shape = members[0].networks[0].input_shape[1:]
     height, width, channels = shape

@@ -87,10 +87,7 @@ def _classifier(name: str, images, logits) -> keras.Model:
 
 
 def _block(x, filters: int, kernel: int, *, padding: str = "valid", pool: bool = False, norm: bool = True):
-    """Convolve, pool, normalise, rectify.
-
-    Pooling first spares the other two three quarters of their work.
-    """
+    """Convolve, pool, normalise, rectify: pooling first spares the others three quarters of their work."""
     x = layers.Conv2D(filters, kernel, padding=padding, use_bias=not norm)(x)
     if pool:
         x = layers.MaxPooling2D(2)(x)
@@ -100,7 +97,7 @@ def _block(x, filters: int, kernel: int, *, padding: str = "valid", pool: bool =
 
 
 def seed(input_shape: Shape, classes: int) -> keras.Model:
-    """Build the CNN of the README that this kit grew from: 693,962 weights, 0.9 M multiply-adds an image."""
+    """Build the baseline's CNN: 693,962 weights, 0.9 M multiply-adds an image."""
     images, x = _images(input_shape)
     x = layers.Conv2D(32, 3, activation="relu")(x)
     x = layers.MaxPooling2D(2)(x)
@@ -187,10 +184,7 @@ def _late(name: str, widths: Sequence[int], input_shape: Shape, classes: int) ->
 
 
 def late48(input_shape: Shape, classes: int) -> keras.Model:
-    """Build a VGG that is pooled late: 649,786 weights, 65.4 M multiply-adds an image.
-
-    48 filters on 28×28 pixels, 96 on 14×14, 192 on 7×7.
-    """
+    """Build a VGG that is pooled late: 649,786 weights, 65.4 M multiply-adds an image."""
     return _late("late48", (48, 96, 192), input_shape, classes)
 
 
@@ -252,9 +246,8 @@ def _own_network(name: str, sources: Mapping[str, str], input_shape: Shape, clas
         raise BadInput(f"{name}: expected a function that returns a keras.Model, found {type(network).__name__}.")
     if not network.built:
         network.build((None, *input_shape))
-    if not isinstance(network, keras.Sequential) and not isinstance(
-        getattr(network, "output", None), keras.KerasTensor
-    ):
+    has_one_output = isinstance(getattr(network, "output", None), keras.KerasTensor)
+    if not has_one_output and not isinstance(network, keras.Sequential):
         # A model class of the user's own, which knows no shapes, or outputs in a list or dict.
         images = keras.Input(input_shape, name="images_0_to_255")
         outputs = keras.tree.flatten(network(images))

@@ -48,7 +48,7 @@ def load_network(path: Path, sources: Mapping[str, str] | None = None, precision
     """Read a network from a .keras file in Keras's safe mode, which runs no code that the file brings.
 
     Args:
-        path: the file.
+        path: of the file.
         sources: texts of the user's own files by name, which are run first: they may define layers.
         precision: in which it computes, such as float32; None: the one it was trained in.
 
@@ -108,12 +108,7 @@ def _keras_version(path: Path) -> str:
 
 
 def tta_transforms(tta: Tta, size: tuple[int, int]) -> np.ndarray:
-    """Return the affine transforms float32 (c, 8) of the augmented copies that `tta` averages; the first: identity.
-
-    Args:
-        tta: the test-time augmentation.
-        size: height and width of the images in pixels.
-    """
+    """Return the affine transforms float32 (c, 8) of the augmented copies that `tta` averages; the first: identity."""
     shift, angle = tta.shift_pixels, tta.rotation_degrees
     copies: list[tuple[float, float, float]] = [(0, 0, 0)]
     copies += [(0, shift, 0), (0, -shift, 0), (0, 0, shift), (0, 0, -shift)] if shift else []
