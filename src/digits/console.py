@@ -94,6 +94,11 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: Collecti
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun: "1 image", "1,200 images"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def duration(seconds: float) -> str:
     """Return 45 as "45 s", 4980 as "83 min", and 100 minutes or more in hours: "1 h 40 min"."""
     if seconds < 100:

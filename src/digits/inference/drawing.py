@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from digits.console import BadInput, KitError
+from digits.console import BadInput, KitError, counted
 from digits.data.image_files import NotADigitImage, as_image, read_image
 from digits.data.preparation import fit
 from digits.files import OWN, atomic_write, display_path
@@ -72,28 +72,19 @@ class DrawingServer(ThreadingHTTPServer):
     """Serves the page, predicts what is drawn, and keeps corrected images."""
 
     def __init__(self, predictor: Predictor, alike: TrainingImages | None, host: str, port: int, own: Path = OWN):
-        """Bind to host and port.
-
-        Args:
-            predictor: of the run.
-            alike: the run's training images, where there are any.
-            host: 127.0.0.1, unless other machines may use the page.
-            port: 0 for any free one.
-            own: where corrected images go, as LABEL/TIME.png.
-        """
-        self.predictor, self.own, self.lock = predictor, own, threading.Lock()
-        self.form = form_of(predictor.record)
-        self.alike = alike
-        self.is_local = host in LOCAL
+        """Bind to host and port, 0 for any free one; corrected images go into `own`, as LABEL/TIME.png."""
         record = predictor.record
+        self.predictor, self.alike, self.own, self.lock = predictor, alike, own, threading.Lock()
+        self.form, self.is_local = form_of(record), host in LOCAL
         count = sum(len(member.models) for member in predictor.members)
+        scored_by = "held out" if record.held_out else "cross-validated"
         self.page = render(
             "draw.html.jinja",
             run=record.run,
-            networks=f"{count} network{'s' * (count != 1)}",
-            accuracy=f"{record.out_of_fold.accuracy:.2%} {'held out' if record.held_out else 'cross-validated'}",
+            networks=counted(count, "network"),
+            accuracy=f"{record.out_of_fold.accuracy:.2%} {scored_by}",
             classes=list(predictor.classes),
-            alike=self.alike is not None,
+            alike=alike is not None,
             own=f"{display_path(own)}/",
         )
         super().__init__((host, port), _Handler)

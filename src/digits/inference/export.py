@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.console import BadInput, KitError
+from digits.console import BadInput, KitError, counted
 from digits.data import dataset
 from digits.files import atomic_write
 from digits.inference.predictor import Ensemble, Predictor
@@ -291,8 +291,10 @@ def _open(form: str, path: Path) -> Runtime:
     if form == "litert":
         from ai_edge_litert.interpreter import Interpreter
 
-        with silenced(2):  # It prints which delegate it uses.
-            run = Interpreter(str(path)).get_signature_runner()
+        interpreter = Interpreter(str(path))
+        with silenced(2):
+            interpreter.allocate_tensors()  # Which prints what delegate it uses.
+        run = interpreter.get_signature_runner()
         return lambda images: run(**{INPUT: images})[OUTPUT]
     if form == "saved-model":
         import tensorflow as tf
@@ -320,7 +322,7 @@ def _readme(predictor: Predictor, folder: Path) -> str:
     count = sum(len(member.models) for member in predictor.members)
     lines = [
         f"# Run {predictor.run.name}",
-        f"{count} network{'s' if count > 1 else ''} in one file. {_description(predictor)}",
+        f"{counted(count, 'network')} in one file. {_description(predictor)}",
         "Images must be in MNIST's form: a light digit on black, scaled into 20 × 20 pixels and centred by mass. "
         "`prepare` in src/digits/data/preparation.py does that; docs/use-a-model.md says how.",
     ]

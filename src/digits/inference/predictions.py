@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from digits.console import KitError, print_line
+from digits.console import KitError, counted, print_line
 from digits.data.arrays import is_array_file, read_sets, set_to_predict
 from digits.data.competition import DIGIT_RECOGNIZER, SIDE
 from digits.data.csv_reader import Table, positions_among
@@ -18,6 +18,7 @@ from digits.data.image_form import ImageForm, Prepared
 from digits.data.preparation import fit
 from digits.files import atomic_write, display_path
 from digits.inference.predictor import Predictor
+from digits.model.augment import with_channels
 from digits.runs.record import FinishedRecord
 
 UNSURE = 0.7
@@ -109,20 +110,15 @@ def form_of(record: FinishedRecord) -> ImageForm:
 
 @dataclass(frozen=True)
 class ImageReader:
-    """Read and prepare images for a run.
-
-    Args:
-        form: of the run's training images.
-        classes: their names.
-        is_prepared: whether the images are as the training images; None: those in .csv, .npy and .npz files are if
-            they have their size, others where `ImageForm.is_like` finds them so.
-        labels: where those of image files come from.
-    """
+    """Read and prepare images for a run, given the form and the classes of its training images."""
 
     form: ImageForm
     classes: Sequence[str]
     is_prepared: bool | None = None
+    """Whether images are as the training images; None: those in .csv, .npy and .npz files are if they have their size,
+    others where `ImageForm.is_like` finds them so."""
     labels: LabelSource = LabelSource.FOLDERS
+    """Of image files."""
 
     def read(self, path: Path) -> Iterator[InputImage | Refusal]:
         """Yield the image of a file, all images in a folder, or the rows of an array file."""
@@ -145,19 +141,17 @@ class ImageReader:
             return Refusal(name, str(error))
 
     def _rows(self, path: Path) -> Iterator[InputImage | Refusal]:
-        sets = read_sets(path, self.form.side)
+        sets, place = read_sets(path, self.form.side), display_path(path)
         split, table = set_to_predict(sets)
         if len(sets) > 1:
-            rows = ", ".join(f"{name} ({len(table.images):,} images)" for name, table in sets.items())
-            print_line(f"{display_path(path)} holds {rows}; {split} is predicted.")
-        place, labels = display_path(path), self._labels(table)
-        for row, image in enumerate(table.images):
-            pixels = image if image.ndim == 3 else image[..., np.newaxis]
-            name = f"{place}:{row + 1}" if len(sets) == 1 else f"{place}, {split}:{row + 1}"
-            label = labels[row] if labels else None
-            as_trained = self.is_prepared is not False and self.form.has_size(pixels)
+            rows = ", ".join(f"{name} ({counted(len(each.images), 'image')})" for name, each in sets.items())
+            print_line(f"{place} holds {rows}; {split} is predicted.")
+            place += f", {split}"
+        pairs = zip(with_channels(table.images), self._labels(table), strict=True)
+        for row, (pixels, label) in enumerate(pairs, start=1):
+            name = f"{place}:{row}"
             try:
-                if as_trained:
+                if self.is_prepared is not False and self.form.has_size(pixels):
                     prepared = Prepared(self.form.as_trained(pixels))
                 else:
                     prepared = fit(pixels, self.form, is_prepared=self.is_prepared)
@@ -165,10 +159,10 @@ class ImageReader:
             except KitError as error:
                 yield Refusal(name, str(error))
 
-    def _labels(self, table: Table) -> list[str] | None:
+    def _labels(self, table: Table) -> Sequence[str | None]:
         """Return the labels of a file's images, those of the run's classes by the run's names (7.0 is 7)."""
         if table.labels is None:
-            return None
+            return [None] * len(table.images)
         positions = positions_among(table.classes, self.classes)
         pairs = zip(table.classes, positions, strict=True)
         names = [name if position is None else self.classes[position] for name, position in pairs]
@@ -222,7 +216,7 @@ def draw_contact_sheet(path: Path, predicted: Sequence[PredictedImage]) -> int:
 
     Errors have a red frame, predictions with notes an orange one.
     """
-    shown = list(predicted)
+    shown = predicted
     if len(shown) > SHEET_IMAGES:
         shown = sorted(shown, key=lambda each: each.prediction.probability)[:SHEET_IMAGES]
     width, height = 2 * CELL + 24, CELL + CAPTION
@@ -243,10 +237,12 @@ def _cell(each: PredictedImage, width: int, height: int) -> Image.Image:
     fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     large, small = (ImageFont.truetype(fonts / "DejaVuSans.ttf", size) for size in (15, 10))
     image, top = each.image, each.prediction
-    frame = RED if each.is_error else ORANGE if each.notes else GREY
+    frame, frame_width = (ORANGE, 3) if each.notes else (GREY, 1)
+    if each.is_error:
+        frame, frame_width = RED, 3
     cell = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(cell)
-    draw.rectangle((0, 0, width - 1, height - 1), outline=frame, width=1 if frame == GREY else 3)
+    draw.rectangle((0, 0, width - 1, height - 1), outline=frame, width=frame_width)
     thumbnail = ImageOps.scale(image.thumbnail, max(1, CELL // max(image.thumbnail.size)), Image.Resampling.NEAREST)
     cell.paste(thumbnail, (6 + (CELL - thumbnail.width) // 2, 6 + (CELL - thumbnail.height) // 2))
     seen = Image.fromarray(image.prepared.image).resize((CELL, CELL), Image.Resampling.NEAREST)
@@ -273,13 +269,13 @@ def summarize(predicted: Sequence[PredictedImage]) -> list[str]:
             top = each.prediction
             line = f"{each.image.name:{width}}  {top.answer}  {top.probability:.1%}"
             lines.append(f"{line}  ({'; '.join(each.notes)})" if each.notes else line)
-    lines.append(f"{len(predicted):,} {'image' if len(predicted) == 1 else 'images'} predicted.")
+    lines.append(f"{counted(len(predicted), 'image')} predicted.")
     labelled = [each for each in predicted if each.image.label is not None]
     if labelled:
         errors = sum(each.is_error for each in labelled)
         sources = " and ".join(dict.fromkeys(each.image.label_source for each in labelled))
         lines[-1] += (
             f" Accuracy on the {len(labelled):,} with a label (from {sources}): "
-            f"{1 - errors / len(labelled):.2%} ({errors:,} {'error' if errors == 1 else 'errors'})."
+            f"{1 - errors / len(labelled):.2%} ({counted(errors, 'error')})."
         )
     return lines

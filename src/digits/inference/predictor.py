@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from digits.config import Tta
+from digits.config import Recipe, Tta
 from digits.console import BadInput, KitError
 from digits.data.submission import write_submission
 from digits.files import SUBMISSIONS, display_path, kit_command
 from digits.model import custom
+from digits.model.augment import with_channels
 from digits.model.backend import cpu_count, prepare_process
 from digits.model.engine import load_engine
 from digits.runs.averaging import mean
@@ -46,8 +47,8 @@ def saved_members(run: Run) -> list[SavedMember]:
     """
     record = run.finished_record()
     if record.blend is None:
-        recipe = record.recipe
-        return [SavedMember(run.models(), recipe.tta if recipe else Tta(), recipe.sources if recipe else {})]
+        recipe = record.recipe or Recipe(name="")
+        return [SavedMember(run.models(), recipe.tta, recipe.sources)]
     members = []
     for blended in record.blend.members:
         member_run = find_run(blended.run, run.folder.parent)
@@ -66,12 +67,7 @@ class Ensemble:
     """Saved networks as one function from images to probabilities."""
 
     def __init__(self, members: Sequence[SavedMember], *, logarithmic: bool = False, precision: str | None = "float32"):
-        """Load the networks.
-
-        Args:
-            members: what is averaged.
-            logarithmic: average the logarithms of the members' probabilities.
-            precision: in which the networks compute; None: each in the one that it was trained in.
+        """Load the networks, to compute in `precision`; None: each in the one that it was trained in.
 
         Raises:
             BadInput: if one is not a model that Keras loads safely.
@@ -101,12 +97,8 @@ class Ensemble:
     def probabilities(self, images: np.ndarray, *, one_by_one: bool = False) -> np.ndarray:
         """Return the mean probabilities float32 (n, classes) of images uint8 (n, height, width, channels).
 
-        Args:
-            images: what is predicted.
-            one_by_one: each network predicts on its own, as after training, instead of all as one model.
+        With `one_by_one` each network predicts on its own, as after training, instead of all as one model.
         """
-        from digits.model.augment import with_channels
-
         images = with_channels(images)
         if one_by_one:
             predict_probabilities = load_engine().predict_probabilities
@@ -127,13 +119,9 @@ class Predictor(Ensemble):
     """The saved networks of a finished run or blend."""
 
     def __init__(self, run: Run, *, tta: bool = True, precision: str | None = "float32", trust: bool = False):
-        """Load the saved networks.
+        """Load the saved networks of a finished run or blend, with the recipe's test-time augmentation where `tta`.
 
-        Args:
-            run: a finished run or a blend.
-            tta: whether each image is also seen as the recipe's test-time augmentation transforms it.
-            precision: as in `Ensemble`.
-            trust: whether code of the run's own may be run that was not run here before.
+        `trust` allows code of the run's own that was not run here before.
 
         Raises:
             BadInput: if the run is not finished, has no models that Keras loads safely, or code that is not trusted.
@@ -172,11 +160,7 @@ def newest_run(submissions: Path = SUBMISSIONS) -> Run:
 def predict_again(run: Run, data_dir: Path | None = None, out: Path | None = None, *, trust: bool = False) -> list[str]:
     """Predict a run's own test images with its saved models, and say how the predictions compare with the run's.
 
-    Args:
-        run: it keeps its own submission.
-        data_dir: where the test images are; None: where the run found them.
-        out: where to write the predictions, as a submission; None: nowhere.
-        trust: as in `Predictor`.
+    They are written, as a submission, to `out` alone: the run keeps its own.
 
     Raises:
         BadInput: if a saved model is missing, or one is none that Keras loads safely.
@@ -209,13 +193,9 @@ thousandths."""
 def check_saved_models(
     member: SavedMember, images: np.ndarray, probabilities: np.ndarray, log: Callable[[str], None] = print
 ) -> Check:
-    """Ask whether saved models, loaded in this process, predict what was written.
+    """Ask whether saved models predict the written probabilities of images uint8 (n, height, width, channels).
 
-    Args:
-        member: the models whose predictions were averaged.
-        images: some of the test images, uint8 (n, height, width, channels).
-        probabilities: what was written of them, float32 (n, classes).
-        log: takes a line; not used.
+    `log`, which every function in a worker gets, is not used.
     """
     try:
         predicted = Ensemble([member], precision=None).probabilities(images, one_by_one=True)
