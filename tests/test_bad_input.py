@@ -206,7 +206,7 @@ def test_what_is_plain_is_read_right(data):
     table = csv_reader.parse(data, labelled=True)
     assert csv_reader.positions_among(table.classes, tuple("0123456789")) == list(range(10))
     np.testing.assert_array_equal(table.labels, ROWS[:, 0])
-    np.testing.assert_array_equal(table.pixels, ROWS[:, 1:])
+    np.testing.assert_array_equal(torn_files.pixels(table), ROWS[:, 1:])
 
 
 @pytest.mark.parametrize(("data", "message"), REFUSED.values(), ids=REFUSED.keys())
@@ -235,9 +235,9 @@ def test_words_ids_and_sizes_are_read_as_they_are():
             assert table.ids.tolist() == list(ids)
             assert table.ids.dtype.type is expected
             assert table.labels is None
-            np.testing.assert_array_equal(table.pixels, ROWS[:, 1:])
-    assert csv_reader.parse(cut(8), labelled=True).pixels.shape == (40, 64)
-    assert csv_reader.parse(b"label" + cut(9)[5:], labelled=True).pixels.shape == (40, 81)
+            np.testing.assert_array_equal(torn_files.pixels(table), ROWS[:, 1:])
+    assert torn_files.pixels(csv_reader.parse(cut(8), labelled=True)).shape == (40, 64)
+    assert torn_files.pixels(csv_reader.parse(b"label" + cut(9)[5:], labelled=True)).shape == (40, 81)
 
 
 def test_what_was_understood_is_said():
@@ -308,6 +308,10 @@ def refused(action, message: str, remedy: str, folder: Path, name: str) -> None:
     assert len(text) < 600
     assert text.count("\n") < 3
     assert torn_files.everything_in(folder) == before
+
+
+def refused_archive(path: Path, message: str) -> None:
+    refused(lambda: archive.install(path, path.parent / "data"), message, "--zip", path.parent, path.name)
 
 
 def zip_of(infos: list[tuple[str, int, bytes]]) -> bytes:
@@ -412,26 +416,15 @@ def test_a_broken_zip_is_refused_and_the_data_folder_stays(tmp_path, data, messa
     torn_files.write_pair(tmp_path / "data")
     path = tmp_path / ARCHIVE
     path.write_bytes(data)
-    refused(lambda: archive.install(path, tmp_path / "data"), message, "--zip", tmp_path, ARCHIVE)
+    refused_archive(path, message)
 
 
 def test_a_folder_without_the_files_and_none_at_all_are_refused(tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other/notes.txt").write_bytes(b"hello")
-    refused(
-        lambda: archive.install(tmp_path / "other", tmp_path / "data"),
-        r"other: expected train.csv, test.csv, sample_submission.csv inside, found notes.txt",
-        "--zip",
-        tmp_path,
-        "other",
-    )
-    refused(
-        lambda: archive.install(tmp_path / "none", tmp_path / "data"),
-        "there is no such file",
-        "--zip",
-        tmp_path,
-        "none",
-    )
+    expected = "other: expected train.csv, test.csv, sample_submission.csv inside, found notes.txt"
+    refused_archive(tmp_path / "other", expected)
+    refused_archive(tmp_path / "none", "there is no such file")
 
 
 def test_an_encrypted_zip_is_refused(tmp_path):
@@ -439,16 +432,16 @@ def test_an_encrypted_zip_is_refused(tmp_path):
     data[data.index(b"PK\x01\x02") + 8] |= 1
     path = tmp_path / ARCHIVE
     path.write_bytes(data)
-    refused(lambda: archive.install(path, tmp_path / "data"), "archive without a password", "--zip", tmp_path, ARCHIVE)
+    refused_archive(path, "archive without a password")
 
 
 def test_a_zip_bomb_is_refused_by_what_it_says_and_by_what_it_does(tmp_path, monkeypatch):
     monkeypatch.setattr(csv_reader, "MAX_BYTES", 1_000_000)
     path = torn_files.write_zip(tmp_path, {"train.csv": b"0" * 1_000_001})
-    refused(lambda: archive.install(path, tmp_path / "data"), "1,000,001 bytes unpacked", "--zip", tmp_path, ARCHIVE)
+    refused_archive(path, "1,000,001 bytes unpacked")
     lying = path.read_bytes().replace((1_000_001).to_bytes(4, "little"), (50).to_bytes(4, "little"))
     path.write_bytes(lying)
-    refused(lambda: archive.install(path, tmp_path / "data"), "damaged|expected at most", "--zip", tmp_path, ARCHIVE)
+    refused_archive(path, "damaged|expected at most")
 
 
 def npz_with(**changed: np.ndarray | None) -> bytes:

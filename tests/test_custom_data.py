@@ -25,6 +25,12 @@ def load(folder, **options):
     return dataset.load("auto", folder, folds=2, **options)
 
 
+def assert_read(data):
+    np.testing.assert_array_equal(data.train.images, IMAGES)
+    np.testing.assert_array_equal(data.train.labels, LABELS)
+    np.testing.assert_array_equal(data.test.images, TEST)
+
+
 def idx(array):
     sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
     return b"\0\0\x08" + bytes([array.ndim]) + sizes + array.tobytes()
@@ -35,9 +41,7 @@ def test_idx_files_are_read_plain_or_packed(tmp_path):
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(LABELS)))
     (tmp_path / "t10k-images.idx3-ubyte").write_bytes(idx(TEST))
     data = load(tmp_path)
-    np.testing.assert_array_equal(data.train.images, IMAGES)
-    np.testing.assert_array_equal(data.train.labels, LABELS)
-    np.testing.assert_array_equal(data.test.images, TEST)
+    assert_read(data)
     assert data.test.labels is None
     (tmp_path / "t10k-labels.idx1-ubyte").write_bytes(idx(LABELS[:7]))
     np.testing.assert_array_equal(load(tmp_path).test.labels, LABELS[:7])
@@ -74,10 +78,7 @@ def test_numpy_archives_of_the_usual_names_shapes_and_types_are_read(tmp_path):
         folder = tmp_path / str(number)
         folder.mkdir()
         np.savez_compressed(folder / "data.npz", **named)
-        data = load(folder)
-        np.testing.assert_array_equal(data.train.images, IMAGES)
-        np.testing.assert_array_equal(data.train.labels, LABELS)
-        np.testing.assert_array_equal(data.test.images, TEST)
+        assert_read(load(folder))
 
 
 def write_images(folder, images, names):
@@ -86,7 +87,7 @@ def write_images(folder, images, names):
         Image.fromarray(image).save(folder / name)
 
 
-def save(path, array, **packed):
+def save(path, array):
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npy":
         np.save(path, array)
@@ -111,10 +112,7 @@ def test_arrays_in_a_file_each_are_read_by_the_files_names(tmp_path, names):
         save(tmp_path / name, array)
         if "raw" in name:
             save(tmp_path / f"{name}.gz", array)
-    data = load(tmp_path)
-    np.testing.assert_array_equal(data.train.images, IMAGES)
-    np.testing.assert_array_equal(data.train.labels, LABELS)
-    np.testing.assert_array_equal(data.test.images, TEST)
+    assert_read(load(tmp_path))
 
 
 CSV_FILES = {

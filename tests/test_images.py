@@ -12,6 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import handwriting
 import predict
+import torn_files
 from digits.console import BadInput
 from digits.data import dataset
 from digits.data.arrays import read_sets
@@ -309,9 +310,8 @@ def test_bad_images_are_one_line_each_and_the_others_are_predicted(command, tmp_
 
 
 def test_a_csv_of_new_images_is_predicted_row_by_row(command, tmp_path, sample):
-    rows = [f"{label},{','.join(map(str, image.ravel()))}" for image, label in zip(*sample_rows(sample), strict=True)]
-    header = ",".join(["label", *(f"pixel{index}" for index in range(784))])
-    (tmp_path / "new.csv").write_text("\n".join([header, *rows]) + "\n", encoding="ascii")
+    rows = np.column_stack([sample.test.labels, sample.test.images.reshape(-1, 784)])[:8]
+    (tmp_path / "new.csv").write_bytes(torn_files.csv_bytes(rows, torn_files.TRAIN_COLUMNS))
     code, out, err = command("--images", "new.csv")
     assert (code, err) == (0, "")
     assert "8 images predicted. Accuracy on the 8" in out
@@ -347,13 +347,6 @@ def test_images_for_a_run_on_other_data_become_what_its_networks_were_trained_on
     ), "blurred"
 
 
-def own_dataset(folder, images, labels):
-    """Return a dataset of images of the user's own, read from a file."""
-    folder.mkdir()
-    np.savez(folder / "own.npz", x_train=images[:1500], y_train=labels[:1500], x_test=images[1500:1600])
-    return dataset.load("kaggle", folder)
-
-
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -369,8 +362,9 @@ def own_dataset(folder, images, labels):
 def test_images_take_the_form_of_a_runs_training_images(tmp_path, sample, change, expected):
     train = sample.train
     order = np.random.default_rng(0).permutation(len(train.labels))[:1600]
-    images = np.ascontiguousarray(change(train.images[order]))
-    data = own_dataset(tmp_path / "data", images, train.labels[order])
+    images, labels = np.ascontiguousarray(change(train.images[order])), train.labels[order]
+    np.savez(tmp_path / "own.npz", x_train=images[:1500], y_train=labels[:1500], x_test=images[1500:])
+    data = dataset.load("kaggle", tmp_path)
     form = data.summary.form
     expected = expected if isinstance(expected, dict) else dataclasses.asdict(expected)
     assert {name: getattr(form, name) for name in expected} == expected
@@ -402,10 +396,6 @@ def test_words_as_classes_fit_into_the_cells_of_the_contact_sheet(tmp_path):
     draw_contact_sheet(tmp_path / "two.png", [long, short])
     with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "two.png") as two:
         assert np.array_equal(np.asarray(one), np.asarray(two)[:, : one.width]), "nothing runs into the next cell"
-
-
-def sample_rows(sample):
-    return sample.test.images[:8], sample.test.labels[:8]
 
 
 def test_an_image_given_as_a_run_is_told_how_to_be_predicted(tmp_path, capsys):

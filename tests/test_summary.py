@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from digits.data.submission import write_predictions
+from digits.data.submission import write_run_submission
 from digits.files import display_path
 from digits.report import summary
 from digits.report.leaderboard import Board, Leaderboard, Standing
@@ -99,7 +99,7 @@ def test_the_last_words_name_the_run_whose_predictions_the_submission_holds_and_
     def last_words(name, label):
         run = Run(tmp_path / name)
         run.folder.mkdir(exist_ok=True)
-        written = write_predictions(run.folder, data, np.full(3, label), tmp_path / "submission.csv", leaked=False)
+        written = write_run_submission(run.folder, data, np.full(3, label), tmp_path / "submission.csv", leaked=False)
         run.write_record(made_record(run=name, submission=written))
         return summary.of_run(run)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from digits.data.competition import DIGIT_RECOGNIZER
+from digits.data.csv_reader import Table
 
 SIDE, CLASSES = 28, 10
 ARCHIVE = DIGIT_RECOGNIZER.archive
@@ -97,3 +98,8 @@ def write_npz(folder: Path, arrays: dict[str, np.ndarray] | None = None) -> Path
 def everything_in(folder: Path) -> dict[str, bytes]:
     """Return every file below a folder with its content, to see that nothing has changed."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def pixels(table: Table) -> np.ndarray:
+    """Return a table's images uint8 (n, side²), in row-major order."""
+    return table.images.reshape(len(table.images), -1)

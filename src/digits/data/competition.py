@@ -98,7 +98,7 @@ class Competition:
     @property
     def ledger(self) -> str:
         """The name of the ledger in submissions/."""
-        return f"{'-'.join(filter(None, ('ledger', self._short)))}.csv"
+        return f"ledger-{self._short}.csv" if self._short else "ledger.csv"
 
     @property
     def flag(self) -> str:
@@ -161,6 +161,6 @@ def find_competition(slug: str) -> Competition:
     if name not in COMPETITIONS:
         raise BadInput(
             f"--competition {slug}: expected one of {', '.join(COMPETITIONS)}.{nearest(name, COMPETITIONS)} "
-            "Train on the files of another with --data-dir DIR: its answers take the form of its sample_submission.csv"
+            "Train on the files of another with --data-dir DIR; its sample_submission.csv gives a submission's form"
         )
     return COMPETITIONS[name]

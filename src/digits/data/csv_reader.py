@@ -75,11 +75,6 @@ class Table:
     notes: tuple[str, ...] = ()
     name: str = ""
 
-    @property
-    def pixels(self) -> np.ndarray:
-        """The images uint8 (n, pixels), in row-major order."""
-        return self.images.reshape(len(self.images), -1)
-
 
 @dataclass(frozen=True)
 class Columns:
@@ -316,12 +311,13 @@ def _row_major(names: list[str], side: int) -> np.ndarray | None:
         return np.arange(len(names))
     if len(matches) < len(names) or len({(match[1], match[3] is None) for match in matches}) > 1:
         return None
-    numbers = np.array([[int(match[2][:9]), int((match[3] or "0")[:9])] for match in matches])
+    numbers = np.array([[int(number[:9]) for number in match.groups()[1:] if number] for match in matches])
     numbers -= numbers.min(axis=0)
-    positions = numbers[:, 0] if matches[0][3] is None else numbers[:, 0] * side + numbers[:, 1]
+    if numbers.shape[1] == 2 and (numbers >= side).any():
+        return None
+    positions = numbers @ [side, 1][-numbers.shape[1] :]
     order = np.argsort(positions, kind="stable")
-    grid = matches[0][3] is None or (numbers < side).all()
-    return order if grid and (positions[order] == np.arange(len(names))).all() else None
+    return order if (positions[order] == np.arange(len(names))).all() else None
 
 
 _Columns = tuple[np.ndarray, list[str] | None, list[str] | None]

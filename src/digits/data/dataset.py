@@ -155,7 +155,7 @@ def load(
             digits), or "auto": the files in `data_dir`, or the sample where the default folder holds none.
         data_dir: the folder of the files (see `read_folder`); None: the competition's default folder.
         competition: whose files they are; None: digit-recognizer's in its default folder; in another folder those of a
-            known competition if its test images are, else the user's own.
+            known competition if its test images are, else custom data.
         limit: train on this many images with the same class shares; the test images are never cut.
         allow_leak: allow training images that are also test images, and say so in `leaked`.
         folds: how many folds the training images must fill with each class.
@@ -228,7 +228,7 @@ def _doubtful_classes(dataset: Dataset, counts: np.ndarray) -> list[str]:
 
 
 def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
-    """Load the files of a folder: those of the competition `wanted`, or the user's own."""
+    """Load the files of a folder: those of the competition `wanted`, or custom data."""
     with error_context(fix=_how_to_fix(folder, wanted)):
         tables = read_folder(folder, wanted)
         train, notes = _training_table(tables, display_path(folder))

@@ -42,7 +42,7 @@ def find_file(folder: Path, name: str, competition: Competition | None = None) -
     """Return the file that holds the table `name` ("train", "test", "sample_submission"), None where there is none.
 
     That is NAME.csv, plain or packed; or in the competition's zip, or the folder's only one; or the folder's only other
-    CSV with NAME in its name, the user's own also one folder deeper. Several raise BadInput.
+    CSV with NAME in its name, custom data also one folder deeper. Several raise BadInput.
     """
     for packing in PACKINGS:
         path = folder / f"{name}.csv{packing}"
@@ -121,7 +121,7 @@ def read_folder(folder: Path, competition: Competition | None) -> dict[str, Tabl
     """Read what a folder holds: the tables "train", "test" and perhaps "val", named after their files.
 
     That is train.csv and test.csv, plain, packed or in a zip; or .npz, .npy or IDX files; or a folder of images for
-    each class; or a single CSV. Only the user's own files may lack "test", or lie one folder deeper.
+    each class; or a single CSV. Only custom data may lack "test", or lie one folder deeper.
     """
     if folder.is_dir() and not any(find_file(folder, name, competition) for name in TABLES):
         if tables := _tables_of_arrays(folder) or _tables_of_images(folder):

@@ -18,7 +18,7 @@ WORKING_SIDE = 1024
 """The longest side, in pixels, at which an image is kept, give or take a factor of two; MNIST's digits have 20."""
 
 
-class NotADigitImage(KitError):  # noqa: N818 an answer about an input, like BadInput
+class NotADigitImage(KitError):  # noqa: N818 the fault is the input's, as of BadInput
     """This one image cannot be used; the message is a phrase that says why."""
 
 

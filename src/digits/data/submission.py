@@ -142,7 +142,7 @@ def tag_of(sha256: str) -> str:
     return TAG_PREFIX + sha256[:TAG_DIGITS]
 
 
-def write_predictions(
+def write_run_submission(
     folder: Path, dataset: Dataset, predictions: np.ndarray, out: Path | None, *, leaked: bool
 ) -> SubmissionFile:
     """Write a run's submission into its folder, and copy it to `out`; a leaked run's files are named so.

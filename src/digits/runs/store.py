@@ -14,7 +14,7 @@ import numpy as np
 from digits.config import Execution, Recipe, flat, nearest
 from digits.console import BadInput, KitError, explain
 from digits.data.dataset import Dataset
-from digits.data.submission import read_submission, write_predictions
+from digits.data.submission import read_submission, write_run_submission
 from digits.files import (
     SUBMISSIONS,
     BrokenFileError,
@@ -276,7 +276,7 @@ class Run:
             out_of_fold=score,
             expected_score=metrics.expected_score(score, len(test)),
             test=TestPredictions(len(test), counts, test_score),
-            submission=write_predictions(self.folder, dataset, predictions, out, leaked=leaked),
+            submission=write_run_submission(self.folder, dataset, predictions, out, leaked=leaked),
         )
 
     @contextlib.contextmanager
