@@ -16,7 +16,7 @@ import torn_files
 from digits.console import BadInput
 from digits.data import dataset
 from digits.data.arrays import read_sets
-from digits.data.image_files import NotADigitImage, folder_label, name_label, read_image
+from digits.data.image_files import NotADigitImage, find_images, folder_label, name_label, read_image
 from digits.data.image_form import ImageForm, Prepared, is_ready, resized
 from digits.data.preparation import fit, load_extra, prepare
 from digits.inference import predictions, predictor
@@ -172,14 +172,14 @@ def bad_files():
     frames = [Image.new("L", (20, 20), shade) for shade in (0, 255)]
     page = Image.fromarray(np.random.default_rng(0).normal(230, 3, (200, 200)).clip(0, 255).astype(np.uint8))
     return {
-        "text.png": (b"Not an image, whatever its name says.", "not an image that Pillow can read"),
+        "text.png": (b"Not an image, whatever its name says.", "not an image that Pillow can read; convert it to PNG or JPEG"),
         "bomb.png": (bomb(), "too many pixels"),
         "cut.jpg": (file_of(digit, "JPEG")[:2000], "damaged or cut short"),
         "moves.gif": (file_of(frames[0], "GIF", save_all=True, append_images=frames[1:]), "an animation"),
         "page.png": (file_of(page), "empty: nothing stands out from the page"),
         "white.png": (file_of(Image.new("RGB", (50, 80), "white")), "empty: nothing stands out from the page"),
         "glass.png": (file_of(Image.new("RGBA", (50, 80), (0, 0, 0, 0))), "empty: wholly transparent"),
-        "nothing.png": (b"", "not an image that Pillow can read"),
+        "nothing.png": (b"", "not an image that Pillow can read; convert it to PNG or JPEG"),
     }
 
 
@@ -280,7 +280,7 @@ def test_images_are_predicted_and_scored_and_shown(command, tmp_path):
     assert (code, err) == (0, "")
     assert "6 images predicted. Accuracy on the 6 with a label (from folders)" in out
     lines = (tmp_path / "run" / "predictions.csv").read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "file,answer,probability,runner_up,runner_up_probability,notes,label"
+    assert lines[0] == "file,prediction,probability,runner_up,runner_up_probability,notes,label"
     assert lines[1].startswith("own/0/pen.png,0,0.9100,")
     assert lines[1].endswith(",,0")
     with Image.open(tmp_path / "run" / "predictions.png") as sheet:
@@ -305,7 +305,7 @@ def test_bad_images_are_one_line_each_and_the_others_are_predicted(command, tmp_
     assert "error: empty: a folder without images" in lines[-2]
     assert lines[-1] == "error: missing.png: there is no such file"
     table = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
-    assert table[1] == "text.png,,,,,not an image that Pillow can read,"
+    assert table[1] == "text.png,,,,,not an image that Pillow can read; convert it to PNG or JPEG,"
     assert len(table) == len(bad) + 4
 
 
@@ -515,3 +515,16 @@ def test_a_file_s_name_is_text_in_a_spreadsheet_too(tmp_path):
     predictions.write_predictions(tmp_path / "predictions.csv", refusals)
     lines = (tmp_path / "predictions.csv").read_text(encoding="utf-8").splitlines()[1:]
     assert [line.partition(",")[0] for line in lines] == ["'=1+1.png", "'@SUM(A1)", "-1", "plain.png"]
+
+
+def test_images_in_hidden_folders_are_left_out(tmp_path):
+    for folder in (tmp_path, tmp_path / ".ipynb_checkpoints"):
+        folder.mkdir(exist_ok=True)
+        Image.new("L", (28, 28)).save(folder / "a.png")
+    assert find_images(tmp_path) == [tmp_path / "a.png"]
+
+
+def test_a_refused_array_file_is_named_once(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((2, 28, 28), -1.0))
+    [refusal] = ImageReader(ImageForm(), classes=("0", "1")).read(tmp_path / "a.npy")
+    assert refusal.reason.startswith("expected whole numbers")

