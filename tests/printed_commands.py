@@ -99,7 +99,6 @@ def messages(own: Path):
 
     data = own / f"{ODD} data"
     data.mkdir()
-    (data / "train.csv").write_text("label,pixel0\n3,300\n")
     yield message_of(dataset.load, "kaggle", data), ["scripts/download.sh", "--data-dir", str(data)]
     with zipfile.ZipFile(own / f"{ODD}.zip", "w") as archive:
         archive.writestr("train.csv", "")

@@ -172,7 +172,10 @@ def bad_files():
     frames = [Image.new("L", (20, 20), shade) for shade in (0, 255)]
     page = Image.fromarray(np.random.default_rng(0).normal(230, 3, (200, 200)).clip(0, 255).astype(np.uint8))
     return {
-        "text.png": (b"Not an image, whatever its name says.", "not an image that Pillow can read; convert it to PNG or JPEG"),
+        "text.png": (
+            b"Not an image, whatever its name says.",
+            "not an image that Pillow can read; convert it to PNG or JPEG",
+        ),
         "bomb.png": (bomb(), "too many pixels"),
         "cut.jpg": (file_of(digit, "JPEG")[:2000], "damaged or cut short"),
         "moves.gif": (file_of(frames[0], "GIF", save_all=True, append_images=frames[1:]), "an animation"),

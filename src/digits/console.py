@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import functools
 import io
 import os
@@ -14,6 +15,8 @@ from digits.redaction import redact
 
 INTERRUPTED = 130
 """The exit code of a command that was interrupted."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The numbers of the errors of a disk, a quota or a limit that is full."""
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

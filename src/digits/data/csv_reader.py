@@ -3,7 +3,6 @@
 import bz2
 import contextlib
 import csv
-import errno
 import gzip
 import hashlib
 import io
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.console import BadInput, error_context
+from digits.console import DISK_FULL, BadInput, error_context
 from digits.files import display_path
 
 MAX_BYTES = 1 << 30
@@ -117,7 +116,7 @@ def readable() -> Iterator[None]:
     except (NotImplementedError, RuntimeError) as error:
         raise BadInput(f"expected an archive without a password, found: {error}") from None
     except (OSError, ValueError) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        if getattr(error, "errno", None) in DISK_FULL:
             raise
         raise BadInput(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
@@ -293,6 +292,8 @@ def _side(pixels: int) -> int:
 def _not_square(first: list[str], rest: list[int], named: bool) -> str:
     if not named and len(first) < 3:
         return f"expected a row of pixels, found {','.join(first)[:_SHOWN]!r}"
+    if not rest:
+        return "expected the pixels of images, found no such column; images that a table lists go into train/CLASS/"
     count, side = len(rest), round(math.sqrt(len(rest)))
     names = f" ({first[rest[0]][:_SHOWN]!r} … {first[rest[-1]][:_SHOWN]!r})" if named and rest else ""
     is_colour = count % 3 == 0 and _side(count // 3)

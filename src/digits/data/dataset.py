@@ -186,7 +186,7 @@ def _checked(dataset: Dataset, folds: int, *, allow_leak: bool) -> Dataset:
     if leaked_images and not allow_leak:
         raise BadInput(
             f"leak: {leaked_images:,} of {len(test.images):,} test images are, byte for byte, among the "
-            f"{len(train.images):,} training images of source {dataset.source!r}: a score on them would mean nothing",
+            f"{len(train.images):,} training images: a score on them would mean nothing",
             fix="Remove them from train.csv, or give --allow-leak to train all the same, marked as leaked",
         )
     groups = group_copies(train.images)
@@ -305,9 +305,9 @@ def _without_placeholder(test: Table | None, notes: list[str]) -> Table | None:
 def _how_to_fix(folder: Path, wanted: Competition | None) -> str:
     if wanted:
         return f"Fetch the competition's files again: {kit_command('scripts/download.sh')}{wanted.flag}"
-    words: list[str | Path] = [] if folder.is_file() else ["--data-dir", folder]
-    fetch = kit_command("scripts/download.sh", *words)
-    return f"Correct it (docs/data.md says what is read), or fetch the competition's files: {fetch}"
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        return "Correct it: docs/data.md says what is read"
+    return f"Fetch the competition's files: {kit_command('scripts/download.sh', '--data-dir', folder)}"
 
 
 def _labelled_split(table: Table, classes: tuple[str, ...]) -> LabelledSplit:

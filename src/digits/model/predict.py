@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from digits.config import Tta
-from digits.console import BadInput
+from digits.console import DISK_FULL, BadInput
 from digits.files import atomic_write, display_path
 from digits.model import custom
 from digits.model.augment import affine_transforms
@@ -62,6 +62,8 @@ def load_network(path: Path, sources: Mapping[str, str] | None = None, precision
             _copy_with_config(path, copy, precision)
             network = keras.models.load_model(copy, compile=False, safe_mode=True)
     except (ValueError, OSError, TypeError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
+        if getattr(error, "errno", None) in DISK_FULL:
+            raise
         reason = (str(error).splitlines() or [""])[0]
         raise BadInput(
             f"{display_path(path)}: not a model that Keras loads safely: {reason} "
