@@ -563,6 +563,10 @@ SUBMISSIONS_REFUSED = {
     "an id left out": (SUBMISSION.replace("\n8,", "\n80,"), "found 1 to 80, without 8. .* a line for each"),
     "a row too few": (SUBMISSION.rpartition("30,")[0], "expected 30 rows below the header, as test.csv has, found 29"),
     "cut in a row": (SUBMISSION[:-3], "line 31: expected 2 fields, found 1. Is the file cut off here"),
+    "commas below the header": (
+        SUBMISSION.replace("\n", ",\n").replace("Label,", "Label"),
+        "line 2: .* found 3. Remove what follows the second, also a comma",
+    ),
     "a header alone": ("ImageId,Label\n", "expected rows below the header, found none"),
     "a web page": ("<html>", "expected a CSV, found a web page"),
 }
