@@ -187,6 +187,17 @@ def test_a_full_disk_is_named_at_once_and_kaggle_is_not_blamed(user, monkeypatch
     assert user.kaggle.calls["DownloadDataFiles"] == 1
 
 
+def test_a_file_that_cannot_be_written_is_named_at_once_by_the_process_that_fetches(online, temporary):
+    online.kaggle.archive = os.urandom(300_000)
+    limited = f"ulimit -f 100; exec {sys.executable} {Path(download.__file__)} --data-dir {online.data}"
+    environment = os.environ | {"TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=60, env=environment)
+    online.out, online.err = done.stdout, done.stderr
+    assert done.returncode == 1
+    assert re.search(f"Nothing can be written to {temporary}.*File too large", online.err), online.err
+    assert online.kaggle.calls["DownloadDataFiles"] == 1
+
+
 def test_a_zip_on_disk_is_taken_without_network(user, tmp_path):
     (tmp_path / "got-by-hand.zip").write_bytes(GOOD)
     assert user("--zip", tmp_path / "got-by-hand.zip") == 0

@@ -61,7 +61,7 @@ def answer(status, text="", **values):
         (LIST, Reply(failure=Kind.UNREADABLE), KitError, "not Kaggle's (a login page"),
         (LIST, Reply(failure=Kind.CONNECTION), UnreachableError, "The connection to Kaggle failed"),
         (LIST, Reply(failure=Kind.CLIENT, text="is missing (no six)"), BadInput, "pip install 'kaggle>=2.2.5,<3' six"),
-        (LIST, Reply(failure=Kind.DISK, text="/tmp/x"), KitError, "No space left on the disk of /tmp/x"),
+        (LIST, Reply(failure=Kind.DISK, text="/tmp/x"), KitError, "written to /tmp/x. Make room"),
         ("kernels_status", Reply(failure=Kind.OTHER, text="Cannot access"), KitError, "Cannot access"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

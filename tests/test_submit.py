@@ -247,6 +247,19 @@ def test_a_file_that_is_no_honest_answer_is_refused(user, changes, rows, words):
     assert not user.kaggle.calls
 
 
+def test_the_cure_for_a_run_of_another_competition_is_that_competition_s(user):
+    for changes, rows in (({"source": "sample"}, ROWS), ({}, ROWS - 1)):
+        make_run(user.folder, f"a-run-{rows}", answers(rows=rows), **changes)
+        file = user.folder / f"a-run-{rows}" / "submission.csv"
+        write_submission(file, np.arange(rows), answers(rows=rows), header=("id", "label"))
+        assert refused(
+            user,
+            2,
+            "scripts/download.sh --competition kannada-mnist && python src/train.py --source kaggle --data-dir ",
+            arguments=[file, "--competition", "kannada-mnist"],
+        )
+
+
 def test_the_same_answers_are_sent_again_only_when_asked(user):
     sha256 = make_run(user.folder)
     user.kaggle.record(f"from elsewhere, basic [digits:{sha256[:12]}]")

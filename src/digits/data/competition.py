@@ -6,7 +6,7 @@ from pathlib import Path
 
 from digits.config import nearest
 from digits.console import BadInput
-from digits.files import DATA
+from digits.files import DATA, kit_command
 
 
 class Form(enum.StrEnum):
@@ -106,6 +106,13 @@ class Competition:
     def flag(self) -> str:
         """What the commands of another than the default need: " --competition SLUG"."""
         return f" --competition {self.slug}" if self._short else ""
+
+    @property
+    def training_commands(self) -> str:
+        """The commands that fetch its data and train on them."""
+        folder: tuple[str | Path, ...] = ("--data-dir", self.data_dir) if self.flag else ()
+        train = kit_command("src/train.py", "--source", "kaggle", *folder)
+        return f"{kit_command('scripts/download.sh')}{self.flag} && {train}"
 
     @property
     def files(self) -> dict[str, KnownFile]:

@@ -66,7 +66,8 @@ def read_submission(path: Path, rows: int | None = ROWS, competition: Competitio
     Raises:
         BadInput: naming the file, the line, what was expected and what came, and how to write it right.
     """
-    with error_context(fix=f"Make one: {kit_command('src/train.py')}"):
+    train = competition.training_commands if competition.flag else kit_command("src/train.py")
+    with error_context(fix=f"Make one: {train}"):
         data = read_bytes(path)
         with error_context(display_path(path)):
             labels = parse_submission(data, competition)

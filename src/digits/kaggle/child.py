@@ -15,12 +15,15 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 OLDEST_CLIENT = (2, 2, 5)
+sleep = time.sleep
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class Kind(enum.StrEnum):
@@ -117,13 +120,21 @@ def causes_of(error: Any) -> Iterator[BaseException]:
 def kind_of(error: BaseException) -> Kind:
     """Return what an exception of the client means, by the types that it wraps."""
     causes = list(causes_of(error))
-    if any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes):
+    if any(isinstance(cause, OSError) and cause.errno in DISK_ERRORS for cause in causes):
         return Kind.DISK
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     if bundle and not os.path.exists(bundle):  # noqa: PTH110 likewise
         return Kind.CERTIFICATE
     names = {base.__name__ for cause in causes for base in type(cause).__mro__}
     return next((kind for kind, types in TYPES.items() if not names.isdisjoint(types)), Kind.OTHER)
+
+
+def pause(seconds: Any) -> None:
+    """Sleep in the client's place: it fetches again also after what is no fault of the network, such as a full disk."""
+    error = sys.exception()
+    if error and kind_of(error) is Kind.DISK:
+        raise error
+    sleep(seconds)
 
 
 def describe(error: BaseException) -> Reply:
@@ -172,7 +183,7 @@ def reply_to(call: str, arguments: dict[str, Any]) -> Reply:
         if reply.failure is Kind.OTHER and not source:
             reply.failure = Kind.CREDENTIALS
         if reply.failure is Kind.DISK:
-            reply.text = arguments.get("path", "")
+            reply.text = f"{arguments.get('path', '~/.kaggle')} ({reply.text})"
     reply.source = source
     return reply
 
@@ -182,6 +193,7 @@ def main() -> None:
     request = json.loads(sys.argv[1])
     if hasattr(signal, "alarm"):  # In case the parent process was killed.
         signal.alarm(int(request["seconds"]))
+    time.sleep = pause
     with contextlib.redirect_stdout(io.StringIO()):
         reply = reply_to(request["call"], request["arguments"])
     print(json.dumps(asdict(reply)))

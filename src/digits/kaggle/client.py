@@ -100,8 +100,7 @@ class UnreachableError(KitError):
 
     def __init__(self, message: str, *, retry_after: float | None = None, maybe_submitted: bool = False):
         super().__init__(message)
-        self.retry_after = retry_after
-        self.maybe_submitted = maybe_submitted
+        self.retry_after, self.maybe_submitted = retry_after, maybe_submitted
 
 
 class CredentialsError(KaggleRefused):
@@ -123,10 +122,9 @@ def client_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def call_child(call: str, arguments: dict[str, Any], policy: RetryPolicy, log: Callable[[str], None]) -> dict:
-    """Run `child.py` in a process of its own and return its `Reply` as JSON.
+    """Run `child.py` in a process of its own and return its `Reply` as JSON; UnreachableError: there is none in time.
 
-    A download may take as long as its folder grows. What is waited for is logged now and then. An UnreachableError says
-    that the time is over, or that there is no reply.
+    A download may take as long as its folder grows. What is waited for is logged now and then.
     """
     longest, lost = policy.seconds_for(call), {"maybe_submitted": call in SUBMITS}
     folder, limit = (Path(arguments["path"]), policy.stall_seconds) if call in DOWNLOADS else (None, longest)
@@ -141,11 +139,9 @@ def call_child(call: str, arguments: dict[str, Any], policy: RetryPolicy, log: C
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return json.loads(process.communicate(timeout=0.2)[0])
             now, before = time.monotonic(), size
-            if folder:
-                with contextlib.suppress(FileNotFoundError):  # The client has just removed its resume marker.
-                    size = sum(file.stat().st_size for file in folder.rglob("*"))
-            if size != before:
-                grew = now
+            with contextlib.suppress(FileNotFoundError):  # The client has just removed its resume marker.
+                size = sum(file.stat().st_size for file in folder.rglob("*")) if folder else 0
+            grew = grew if size == before else now
             if now - grew > limit:
                 raise UnreachableError(f"No answer from Kaggle in {limit:.0f} s.", **lost)
             if now - logged > policy.notice_seconds:
@@ -171,14 +167,13 @@ def error_of(call: str, page: str, reply: Reply) -> KitError:
         python = display_path(Path(sys.executable))
         return BadInput(f"The kaggle client {text}. Install it: {python} -m pip install '{REQUIREMENT}' six")
     if reply.failure is Kind.DISK:
-        return KitError(f"No space left on the disk of {text or '~/.kaggle'}. Make room, or set TMPDIR=FOLDER.")
+        return KitError(f"Nothing can be written to {text}. Make room, or set TMPDIR=FOLDER.")
     if reply.failure is Kind.UPLOAD:
         return UnreachableError("Kaggle's storage refused the upload.")
     if reply.failure in CONNECTION_FAULTS:
         proxy = next((name for name in PROXY_VARIABLES if os.environ.get(name)), "https_proxy")
-        reason = CONNECTION_FAULTS[reply.failure].format(proxy=proxy)
-        if reply.failure is Kind.CERTIFICATE:
-            reason = _bundle_fault() or reason
+        fault = _bundle_fault() if reply.failure is Kind.CERTIFICATE else ""
+        reason = fault or CONNECTION_FAULTS[reply.failure].format(proxy=proxy)
         message = f"The connection to Kaggle failed: {reason}."
     elif reply.failure is Kind.UNREADABLE:
         message = f"The answer is not Kaggle's (a login page of the network, or a proxy?): {text}."
@@ -192,11 +187,10 @@ def error_of(call: str, page: str, reply: Reply) -> KitError:
 
 def _answer_error(call: str, page: str, reply: Reply, text: str, maybe_submitted: bool) -> KitError:
     """Return the exception for an HTTP status."""
-    status = reply.status or 0
+    status, wait = reply.status or 0, reply.retry_after
     if status >= 500:
         return UnreachableError(f"Kaggle has a problem (HTTP {status}).", maybe_submitted=maybe_submitted)
     if status == 429:
-        wait = reply.retry_after
         duration = "" if wait is None else f" for {wait:.0f} s"
         return UnreachableError(f"Kaggle asks to slow down{duration} (HTTP 429).", retry_after=wait)
     if call == "kernels_output" and reply.method != "ListKernelSessionOutput":
@@ -268,9 +262,8 @@ def _credentials_error(page: str, reply: Reply, text: str) -> CredentialsError:
             f"no Kaggle credentials found. Make a token at {TOKEN_PAGE}, save it in ~/.kaggle/access_token (or set "
             f"KAGGLE_API_TOKEN), and accept the rules: {page}/rules"
         )
-    cure = f"Make a new token: {TOKEN_PAGE}"
-    if "credentials.json" in refused:
-        cure += "; credentials.json is renewed by: kaggle auth login"
+    renewal = "; credentials.json is renewed by: kaggle auth login" if "credentials.json" in refused else ""
+    cure = f"Make a new token: {TOKEN_PAGE}{renewal}"
     if not refused:
         return CredentialsError(f"the Kaggle credentials cannot be used: {'; '.join(faults)}. {cure}")
     reasons = f"\nWhat to look at: {'; '.join(faults)}." if faults else ""
@@ -318,20 +311,15 @@ class Kaggle:
     def ask(
         self, call: str, arguments: dict[str, Any], attempts: int | None = None, absent: tuple[int, ...] = ()
     ) -> Any:
-        """Call a method of the client's and return its answer, see `child.plain`, with no credential in it.
+        """Call a method of `KaggleApi` and return its answer, see `child.plain`, with no credential in it.
 
         After an UnreachableError it is called again, with a growing pause, unless something may have been submitted.
-
-        Args:
-            call: the name of a method of `KaggleApi`.
-            arguments: its arguments.
-            attempts: how often to try; None: as the policy says. What changes something at Kaggle takes one.
-            absent: HTTP statuses for which None is returned.
+        What changes something at Kaggle takes one of the `attempts` (None: as the policy says). For the HTTP statuses
+        in `absent` None is returned.
 
         Raises:
             KaggleRefused: the credentials, the rules or a limit: a person has to act.
-            UnreachableError: the network or Kaggle is down, or the time is over.
-            KitError: anything else that went wrong.
+            UnreachableError: the network or Kaggle is down, or the time is over. KitError: anything else.
         """
         attempts = attempts or self.policy.attempts
         for number in range(1, attempts + 1):

@@ -27,7 +27,6 @@ ACCELERATORS |= {machine.lower(): machine for machine in (T4, TPU)}
 FAILED = ("error", "cancel_requested", "cancel_acknowledged")
 RUN_FILES = (RUN_JSON, "out_of_fold.npy", "test_probabilities.npy", "history.csv", "report.html")
 WANTED = rf"^(submission\.csv|submissions/\w[\w.-]*/({'|'.join(map(re.escape, RUN_FILES))}))$"
-NONE_WANTED = "^$"
 LOG_LINES = 15
 
 
@@ -159,7 +158,7 @@ def wait(kaggle: Kaggle, pushed: Push, submissions: Path, seconds: float) -> Non
     if ended[0] in FAILED:
         lines = [ended[1]]
         with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KitError, OSError):
-            _output(kaggle, pushed, folder, NONE_WANTED)
+            _output(kaggle, pushed, folder, "^$")  # The log alone.
             lines += _end_of_log(Path(folder))
         reason = "\n".join(lines).strip() or "no reason given"
         raise KitError(f"Version {pushed.version} ended as {ended[0]}: {reason}")
@@ -181,16 +180,15 @@ def submit_command(kaggle: Kaggle, pushed: Push, submission: Path) -> str:
 
 
 def _output(kaggle: Kaggle, pushed: Push, folder: str, pattern: str) -> list[Path]:
-    """Download the output files of a version that match, and its log, into a folder."""
+    """Download the output files of a version whose names match, and its log, into a folder."""
     arguments = {"kernel": str(pushed), "path": folder, "file_pattern": pattern, "force": True, "quiet": True}
     return [Path(file) for file in kaggle.ask("kernels_output", arguments)[0]]
 
 
 def fetch(kaggle: Kaggle, pushed: Push, submissions: Path) -> Path:
-    """Fetch what a version's run has left, and return its submission, checked.
+    """Fetch what a version's run has left into a folder of its own, and return its submission, checked.
 
-    The files lie in a folder of that version alone, so that those of another run are never taken for its own; with the
-    record of its training it is a run like any other.
+    With the record of its training that folder is a run like any other.
     """
     run = Run(submissions / f"{pushed.name.rpartition('/')[2]}-v{pushed.version}")
     submission, competition = run.folder / "submission.csv", kaggle.competition
@@ -245,10 +243,9 @@ def _write_copy(folder: Path, copy: Path, kaggle: Kaggle, changes: Changes) -> d
     metadata |= {"id": f"{user_name(kaggle)}/{slug}", "title": title, "is_private": not changes.public}
     metadata["competition_sources"] = [kaggle.competition.slug]
     if changes.accelerator:
-        accelerator = changes.accelerator.lower()
-        machine = ACCELERATORS[accelerator]
-        gpu, tpu = accelerator == "gpu" or machine == T4, machine == TPU
-        metadata |= {"enable_gpu": gpu, "enable_tpu": tpu, "machine_shape": machine}
+        machine = ACCELERATORS[changes.accelerator.lower()]
+        gpu = machine == T4 or changes.accelerator.lower() == "gpu"
+        metadata |= {"enable_gpu": gpu, "enable_tpu": machine == TPU, "machine_shape": machine}
     if changes.datasets:
         metadata["dataset_sources"] = list(changes.datasets)
     (copy / METADATA).write_text(json.dumps(metadata, indent=2), encoding="utf-8")

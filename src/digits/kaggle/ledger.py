@@ -91,10 +91,7 @@ def title_of(run: Run) -> str:
 
 
 def list_submissions(kaggle: Kaggle, pages: int = LONGEST_LIST // PAGE_SIZE) -> list[Entry]:
-    """Return Kaggle's list, the newest first: ref, time, status, score, reason, and the tag in the message.
-
-    Only that many pages of a hundred are read.
-    """
+    """Return that many pages of Kaggle's list, newest first: ref, time, status, score, reason, tag of the message."""
     entries: dict[str, Entry] = {}
     for page in range(1, pages + 1):
         before = len(entries)
@@ -131,11 +128,7 @@ COLUMNS.insert(COLUMNS.index("public_score") + 1, "difference")
 
 
 def read_ledger(path: Path) -> list[Entry]:
-    """Return the ledger's rows, oldest first; none where there is no ledger yet.
-
-    Raises:
-        BadInput: where the file is not a ledger, naming the line.
-    """
+    """Return the ledger's rows, oldest first, none where there is no ledger yet; BadInput names the wrong line."""
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             text = file.read()

@@ -32,10 +32,7 @@ def notebook_title(run_name: str) -> str:
 
 
 def publish(kaggle: Kaggle, run: Run) -> str:
-    """Upload a run's models and record as a private dataset, or as its next version; return its name, owner/slug.
-
-    What Kaggle lists after the upload is compared with what was sent.
-    """
+    """Upload a run's models and record as a private dataset, or its next version; return its name, owner/slug."""
     record = run.finished_record()
     models = run.models()
     if not models:

@@ -36,10 +36,8 @@ class Candidate:
 
     file: Path
     labels: np.ndarray
-    entry: Entry
-    """What the ledger will say of it."""
-    title: str
-    """Of its run, else of the file."""
+    entry: Entry  # What the ledger will say of it.
+    title: str  # Of its run, else of the file.
     notes: list[str]
     doubts: list[str]
 
@@ -99,12 +97,11 @@ def examine(file: Path, submissions: Path, entries: list[Entry], competition: Co
 
 
 def _refuse_unfit(file: Path, run: Run, competition: Competition) -> None:
-    train = kit_command("src/train.py", "--source", "kaggle")
     record, made = run.finished_record(), f"{display_path(file)} was made by run {run.name}"
     if record.source != "kaggle":
         raise BadInput(
             f"{made} from the data source {record.source!r}; expected 'kaggle'.\n"
-            f"Fetch the data and train on it: {kit_command('scripts/download.sh')} && {train}"
+            f"Fetch the data and train on it: {competition.training_commands}"
         )
     if (made_for := record.data.competition) not in (None, competition.slug):
         raise BadInput(
@@ -112,7 +109,8 @@ def _refuse_unfit(file: Path, run: Run, competition: Competition) -> None:
             f"{kit_command('scripts/submit.sh', run.address, '--competition', made_for)}"
         )
     if record.leaked:
-        raise BadInput(f"{made}, whose training saw test images: it is never sent.\nTrain without the leak: {train}")
+        again = f"Train without the leak: {competition.training_commands}"
+        raise BadInput(f"{made}, whose training saw test images: it is never sent.\n{again}")
 
 
 def _doubts_of(run: Run, submissions: Path) -> list[str]:
@@ -138,8 +136,8 @@ def _better_run(record: FinishedRecord, submissions: Path) -> Run | None:
             rival = run.finished_record()
             fits = (rival.source, rival.data.competition) == (record.source, record.data.competition)
             error = math.hypot(rival.out_of_fold.standard_error, score.standard_error)
-            gain = rival.out_of_fold.accuracy - max(accuracy, score.accuracy + WORSE_ERRORS * error)
-            if fits and gain > 0 and not rival.leaked and not rival.failed_checks:
+            is_better = rival.out_of_fold.accuracy > max(accuracy, score.accuracy + WORSE_ERRORS * error)
+            if fits and is_better and not rival.leaked and not rival.failed_checks:
                 best, accuracy = run, rival.out_of_fold.accuracy
     return best
 
@@ -224,8 +222,7 @@ def _left_today(kaggle: Kaggle) -> str:
         return f"Submissions left today: {left} ({today} made)."
     if not total:
         return "Submissions left today: Kaggle does not say before the first one."
-    now = datetime.now(UTC)
-    reset = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    reset = datetime.combine(datetime.now(UTC) + timedelta(days=1), datetime.min.time(), UTC)
     raise KaggleRefused(
         f"no submissions are left ({today} made today, {total} in all). The day's count starts again at midnight UTC, "
         f"{reset.astimezone():%H:%M %Z} here. See {kaggle.page}/submissions"
@@ -237,8 +234,7 @@ def _approve(doubts: list[str], yes: bool) -> None:
     if not doubts or yes:
         return
     if not sys.stdin.isatty():
-        warnings = "warnings" if len(doubts) > 1 else "warning"
-        raise BadInput(f"not sent, because of the {warnings} above. To send it all the same: --yes")
+        raise BadInput("not sent, because of what is warned of above. To send it all the same: --yes")
     if input("Send it all the same? [y/N] ").strip().lower() not in ("y", "yes"):
         raise BadInput("not sent.")
 
@@ -296,9 +292,8 @@ class _Attempt:
 
         After a lost answer nothing is sent again: Kaggle's list decides, and after it the user.
         """
-        entry = replace(
-            self.candidate.entry, time=datetime.now(UTC).strftime(ledger.TIME), tag=tag, status="unconfirmed"
-        )
+        now = datetime.now(UTC).strftime(ledger.TIME)
+        entry = replace(self.candidate.entry, time=now, tag=tag, status="unconfirmed")
         ledger.record(self.ledger, entry)
         self.kaggle.log(f"Submitting {self.options.notebook or display_path(self.candidate.file)} ...")
         missing = "Kaggle accepted the submission but does not list it, which happens at the daily limit."
@@ -330,9 +325,9 @@ class _Attempt:
 
     def _listed(self, entry: Entry, missing: str) -> Entry:
         """Return the entry as Kaggle's list confirms it; `missing` is the error where it does not."""
-        seconds, row = self.kaggle.policy.listing_seconds, None
+        row = None
         try:
-            row = self._poll(entry, seconds, "Kaggle does not list it yet; looking again")
+            row = self._poll(entry, self.kaggle.policy.listing_seconds, "Kaggle does not list it yet; looking again")
         except KitError as error:
             missing = f"{error} The submission may have counted."
         if row is None:
