@@ -104,6 +104,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def some_of(values: Sequence) -> str:
+    """Return the first four of some names or numbers, to print."""
+    return ", ".join(map(str, values[:4])) + (" …" if len(values) > 4 else "")
+
+
 def duration(seconds: float) -> str:
     """Return 45 as "45 s", 4980 as "83 min", and 100 minutes or more in hours: "1 h 40 min"."""
     if seconds < 100:

@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from digits.console import BadInput, KitError, error_context
+from digits.console import BadInput, KitError, error_context, some_of
 from digits.data import csv_reader
 from digits.data.arrays import PACKINGS
 from digits.data.competition import DIGIT_RECOGNIZER, Competition
 from digits.data.dataset import DataFile, data_file
-from digits.data.folder import TABLES, find_file, some_of
+from digits.data.folder import TABLES, find_file
 from digits.data.submission import parse_submission
 from digits.files import atomic_write, display_path
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from digits.console import BadInput, KitError, error_context
 from digits.data import csv_reader
-from digits.data.csv_reader import SIDES, Table, content_hash, encode_labels, parse, read_bytes
+from digits.data.csv_reader import SIDES, Table, encode_labels, parse, read_bytes, table_hash
 from digits.files import display_path
 
 PACKINGS = ("", ".gz", ".zip", ".bz2", ".xz")
@@ -129,9 +129,10 @@ def table_of(
     """
     found = f"{images.dtype} {images.shape}"
     pixels = _in_rows(images, None if labels is None else len(labels), trained_side)
-    height, width = pixels.shape[1:3] if pixels.ndim > 2 else (0, 0)
-    is_trainable = pixels.ndim == 3 and height == width and SIDES[0] <= height <= SIDES[1]
-    if not pixels.size or not height or not (is_trainable or trained_side) or images.dtype.kind not in "buif":
+    is_square = pixels.ndim == 3 and pixels.shape[1] == pixels.shape[2]
+    is_trainable = is_square and SIDES[0] <= pixels.shape[1] <= SIDES[1]
+    is_usable = is_trainable or (trained_side and pixels.ndim > 2)
+    if not pixels.size or not is_usable or images.dtype.kind not in "buif":
         raise BadInput(
             f"expected numbers (n, side, side) or (n, side²) with a side of {SIDES[0]} to {SIDES[1]}, found {found}"
         )
@@ -145,7 +146,7 @@ def table_of(
         pixels = pixels.astype(np.uint8)
     pixels = np.ascontiguousarray(pixels)
     codes, classes = (None, ()) if labels is None else encode_labels(_label_texts(labels, len(pixels)))
-    content = content_hash(pixels, codes)
+    content = table_hash(pixels, codes)
     return Table(pixels, codes, classes, ids, content, content, notes)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.console import DISK_FULL, BadInput, error_context
+from digits.console import DISK_FULL, BadInput, error_context, some_of
 from digits.files import display_path
 
 MAX_BYTES = 1 << 30
@@ -218,7 +218,7 @@ def parse(data: bytes, *, labelled: bool = False) -> Table:
     codes, classes = (None, ()) if labels is None else encode_labels(labels)
     side = math.isqrt(pixels.shape[1])
     images = np.ascontiguousarray(pixels).reshape(-1, side, side)
-    digest, content = hashlib.sha256(data).hexdigest(), content_hash(images, codes)
+    digest, content = hashlib.sha256(data).hexdigest(), table_hash(images, codes)
     return Table(images, codes, classes, None if ids is None else as_ids(ids), digest, content, columns.notes)
 
 
@@ -229,7 +229,7 @@ def _look_like_labels(values: np.ndarray) -> bool:
     return len(values) >= 20 and 2 <= len(numbers) <= MAX_CLASSES and is_gapless and counts.max() < 0.9 * len(values)
 
 
-def content_hash(images: np.ndarray, labels: np.ndarray | None) -> str:
+def table_hash(images: np.ndarray, labels: np.ndarray | None) -> str:
     """Return the sha256 of pixels and labels, which is the same however they are written."""
     content = hashlib.sha256(np.ascontiguousarray(images).data)
     content.update(b"" if labels is None else labels.data)
@@ -419,8 +419,7 @@ def encode_labels(texts: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     missing = [name for name in names if _is_missing(name, names)]
     if missing and len(names) > len(missing):
         rows = [row for row, label in enumerate(texts, start=1) if label in missing]
-        shown = ", ".join(map(str, rows[:4])) + (" …" if len(rows) > 4 else "")
-        found = f"{missing[0]!r} in {len(rows)} of {len(texts)} rows ({shown})"
+        found = f"{missing[0]!r} in {len(rows)} of {len(texts)} rows ({some_of(rows)})"
         fix = "Remove these rows, or name their class."
         raise BadInput(f"expected a class of each image, found {found}", at="column label", fix=fix)
     if len(names) > MAX_CLASSES:

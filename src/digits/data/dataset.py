@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from digits.config import SOURCES
-from digits.console import BadInput, error_context
+from digits.console import BadInput, error_context, some_of
 from digits.data import arrays
 from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, SIDE, Competition, Form, KnownFile
 from digits.data.csv_reader import Table, as_ids, positions_among
-from digits.data.folder import TABLES, find_file, read_folder, sample_submission, some_of
+from digits.data.folder import TABLES, find_file, read_folder, sample_submission
 from digits.data.folds import check_classes, group_copies, rows_in_two_classes, split_folds
 from digits.data.image_form import ImageForm, measure_form, measure_turn, resized
 from digits.files import display_path, kit_command
@@ -197,7 +197,7 @@ def _checked(dataset: Dataset, folds: int, *, allow_leak: bool) -> Dataset:
     if groups is not None:
         warnings.append(f"{copies:,} training images are copies of others; copies are kept in one fold.")
         if rows := rows_in_two_classes(train.labels, groups):
-            ids = some_of([str(train.ids[row]) for row in rows])
+            ids = some_of(train.ids[rows].tolist())
             warnings.append(f"{len(rows):,} of the copies are labelled as another class than the first ({ids}).")
     forms = "; ".join(f"{file.name} {file.text}" for file in summary.files)
     sizes = f"{len(train.images):,} to train on, {len(test.images):,} to predict"
@@ -219,7 +219,7 @@ def _doubtful_classes(dataset: Dataset, counts: np.ndarray) -> list[str]:
     classes, notes = dataset.classes, []
     usual = float(np.median(counts))
     for label in np.flatnonzero((counts > 0) & (counts < usual / 20)).tolist():
-        ids = some_of([str(name) for name in dataset.train.ids[dataset.train.labels == label].tolist()])
+        ids = some_of(dataset.train.ids[dataset.train.labels == label].tolist())
         notes.append(
             f"class {classes[label]!r} has {counts[label]:,} training images ({ids}), others {usual:,.0f}: mistyped?"
         )
@@ -432,9 +432,9 @@ def _download(wanted: Path) -> Path:
         with contextlib.redirect_stdout(sys.stderr):
             return Path(keras.utils.get_file(MNIST_NPZ, origin=MNIST_URL, file_hash=MNIST_SHA256))
     except Exception as error:  # Keras raises plain `Exception` for whatever a network can do
-        message = f"{MNIST_NPZ}: expected to download it from {MNIST_URL}, but: {arrays.reason_of(error)}"
+        message = f"expected to download it from {MNIST_URL}, but: {arrays.reason_of(error)}"
         fix = f"Put it at {display_path(wanted)} by hand, or use --source sample, which needs no network"
-        raise BadInput(message, fix=fix) from None
+        raise BadInput(message, at=MNIST_NPZ, fix=fix) from None
 
 
 def _load_sample() -> Dataset:

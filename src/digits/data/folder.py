@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from digits.console import BadInput, error_context
+from digits.console import BadInput, error_context, some_of
 from digits.data import arrays
 from digits.data.arrays import PACKINGS, split_of
 from digits.data.competition import Competition
@@ -110,11 +110,6 @@ def _what_is_in(folder: Path) -> str:
         return f"{path} is no folder"
     names = _names_in(folder)
     return f"The folder holds {some_of(names)}" if names else "The folder is empty"
-
-
-def some_of(names: Sequence[str]) -> str:
-    """Return the first four names, to print."""
-    return ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
 
 
 def read_folder(folder: Path, competition: Competition | None) -> dict[str, Table]:

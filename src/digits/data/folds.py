@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from digits.console import BadInput
+from digits.console import BadInput, some_of
 
 HELD_OUT_SHARE = 0.1
 """Share of the rows that validate when there is one fold."""
@@ -58,12 +58,11 @@ def split_folds(
     for rows in (rows for pair in pairs for rows in pair):
         missing = np.setdiff1d(classes, labels[rows])
         if len(missing):
-            rare = np.flatnonzero(labels == missing[0])
+            rare = 1 + np.flatnonzero(labels == missing[0])
             name = names[missing[0]] if names else missing[0]
-            shown = ", ".join(str(row + 1) for row in rare[:4])
             raise BadInput(
                 f"folds: expected each class on both sides of a fold, found {len(rare)} images of class {name} "
-                f"(rows {shown})",
+                f"(rows {some_of(rare.tolist())})",
                 fix="Correct mistyped labels, give more images of it (a larger --limit), or use other --folds",
             )
     return [(np.sort(train).astype(np.int64), np.sort(validation).astype(np.int64)) for train, validation in pairs]
@@ -84,8 +83,8 @@ def check_classes(
     rarest, least = int(counts.argmin()), max(folds, 2)
     fewer_folds = ", or use fewer --folds" if folds > 2 else ""
     if counts[rarest] < least:
-        rows = np.flatnonzero(labels == rarest)[:4]
-        names = ", ".join(str(name) for name in (rows + 1 if ids is None else ids[rows]).tolist())
+        rows = np.flatnonzero(labels == rarest)
+        names = some_of((rows + 1 if ids is None else ids[rows]).tolist())
         raise BadInput(
             f"training images: --folds {folds} needs at least {least} different images of each class, found "
             f"{counts[rarest]} of class {classes[rarest]} ({names})",

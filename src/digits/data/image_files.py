@@ -57,13 +57,16 @@ def read_image(source: Path | bytes) -> np.ndarray:
 def _pixels(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I") or image.mode == "F":
         image = _in_8_bits(image)
-    if factor := max(0, max(image.size) // WORKING_SIDE - 1):
-        image = (image.convert("RGBA") if image.mode in ("P", "PA", "LA") else image).reduce(factor + 1)
+    factor = max(image.size) // WORKING_SIDE
+    if factor > 1:
+        if image.mode in ("P", "PA", "LA"):
+            image = image.convert("RGBA")
+        image = image.reduce(factor)
     if "A" in image.mode or "transparency" in image.info:
         image = _on_page(image.convert("RGBA"))
-    mode = "L" if image.mode in ("1", "L") else "RGB"
-    pixels = np.asarray(image.convert(mode))
-    return pixels[..., np.newaxis] if mode == "L" else pixels
+    if image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))[..., np.newaxis]
+    return np.asarray(image.convert("RGB"))
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:

@@ -48,14 +48,15 @@ def write_submission(
         BadInput: if a label is none of the classes, or the written file says something else.
     """
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
-        raise BadInput(f"{display_path(path)}: expected labels from 0 to {len(classes) - 1}, found {labels.max()}.")
+        message = f"expected labels from 0 to {len(classes) - 1}, found {labels.min()} to {labels.max()}"
+        raise BadInput(message, at=display_path(path))
     pairs = zip(ids.tolist(), labels.tolist(), strict=True)
     rows = [list(header), *([str(name), classes[label]] for name, label in pairs)]
     with atomic_write(path) as temporary:
         with temporary.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
         if [fields for _, fields in records(temporary.read_bytes())] != rows:
-            raise BadInput(f"{display_path(path)}: what was written is not what was predicted. Is the disk full?")
+            raise BadInput("what was written is not what was predicted. Is the disk full?", at=display_path(path))
 
 
 def read_submission(path: Path, rows: int | None = ROWS, competition: Competition = DIGIT_RECOGNIZER) -> np.ndarray:
