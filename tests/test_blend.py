@@ -161,7 +161,7 @@ def test_the_score_of_a_greedy_logarithmic_blend_is_of_that_mean(runs):
 def test_a_reference_run_which_has_only_answers_is_said_to_lack_the_rest():
     with pytest.raises(BadInput, match=r"Run quick has no out_of_fold\.npy: only its record and its submission"):
         blend.blend([Run(REFERENCE / "quick")], blend.BlendOptions())
-    assert len(Run(REFERENCE / "quick").answers()) == 28_000
+    assert len(Run(REFERENCE / "quick").predictions()) == 28_000
 
 
 def test_a_run_given_twice_is_refused_and_a_weight_offered(runs):

@@ -349,7 +349,7 @@ def test_a_reference_runs_rounded_probabilities_give_its_answers_and_its_score()
     out_of_fold, test = run.probabilities()
     assert (out_of_fold.shape, test.shape, test.dtype) == ((42_000, 10), (28_000, 10), np.float32)
     assert np.abs(out_of_fold.sum(axis=1) - 1).max() < 1e-5
-    assert (test.argmax(axis=1) == run.answers()).all()
+    assert (test.argmax(axis=1) == run.predictions()).all()
     assert len(analysis.gather(run).scored) == 42_000
     assert sum(path.stat().st_size for path in run.folder.iterdir()) < 500_000
 

@@ -78,7 +78,7 @@ def _softmax(logits):
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def predict_views(network, image_sets, tta):
+def predict_image_sets(network, image_sets, tta):
     import numpy as np
 
     return [
@@ -88,7 +88,7 @@ def predict_views(network, image_sets, tta):
 
 
 def predict_probabilities(network, images, tta=None):
-    return predict_views(network, [images], tta)[0][0]
+    return predict_image_sets(network, [images], tta)[0][0]
 
 
 def save_network(network, path):

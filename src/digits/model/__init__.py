@@ -1,1 +1,1 @@
-"""The networks, and fitting one of them."""
+"""The networks, and training one of them."""

@@ -48,7 +48,7 @@ def load_network(path: Path, sources: Mapping[str, str] | None = None, precision
     """Read a network from a .keras file in Keras's safe mode, which runs no code that the file brings.
 
     Args:
-        path: of the file.
+        path: the file.
         sources: texts of the user's own files by name, which are run first: they may define layers.
         precision: in which it computes, such as float32; None: the one it was trained in.
 
@@ -121,7 +121,7 @@ def tta_transforms(tta: Tta, size: tuple[int, int]) -> np.ndarray:
 
 def predict_probabilities(network: keras.Model, images: np.ndarray, tta: Tta = Tta()) -> np.ndarray:  # noqa: B008 frozen
     """Return the mean probabilities float32 (n, classes) of images uint8 (n, height, width, channels) over `tta`."""
-    return predict_views(network, [images], tta)[0][0]
+    return predict_image_sets(network, [images], tta)[0][0]
 
 
 def check_shape(network: keras.Model, images: np.ndarray) -> None:
@@ -135,7 +135,7 @@ def check_shape(network: keras.Model, images: np.ndarray) -> None:
         raise BadInput(f"expected images of {expected} (height×width×channels), found {given}")
 
 
-def predict_views(
+def predict_image_sets(
     network: keras.Model, image_sets: Sequence[np.ndarray], tta: Tta
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Predict several arrays of images uint8 (n, height, width, channels), and trace the network once for all.

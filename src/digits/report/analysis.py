@@ -79,7 +79,7 @@ def gather(run: Run, dataset: Dataset | None = None, data_dir: Path | None = Non
         predictions = test.argmax(axis=1).astype(np.uint8)
     else:
         out_of_fold, test = np.empty((0, len(record.data.names)), np.float32), None
-        predictions = run.answers()
+        predictions = run.predictions()
     train, test_images, missing = _images(record, dataset, data_dir)
     return RunData(run, record, run.fold_results(), out_of_fold, test, predictions, train, test_images, missing)
 

@@ -31,7 +31,7 @@ def agreement(data: RunData, other: Run) -> Agreement | None:
         record = other.finished_record()
         if not same_test_images(record, data.record):
             return None
-        predictions = other.answers()
+        predictions = other.predictions()
     except (KitError, OSError):
         return None
     same = int((data.predictions == predictions).sum())

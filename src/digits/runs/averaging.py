@@ -13,10 +13,8 @@ def mean(
 ) -> np.ndarray:
     """Return the weighted mean float32 (n, classes) of the members' probabilities, each (n, classes) of the same rows.
 
-    Args:
-        members: the probabilities.
-        weights: one for each member, of any sum; None: all equal.
-        logarithmic: average the logarithms, so that one confident "no" counts more, and normalise again.
+    The weights may have any sum. `logarithmic` averages the logarithms, so that one confident "no" counts more, and
+    normalises again.
 
     Raises:
         BadInput: if the members are of different rows, or weights are negative, all 0, or not one for each.
@@ -56,7 +54,7 @@ def averaging_gain(results: Sequence[FoldResult]) -> float:
     """Estimate by how much the average of all folds is better on the test images than one fold, as a share, 0-1.
 
     Out of fold, one fold's networks are scored alone, while the submission averages all. No label says what that is
-    worth, but the average does: where a fold answers otherwise, it is the probability of the average's answer less
+    worth, but the average does: where a fold predicts otherwise, it is the probability of the average's class less
     that of the fold's, both by the average. A rough estimate: in three trials on held-out digits the gain was 3.1, 1.9
     and 0.4 times of it.
     """
@@ -68,6 +66,6 @@ def averaging_gain(results: Sequence[FoldResult]) -> float:
     return float(np.mean([average.max(axis=1) - chosen for chosen in of_folds]))
 
 
-def disagreement(answers: Sequence[np.ndarray]) -> np.ndarray:
-    """Return in how many rows each two of the answers, labels (n,), differ: int (m, m)."""
-    return np.array([[int((first != second).sum()) for second in answers] for first in answers])
+def disagreement(predictions: Sequence[np.ndarray]) -> np.ndarray:
+    """Return in how many rows each two of the predictions, labels (n,), differ: int (m, m)."""
+    return np.array([[int((first != second).sum()) for second in predictions] for first in predictions])

@@ -17,21 +17,16 @@ from digits.runs.record import Blend, BlendMember, FinishedRecord, RunSettings, 
 from digits.runs.store import Run, ensemble_member, new_run
 
 
-def greedy_weights(members: Sequence[np.ndarray], labels: np.ndarray, rounds: int = 50) -> np.ndarray:
+def greedy_weights(members: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
     """Choose weights float64 (m,) that sum to 1 by forward selection with replacement (Caruana et al. 2004).
 
-    Each round adds the member that lowers the log-loss of the mean most. The blend starts from the equal mean of all,
-    so that the luck of one round does not decide.
-
-    Args:
-        members: out-of-fold probabilities, each (n, classes), of the same rows.
-        labels: the rows' labels (n,).
-        rounds: how many members are added.
+    Each of 50 rounds adds the member whose out-of-fold probabilities (n, classes) lower the log-loss of the mean on
+    labels (n,) most. The blend starts from the equal mean of all, so that the luck of one round does not decide.
     """
     likelihoods = np.stack([member[np.arange(len(labels)), labels] for member in members]).astype(np.float64)
     counts = np.ones(len(members))
     total = likelihoods.sum(axis=0)
-    for _ in range(rounds):
+    for _ in range(50):
         with_each = (total + likelihoods) / (counts.sum() + 1)
         best = int(np.log(np.clip(with_each, 1e-7, 1)).sum(axis=1).argmax())
         counts[best] += 1
@@ -39,16 +34,14 @@ def greedy_weights(members: Sequence[np.ndarray], labels: np.ndarray, rounds: in
     return counts / counts.sum()
 
 
-def nested_blend(
-    members: Sequence[np.ndarray], labels: np.ndarray, seed: int = 0, folds: int = 5, *, logarithmic: bool = False
-) -> np.ndarray:
+def nested_blend(members: Sequence[np.ndarray], labels: np.ndarray, *, logarithmic: bool = False) -> np.ndarray:
     """Return the probabilities float32 (n, classes) of a greedy blend whose weights never saw the row's own label.
 
-    Weights found on some rows are applied to the others, in turn: so the accuracy of what comes back is an honest
-    figure for a blend by `greedy_weights`, which the blend's accuracy on its own rows is not.
+    Weights found on four fifths of the rows are applied to the others, in turn: so its accuracy is an honest figure for
+    a blend by `greedy_weights`, which the accuracy on the rows that chose the weights is not.
     """
     blended = np.empty_like(members[0])
-    for chosen, unseen in split_folds(labels, folds, seed):
+    for chosen, unseen in split_folds(labels, folds=5, seed=0):
         weights = greedy_weights([member[chosen] for member in members], labels[chosen])
         blended[unseen] = mean([member[unseen] for member in members], weights, logarithmic=logarithmic)
     return blended
@@ -110,16 +103,10 @@ class BlendOptions:
     out: Path | None = None
     """Where to copy the submission."""
     command: str = ""
-    """As it was typed, for the record."""
 
 
 def blend(runs: Sequence[Run], options: BlendOptions, submissions: Path = SUBMISSIONS) -> Run:
-    """Blend runs on the same data, blends among them, into a new run with its own record, and write its submission.
-
-    Args:
-        runs: finished runs; one alone is a blend of its members.
-        options: how.
-        submissions: the folder of all runs.
+    """Blend finished runs on the same data, or the members of one, into a new run, and write its submission.
 
     Raises:
         BadInput: if the runs are of different data, the weights are not one for each member, or the name is taken.
@@ -134,16 +121,16 @@ def blend(runs: Sequence[Run], options: BlendOptions, submissions: Path = SUBMIS
     dataset = records[0].load_data(options.data_dir)
     predicted, labels = [member.out_of_fold[scored] for member in members], dataset.train.labels[scored]
     weights = _weights(options.weights, members, predicted, labels)
-    out_of_fold = np.full_like(members[0].out_of_fold, np.nan)
+    blended = np.full_like(members[0].out_of_fold, np.nan)
     if options.weights == "greedy":
-        out_of_fold[scored] = nested_blend(predicted, labels, logarithmic=options.logarithmic)
+        blended[scored] = nested_blend(predicted, labels, logarithmic=options.logarithmic)
     else:
-        out_of_fold[scored] = mean(predicted, weights, logarithmic=options.logarithmic)
+        blended[scored] = mean(predicted, weights, logarithmic=options.logarithmic)
     test = mean([member.test for member in members], weights, logarithmic=options.logarithmic)
 
     run = new_run("blend", options.name, submissions)
     try:
-        results = run.write_results(dataset, out_of_fold, test, options.out, leaked=leaked)
+        results = run.write_results(dataset, blended, test, options.out, leaked=leaked)
     except BaseException:
         shutil.rmtree(run.folder)
         raise
@@ -157,11 +144,7 @@ def blend(runs: Sequence[Run], options: BlendOptions, submissions: Path = SUBMIS
         leaked=leaked,
         recipe=None,
         settings=_settings(records, len(members), options.data_dir),
-        identity={
-            "blend": [run.name for run in runs],
-            "weights": options.weights,
-            "data": records[0].identity["data"],
-        },
+        identity={"blend": [run.name for run in runs], "weights": options.weights, "data": records[0].identity["data"]},
         data=records[0].data,
         extra=next((record.extra for record in records if record.extra), None),
         **vars(results),
@@ -172,7 +155,7 @@ def blend(runs: Sequence[Run], options: BlendOptions, submissions: Path = SUBMIS
 
 
 def _settings(records: Sequence[FinishedRecord], members: int, data_dir: Path | None) -> RunSettings:
-    """Return what the record says was asked for: the first run's data, the most folds."""
+    """Return the blend's settings: the first run's data, the most folds."""
     first = records[0].settings
     return RunSettings(
         folds=max(record.settings.folds for record in records),
@@ -191,19 +174,20 @@ def _described(
     labels: np.ndarray,
     options: BlendOptions,
 ) -> Blend:
-    """Return what the record says of the blend; `predicted` are the members' probabilities of the scored rows."""
+    """Return the record of the blend; `predicted` are the members' probabilities of the scored rows."""
+    described = [
+        BlendMember(
+            name=member.name,
+            weight=round(float(weight), 4),
+            run=member.run,
+            network=member.network,
+            member=member.number,
+            **vars(metrics.score(probabilities, labels)),
+        )
+        for member, weight, probabilities in zip(members, weights, predicted, strict=True)
+    ]
     return Blend(
-        [
-            BlendMember(
-                name=member.name,
-                weight=round(float(weight), 4),
-                run=member.run,
-                network=member.network,
-                member=member.number,
-                **vars(metrics.score(probabilities, labels)),
-            )
-            for member, weight, probabilities in zip(members, weights, predicted, strict=True)
-        ],
+        described,
         disagreement([probabilities.argmax(axis=1) for probabilities in predicted]).tolist(),
         "logarithmic" if options.logarithmic else "arithmetic",
         "nested folds" if options.weights == "greedy" else "the same weights on every row",
@@ -217,9 +201,9 @@ def check_different(runs: Sequence[Run], fix: str) -> None:
         BadInput: naming the first that is, with how to fix it.
     """
     folders = [run.folder.resolve() for run in runs]
-    for index, run in enumerate(runs):
-        if folders[index] in folders[:index]:
-            raise BadInput(f"Run {run.name} is given twice", fix=f"{fix}.")
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise BadInput(f"Run {folder.name} is given twice", fix=f"{fix}.")
 
 
 def _records_of_same_data(runs: Sequence[Run]) -> list[FinishedRecord]:

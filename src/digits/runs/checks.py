@@ -15,7 +15,7 @@ MOST_ACCURACY_DIFFERENCE = 0.02
 
 @dataclass(frozen=True)
 class Check:
-    """One question asked of a run, and the answer."""
+    """A check of a run, and its result."""
 
     name: str
     passed: bool
@@ -34,17 +34,17 @@ def check_probabilities(probabilities: np.ndarray) -> Check:
     return Check("probabilities sum to 1", good, f"the sum is off by {worst:.1e} at most")
 
 
-def check_not_constant(answers: np.ndarray, classes: int) -> Check:
-    """Ask whether all classes are among the answers (n,)."""
-    predicted = len(np.unique(answers))
+def check_not_constant(predictions: np.ndarray, classes: int) -> Check:
+    """Ask whether all classes are among the predictions (n,)."""
+    predicted = len(np.unique(predictions))
     return Check("every class is predicted", predicted == classes, f"{predicted} of {classes} classes occur")
 
 
-def check_class_shares(answers: np.ndarray, training_counts: np.ndarray) -> Check:
-    """Ask whether the answers' class shares are the training labels', by Cramér's V of the two counts (classes,)."""
+def check_class_shares(predictions: np.ndarray, training_counts: np.ndarray) -> Check:
+    """Ask whether the predicted class shares are the training labels', by Cramér's V of the two counts (classes,)."""
     from scipy import stats
 
-    counts = np.bincount(answers, minlength=len(training_counts))
+    counts = np.bincount(predictions, minlength=len(training_counts))
     table = np.stack([counts, training_counts])
     table = table[:, table.sum(axis=0) > 0]
     strength = np.sqrt(stats.chi2_contingency(table).statistic / table.sum())

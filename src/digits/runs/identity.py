@@ -11,7 +11,7 @@ from digits.data.dataset import Dataset
 from digits.model.backend import backend_name, resolve_precision
 
 MODEL_CODE = ("model/augment", "model/networks", "model/predict", "model/trainer")
-"""The modules on which a fitted network depends."""
+"""The modules on which a trained network depends."""
 RUN_CODE = (*MODEL_CODE, "data/folds", "runs/averaging", "training/fold")
 """The modules on which a run's probabilities depend."""
 

@@ -15,7 +15,7 @@ class Score:
     standard_error: float
     """Of the accuracy, as that of a binomial share: how much it varies from one sample of as many rows to another.
 
-    Where all rows are right, or all wrong, half a row is counted as otherwise: the share itself would give 0.
+    Where all rows are correct, or none, half a row is counted as otherwise: the share itself would give 0.
     """
     wrong: int
     rows: int
@@ -92,7 +92,7 @@ def expected_score(out_of_fold: Score, rows: int) -> ExpectedScore:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sets of answers on the same rows."""
+    """Two sets of predictions of the same rows."""
 
     only_first_right: int
     only_second_right: int
@@ -114,7 +114,7 @@ class Comparison:
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> Comparison:
-    """Compare the answers `first` and `second`, classes (n,), on rows of the classes `labels` (McNemar 1947)."""
+    """Compare the predictions `first` and `second`, classes (n,), of rows of the classes `labels` (McNemar 1947)."""
     from scipy import stats
 
     first_right, second_right = first == labels, second == labels

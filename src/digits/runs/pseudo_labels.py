@@ -23,7 +23,7 @@ class PseudoLabels:
     test_rows: int
 
     def used(self) -> PseudoLabelsUsed:
-        """Return what run.json says of them."""
+        """Return their record."""
         shares = {str(fold): round(len(rows) / self.test_rows, 4) for fold, (rows, _) in self.by_fold.items()}
         return PseudoLabelsUsed(self.run, self.threshold, shares)
 
@@ -32,12 +32,8 @@ def pseudo_labels_of(run: Run, identity: dict, threshold: float = LEAST_CONFIDEN
     """Take the confident predictions of a finished run.
 
     Fold k gets only the predictions of the run's networks of fold k, which never saw fold k's rows: so the out-of-fold
-    accuracy of the new run stays honest. That needs the same folds of the same data. Refits get those of all networks.
-
-    Args:
-        run: the earlier run.
-        identity: the new run's, whose data and folds must be the earlier one's.
-        threshold: the least probability.
+    accuracy of the new run, of this `identity`, stays honest. That needs the same folds of the same data. Networks
+    trained on all data get the predictions of all networks.
 
     Raises:
         BadInput: if the runs' data or folds differ, or the earlier one is not finished or lacks a fold.

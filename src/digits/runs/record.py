@@ -1,5 +1,6 @@
 """run.json, the record of a run, as typed dataclasses: written and read here alone."""
 
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
@@ -12,7 +13,7 @@ from typing import Any
 
 from digits import config
 from digits.config import Execution, Options, Recipe, Settings
-from digits.console import BadInput
+from digits.console import BadInput, counted
 from digits.data import dataset
 from digits.data.competition import find_competition
 from digits.data.dataset import Dataset, DataSummary
@@ -38,7 +39,7 @@ class Machine:
     networks_at_a_time: int | None = None
     threads_a_network: int | None = None
     threads_in_last_round: int | None = None
-    """The networks of an incomplete last round share the processors that would be idle."""
+    """The networks of an incomplete last round share the CPU cores that would be idle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ class Refit:
     epochs: int
     seconds: float
     agreement: float
-    """The share of the test images, 0-1, that it answers as the folds' average does."""
+    """The share of the test images, 0-1, that it predicts as the folds' average does."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class TestPredictions:
 
     rows: int
     class_counts: list[int]
-    """Answers of each class."""
+    """Predictions of each class."""
     score: Score | None = None
     """Where the labels are known."""
 
@@ -152,7 +153,7 @@ class Blend:
 
 @dataclass(kw_only=True)
 class Record:
-    """What was asked for and what ran, from the run's begin on."""
+    """Settings, data and environment of a run, from its beginning on."""
 
     run: str
     command: str
@@ -184,7 +185,7 @@ class Record:
         cls, run_name: str, settings: Settings, data: Dataset, identity: dict[str, Any], execution: Execution
     ) -> "Record":
         """Return the record of a run that begins now."""
-        data_dir = execution.data_dir
+        data_dir = str(execution.data_dir.absolute()) if execution.data_dir else None
         return cls(
             run=run_name,
             command=execution.command,
@@ -195,7 +196,7 @@ class Record:
             settings=RunSettings(
                 folds=settings.recipe.folds,
                 members=settings.recipe.members,
-                data_dir=None if data_dir is None else str(data_dir.absolute()),
+                data_dir=data_dir,
                 **_options(settings),
             ),
             identity=identity,
@@ -256,11 +257,7 @@ class Record:
 
     @staticmethod
     def from_dict(values: Any, where: str = "run.json") -> "Record":
-        """Return the record that run.json holds.
-
-        Args:
-            values: as JSON gave it.
-            where: what to call the file.
+        """Return the record that run.json, called `where` in errors, holds.
 
         Raises:
             BadInput: if something is missing or of a wrong type, naming the key.
@@ -269,11 +266,8 @@ class Record:
             raise BadInput(f"{where}: not the record of a run; expected an object with 'identity'.")
         version = values.get("version")
         if version != VERSION:
-            raise BadInput(
-                f"expected version {VERSION}, found {version!r}",
-                at=where,
-                fix="Use the version of the kit that wrote it.",
-            )
+            problem = f"expected version {VERSION}, found {version!r}"
+            raise BadInput(problem, at=where, fix="Use the version of the kit that wrote it.")
         return read_as(FinishedRecord if values.get("status") == "finished" else Record, values, where)
 
     def write(self, path: Path) -> None:
@@ -334,10 +328,9 @@ class FinishedRecord(Results, Record):
 
     @property
     def refit_note(self) -> str:
-        """What the cross-validated figure says of a run whose submission also averages networks of all rows."""
+        """What the out-of-fold accuracy does not include: networks trained on all data."""
         share = 0.9 if self.held_out else 1 - 1 / self.settings.folds
-        number = len(self.refits)
-        also = f"{number} network{'s' * (number > 1)} trained on all images"
+        also = f"{counted(len(self.refits), 'network')} trained on all images"
         return f"That is of networks trained on {share:.0%} of the images; the submission also averages {also}."
 
     @property
@@ -359,10 +352,8 @@ def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that compute."""
     installed = {"python": platform.python_version()}
     for package in _PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             installed[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return installed
 
 
@@ -384,6 +375,7 @@ def git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + " + changes" * bool(git("status", "--porcelain", "--", "src"))
+        commit = git("rev-parse", "--short=12", "HEAD")
+        return f"{commit} + changes" if git("status", "--porcelain", "--", "src") else commit
     except (OSError, subprocess.SubprocessError):
         return None

@@ -5,7 +5,7 @@ import dataclasses
 import datetime
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def ensemble_member(number: int, members: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class FoldResult:
-    """What one fitted network predicts: its share of a run."""
+    """The predictions of one trained network: its share of a run."""
 
     fold: int
     """From 1, or REFIT."""
@@ -191,7 +191,7 @@ class Run:
         """Read run.json.
 
         Raises:
-            BadInput: if there is none, or it is none of ours.
+            BadInput: if there is none, or it is not the record of a run.
         """
         try:
             return Record.read(self.folder / RUN_JSON)
@@ -203,7 +203,7 @@ class Run:
         """Read run.json of a finished run.
 
         Raises:
-            BadInput: if there is none, it is none of ours, or the run is not finished.
+            BadInput: as `record`, or if the run is not finished.
         """
         record = self.record()
         if not isinstance(record, FinishedRecord):
@@ -236,7 +236,7 @@ class Run:
             raise BadInput(problem, fix=f"Train it again: --run {self.name}") from None
         return out_of_fold, test
 
-    def answers(self) -> np.ndarray:
+    def predictions(self) -> np.ndarray:
         """Return the submitted labels uint8 (t,), in the test images' order.
 
         Raises:
@@ -253,14 +253,10 @@ class Run:
     def write_results(
         self, dataset: Dataset, out_of_fold: np.ndarray, test: np.ndarray, out: Path | None, *, leaked: bool
     ) -> Results:
-        """Write probabilities and submission, and return what the record says of them.
+        """Write probabilities and submission, and return the results for the record.
 
-        Args:
-            dataset: what was trained on and predicted.
-            out_of_fold: float32 (n, classes) of the training rows, NaN where a row was never held out.
-            test: float32 (t, classes).
-            out: where the submission is copied; None: to submissions/submission.csv if it is the competition's.
-            leaked: whether test images were trained on.
+        `out_of_fold` is float32 (n, classes), NaN where a row was never held out, `test` float32 (t, classes). The
+        submission is copied to `out`; None: to submissions/submission.csv if it is the competition's.
         """
         for name, array in (("out_of_fold", out_of_fold), ("test_probabilities", test)):
             with atomic_write(self.folder / f"{name}.npy") as temporary:
@@ -298,7 +294,7 @@ class Run:
 
 @contextlib.contextmanager
 def resumable(command: str) -> Iterator[None]:
-    """Add to whatever ends the work early the `command` that resumes it."""
+    """Add the `command` that resumes the work to whatever interrupts it."""
     remedy = f"What is finished is kept. Resume with: {command}"
     try:
         yield
@@ -329,8 +325,11 @@ def find_run(name_or_path: str, submissions: Path = SUBMISSIONS) -> Run:
 
 def all_runs(submissions: Path = SUBMISSIONS) -> list[Run]:
     """Return all runs, the newest last."""
-    found = [path.parent for path in Path(submissions).glob(f"*/{RUN_JSON}")]
-    return [Run(folder) for folder in sorted(found, key=lambda folder: (folder / RUN_JSON).stat().st_mtime)]
+    return _runs(submissions.glob(f"*/{RUN_JSON}"))
+
+
+def _runs(records: Iterable[Path]) -> list[Run]:
+    return [Run(path.parent) for path in sorted(records, key=lambda path: path.stat().st_mtime)]
 
 
 def _names(submissions: Path) -> list[str]:
@@ -365,8 +364,7 @@ def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) 
     if not (run.folder / RUN_JSON).exists():
         return new_run(identity["recipe"], name, submissions), None
     record = run.record()
-    different = differences(record.identity, identity)
-    if different:
+    if different := differences(record.identity, identity):
         reasons = "; ".join(f"{key} was {before!r} and is {now!r}" for key, (before, now) in different.items())
         raise BadInput(
             f"Run {name} cannot be resumed, for it was another: {reasons}.\n"
@@ -415,9 +413,9 @@ def new_run(prefix: str, name: str | None, submissions: Path = SUBMISSIONS) -> R
     if (run.folder / RUN_JSON).exists():
         raise BadInput(f"There is a run {name} already. Give this one another name: --run NAME")
     with contextlib.suppress(FileNotFoundError):
-        foreign = [path.name for path in run.folder.iterdir() if path != run.results_folder and path.name[0] != "."]
-        if foreign:
-            problem = f"{display_path(run.folder)} is no run (it holds {foreign[0]!r} and no {RUN_JSON})"
+        others = (path.name for path in run.folder.iterdir() if path != run.results_folder and path.name[0] != ".")
+        if foreign := next(others, None):
+            problem = f"{display_path(run.folder)} is no run (it holds {foreign!r} and no {RUN_JSON})"
             raise BadInput(problem, fix="Give the run another name: --run NAME")
     run.results_folder.mkdir(parents=True, exist_ok=True)
     return run
@@ -430,14 +428,13 @@ def _named(name: str, submissions: Path) -> Run:
 
 
 def find_runs(submissions: Path, sha256: str) -> list[Run]:
-    """Return the finished runs, the reference runs too, whose answers' hash begins with `sha256`, the newest first."""
-    found = []
-    for path in [*submissions.glob(f"*/{RUN_JSON}"), *submissions.glob(f"reference/*/{RUN_JSON}")]:
-        run = Run(path.parent)
-        with contextlib.suppress(BadInput, OSError):  # An unfinished or foreign run made no file of ours.
+    """Return the finished runs, the newest first, reference runs too, whose predictions' hash begins with `sha256`."""
+    runs = []
+    for run in reversed(_runs([*submissions.glob(f"*/{RUN_JSON}"), *submissions.glob(f"reference/*/{RUN_JSON}")])):
+        with contextlib.suppress(BadInput, OSError):  # An unfinished or foreign run wrote no submission.
             if run.finished_record().submission.sha256.startswith(sha256):
-                found.append((path.stat().st_mtime, run))
-    return [run for _, run in sorted(found, key=lambda dated: dated[0], reverse=True)]
+                runs.append(run)
+    return runs
 
 
 def repeated_record(execution: Execution, given: Sequence[str]) -> Record | None:
@@ -466,7 +463,7 @@ def repeated_record(execution: Execution, given: Sequence[str]) -> Record | None
 
 
 def compare_predictions(run: Run, first: Run) -> str:
-    """Say in one sentence whether a repeated run came to the predictions of the first, and what was different."""
+    """Return in one sentence whether a repeated run has the predictions of the first, and what was different."""
     now, before = run.finished_record(), first.record()
     if isinstance(before, FinishedRecord) and now.submission.sha256 == before.submission.sha256:
         return f"All {now.submission.rows:,} predictions are those of run {first.name}."

@@ -193,7 +193,7 @@ def train_fold(task: FoldTask, data: Arrays | Path, log: Log) -> tuple[FoldResul
             trainer.save(task.checkpoint)
     report("predicting")
     network = trainer.finish()
-    (validation, alone), (test, _) = engine.predict_views(network, [held_out, arrays.test_images], recipe.tta)
+    (validation, alone), (test, _) = engine.predict_image_sets(network, [held_out, arrays.test_images], recipe.tta)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         engine.save_network(network, path)
