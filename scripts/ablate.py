@@ -132,7 +132,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     with tempfile.TemporaryDirectory(prefix="ablate-") as folder:
         data = prepare(Path(folder), flags.data_dir, small=flags.small)
-        state = f"{data.sha256} {trials.state_of_code()}{' few' if flags.few else ''}"
+        state = f"{data.sha256} {trials.state_of_code()}"
+        if flags.few:
+            state += " few"
         common = {"folder": folder, "state": state, "few": flags.few}
         trials.check_networks(recipes.values(), data)
         slots = share_machine(len(recipes) * flags.seeds, flags.jobs)

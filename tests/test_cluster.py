@@ -103,7 +103,7 @@ def test_runs_on_one_cluster_hear_of_their_own_networks_alone(local_cluster):
         for number, display in enumerate(displays):
             display.log = heard[number].append
             train = stack.enter_context(cluster.connected(local_cluster, arrays, display, lambda: False))
-            task = FoldTask(load_recipe("quick"), 1, 1, 1, number, "float32", rows, rows, None)
+            task = FoldTask(load_recipe("quick"), 1, 1, number, "float32", rows, rows, None)
             assert train(task) == number
         deadline = time.monotonic() + 30
         while not all(heard) and time.monotonic() < deadline:

@@ -57,10 +57,9 @@ def trained(monkeypatch):
 
 def validated(run, at_a_time=2, environments=None, **how):
     rows = np.arange(60)
-    quick = load_recipe("quick")
+    quick = load_recipe("quick").changed(folds=3)
     tasks = [
-        FoldTask(quick, fold, 1, 3, 0, "float32", rows, rows[fold::3], run.checkpoint_path(fold, 1))
-        for fold in (1, 2, 3)
+        FoldTask(quick, fold, 1, 0, "float32", rows, rows[fold::3], run.checkpoint_path(fold, 1)) for fold in (1, 2, 3)
     ]
     plan = Plan(
         run=run,

@@ -16,10 +16,7 @@ from digits.training.progress import ProgressDisplay
 
 def tasks(folds=5, epochs=40, threads=(1, 1, 1, 1, 2)):
     recipe, rows = load_recipe("standard").changed(epochs=epochs, folds=folds), np.arange(1000)
-    return [
-        FoldTask(recipe, fold + 1, 1, folds, 0, "float32", rows, rows[:200], None, threads[fold])
-        for fold in range(folds)
-    ]
+    return [FoldTask(recipe, fold + 1, 1, 0, "float32", rows, rows[:200], None, threads[fold]) for fold in range(folds)]
 
 
 @pytest.fixture
@@ -72,9 +69,7 @@ def members(*networks):
     """A task for each network, all of one fold."""
     recipe = load_recipe("standard").changed(epochs=40, members=len(networks), networks=networks, tta=Tta())
     rows = np.arange(1000)
-    return [
-        FoldTask(recipe, 1, number, 5, 0, "float32", rows, rows[:0], None) for number in range(1, len(networks) + 1)
-    ]
+    return [FoldTask(recipe, 1, number, 0, "float32", rows, rows[:0], None) for number in range(1, len(networks) + 1)]
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,12 @@ class Tta:
     @property
     def copies(self) -> int:
         """How many copies of an image are predicted, itself among them."""
-        return 1 + 4 * (self.shift_pixels > 0) + 2 * (self.rotation_degrees > 0)
+        copies = 1
+        if self.shift_pixels:
+            copies += 4
+        if self.rotation_degrees:
+            copies += 2
+        return copies
 
 
 @dataclass(frozen=True)
@@ -191,8 +196,12 @@ class Settings(Options):
 
 def flags_of(kind: type) -> dict[str, dataclasses.Field]:
     """Return the fields of a dataclass that are flags: --data-dir, or --no-report for one that is true by default."""
-    flags = [field for field in dataclasses.fields(kind) if field.metadata]
-    return {f"--{'no-' if field.default is True else ''}{field.name.replace('_', '-')}": field for field in flags}
+    flags = {}
+    for field in dataclasses.fields(kind):
+        if field.metadata:
+            prefix = "--no-" if field.default is True else "--"
+            flags[prefix + field.name.replace("_", "-")] = field
+    return flags
 
 
 def add_flags(group: argparse._ArgumentGroup, kind: type) -> None:

@@ -45,12 +45,12 @@ def read_as(kind: Any, value: Any, where: str, key: str = "") -> Any:
         found = "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
         raise BadInput(f"{where}: {key!r}: expected {expected}, found {found}.")
     if is_dataclass:
-        hints, required = typing.get_type_hints(kind), _required(kind)
-        if missing := [name for name in required if name not in value]:
+        hints, fields = typing.get_type_hints(kind), dataclasses.fields(kind)
+        if missing := [field.name for field in fields if field.name not in value and _is_required(field)]:
             name = f"{key}.{missing[0]}" if key else missing[0]
             raise BadInput(f"{where}: {name!r} is missing.")
-        fields = [field.name for field in dataclasses.fields(kind) if field.name in value]
-        return kind(**{name: inner(hints[name], name, value[name]) for name in fields})
+        present = [field.name for field in fields if field.name in value]
+        return kind(**{name: inner(hints[name], name, value[name]) for name in present})
     if plain is dict:
         return {name: inner(arguments[1], name, item) for name, item in value.items()}
     if plain in (list, tuple):
@@ -69,11 +69,5 @@ def _read_enum(kind: type[enum.Enum], value: Any, place: str) -> enum.Enum:
         raise BadInput(f"{place}: expected one of {choices}, found {str(value)[:40]!r}.") from None
 
 
-def _required(kind: Any) -> list[str]:
-    """Return the fields of a dataclass that have no default."""
-    missing = dataclasses.MISSING
-    return [
-        field.name
-        for field in dataclasses.fields(kind)
-        if field.default is missing and field.default_factory is missing
-    ]
+def _is_required(field: dataclasses.Field) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING

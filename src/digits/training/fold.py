@@ -54,7 +54,6 @@ class FoldTask:
     """From 1, or `store.REFIT`."""
     member: int
     """From 1; among the refits, its number."""
-    folds: int
     seed: int
     precision: str
     train_rows: np.ndarray
@@ -83,7 +82,7 @@ class FoldTask:
         if self.fold == REFIT:
             return f"refit {self.member}/{self.recipe.refit}"
         member = f", member {self.member}/{self.recipe.members}" if self.recipe.members > 1 else ""
-        return f"fold {self.fold}/{self.folds}{member}"
+        return f"fold {self.fold}/{self.recipe.folds}{member}"
 
     @property
     def training_images(self) -> int:

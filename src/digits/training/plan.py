@@ -35,7 +35,7 @@ class Plan:
 
     run: Run
     before: Record | None
-    """The run's record so far, if it is resumed."""
+    """The record so far of a run that is resumed."""
     record: Record
     recipe: Recipe
     dataset: Dataset
@@ -113,7 +113,8 @@ def prepare(settings: Settings, execution: Execution) -> Plan:
     if before:
         record.created, record.command, record.git = before.created, before.command, before.git
         started -= before.seconds
-    print(f"Run: {run.name}{' (resumed)' if before else ''}: {_describe(recipe, identity, slots)}")
+    name = f"{run.name} (resumed)" if before else run.name
+    print(f"Run: {name}: {_describe(recipe, identity, slots)}")
     tasks = _tasks(run, settings, identity["precision"], splits, slots, pseudo_labels)
     has_all = all(run.result_path(*task.key).exists() and run.model_path(*task.key).exists() for task in tasks)
     return Plan(
@@ -213,7 +214,6 @@ def _tasks(
             recipe=recipe,
             fold=fold,
             member=member,
-            folds=recipe.folds,
             seed=settings.seed,
             precision=precision,
             train_rows=splits[fold][0],
