@@ -116,9 +116,7 @@ class Recipe:
     precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it", choices=PRECISIONS)
     folds: int = _setting(5, "stratified folds; 1: one 90/10 split", 1, 1_000, flag="K")
     members: int = _setting(1, "networks per fold, averaged", 1, 1_000, flag="M")
-    refit: int = _setting(
-        0, "networks trained on all images after the folds, averaged with the folds' networks", 0, 1_000, flag="M"
-    )
+    refit: int = _setting(0, "networks trained on all images after the folds, and averaged in", 0, 1_000, flag="M")
     evaluate_every: int = _setting(0, "epochs between scores of the held-out fold; 0: only at the end", 0, 10_000)
     base: str = "standard"
     """The recipe of the kit that this one started from, and is compared with."""
@@ -143,15 +141,11 @@ class Options:
     fold_seed: int = 0
     """Of the split alone, so that runs with other seeds share their folds and can be compared row by row."""
     source: str = _flag("auto", "Training data; auto: the files in the data folder, else the sample", choices=SOURCES)
-    competition: str | None = _flag(
-        None, "Competition whose files and submission format are used (docs/data.md)", "SLUG"
-    )
+    competition: str | None = _flag(None, "Competition whose files and formats are used (docs/data.md)", "SLUG")
     limit: int | None = _flag(None, "Number of training images to use", "N", low=1)
     allow_leak: bool = _flag(False, "Allow test images among the training images: marked, never submitted")
-    pseudo_labels: str | None = _flag(
-        None, "Run (same folds) whose confident predictions of test images are trained on, too", "RUN"
-    )
-    extra: str | None = _flag(None, "Folder of custom images that are trained on, too; marked in the record", "FOLDER")
+    pseudo_labels: str | None = _flag(None, "Run (same folds) whose confident test predictions join training", "RUN")
+    extra: str | None = _flag(None, "Folder of custom images that join training; marked in the record", "FOLDER")
     deterministic: bool = _flag(False, "Give the same bytes from the same command on the same machine; slower")
 
 
@@ -165,9 +159,7 @@ class Execution:
     out: Path | None = _flag(None, "Copy of the submission (default: submissions/submission.csv)", "FILE")  # noqa: RUF009
     jobs: int | None = _flag(None, "Networks trained at a time (default: one per CPU core or GPU)", "J", low=1)
     cluster: str | None = _flag(None, "Dask scheduler whose workers train, such as tcp://HOST:PORT", "ADDRESS")
-    minutes: int | None = _flag(
-        None, "Time after which the run is finished with the networks trained by then", "M", low=1
-    )
+    minutes: int | None = _flag(None, "Time after which the run ends with the networks trained by then", "M", low=1)
     trust: bool = _flag(False, "Run the network file of a run that was not run on this machine before")
     tensorboard: bool = _flag(False, "Also write the finished run for TensorBoard")
     report: bool = _flag(True, "Draw no figures and build no page")
@@ -209,9 +201,8 @@ def add_flags(group: argparse._ArgumentGroup, kind: type) -> None:
     for option, field in flags_of(kind).items():
         texts = {name: field.metadata[name] for name in ("help", "metavar", "choices")}
         if field.type is bool:
-            group.add_argument(
-                option, action="store_const", const=not field.default, dest=field.name, help=texts["help"]
-            )
+            name, value = field.name, not field.default
+            group.add_argument(option, action="store_const", dest=name, const=value, help=texts["help"])
         else:
             group.add_argument(option, type=(*get_args(field.type), field.type)[0], **texts)
 

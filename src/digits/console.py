@@ -23,10 +23,8 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class KitError(Exception):
     """A failure that is not a programming error; as text it is one or two lines for the user.
 
-    Args:
-        message: what is wrong, what was expected and what was found.
-        at: where in the input it is, such as "line 3, column label".
-        fix: how to fix it.
+    The message says what is wrong, what was expected and what was found; `at` is where in the input that is, such as
+    "line 3, column label", and `fix` is how to fix it.
     """
 
     exit_code = 1

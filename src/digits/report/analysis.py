@@ -196,11 +196,10 @@ def members(data: RunData) -> list[MemberScore]:
         return []
     rows, scored = len(data.out_of_fold), data.scored
     predicted = [averaging.out_of_fold(results, rows)[scored].argmax(axis=1) for results in groups.values()]
+    compared = zip(groups.items(), predicted, averaging.disagreement(predicted).tolist(), strict=True)
     return [
         MemberScore(f"member {number}: {results[0].network}", int((labels != data.labels).sum()), len(scored), differs)
-        for (number, results), labels, differs in zip(
-            groups.items(), predicted, averaging.disagreement(predicted).tolist(), strict=True
-        )
+        for (number, results), labels, differs in compared
     ]
 
 

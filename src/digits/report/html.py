@@ -144,11 +144,8 @@ def build_report(
 ) -> Path:
     """Write report.html into a finished run's folder and return where it is.
 
-    Args:
-        run: its folder's neighbours are the runs, and the ledger, that it is compared with.
-        dataset: its data; None: they are loaded as its record says, or from `data_dir`.
-        data_dir: where the data are now.
-        reference: the folder of the committed runs.
+    The run is compared with the runs and the ledger beside it, and with the committed runs in the folder `reference`.
+    Its data are `dataset`, else loaded from `data_dir`, else from where its record says.
 
     Raises:
         BadInput: if the run is not finished.

@@ -131,9 +131,8 @@ def _accuracy(record: FinishedRecord) -> str:
         lines.append(f"Expected on Kaggle: {score.middle:.5f}, 95 % between {score.low:.5f} and {score.high:.5f}")
         if record.averaging_gain:
             count, gain = "networks" if record.refits else record.settings.folds, f"{record.averaging_gain:.5f}"
-            lines.append(
-                f"  That is one fold; the average of all {count}, which is submitted, is estimated {gain} better."
-            )
+            average = f"the average of all {count}, which is submitted, is estimated {gain} better"
+            lines.append(f"  That is one fold; {average}.")
     return "\n".join(lines)
 
 
