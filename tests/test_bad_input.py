@@ -22,6 +22,7 @@ GOOD = torn_files.train_bytes()
 LINES = GOOD.split(b"\n")[:-1]
 BODY = GOOD.partition(b"\n")[2]
 ALL = list(range(785))
+LETTERS = "abcdefghijklmnopqrstuvwxyzäö"
 
 
 def lines(changed: dict[int, bytes]) -> bytes:
@@ -67,7 +68,6 @@ READ_RIGHT = {
     "mixed line ends": lines({7: LINES[6] + b"\r", 9: LINES[8] + b"\r"}),
     "all three line ends": GOOD.replace(b"\n", b"\r\n", 5)[::-1].replace(b"\n", b"\r", 3)[::-1],
     "no line end at the end": GOOD[:-1],
-    "CRLF, no line end at the end": GOOD.replace(b"\n", b"\r\n")[:-2],
     "empty lines at the end": GOOD + b"\n\r\n\n",
     "an empty line before the header": b"\n" + GOOD,
     "rows of commas at the end, as Excel leaves them": GOOD + (b"," * 784 + b"\n") * 3,
@@ -87,8 +87,6 @@ READ_RIGHT = {
     "UTF-16, as Excel's Unicode text": GOOD.decode().encode("utf-16"),
     "all at once": b"\xef\xbb\xbf" + torn_files.train_bytes(quote='"', ending="\r\n") + b"\r\n",
     "no header": BODY,
-    "no header, a byte order mark": b"\xef\xbb\xbf" + BODY,
-    "no header, CRLF": BODY.replace(b"\n", b"\r\n"),
     "pandas' header=None written out: 0,1,2…": header(*map(str, range(785))),
     "pixel1 … pixel784": header(*numbered("pixel%d", 1)),
     "1x1 … 28x28": header(*GRID),
@@ -99,13 +97,7 @@ READ_RIGHT = {
     "the header in capitals": GOOD.replace(b"label", b"LABEL", 1),
     "a column class": GOOD.replace(b"label", b"class", 1),
     "a column of another name": GOOD.replace(b"label", b"what", 1),
-    "pixels without numbers": header(
-        "label",
-        *(
-            "abcdefghijklmnopqrstuvwxyz"[i // 26 % 26] * (2 + i // 676) + "abcdefghijklmnopqrstuvwxyz"[i % 26]
-            for i in range(784)
-        ),
-    ),
+    "pixels without numbers": header("label", *(f"x{row}{column}" for row in LETTERS for column in LETTERS)),
     "the label at the end": columns([*ALL[1:], 0]),
     "the label in the middle": columns([*ALL[1:300], 0, *ALL[300:]]),
     "pixels backwards": columns([0, *ALL[:0:-1]]),
@@ -518,20 +510,12 @@ SHUFFLED = SUBMISSION.splitlines()[:1] + SUBMISSION.splitlines()[:0:-1]
 SUBMISSIONS_READ = {
     "as it is": SUBMISSION.encode(),
     "R, quoted": SUBMISSION.replace("ImageId,Label", '"ImageId","Label"').encode(),
-    "CR CR LF": SUBMISSION.replace("\n", "\r\r\n").encode(),
     "a comma at the end of each line": SUBMISSION.replace("\n", ",\n").encode(),
     "rows in another order": "\n".join(SHUFFLED).encode(),
     "columns in another order": "\n".join(",".join(line.split(",")[::-1]) for line in SUBMISSION.splitlines()).encode(),
-    "CRLF": SUBMISSION.replace("\n", "\r\n").encode(),
-    "CR": SUBMISSION.replace("\n", "\r").encode(),
     "blank last lines": SUBMISSION.encode() + b"\n\n\r\n",
-    "a byte order mark": b"\xef\xbb\xbf" + SUBMISSION.encode(),
     "semicolons": SUBMISSION.replace(",", ";").encode(),
-    "UTF-16": SUBMISSION.encode("utf-16"),
-    "blanks": SUBMISSION.replace(",", " , ").encode(),
     "gzip": torn_files.gzip_bytes(SUBMISSION.encode()),
-    "zip": torn_files.zip_bytes({"submission.csv": SUBMISSION.encode()}),
-    "zip, macOS": torn_files.zip_bytes({"submission.csv": SUBMISSION.encode(), "__MACOSX/._submission.csv": b"x"}),
 }
 SUBMISSIONS_REFUSED = {
     "empty": ("", "line 1: expected the header 'ImageId,Label', found ''"),

@@ -181,11 +181,11 @@ def _decode(data: bytes) -> str:
         kinds = ["a tar archive (unpack it)"]
     if kinds:
         raise BadInput(f"expected a CSV, found {kinds[0]}")
-    is_utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-    wrong = -1 if is_utf16 else data.find(b"\0")
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    wrong = data.find(b"\0")
     try:
-        if wrong < 0:
-            return data.decode("utf-16" if is_utf16 else "utf-8-sig")
+        if wrong < 0 or encoding == "utf-16":
+            return data.decode(encoding)
     except UnicodeDecodeError as error:
         wrong = error.start
     line, byte = data.count(b"\n", 0, wrong) + 1, wrong - data.rfind(b"\n", 0, wrong)
@@ -270,7 +270,7 @@ def _find_columns(first: list[str], has_header: bool, labelled: bool) -> Columns
             f"expected pixels numbered without a gap, such as pixel0 … pixel{side * side - 1} or 1x1 … {side}x{side}, "
             f"found {first[rest[0]]!r} … {first[rest[-1]]!r}"
         )
-    label, id_column = (special[kind][0] if special[kind] else None for kind in ("label", "id"))
+    label, id_column = (next(iter(special[kind]), None) for kind in ("label", "id"))
     return Columns(width, np.array(rest)[pixels], label, id_column, tuple(notes), is_guessed)
 
 
@@ -295,7 +295,7 @@ def _not_square(first: list[str], rest: list[int], named: bool) -> str:
     if not rest:
         return "expected the pixels of images, found no such column; images that a table lists go into train/CLASS/"
     count, side = len(rest), round(math.sqrt(len(rest)))
-    names = f" ({first[rest[0]][:_SHOWN]!r} … {first[rest[-1]][:_SHOWN]!r})" if named and rest else ""
+    names = f" ({first[rest[0]][:_SHOWN]!r} … {first[rest[-1]][:_SHOWN]!r})" if named else ""
     is_colour = count % 3 == 0 and _side(count // 3)
     hint = "in colour? Make the images grey" if is_colour else f"{side} × {side} would be {side * side}"
     sides = f"{SIDES[0]} × {SIDES[0]} to {SIDES[1]} × {SIDES[1]}"
@@ -447,8 +447,8 @@ def positions_among(names: Sequence[str], classes: Sequence[str]) -> list[int | 
     """
     written = {name: index for index, name in enumerate(classes)}
     pairs = [(number, index) for index, name in enumerate(classes) if (number := _number(name)) is not None]
-    numbers = dict(pairs) if len(dict(pairs)) == len(pairs) else {}
-    return [written.get(name, numbers.get(_number(name))) for name in names]  # type: ignore[arg-type]
+    numbers: dict[int | None, int] = dict(pairs) if len(dict(pairs)) == len(pairs) else {}
+    return [written.get(name, numbers.get(_number(name))) for name in names]
 
 
 def as_ids(ids: list[str]) -> np.ndarray:

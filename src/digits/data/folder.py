@@ -174,15 +174,14 @@ def _tables_of_images(folder: Path) -> dict[str, Table]:
         if root == folder:
             classes = {name: files for name, files in classes.items() if not _split_of_folder(folder / name)}
         if len(classes) > MAX_CLASSES:
-            raise BadInput(
-                f"expected at most {MAX_CLASSES} classes, found {len(classes)} folders", at=display_path(root)
-            )
+            message = f"expected at most {MAX_CLASSES} classes, found {len(classes)} folders"
+            raise BadInput(message, at=display_path(root))
         labels = [name for name, images in classes.items() for _ in images]
         files = [file for images in classes.values() for file in images]
         if not files and root != folder:
             files = image_files(root)
         if files:
-            tables[split] = replace(_table_of_images(files, labels or None), name=f"{split} images")
+            tables[split] = replace(_table_of_images(files, labels), name=f"{split} images")
     return tables
 
 
@@ -194,8 +193,8 @@ def _split_of_folder(path: Path) -> str | None:
     return split_of(name) or "unlabelled"
 
 
-def _table_of_images(files: Sequence[Path], labels: Sequence[str] | None) -> Table:
-    """Read image files of one size in grey; an image's id is its file's name, or CLASS/NAME where names repeat."""
+def _table_of_images(files: Sequence[Path], labels: Sequence[str]) -> Table:
+    """Read image files of one size in grey, with labels or none; ids are names, or CLASS/NAME where these repeat."""
     images: list[np.ndarray] = []
     for file in files:
         with error_context(display_path(file)):
@@ -211,7 +210,7 @@ def _table_of_images(files: Sequence[Path], labels: Sequence[str] | None) -> Tab
     if len(set(names)) < len(names):
         names = [f"{file.parent.name}/{file.name}" for file in files]
     with error_context(display_path(files[0].parent)):
-        return arrays.table_of(np.stack(images), None if labels is None else np.array(labels), as_ids(names))
+        return arrays.table_of(np.stack(images), np.array(labels) if labels else None, as_ids(names))
 
 
 def sample_submission(folder: Path, competition: Competition | None) -> tuple[tuple[str, str], list[str] | None]:

@@ -41,10 +41,8 @@ def split_folds(
     labels = np.asarray(labels)
     if not len(labels):
         raise BadInput("folds: expected labelled images, found none")
-    classes = np.unique(labels)
-    counts = check_classes(
-        np.searchsorted(classes, labels), int(folds), groups, [str(name) for name in classes.tolist()]
-    )
+    classes, positions = np.unique(labels, return_inverse=True)
+    counts = check_classes(positions, int(folds), groups, classes.astype(str).tolist())
     empty = np.empty((len(labels), 0))
     if groups is not None:
         splits = min(10, int(counts.min())) if folds == 1 else folds

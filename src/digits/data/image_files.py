@@ -129,12 +129,8 @@ def find_images(path: Path) -> list[Path]:
         raise BadInput(f"there is no such file{hint}")
     if not path.is_dir():
         return [path]
-    files = [
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    ]
+    images = [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
+    files = [file for file in images if not any(part[0] == "." for part in file.relative_to(path).parts)]
     if not files:
         raise BadInput(f"a folder without images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return sorted(files)

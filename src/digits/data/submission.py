@@ -125,7 +125,6 @@ def _parse_row(fields: list[str], columns: list[str], competition: Competition) 
 
 
 def _header_fix(columns: list[str], header: tuple[str, str]) -> str:
-    """Return how to write the header right."""
     names = ",".join(header)
     if len(columns) == 3 and set(header) <= set(columns):
         return "Leave out the row numbers: to_csv(…, index=False), or in R: write.csv(…, row.names=FALSE)"
