@@ -53,10 +53,12 @@ def dense(activation="None", inputs="input_shape"):
 HALVED = network("Halve(), layers.Flatten(), layers.Dense(classes, activation='softmax')")
 
 
-def several_outputs():
-    return f"{HEAD}def net(s, c):\n    i = keras.Input(s)\n    return keras.Model(i, [i, layers.Flatten()(i)])\n"
-
-
+TWO_OUTPUTS = f"{HEAD}def net(s, c):\n    i = keras.Input(s)\n    return keras.Model(i, [i, layers.Flatten()(i)])\n"
+NESTED = f"""{LENET}
+def net(input_shape, classes):
+    inputs = Input(input_shape)
+    return __import__('keras').Model(inputs, lenet(input_shape, classes)(inputs))
+"""
 LAMBDA = network("layers.Conv2D(10, 28), layers.Flatten(), layers.Lambda(lambda x: x * 0 + 0.1)")
 REFUSED = [
     pytest.param(
@@ -65,7 +67,7 @@ REFUSED = [
     pytest.param("import not_there\ndef net(a, b): ...", "line 1: there is no module 'not_there'. Put", id="an import"),
     pytest.param("def net(classes): ...", "own.py: TypeError: net() takes 1 positional argument", id="one argument"),
     pytest.param("def net(a, b):\n    return 3\n", "returns a keras.Model, found int.", id="no model"),
-    pytest.param(several_outputs(), "expected one output, the probabilities, found 2.", id="two outputs"),
+    pytest.param(TWO_OUTPUTS, "expected one output, the probabilities, found 2.", id="two outputs"),
     pytest.param(
         network("layers.Flatten(), layers.Dense(7)"), "to probabilities (None, 10), found", id="other classes"
     ),
@@ -89,13 +91,11 @@ def test_a_network_that_cannot_be_trained_is_refused_with_what_was_expected(sour
 
 
 def test_networks_of_layers_nested_or_of_ones_own_are_good_in_both_precisions():
-    nested = f"{LENET}\ndef net(input_shape, classes):\n    inputs = Input(input_shape)\n"
-    nested += "    return __import__('keras').Model(inputs, lenet(input_shape, classes)(inputs))\n"
     own = network("Halve(), layers.Conv2D(4, 28), layers.Flatten(), layers.Dense(classes, activation='softmax')")
     unbuilt = network("layers.Flatten(), layers.Dense(classes, activation='softmax')").replace(
         "keras.Input(input_shape), ", ""
     )
-    for source in (nested, own, unbuilt, LENET.replace("def lenet", "def net")):
+    for source in (NESTED, own, unbuilt, LENET.replace("def lenet", "def net")):
         for precision in ("float32", "mixed_bfloat16"):
             checked(source, precision)
 
@@ -112,9 +112,7 @@ def test_a_lambda_or_a_class_is_found_as_a_function_is(function, tmp_path):
 def test_dropout_and_batch_norm_of_nested_networks_are_found():
     from digits.model.networks import all_layers, build_network
 
-    nested = f"{LENET}\ndef net(input_shape, classes):\n    inputs = Input(input_shape)\n"
-    nested += "    return __import__('keras').Model(inputs, lenet(input_shape, classes)(inputs))\n"
-    built = build_network("own.py:net", (28, 28, 1), dropout=0.5, sources={"own.py": nested})
+    built = build_network("own.py:net", (28, 28, 1), dropout=0.5, sources={"own.py": NESTED})
     kinds = {type(layer).__name__: layer for layer in all_layers(built)}
     assert kinds["Dropout"].rate == 0.125
     assert "BatchNormalization" in kinds

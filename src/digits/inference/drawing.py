@@ -36,8 +36,7 @@ class TrainingImages:
 
     def __init__(self, images: np.ndarray, labels: np.ndarray):
         """Take images uint8 (n, side, side) and labels int (n,)."""
-        self.images, self.labels = images, labels
-        self.vectors = self._vectors(images)
+        self.images, self.labels, self.vectors = images, labels, self._vectors(images)
 
     @staticmethod
     def _vectors(images: np.ndarray) -> np.ndarray:
@@ -47,11 +46,11 @@ class TrainingImages:
         vectors = blocks.mean(axis=(2, 4), dtype=np.float32).reshape(len(images), -1)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
 
-    def most_similar(self, image: np.ndarray, label: int, count: int = 3) -> np.ndarray:
-        """Return the images uint8 (count, side, side) of a class with the greatest cosine similarity to `image`."""
+    def most_similar(self, image: np.ndarray, label: int) -> np.ndarray:
+        """Return the three images uint8 (3, side, side) of a class with the greatest cosine similarity to `image`."""
         rows = np.flatnonzero(self.labels == label)
         similarity = self.vectors[rows] @ self._vectors(image[np.newaxis])[0]
-        return self.images[rows[np.argsort(-similarity)[:count]]]
+        return self.images[rows[np.argsort(-similarity)[:3]]]
 
 
 def training_images(predictor: Predictor) -> TrainingImages | None:

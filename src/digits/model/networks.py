@@ -212,15 +212,9 @@ def build_network(
     *,
     classes: int = 10,
 ) -> keras.Model:
-    """Build the network `name` with fresh weights.
+    """Build a network with fresh weights, in float32 or mixed_bfloat16; `dropout` is a factor on its dropout rates.
 
-    Args:
-        name: one of NETWORKS, or FILE.py:FUNCTION, called with (input_shape, classes).
-        input_shape: height, width and channels of an image.
-        precision: in which it computes, float32 or mixed_bfloat16.
-        dropout: the factor on its dropout rates; 0 leaves dropout out.
-        sources: the text of FILE.py, by its name.
-        classes: how many probabilities it gives.
+    Its name is one of NETWORKS, or FILE.py:FUNCTION, with the text of FILE.py in `sources`.
     """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)

@@ -47,10 +47,8 @@ def save_network(network: keras.Model, path: Path) -> None:
 def load_network(path: Path, sources: Mapping[str, str] | None = None, precision: str | None = None) -> keras.Model:
     """Read a network from a .keras file in Keras's safe mode, which runs no code that the file brings.
 
-    Args:
-        path: the file.
-        sources: texts of the user's own files by name, which are run first: they may define layers.
-        precision: in which it computes, such as float32; None: the one it was trained in.
+    `sources`, texts of the user's own files by name, are run first: they may define layers. It computes in `precision`;
+    None: the one it was trained in.
 
     Raises:
         BadInput: if it is not such a file, or its shapes are not those of the kit's networks.

@@ -142,15 +142,10 @@ class Trainer:
         seed: tuple[int, ...],
         precision: str = "float32",
     ):
-        """Build the network and its optimizer.
+        """Build a network, named as in `build_network`, and its optimizer, to train in float32 or mixed_bfloat16.
 
-        Args:
-            recipe: how to train.
-            network: its name in `networks.NETWORKS`.
-            images: uint8 (n, height, width, channels).
-            labels: classes uint8 (n,), each of them at least once.
-            seed: non-negative integers that together determine every random choice.
-            precision: float32 or mixed_bfloat16.
+        Images are uint8 (n, height, width, channels), labels uint8 (n,), each class at least once. The non-negative
+        integers of `seed` determine every random choice.
         """
         self.recipe, self.seed, self.epochs_done = recipe, seed, 0
         self.history: list[Epoch] = []

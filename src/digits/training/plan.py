@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from digits.config import Execution, Recipe, Settings, describe_differences
-from digits.console import BadInput
+from digits.console import BadInput, counted
 from digits.data import dataset
 from digits.data.competition import find_competition
 from digits.data.dataset import Dataset, LabelledSplit
@@ -171,9 +171,6 @@ def _with_extra(data: Dataset, folder: Path) -> tuple[LabelledSplit, ExtraImages
 
 def _describe(recipe: Recipe, identity: dict[str, Any], slots: Slots) -> str:
     """Return a run's recipe, size, backend and precision in a line."""
-
-    def counted(number: int, noun: str) -> str:
-        return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
     networks = counted(recipe.folds, "fold")
     if recipe.members > 1:
