@@ -394,9 +394,9 @@ def load_recipe(name_or_path: str, folder: Path = Path(), above: tuple[Path, ...
     Raises:
         BadInput: if there is no such recipe, or the file says something that a recipe cannot.
     """
-    own = name_or_path.endswith(".toml")
-    path = (folder / name_or_path if own else RECIPES / f"{name_or_path}.toml").resolve()
-    if not own and name_or_path not in recipe_names():
+    is_file = name_or_path.endswith(".toml")
+    path = (folder / name_or_path if is_file else RECIPES / f"{name_or_path}.toml").resolve()
+    if not is_file and name_or_path not in recipe_names():
         raise BadInput(
             f"There is no recipe {name_or_path!r}.{nearest(name_or_path, recipe_names())} "
             f"Expected {', '.join(recipe_names())}, or a file such as my.toml."

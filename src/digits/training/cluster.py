@@ -15,7 +15,7 @@ from typing import Any
 from digits.console import BadInput, KitError
 from digits.model.backend import backend_name, cpu_count
 from digits.runs.store import FoldResult
-from digits.training.fold import Arrays, FoldTask, Progress, train_in_worker
+from digits.training.fold import Arrays, FoldTask, Progress, TrainFold, train_in_worker
 from digits.training.progress import ProgressDisplay
 from digits.training.workers import StoppedError
 
@@ -52,7 +52,7 @@ def require_scheduler(address: str) -> None:
 @contextlib.contextmanager
 def connected(
     address: str, arrays: Arrays, display: ProgressDisplay, stopped: Callable[[], bool]
-) -> Iterator[Callable[[FoldTask], tuple[FoldResult, bytes]]]:
+) -> Iterator[TrainFold]:
     """Yield a function that trains a task on the cluster whose scheduler is at `address`.
 
     No shared file system is needed, and the workers need nothing of the kit: it is sent with the data, once to each.

@@ -13,12 +13,10 @@ from digits.console import BadInput, KitError
 from digits.files import BrokenFileError, atomic_write
 from digits.model.augment import with_channels
 from digits.runs.store import REFIT, FoldResult, NetworkKey, Run, load_fold_result, save_fold_result
-from digits.training.fold import Arrays, FoldTask, train_in_worker
+from digits.training.fold import Arrays, FoldTask, TrainFold, train_in_worker
 from digits.training.plan import Plan
 from digits.training.progress import ProgressDisplay
 from digits.training.workers import StoppedError
-
-TrainFold = Callable[[FoldTask], tuple[FoldResult, bytes]]
 
 
 def cross_validate(

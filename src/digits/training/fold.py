@@ -93,6 +93,10 @@ class FoldTask:
         return self.recipe.epochs * (rows // batch_size) * batch_size
 
 
+TrainFold = Callable[[FoldTask], tuple[FoldResult, bytes]]
+"""Trains a network, and returns its result and the bytes of its .keras file."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Arrays:
     """The data of all tasks: images and test images uint8 (n, height, width, channels), labels uint8 (n,)."""
