@@ -22,13 +22,13 @@ _SPLITS = {"test": r"test(ing)?|t10k", "val": r"\bval(id|idation)?\b", "train": 
 
 
 def split_of(name: str) -> str | None:
-    """Return which set the name of a file, a folder or an array tells: "train", "val", "test", or None."""
+    """Return which set a file, a folder or an array is by its name: "train", "val", "test", or None."""
     words = re.sub(r"[\W_]+", " ", name.lower())
     return next((split for split, pattern in _SPLITS.items() if re.search(pattern, words)), None)
 
 
 def role_of(name: str) -> tuple[str, str] | None:
-    """Return the split ("images" where none is told) and kind ("images" or "labels") that a name tells, or None.
+    """Return the split ("images" where there is none) and kind ("images" or "labels") that a name says, or None.
 
     Takes the names in use for arrays and files: x_train, X_test, testLabels, train-images-idx3-ubyte.gz, data, target.
     """

@@ -16,7 +16,7 @@ from digits.data import arrays
 from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, SIDE, Competition, Form, KnownFile
 from digits.data.csv_reader import Table, as_ids, positions_among
 from digits.data.folder import TABLES, find_file, read_folder, sample_submission
-from digits.data.folds import check_classes, group_copies, rows_in_two_classes, split_folds
+from digits.data.folds import check_classes, group_copies, split_folds
 from digits.data.image_form import ImageForm, measure_form, measure_turn, resized
 from digits.files import display_path, kit_command
 
@@ -196,9 +196,10 @@ def _checked(dataset: Dataset, folds: int, *, allow_leak: bool) -> Dataset:
     warnings = [*summary.warnings, *_doubtful_classes(dataset, counts)]
     if groups is not None:
         warnings.append(f"{copies:,} training images are copies of others; copies are kept in one fold.")
-        if rows := rows_in_two_classes(train.labels, groups):
-            ids = some_of(train.ids[rows].tolist())
-            warnings.append(f"{len(rows):,} of the copies are labelled as another class than the first ({ids}).")
+        ids = train.ids[train.labels != train.labels[groups]].tolist()  # A group's number is its first row.
+        if ids:
+            count = f"{len(ids):,} of the copies"
+            warnings.append(f"{count} are labelled as another class than the first ({some_of(ids)}).")
     forms = "; ".join(f"{file.name} {file.text}" for file in summary.files)
     sizes = f"{len(train.images):,} to train on, {len(test.images):,} to predict"
     summary = replace(

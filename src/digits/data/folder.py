@@ -214,7 +214,7 @@ def _table_of_images(files: Sequence[Path], labels: Sequence[str]) -> Table:
 
 
 def sample_submission(folder: Path, competition: Competition | None) -> tuple[tuple[str, str], list[str] | None]:
-    """Return a submission's header, and its ids where the folder's sample_submission.csv tells them."""
+    """Return a submission's header, and its ids where the folder's sample_submission.csv has them."""
     if competition:
         return competition.header, None
     file = find_file(folder, "sample_submission") if folder.is_dir() else None

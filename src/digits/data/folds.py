@@ -101,8 +101,3 @@ def group_copies(images: np.ndarray) -> np.ndarray | None:
     first: dict[bytes, int] = {}
     groups = np.array([first.setdefault(image.tobytes(), row) for row, image in enumerate(images)])
     return groups if len(first) < len(images) else None
-
-
-def rows_in_two_classes(labels: np.ndarray, groups: np.ndarray) -> list[int]:
-    """Return the rows of copies whose label is not that of the first of their group, which `group_copies` numbers."""
-    return np.flatnonzero(labels != labels[groups]).tolist()

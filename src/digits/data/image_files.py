@@ -142,6 +142,6 @@ def folder_label(path: Path, classes: Sequence[str]) -> str | None:
 
 
 def name_label(path: Path, classes: Sequence[str]) -> str | None:
-    """Return the class that the end of a file's name tells (a_7.png, a-7.png), or None."""
+    """Return the class that a file's name ends in (a_7.png, a-7.png), or None."""
     ending = re.fullmatch(r".*[_-]([^_-]+)", path.stem)
     return ending[1] if ending and ending[1] in classes else None

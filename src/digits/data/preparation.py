@@ -56,7 +56,7 @@ def load_extra(
 def fit(pixels: np.ndarray, form: ImageForm, *, is_prepared: bool | None = None) -> Prepared:
     """Return pixels uint8 (h, w, 1 or 3) of any image as the networks of a run take them.
 
-    `is_prepared` tells whether it has this form but for its size and ground; None: measured, see `ImageForm.is_like`.
+    `is_prepared` says whether it has this form but for its size and ground; None: measured, see `ImageForm.is_like`.
 
     Raises:
         NotADigitImage: if there is nothing on the page.
