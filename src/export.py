@@ -39,7 +39,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 @entry_point
 def main(argv: Sequence[str] | None = None) -> None:
-    """Export, and say what came of it."""
+    """Export, and print how the file compares with the run."""
     flags = parse(argv)
     os.environ["KERAS_BACKEND"] = "tensorflow"  # Of which the converters know; saved networks are the same on all.
     from digits.files import display_path
@@ -51,23 +51,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise BadInput("--tta: expected no such flag with --format h5, which holds the first network as it is.")
     require_packages(flags.format)
     run = find_run(flags.run)
-    made = export(Predictor(run, tta=flags.tta, trust=flags.trust), flags.format, flags.out)
-    print(f"{display_path(made.path)}  {made.size_bytes / 1e6:.1f} MB")
+    exported = export(Predictor(run, tta=flags.tta, trust=flags.trust), flags.format, flags.out)
+    print(f"{display_path(exported.path)}  {exported.size_bytes / 1e6:.1f} MB")
     print(
-        f"Checked on {made.images:,} images in its own runtime: no prediction differs from the run's networks, no "
-        f"probability by more than {made.worst_difference:.0e}."
+        f"Checked on {exported.images:,} images in its own runtime: no prediction differs from the run's networks, no "
+        f"probability by more than {exported.worst_difference:.0e}."
     )
-    if made.differs_from_submission is not None:
-        print(f"Predictions that differ from the run's own: {made.differs_from_submission:,} of {made.images:,}.")
+    if exported.differs_from_submission is not None:
+        print(
+            f"Predictions that differ from the run's own: {exported.differs_from_submission:,} of {exported.images:,}."
+        )
         if flags.format == "h5":
             print("The run's own are of all its networks; this file holds the first alone.")
         elif not flags.tta and any(member.tta.any for member in saved_members(run)):
             print("The run's own average augmented images, too, as the file does with --tta.")
     print(
-        f"{made.images_per_second:,.0f} images/s in its own runtime, {made.keras_images_per_second:,.0f} in Keras, on "
-        "this machine."
+        f"{exported.images_per_second:,.0f} images/s in its own runtime, {exported.keras_images_per_second:,.0f} in "
+        "Keras, on this machine."
     )
-    print(f"How to use it: {display_path(made.readme)}")
+    print(f"How to use it: {display_path(exported.readme)}")
 
 
 if __name__ == "__main__":

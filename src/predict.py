@@ -128,7 +128,7 @@ def predict_own(flags: argparse.Namespace, runs: Sequence["Run"]) -> None:
 
 @entry_point
 def main(argv: Sequence[str] | None = None) -> None:
-    """Blend, or predict again, and say what came of it."""
+    """Blend runs, predict again with one's models, or predict the user's own images."""
     flags = parse(argv)
     from digits.inference import predictor
     from digits.report import summary

@@ -71,10 +71,8 @@ def test_a_result_with_any_bit_changed_is_refused_or_read_as_it_was(tmp_path):
         broken = bytearray(whole)
         broken[random.integers(len(whole))] ^= 1 << random.integers(8)
         path.write_bytes(broken)
-        with contextlib.suppress(BrokenFileError):
-            assert same(
-                load_fold_result(path), a_result()
-            )  # The bit was in a date or another word that no array needs.
+        with contextlib.suppress(BrokenFileError):  # Else the bit was in a date or another word that no array needs.
+            assert same(load_fold_result(path), a_result())
 
 
 def test_an_npz_of_something_else_is_no_result(tmp_path):

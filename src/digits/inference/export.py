@@ -183,7 +183,7 @@ def export(predictor: Predictor, form: str, folder: Path | None = None) -> Expor
 
 @contextlib.contextmanager
 def _refused(form: str, folder: Path) -> Iterator[None]:
-    """Say in one line why a file cannot be made or used: converters and runtimes raise exceptions of any kind."""
+    """Explain in one line why a file cannot be made or used: converters and runtimes raise exceptions of any kind."""
     try:
         yield
     except Exception as error:

@@ -62,10 +62,8 @@ def draw_transforms(
 ) -> np.ndarray:
     """Draw an affine transform float32 (n, 8) for each image, uniformly within the ranges of `augmentation`.
 
-    Args:
-        random: the generator; the same state gives the same transforms on every backend and machine.
-        margins: the images' `ink_margins` int (n, 4), which bound the shifts where `augmentation.keep_ink` is set.
-        size: height and width of the images in pixels.
+    The same state of `random` gives the same transforms on every backend and machine. The images' `ink_margins` bound
+    the shifts where `augmentation.keep_ink` is set. Their `size` is height and width in pixels.
     """
     count = len(margins)
 
