@@ -1,1 +1,1 @@
-"""The rooms of the kit: each module does what its name says, and imports only from the layers below it."""
+"""The kit: each module does what its name says, and imports only from its own package and those before it."""
