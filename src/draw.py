@@ -1,11 +1,12 @@
 """Draw a digit in the browser and see what a run's networks make of it: `python src/draw.py [RUN]`."""
 
-import argparse
 import sys
-from collections.abc import Sequence
 
 sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
-import digits.environment  # noqa: F401 first: it finds the Python that has the packages
+import digits.environment  # noqa: F401, I001 first: it finds the Python that has the packages
+import argparse
+from collections.abc import Sequence
+
 from digits.console import entry_point
 
 

@@ -1,13 +1,14 @@
 """Export a run as one file for other runtimes: `python src/export.py RUN --format onnx`."""
 
+import sys
+
+sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
+import digits.environment  # noqa: F401, I001 first: it finds the Python that has the packages
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
-import digits.environment  # noqa: F401 first: it finds the Python that has the packages
 from digits.console import BadInput, entry_point
 
 FORMATS = ("onnx", "litert", "saved-model", "keras", "h5")

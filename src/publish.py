@@ -3,14 +3,15 @@
 python src/publish.py RUN               a private dataset, then a notebook that loads it, predicts and is checked
 """
 
-import argparse
 import sys
+
+sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
+import digits.environment  # noqa: F401, I001 first: it finds the Python that has the packages
+import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
-import digits.environment  # noqa: F401 first: it finds the Python that has the packages
 from digits.console import entry_point, seconds
 from digits.files import ROOT, SUBMISSIONS
 

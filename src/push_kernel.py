@@ -1,12 +1,13 @@
 """Run the kit as a notebook on Kaggle: push it, wait for its run, fetch its submission: `python src/push_kernel.py`."""
 
-import argparse
 import sys
+
+sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
+import digits.environment  # noqa: F401, I001 first: it finds the Python that has the packages
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
-import digits.environment  # noqa: F401 first: it finds the Python that has the packages
 from digits.console import BadInput, entry_point, seconds
 from digits.files import ROOT, SUBMISSIONS
 

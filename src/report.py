@@ -1,12 +1,13 @@
 """Look at runs: `python src/report.py` lists all, with RUN writes its report, with RUN RUN … compares them."""
 
-import argparse
 import sys
+
+sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
+import digits.environment  # noqa: F401, I001 first: it finds the Python that has the packages
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
-import digits.environment  # noqa: F401 first: it finds the Python that has the packages
 from digits.console import entry_point
 from digits.files import SUBMISSIONS, display_path
 

@@ -5,13 +5,14 @@ python src/submit.py --dry-run          all but the upload
 python src/submit.py --status           bring the ledger up to date and print it, best first
 """
 
-import argparse
 import sys
+
+sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
+import digits.environment  # noqa: F401, I001 first: it finds the Python that has the packages
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
-import digits.environment  # noqa: F401 first: it finds the Python that has the packages
 from digits.console import KitError, entry_point, seconds
 from digits.files import SUBMISSIONS
 

@@ -1,14 +1,15 @@
 """Train networks on digits and write a checked submission: `python src/train.py --folds 5`."""
 
+import sys
+
+sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
+import digits.environment  # noqa: F401, I001 first: it finds the Python that has the packages
 import argparse
 import dataclasses
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
-import digits.environment  # noqa: F401 first: it finds the Python that has the packages
 from digits import config
 from digits.config import Execution, Options, Settings
 from digits.console import entry_point

@@ -114,7 +114,7 @@ def readable() -> Iterator[None]:
     except DAMAGED as error:
         raise BadInput(f"expected a whole archive, found a damaged one ({error})") from None
     except (NotImplementedError, RuntimeError) as error:
-        raise BadInput(f"expected an archive without a password, found: {error}") from None
+        raise BadInput(f"expected an archive without a password, of a usual compression, found: {error}") from None
     except (OSError, ValueError) as error:
         if getattr(error, "errno", None) in DISK_FULL:
             raise
