@@ -155,7 +155,7 @@ def test_folders_of_sets_are_no_classes(tmp_path, train, test, others):
     assert len(data.train.images) == (60 if {"val", "validation"} & set(others) else 40)
     notes = " ".join(data.summary.warnings)
     assert ("20 images without labels are left out" in notes) == ("unlabelled" in others)
-    assert ("20 images join those to train on" in notes) == (len(data.train.images) == 60)
+    assert ("20 images for validation join those to train on" in notes) == (len(data.train.images) == 60)
 
 
 @pytest.mark.parametrize(

@@ -287,7 +287,7 @@ def _training_table(tables: dict[str, Table], place: str) -> tuple[Table, list[s
     train, validation = tables["train"], tables.get("val")
     if validation is None:
         return train, notes
-    notes.append(f"{validation.name}: {len(validation.images):,} images join those to train on.")
+    notes.append(f"{validation.name}: its {len(validation.images):,} images for validation join those to train on.")
     with error_context(place):
         _check_alike(train, validation)
         labels = np.concatenate([train.labels, _renumbered(validation, train.classes)])
