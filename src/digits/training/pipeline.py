@@ -1,6 +1,7 @@
 """One training command: prepare, work, finish; from the data to a checked submission and the record of its run."""
 
 import contextlib
+import importlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -76,7 +77,10 @@ def finish(plan: Plan, results: Sequence[FoldResult], failures: Mapping[NetworkK
     models = [plan.run.model_path(*result.key) for result in results]
     member = predictor.SavedMember(models, plan.recipe.tta, plan.recipe.sources)
     images, test = plan.dataset.test.images, averaging.test_mean(results)
-    check = check_saved_models(member, images, test, deterministic=record.settings.deterministic)
+    report_modules = ["digits.report.html"] if plan.execution.report else []
+    check = check_saved_models(
+        member, images, test, deterministic=record.settings.deterministic, imported_meanwhile=report_modules
+    )
     finished.checks.append(check)
     finished.peak_memory_bytes = max([peak_memory_bytes(), *(result.peak_memory_bytes for result in results)])
     finished.seconds = plan.seconds
@@ -85,7 +89,12 @@ def finish(plan: Plan, results: Sequence[FoldResult], failures: Mapping[NetworkK
 
 
 def check_saved_models(
-    member: predictor.SavedMember, images: np.ndarray, probabilities: np.ndarray, *, deterministic: bool = False
+    member: predictor.SavedMember,
+    images: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    deterministic: bool = False,
+    imported_meanwhile: Sequence[str] = (),
 ) -> Check:
     """Check that the saved models, loaded in a fresh process, predict what was written for some of the test rows.
 
@@ -93,8 +102,10 @@ def check_saved_models(
     """
     rows = np.unique(np.linspace(0, len(images) - 1, ROWS_PREDICTED_AGAIN).astype(int))
     try:
-        worker = Worker(cpu_count(), deterministic=deterministic)
-        return worker.run(predictor.check_saved_models, member, images[rows], probabilities[rows])
+        with Worker(cpu_count(), deterministic=deterministic) as worker:
+            for module in imported_meanwhile:  # While the process loads Keras: a second less a run.
+                importlib.import_module(module)
+            return worker.run(predictor.check_saved_models, member, images[rows], probabilities[rows])
     except KitError as error:  # The process was killed.
         return checks.failed_check(predictor.SAVED_MODELS_CHECK, error)
 
