@@ -62,10 +62,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(
             f"Predictions that differ from the run's own: {exported.differs_from_submission:,} of {exported.images:,}."
         )
-        if flags.format == "h5":
+    if exported.differs_from_submission:
+        members = saved_members(run)
+        if flags.format == "h5" and sum(len(member.models) for member in members) > 1:
             print("The run's own are of all its networks; this file holds the first alone.")
-        elif not flags.tta and any(member.tta.any for member in saved_members(run)):
-            print("The run's own average augmented images, too, as the file does with --tta.")
+        elif not flags.tta and any(member.tta.any for member in members):
+            print("The run's own average augmented images, too; with --tta (not h5) the file does as well.")
     print(
         f"{exported.images_per_second:,.0f} images/s in its own runtime, {exported.keras_images_per_second:,.0f} in "
         "Keras, on this machine."

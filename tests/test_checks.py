@@ -70,6 +70,12 @@ class WorkerOfThisProcess:
 
     def __init__(self, *_, **__): ...
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        """There is no process to end."""
+
     def run(self, function, *arguments):
         return function(*arguments, log=print)
 

@@ -174,7 +174,7 @@ def bad_files():
     return {
         "text.png": (
             b"Not an image, whatever its name says.",
-            "not an image that Pillow can read; convert it to PNG or JPEG",
+            "not an image that Pillow can read; expected a PNG or JPEG",
         ),
         "bomb.png": (bomb(), "too many pixels"),
         "cut.jpg": (file_of(digit, "JPEG")[:2000], "damaged or cut short"),
@@ -182,7 +182,10 @@ def bad_files():
         "page.png": (file_of(page), "empty: nothing stands out from the page"),
         "white.png": (file_of(Image.new("RGB", (50, 80), "white")), "empty: nothing stands out from the page"),
         "glass.png": (file_of(Image.new("RGBA", (50, 80), (0, 0, 0, 0))), "empty: wholly transparent"),
-        "nothing.png": (b"", "not an image that Pillow can read; convert it to PNG or JPEG"),
+        "nothing.png": (
+            b"",
+            "not an image that Pillow can read; expected a PNG or JPEG",
+        ),
     }
 
 
@@ -308,7 +311,7 @@ def test_bad_images_are_one_line_each_and_the_others_are_predicted(command, tmp_
     assert "error: empty: a folder without images" in lines[-2]
     assert lines[-1] == "error: missing.png: there is no such file"
     table = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
-    assert table[1] == "text.png,,,,,not an image that Pillow can read; convert it to PNG or JPEG,"
+    assert table[1] == "text.png,,,,,not an image that Pillow can read; expected a PNG or JPEG,"
     assert len(table) == len(bad) + 4
 
 

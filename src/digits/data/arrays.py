@@ -204,6 +204,8 @@ def _parse_npy(data: bytes) -> np.ndarray:
     try:
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # As above.
+        if "allow_pickle" in str(error):
+            raise BadInput("expected an array of numbers, found Python objects", fix="Save it as numbers.") from None
         raise BadInput(f"expected a NumPy array, found a damaged one, or none ({reason_of(error)})") from None
 
 

@@ -187,7 +187,7 @@ def _checked(dataset: Dataset, folds: int, *, allow_leak: bool) -> Dataset:
         raise BadInput(
             f"leak: {leaked_images:,} of {len(test.images):,} test images are, byte for byte, among the "
             f"{len(train.images):,} training images: a score on them would mean nothing",
-            fix="Remove them from train.csv, or give --allow-leak to train all the same, marked as leaked",
+            fix="Remove them from the training data, or give --allow-leak to train all the same, marked as leaked",
         )
     groups = group_copies(train.images)
     copies = 0 if groups is None else len(groups) - len(np.unique(groups))
@@ -200,7 +200,7 @@ def _checked(dataset: Dataset, folds: int, *, allow_leak: bool) -> Dataset:
         if ids:
             count = f"{len(ids):,} of the copies"
             warnings.append(f"{count} are labelled as another class than the first ({some_of(ids)}).")
-    forms = "; ".join(f"{file.name} {file.text}" for file in summary.files)
+    forms = "; ".join(dict.fromkeys(f"{file.name} {file.text}" for file in summary.files))
     sizes = f"{len(train.images):,} to train on, {len(test.images):,} to predict"
     summary = replace(
         summary,

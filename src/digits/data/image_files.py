@@ -45,7 +45,7 @@ def read_image(source: Path | bytes) -> np.ndarray:
     except NotADigitImage:
         raise
     except UnidentifiedImageError:
-        raise NotADigitImage("not an image that Pillow can read; convert it to PNG or JPEG") from None
+        raise NotADigitImage("not an image that Pillow can read; expected a PNG or JPEG") from None
     except Image.DecompressionBombError:
         raise NotADigitImage(f"too many pixels; expected at most {MAX_PIXELS:,}") from None
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:

@@ -53,7 +53,7 @@ def _expect(name: str, is_so: bool, expected: str, found: object) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    return " ".join(str(error).split())[:200]
 
 
 def _checked_probabilities(name: str, network: "keras.Model", images: np.ndarray, classes: int) -> np.ndarray:
