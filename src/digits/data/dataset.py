@@ -65,7 +65,8 @@ class DataFile:
     @property
     def line(self) -> str:
         """Its name, rows and form, to print."""
-        return f"{self.name}: {self.rows:,} rows, {self.text}"
+        rows = "" if self.form is Form.PARTIAL else f"{self.rows:,} rows, "
+        return f"{self.name}: {rows}{self.text}"
 
 
 _FORM_TEXTS = {
