@@ -10,7 +10,7 @@ from digits.console import BadInput
 
 
 def test_every_recipe_of_the_kit_can_be_read_and_is_compared_with_itself():
-    assert config.recipe_names() == ["best-cpu", "best-gpu", "deotte", "quick", "seed", "small", "standard"]
+    assert config.recipe_names() == ["best-cpu", "best-gpu", "deotte", "photo", "quick", "seed", "small", "standard"]
     for name in config.recipe_names():
         recipe = config.load_recipe(name)
         assert (recipe.name, recipe.base) == (name, name)

@@ -19,12 +19,13 @@ from digits.files import SUBMISSIONS, kit_command
 from digits.typed import read_as
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-NETWORKS = {"seed": 0.9, "compact": 6.4, "vgg": 13.3, "deotte": 15.2, "late48": 65.4, "late64": 116.1}
+NETWORKS = {"seed": 0.9, "compact": 6.4, "vgg": 13.3, "deotte": 15.2, "late48": 65.4, "late64": 116.1, "resnet": 30.6}
 """Million multiply-adds an image of each network in `model/networks.py`, which is not imported: it loads Keras."""
 OPTIMIZERS = ("adam", "adamw", "sgd", "muon")
 SCHEDULES = ("constant", "one-cycle", "exponential")
 SOURCES = ("auto", "kaggle", "keras", "sample")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
+CLASS_WEIGHTS = ("none", "balanced")
 _CUSTOM_NETWORK = re.compile(r".+\.py:[A-Za-z_]\w*")
 T = TypeVar("T")
 
@@ -57,11 +58,22 @@ class Augmentation:
     zoom: float = _setting(0.0, "share by which width and height grow or shrink, each on its own", 0, 0.9)
     shear_degrees: float = _setting(0.0, "largest shear of a training image", 0, 60)
     keep_ink: bool = _setting(False, "stop shifts at the image's edge, so that no ink leaves it (Byerly et al. 2020)")
+    mirror_edges: bool = _setting(False, "fill what comes in from outside with the mirrored image; false: with 0")
+    flip_left_right: bool = _setting(False, "mirror every other training image, left to right")
+    flip_up_down: bool = _setting(False, "mirror every other training image, top to bottom")
+    brightness: float = _setting(0.0, "largest change of brightness, as a share of the full range", 0, 0.9)
+    contrast: float = _setting(0.0, "largest change of contrast, as a share", 0, 0.9)
 
     @property
     def any(self) -> bool:
         """Whether it changes anything."""
-        return bool(self.rotation_degrees or self.shift_pixels or self.zoom or self.shear_degrees)
+        moves = self.rotation_degrees or self.shift_pixels or self.zoom or self.shear_degrees
+        return bool(moves or self.flip_left_right or self.flip_up_down or self.changes_tones)
+
+    @property
+    def changes_tones(self) -> bool:
+        """Whether it changes brightness or contrast."""
+        return bool(self.brightness or self.contrast)
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,8 @@ class Tta:
 
     shift_pixels: float = _setting(0.0, "also predict the image shifted so far left, right, up and down; 0: not", 0, 14)
     rotation_degrees: float = _setting(0.0, "also predict the image rotated so far either way; 0: not", 0, 180)
+    flip_left_right: bool = _setting(False, "also predict each of those mirrored, left to right")
+    flip_up_down: bool = _setting(False, "also predict each of those mirrored, top to bottom")
     weight: float = _setting(1.0, "weight of each of those copies; the image itself has 1", 0, 10)
 
     @property
@@ -85,6 +99,10 @@ class Tta:
             copies += 4
         if self.rotation_degrees:
             copies += 2
+        if self.flip_left_right:
+            copies *= 2
+        if self.flip_up_down:
+            copies *= 2
         return copies
 
 
@@ -108,6 +126,9 @@ class Recipe:
     decay: float = _setting(0.95, "exponential: factor on the learning rate after each epoch", 0.01, 1)
     weight_decay: float = _setting(0.0, "decoupled weight decay, times the learning rate at each step", 0, 1)
     label_smoothing: float = _setting(0.0, "share of each label spread evenly over all classes", 0, 0.99)
+    class_weights: str = _setting(
+        "none", "balanced: every class counts alike in the loss, however many images it has", choices=CLASS_WEIGHTS
+    )
     dropout: float = _setting(1.0, "factor on the network's own dropout rates; 0: no dropout", 0, 1.6)
     augmentation: Augmentation = Augmentation()
     clean_epochs: int = _setting(0, "last epochs without augmentation (Matuzas 2020)", 0, 10_000)

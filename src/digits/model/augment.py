@@ -1,9 +1,12 @@
-"""Random affine transforms of images, drawn and applied in NumPy."""
+"""Random changes of images, drawn in NumPy: one affine transform, and one of brightness and contrast."""
 
 import numpy as np
 from scipy import ndimage
 
 from digits.config import Augmentation
+
+AFFINE = 8
+"""Numbers that describe an affine transform; two more, a factor and a summand, change brightness and contrast."""
 
 
 def with_channels(images: np.ndarray) -> np.ndarray:
@@ -23,7 +26,7 @@ def affine_transforms(
 
     Args:
         rotation_degrees: counter-clockwise angle (n,).
-        zoom: scale of width and height (n, 2); 1 keeps the size, 1.1 enlarges.
+        zoom: scale of width and height (n, 2); 1 keeps the size, 1.1 enlarges, -1 mirrors.
         shear_degrees: slant of the top to the right (n,).
         shift_x: pixels to the right (n,).
         shift_y: pixels down (n,).
@@ -46,9 +49,9 @@ def affine_transforms(
     return np.stack([a0, a1, a2, b0, b1, b2, zeros, zeros], axis=1).astype(np.float32)
 
 
-def identity_transforms(count: int) -> np.ndarray:
-    """Return `count` identity transforms float32 (count, 8)."""
-    return np.tile(np.array([1, 0, 0, 0, 1, 0, 0, 0], np.float32), (count, 1))
+def identity_transforms(count: int, columns: int = AFFINE) -> np.ndarray:
+    """Return `count` transforms float32 (count, columns) that change nothing; columns are AFFINE or AFFINE + 2."""
+    return np.tile(np.array([1, 0, 0, 0, 1, 0, 0, 0, 1, 0], np.float32)[:columns], (count, 1))
 
 
 def ink_margins(images: np.ndarray) -> np.ndarray:
@@ -60,10 +63,14 @@ def ink_margins(images: np.ndarray) -> np.ndarray:
 def draw_transforms(
     random: np.random.Generator, margins: np.ndarray, size: tuple[int, int], augmentation: Augmentation
 ) -> np.ndarray:
-    """Draw an affine transform float32 (n, 8) for each image, uniformly within the ranges of `augmentation`.
+    """Draw a transform for each image, uniformly within the ranges of `augmentation`.
 
     The same state of `random` gives the same transforms on every backend and machine. The images' `ink_margins` bound
     the shifts where `augmentation.keep_ink` is set. Their `size` is height and width in pixels.
+
+    Returns:
+        Affine transforms float32 (n, 8), or (n, 10) where brightness or contrast change: pixels in 0-255 are multiplied
+        by the ninth number, and the tenth is added.
     """
     count = len(margins)
 
@@ -71,28 +78,42 @@ def draw_transforms(
         return random.uniform(-limit, limit, size=(count, *shape))
 
     shift_x, shift_y = within(augmentation.shift_pixels), within(augmentation.shift_pixels)
+    rotation, zoom = within(augmentation.rotation_degrees), 1 + within(augmentation.zoom, 2)
+    shear = within(augmentation.shear_degrees)
+    left, right, top, bottom = margins.T
+    # Flips are drawn last, so that the other numbers are the same without them.
+    if augmentation.flip_left_right:
+        is_flipped = random.random(count) < 0.5
+        zoom[is_flipped, 0] *= -1
+        left, right = np.where(is_flipped, right, left), np.where(is_flipped, left, right)
+    if augmentation.flip_up_down:
+        is_flipped = random.random(count) < 0.5
+        zoom[is_flipped, 1] *= -1
+        top, bottom = np.where(is_flipped, bottom, top), np.where(is_flipped, top, bottom)
     if augmentation.keep_ink:
-        left, right, top, bottom = margins.T
         shift_x, shift_y = np.clip(shift_x, -left, right), np.clip(shift_y, -top, bottom)
-    return affine_transforms(
-        within(augmentation.rotation_degrees),
-        1 + within(augmentation.zoom, 2),
-        within(augmentation.shear_degrees),
-        shift_x,
-        shift_y,
-        size,
-    )
+    transforms = affine_transforms(rotation, zoom, shear, shift_x, shift_y, size)
+    if not augmentation.changes_tones:
+        return transforms
+    factor, brighter = 1 + within(augmentation.contrast), within(augmentation.brightness)
+    summand = 255 / 2 * (1 - factor) + 255 * brighter  # Contrast changes about the middle of 0-255.
+    return np.concatenate([transforms, np.stack([factor, summand], axis=1).astype(np.float32)], axis=1)
 
 
-def apply_transforms(images: np.ndarray, transforms: np.ndarray) -> np.ndarray:
-    """Return images uint8 (n, height, width, channels) after transforms float32 (n, 8), as `AffineTransform` does it.
+def apply_transforms(images: np.ndarray, transforms: np.ndarray, *, mirror_edges: bool = False) -> np.ndarray:
+    """Return images uint8 (n, height, width, channels) changed as `networks.augmented_model` does it.
 
+    Transforms are float32 (n, 8) or (n, 10), as `draw_transforms` returns them; `mirror_edges` as in `Augmentation`.
     SciPy's "grid-constant" is Keras's "constant": pixels beyond the edge are 0, and are interpolated with.
     """
+    mode = "reflect" if mirror_edges else "grid-constant"
     copies = np.empty_like(images)
-    for copy, image, (a0, a1, a2, b0, b1, b2, *_) in zip(copies, images, transforms, strict=True):
+    for copy, image, transform in zip(copies, images, transforms, strict=True):
+        a0, a1, a2, b0, b1, b2 = transform[:6]
         # SciPy uses (row, column, channel) where the transforms use (x, y).
         matrix, offset = [[b1, b0, 0], [a1, a0, 0], [0, 0, 1]], [b2, a2, 0]
-        moved = ndimage.affine_transform(image.astype(np.float32), matrix, offset, order=1, mode="grid-constant")
+        moved = ndimage.affine_transform(image.astype(np.float32), matrix, offset, order=1, mode=mode)
+        for factor, summand in transform[AFFINE:].reshape(-1, 2):
+            moved = moved * factor + summand
         copy[:] = np.clip(np.rint(moved), 0, 255)
     return copies

@@ -1,5 +1,6 @@
 """Save and load trained networks, and predict with them, with or without test-time augmentation."""
 
+import itertools
 import json
 import tempfile
 import zipfile
@@ -108,13 +109,18 @@ def _keras_version(path: Path) -> str:
 
 
 def tta_transforms(tta: Tta, size: tuple[int, int]) -> np.ndarray:
-    """Return the affine transforms float32 (c, 8) of the augmented copies that `tta` averages; the first: identity."""
+    """Return the affine transforms float32 (c, 8) of the augmented copies that `tta` averages; the first: identity.
+
+    Each of its flips doubles their number. `size` is height and width of the images in pixels.
+    """
     shift, angle = tta.shift_pixels, tta.rotation_degrees
     copies: list[tuple[float, float, float]] = [(0, 0, 0)]
     copies += [(0, shift, 0), (0, -shift, 0), (0, 0, shift), (0, 0, -shift)] if shift else []
     copies += [(angle, 0, 0), (-angle, 0, 0)] if angle else []
-    rotation, shift_x, shift_y = np.array(copies, float).T
-    return affine_transforms(rotation, np.ones((len(copies), 2)), np.zeros(len(copies)), shift_x, shift_y, size)
+    flips = itertools.product([1, -1] if tta.flip_left_right else [1], [1, -1] if tta.flip_up_down else [1])
+    zoom = np.repeat(np.array(list(flips), float), len(copies), axis=0)
+    rotation, shift_x, shift_y = np.tile(np.array(copies, float), (len(zoom) // len(copies), 1)).T
+    return affine_transforms(rotation, zoom, np.zeros(len(zoom)), shift_x, shift_y, size)
 
 
 def predict_probabilities(network: keras.Model, images: np.ndarray, tta: Tta = Tta()) -> np.ndarray:  # noqa: B008 frozen

@@ -153,12 +153,13 @@ class Trainer:
         self._margins, self._size = ink_margins(images), images.shape[1:3]
         targets = np.eye(int(labels.max()) + 1, dtype=np.float32)[labels]
         self._feed = _feed(images, targets, self._batch_size)
+        self._class_weights = _class_weights(recipe, labels)
 
         keras.utils.set_random_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         self.network = build_network(
             network, images.shape[1:], precision, recipe.dropout, recipe.sources, classes=targets.shape[1]
         )
-        self._model = augmented_model(self.network)
+        self._model = augmented_model(self.network, recipe.augmentation)
         self._optimizer = build_optimizer(recipe, steps_per_epoch=len(images) // self._batch_size)
         self._optimizer.build(self._model.trainable_variables)
         self._model.compile(
@@ -197,6 +198,7 @@ class Trainer:
             initial_epoch=self.epochs_done,
             epochs=self.epochs_done + 1,
             verbose=0,
+            class_weight=self._class_weights,
             callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=report)],
         ).history
         seconds = time.perf_counter() - started
@@ -212,8 +214,11 @@ class Trainer:
     def _draw_transforms(self, random: np.random.Generator, order: np.ndarray) -> np.ndarray:
         clean = self.epochs_done >= self.recipe.epochs - self.recipe.clean_epochs
         if clean or not self.recipe.augmentation.any:
-            return identity_transforms(len(order))
+            return self._identity_transforms(len(order))
         return draw_transforms(random, self._margins[order], self._size, self.recipe.augmentation)
+
+    def _identity_transforms(self, count: int) -> np.ndarray:
+        return identity_transforms(count, self._model.input_shape[1][1])
 
     def finish(self) -> keras.Model:
         """Return the trained network, with its averaged weights where the recipe averages."""
@@ -229,7 +234,7 @@ class Trainer:
         random = np.random.default_rng((*self.seed, self.recipe.epochs))
         order = random.permutation(len(self._margins))
         order = order[: min(RECALIBRATION_BATCHES, len(order) // self._batch_size) * self._batch_size]
-        for seen, (inputs, _) in enumerate(self._feed(order, identity_transforms(len(order)))):
+        for seen, (inputs, _) in enumerate(self._feed(order, self._identity_transforms(len(order)))):
             for layer in norms:
                 layer.momentum = seen / (seen + 1)  # So the moving average is the mean of all batches so far.
             self._model(inputs, training=True)
@@ -265,8 +270,16 @@ class Trainer:
         return [*self._model.variables, *self._optimizer.variables]
 
 
+def _class_weights(recipe: Recipe, labels: np.ndarray) -> dict[int, float] | None:
+    """Return the weight of an image's loss by its class: all classes count alike, and the mean is 1; None: none."""
+    if recipe.class_weights == "none":
+        return None
+    counts = np.bincount(labels)
+    return dict(enumerate((len(labels) / (len(counts) * counts)).tolist()))
+
+
 def _feed(images: np.ndarray, targets: np.ndarray, batch_size: int) -> Callable:
-    """Return a function of (order int (m,), transforms float32 (m, 8)) that gives the batches of one epoch."""
+    """Return a function of (order int (m,), transforms float32 (m, 8 or 10)) that gives the batches of one epoch."""
     if backend_name() != "tensorflow":
         return lambda order, transforms: _IndexedBatches(images, targets, order, transforms, batch_size)
     import tensorflow as tf
@@ -280,7 +293,7 @@ def _feed(images: np.ndarray, targets: np.ndarray, batch_size: int) -> Callable:
         return (tf.gather(images, chosen), transforms), tf.gather(targets, chosen)
 
     def feed(order, transforms):
-        batches = order.reshape(-1, batch_size), transforms.reshape(-1, batch_size, 8)
+        batches = order.reshape(-1, batch_size), transforms.reshape(-1, batch_size, transforms.shape[1])
         return tf.data.Dataset.from_tensor_slices(batches).map(gather).prefetch(2).with_options(options)
 
     return feed

@@ -329,7 +329,7 @@ def augmented_samples(digits: Split, augmentation: Augmentation) -> Figure:
     random, originals = np.random.default_rng(0), with_channels(images)
     margins, size = ink_margins(originals), originals.shape[1:3]
     drawn = [draw_transforms(random, margins, size, augmentation) for _ in range(COPIES)]
-    copies = [apply_transforms(originals, transforms) for transforms in drawn]
+    copies = [apply_transforms(originals, each, mirror_edges=augmentation.mirror_edges) for each in drawn]
     rows = np.stack([images, *(copy.reshape(images.shape) for copy in copies)], axis=1)
     captions = ["original", *[""] * (rows.shape[0] * rows.shape[1] - 1)]
     title = "Training images, augmented" if augmentation.any else "Training images, without augmentation"
