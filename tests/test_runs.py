@@ -337,8 +337,8 @@ def test_a_run_to_resume_that_does_not_exist_is_refused_with_the_nearest(tmp_pat
 def test_a_blend_and_a_network_that_is_gone_cannot_be_trained_again():
     with pytest.raises(BadInput, match="is a blend and cannot be trained again"):
         made_record(recipe=None).asked()
-    recipe = load_recipe("standard").changed(networks=("compact", "resnet"))
-    with pytest.raises(BadInput, match="Run made has the network resnet, which is not among seed, compact"):
+    recipe = load_recipe("standard").changed(networks=("compact", "lenet"))
+    with pytest.raises(BadInput, match="Run made has the network lenet, which is not among seed, compact"):
         made_record(recipe=recipe).asked()
 
 
