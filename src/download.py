@@ -8,16 +8,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from digits.console import entry_point
+from digits.console import entry_point, flag_parser
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
-    parser = argparse.ArgumentParser(
-        prog="download.py",
-        description="Fetch the competition's three CSV files from Kaggle, check them, and put them into data/.",
-        epilog="Exit codes: 0 done, 1 failed, 2 usage error or bad file, 3 Kaggle refused, 130 interrupted.",
-        allow_abbrev=False,
+    parser = flag_parser(
+        "download.py",
+        "Fetch the competition's three CSV files from Kaggle, check them, and put them into data/.",
     )
     add = parser.add_argument
     add("--zip", type=Path, metavar="FILE", help="File to use instead of the network: zip, tar, folder, CSV")

@@ -7,16 +7,14 @@ import digits.environment  # noqa: F401, I001 first: it finds the Python that ha
 import argparse
 from collections.abc import Sequence
 
-from digits.console import entry_point
+from digits.console import entry_point, flag_parser
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
-    parser = argparse.ArgumentParser(
-        prog="draw.py",
-        description="Serve a page on which one draws a digit or drops a photograph, and sees the networks' prediction.",
-        epilog="Exit codes: 0 done, 1 failed, 2 usage error or bad input.",
-        allow_abbrev=False,
+    parser = flag_parser(
+        "draw.py",
+        "Serve a page on which one draws a digit or drops a photograph, and sees the networks' prediction.",
     )
     add = parser.add_argument
     add("run", nargs="?", metavar="RUN", help="Name or folder of a run (default: the newest)")

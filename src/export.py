@@ -9,20 +9,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from digits.console import BadInput, entry_point
+from digits.console import BadInput, entry_point, flag_parser
 
 FORMATS = ("onnx", "litert", "saved-model", "keras", "h5")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
-    parser = argparse.ArgumentParser(
-        prog="export.py",
-        description="Write all networks of a run as one file, from uint8 images to probabilities, and check it in its "
-        "own runtime.",
-        epilog="onnx and litert need: pip install -r requirements-export.txt. "
-        "Exit codes: 0 done, 1 failed, 2 usage error or bad input.",
-        allow_abbrev=False,
+    parser = flag_parser(
+        "export.py",
+        "Write all networks of a run as one file, from uint8 images to probabilities, and check it in its own runtime.",
+        "onnx and litert need: pip install -r requirements-export.txt.",
     )
     add = parser.add_argument
     add("run", metavar="RUN", help="Name or folder of a run or blend")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from digits.console import BadInput, entry_point
+from digits.console import BadInput, entry_point, flag_parser
 from digits.files import kit_command
 
 if TYPE_CHECKING:
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
-    parser = argparse.ArgumentParser(
-        prog="predict.py",
-        description="Write a submission from one finished run, or from many blended; or predict your own images.",
-        epilog="Exit codes: 0 done, 1 failed, 2 usage error or bad input, 130 interrupted.",
-        allow_abbrev=False,
+    parser = flag_parser(
+        "predict.py",
+        "Write a submission from one finished run, or from many blended; or predict your own images.",
     )
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUN", help="Name or folder of a run")

@@ -12,18 +12,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from digits.console import entry_point, seconds
+from digits.console import entry_point, flag_parser, seconds
 from digits.files import ROOT, SUBMISSIONS
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
-    parser = argparse.ArgumentParser(
-        prog="publish.py",
-        description="Upload a run's models as a private Kaggle dataset, run the notebook that predicts with them, "
-        "without internet, on Kaggle, and fetch and check its submission.",
-        epilog="Exit codes: 0 done, 1 failed, 2 usage error or bad input, 3 Kaggle refused, 130 interrupted.",
-        allow_abbrev=False,
+    parser = flag_parser(
+        "publish.py",
+        "Upload a run's models as a private Kaggle dataset, run the notebook that predicts with them, without "
+        "internet, on Kaggle, and fetch and check its submission.",
     )
     add = parser.add_argument
     add("run", metavar="RUN", help="Name or folder of a run")

@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from digits.console import BadInput, entry_point, seconds
+from digits.console import BadInput, entry_point, flag_parser, seconds
 from digits.files import ROOT, SUBMISSIONS
 
 KIT = ROOT / "kernels" / "kit"
@@ -16,12 +16,10 @@ KIT = ROOT / "kernels" / "kit"
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
-    parser = argparse.ArgumentParser(
-        prog="push_kernel.py",
-        description="Push the notebook in kernels/kit/ as your own, wait for its run, fetch and check its output. "
-        "It is pushed as it lies there; the flags change the pushed copy only.",
-        epilog="Exit codes: 0 done, 1 failed, 2 usage error or bad input, 3 Kaggle refused, 130 interrupted.",
-        allow_abbrev=False,
+    parser = flag_parser(
+        "push_kernel.py",
+        "Push the notebook in kernels/kit/ as your own, wait for its run, fetch and check its output. It is pushed as"
+        " it lies there; the flags change the pushed copy only.",
     )
     add = parser.add_argument
     add("--recipe", metavar="NAME", help="Recipe to train (default: as the notebook says)")

@@ -8,18 +8,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from digits.console import entry_point
+from digits.console import entry_point, flag_parser
 from digits.files import SUBMISSIONS, display_path
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
-    parser = argparse.ArgumentParser(
-        prog="report.py",
-        description="List all runs, the best first, in the terminal and as index.html; or write a run's report.html "
-        "again; or compare runs (paired differences, McNemar's test, the images on which they disagree).",
-        epilog="Exit codes: 0 done, 1 failed, 2 usage error or bad input, 130 interrupted.",
-        allow_abbrev=False,
+    parser = flag_parser(
+        "report.py",
+        "List all runs, the best first, in the terminal and as index.html; or write a run's report.html again; or "
+        "compare runs (paired differences, McNemar's test, the images on which they disagree).",
     )
     add = parser.add_argument
     add("runs", metavar="RUN", nargs="*", help="Name or folder of a run; none: list all runs")

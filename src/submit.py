@@ -13,17 +13,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from digits.console import KitError, entry_point, seconds
+from digits.console import KitError, entry_point, flag_parser, seconds
 from digits.files import SUBMISSIONS
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
-    parser = argparse.ArgumentParser(
-        prog="submit.py",
-        description="Check a file, submit it to Kaggle once, wait for the score and record it in ledger.csv.",
-        epilog="Exit codes: 0 done, 1 failed, 2 usage error or bad file, 3 Kaggle refused, 130 interrupted.",
-        allow_abbrev=False,
+    parser = flag_parser(
+        "submit.py",
+        "Check a file, submit it to Kaggle once, wait for the score and record it in ledger.csv.",
     )
     add = parser.add_argument
     add("file", nargs="?", metavar="RUN|FILE", help="Run or file to submit (default: submission.csv)")

@@ -12,18 +12,16 @@ from pathlib import Path
 
 from digits import config
 from digits.config import Execution, Options, Settings
-from digits.console import entry_point
+from digits.console import entry_point, flag_parser
 from digits.files import kit_command
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags; one that is not given is None."""
-    parser = argparse.ArgumentParser(
-        prog="train.py",
-        description="Train networks on digits, score them out of fold, and write a checked submission.",
-        epilog="Exit codes: 0 done, 1 failed, 2 usage error or bad input, 130 interrupted. "
+    parser = flag_parser(
+        "train.py",
+        "Train networks on digits, score them out of fold, and write a checked submission.",
         "The backend is what KERAS_BACKEND says: tensorflow (default), jax or torch.",
-        allow_abbrev=False,
     )
     group = parser.add_argument_group("recipe")
     recipes = f"{', '.join(config.recipe_names())} (default: standard), or a TOML file"
@@ -52,7 +50,7 @@ def recipe_flags() -> list[config.Field]:
 def training_flags(flags: argparse.Namespace) -> list[str]:
     """Return the given flags that say what to train, which a run's record says too."""
     names = {f"--{key}": key for key in ("recipe", "set", *(field.key for field in recipe_flags()))}
-    names |= {"--no-tta": "no_tta"} | {option: field.name for option, field in config.flags_of(Options).items()}
+    names |= {"--no-tta": "no_tta"} | {option: field.key for option, field in config.flags_of(Options).items()}
     return [option for option, name in names.items() if getattr(flags, name) is not None]
 
 

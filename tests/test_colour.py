@@ -9,7 +9,7 @@ from digits.model.backend import load_keras
 load_keras()
 
 from digits.model import networks, predict, trainer
-from digits.model.ensemble import EnsembleMember, ensemble_model
+from digits.model.ensemble import ensemble_model
 
 SHAPES = [pytest.param((20, 32, 3), id="wide colour"), pytest.param((33, 24, 1), id="tall grey")]
 
@@ -24,7 +24,7 @@ def test_an_ensemble_predicts_images_of_any_shape_as_its_networks_do_one_by_one(
     tta = Tta(shift_pixels=1.5, rotation_degrees=20, flip_left_right=True, flip_up_down=True, weight=0.7)
     assert tta.copies == len(predict.tta_transforms(tta, shape[:2])) == 28
     one_by_one = predict.predict_probabilities(network, images, tta)
-    together = ensemble_model([EnsembleMember([network], tta)])
+    together = ensemble_model([[network]], [tta], [1.0])
     given = images.reshape(-1, *together.input_shape[1:])
     assert given.ndim == (3 if shape[2] == 1 else 4)
     assert np.allclose(together.predict_on_batch(given), one_by_one, atol=1e-5)

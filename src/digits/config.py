@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import functools
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,12 +42,9 @@ def _setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def _flag(
-    default: T, meaning: str, metavar: str | None = None, low: int = 0, choices: Sequence[str] | None = None
-) -> T:
-    """Declare a field that is a flag of the command line: its help, and the name, least and choices of its value."""
-    metadata = {"help": meaning, "metavar": metavar, "low": low, "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
+def _flag(default: T, meaning: str, flag: str = "", low: int = 0, choices: Sequence[str] = ()) -> T:
+    """Declare a field that is a flag of the command line, with the name, least and choices of its value."""
+    return _setting(default, meaning, low, math.inf, choices, flag)
 
 
 @dataclass(frozen=True)
@@ -194,8 +192,8 @@ class Execution:
         """The flags that the command that resumes the run needs beside --run: the record does not have them."""
         words = []
         for option, field in flags_of(Execution).items():
-            value = getattr(self, field.name)
-            if value != field.default and field.name not in ("run", "data_dir"):
+            value = getattr(self, field.key)
+            if value != field.default and field.key not in ("run", "data_dir"):
                 words += [option] if field.type is bool else [option, str(value)]
         return words
 
@@ -207,55 +205,44 @@ class Settings(Options):
     recipe: Recipe
 
 
-def flags_of(kind: type) -> dict[str, dataclasses.Field]:
-    """Return the fields of a dataclass that are flags: --data-dir, or --no-report for one that is true by default."""
-    flags = {}
-    for field in dataclasses.fields(kind):
-        if field.metadata:
-            prefix = "--no-" if field.default is True else "--"
-            flags[prefix + field.name.replace("_", "-")] = field
-    return flags
-
-
 def add_flags(group: argparse._ArgumentGroup, kind: type) -> None:
     """Add the flags of a dataclass to a group of a parser; one that is not given is None there."""
     for option, field in flags_of(kind).items():
-        texts = {name: field.metadata[name] for name in ("help", "metavar", "choices")}
         if field.type is bool:
-            name, value = field.name, not field.default
-            group.add_argument(option, action="store_const", dest=name, const=value, help=texts["help"])
+            constant = not field.default
+            group.add_argument(option, action="store_const", dest=field.key, const=constant, help=field.meaning)
         else:
-            group.add_argument(option, type=(*get_args(field.type), field.type)[0], **texts)
+            choices, name = field.choices or None, field.flag or None
+            group.add_argument(option, type=field.type, metavar=name, choices=choices, help=field.meaning)
 
 
 def read_flags(kind: type, values: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of a dataclass whose flags were given.
-
-    Raises:
-        BadInput: for a number out of range.
-    """
-    given = {}
+    """Return the fields of a dataclass whose flags were given; BadInput for a number out of range."""
+    given = {field.key: getattr(values, field.key) for field in flags_of(kind).values()}
+    given = {key: value for key, value in given.items() if value is not None}
     for option, field in flags_of(kind).items():
-        value = getattr(values, field.name)
-        if isinstance(value, int) and value < field.metadata["low"]:
-            raise BadInput(f"expected a whole number from {field.metadata['low']} up", at=f"{option} {value}")
-        if value is not None:
-            given[field.name] = value
+        if field.type is int and given.get(field.key, field.low) < field.low:
+            raise BadInput(f"expected a whole number from {field.low} up", at=f"{option} {given[field.key]}")
     return given
 
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a recipe that a user sets, by its dotted key."""
+    """A field that a user sets: of a recipe by its dotted key, or of options by a flag."""
 
     key: str
-    type: Any
+    type: Any  # Of a value that is not None.
+    default: Any
     meaning: str
     low: float
     high: float
     choices: Sequence[str]
-    flag: str
-    """The name of its value on the command line, where it has a flag of its own."""
+    flag: str  # The name of its value on the command line; a recipe's field has a flag of its own where it has one.
+
+    @property
+    def option(self) -> str:
+        """Its flag."""
+        return ("--no-" if self.default is True else "--") + self.key.replace("_", "-")
 
     @property
     def expected(self) -> str:
@@ -307,18 +294,26 @@ class Field:
         return self.type is bool or self.low <= item <= self.high
 
 
+def fields_of(kind: Any, prefix: str = "") -> Iterable[Field]:
+    """Yield the fields of a dataclass that a user sets, those of the dataclasses in it among them."""
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(field.type):
+            yield from fields_of(field.type, f"{prefix}{field.name}.")
+        elif field.metadata:
+            kinds = get_args(field.type)
+            value_type = kinds[0] if type(None) in kinds else field.type
+            yield Field(f"{prefix}{field.name}", value_type, field.default, **field.metadata)
+
+
 @functools.cache
 def fields() -> dict[str, Field]:
     """Return all fields of a recipe that a user sets, by their dotted keys."""
+    return {field.key: field for field in fields_of(Recipe)}
 
-    def walk(kind: Any, prefix: str) -> Iterable[Field]:
-        for field in dataclasses.fields(kind):
-            if dataclasses.is_dataclass(field.type):
-                yield from walk(field.type, f"{prefix}{field.name}.")
-            elif field.metadata:
-                yield Field(f"{prefix}{field.name}", field.type, **field.metadata)
 
-    return {field.key: field for field in walk(Recipe, "")}
+def flags_of(kind: type) -> dict[str, Field]:
+    """Return the fields of a dataclass that are flags: --data-dir, or --no-report for one that is true by default."""
+    return {field.option: field for field in fields_of(kind)}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -115,6 +115,12 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def flag_parser(command: str, description: str, note: str = "") -> argparse.ArgumentParser:
+    """Return the parser of a command's flags; after the flags its help has a `note` and the exit codes."""
+    codes = "Exit codes: 0 done, 1 failed, 2 usage error or bad input, 3 Kaggle refused, 130 interrupted."
+    return argparse.ArgumentParser(prog=command, description=description, epilog=f"{note} {codes}", allow_abbrev=False)
+
+
 def seconds(text: str) -> float:
     """Return the seconds that a flag names, from 0 to a day: the type of such a flag."""
     number = float(text)

@@ -81,13 +81,15 @@ class Ensemble:
     @functools.cached_property
     def model(self) -> "keras.Model":
         """All networks as one Keras model from images uint8 to probabilities; see `ensemble_model`."""
-        from digits.model.ensemble import EnsembleMember, ensemble_model
+        from digits.model.ensemble import ensemble_model
 
-        members = [
-            EnsembleMember(networks, member.tta, member.weight)
-            for networks, member in zip(self.networks, self.members, strict=True)
-        ]
-        return ensemble_model(members, logarithmic=self.logarithmic)
+        ttas = [member.tta for member in self.members]
+        return ensemble_model(self.networks, ttas, self.weights, logarithmic=self.logarithmic)
+
+    @property
+    def weights(self) -> list[float]:
+        """The members' weights."""
+        return [member.weight for member in self.members]
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -106,7 +108,7 @@ class Ensemble:
                 mean([predict_probabilities(network, images, member.tta) for network in networks])
                 for networks, member in zip(self.networks, self.members, strict=True)
             ]
-            return mean(means, [member.weight for member in self.members], logarithmic=self.logarithmic)
+            return mean(means, self.weights, logarithmic=self.logarithmic)
         load_engine().check_shape(self.networks[0][0], images)
         images = images.reshape(-1, *self.model.input_shape[1:])
         size = min(BATCH, len(images))  # All batches have one size, so that the model is compiled once.

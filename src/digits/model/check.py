@@ -78,7 +78,7 @@ def _check_saved(
     name: str, network: "keras.Model", recipe: Recipe, images: np.ndarray, probabilities: np.ndarray
 ) -> None:
     """Check that the network predicts the same once saved and loaded, alone and as an ensemble of one."""
-    from digits.model.ensemble import EnsembleMember, ensemble_model
+    from digits.model.ensemble import ensemble_model
     from digits.model.predict import load_network, predict_probabilities, save_network
 
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +88,7 @@ def _check_saved(
             loaded = load_network(path, recipe.sources)
             in_float32 = load_network(path, recipe.sources, "float32")
             alone = predict_probabilities(loaded, images)
-            together = ensemble_model([EnsembleMember([in_float32], Tta())]).predict_on_batch(images)
+            together = ensemble_model([[in_float32]], [Tta()], [1.0]).predict_on_batch(images)
         except Exception as error:
             raise BadInput(
                 f"{name}: cannot be saved and loaded again ({_first_line(error)}). Build it of Keras's layers; a layer "

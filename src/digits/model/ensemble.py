@@ -1,7 +1,6 @@
 """One Keras model for a whole ensemble: uint8 images in, mean probabilities out, test-time augmentation included."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -11,50 +10,48 @@ from digits.config import Tta
 from digits.model.predict import tta_transforms
 
 
-@dataclass(frozen=True)
-class EnsembleMember:
-    """Networks that are averaged equally, their test-time augmentation, and their weight in the ensemble."""
-
-    networks: Sequence[keras.Model]
-    tta: Tta
-    weight: float = 1.0
-
-
-def ensemble_model(members: Sequence[EnsembleMember], *, logarithmic: bool = False) -> keras.Model:
+def ensemble_model(
+    members: Sequence[Sequence[keras.Model]],
+    ttas: Sequence[Tta],
+    weights: Sequence[float],
+    *,
+    logarithmic: bool = False,
+) -> keras.Model:
     """Return a model from images uint8 to probabilities float32 (n, classes).
 
-    Images are (n, height, width) where they are grey, else (n, height, width, channels), as Pillow gives them.
+    The networks of a member are averaged equally, each with the member's test-time augmentation, and the members, or
+    with `logarithmic` their logarithms, by their weights. Images are (n, height, width) where they are grey, else (n,
+    height, width, channels), as Pillow gives them.
 
     Around the networks it is made of Keras's own layers and operations alone, so that it loads and converts without
     this kit. An augmented copy is a gather with fixed indices and weights: converters know that, but not an affine
     transform.
 
-    The networks are renamed, since names must be unique in a model. `logarithmic` averages the members' logarithms.
+    The networks are renamed, since names must be unique in a model.
     """
-    shape = members[0].networks[0].input_shape[1:]
+    shape = members[0][0].input_shape[1:]
     height, width, channels = shape
     images = keras.Input(shape[:2] if channels == 1 else shape, dtype="uint8", name="images_0_to_255")
     flat = ops.reshape(ops.cast(images, "float32"), (-1, height * width, channels))
     copies: dict[Tta, keras.KerasTensor] = {}
     means, count = [], 0
-    for member in members:
-        transforms = tta_transforms(member.tta, (height, width))
-        if member.tta not in copies:
+    for networks, tta in zip(members, ttas, strict=True):
+        transforms = tta_transforms(tta, (height, width))
+        if tta not in copies:
             transformed = [flat, *(_transformed(flat, transform, height, width) for transform in transforms[1:])]
-            copies[member.tta] = ops.reshape(ops.concatenate(transformed, axis=0), (-1, *shape))
-        shares = np.array([1.0] + [member.tta.weight] * (len(transforms) - 1), np.float32)
+            copies[tta] = ops.reshape(ops.concatenate(transformed, axis=0), (-1, *shape))
+        shares = np.array([1.0] + [tta.weight] * (len(transforms) - 1), np.float32)
         by_network = []
-        for network in member.networks:
+        for network in networks:
             count += 1
             network.name = f"network_{count}"
-            probabilities = network(copies[member.tta], training=False)
+            probabilities = network(copies[tta], training=False)
             by_copy = ops.reshape(probabilities, (len(transforms), -1, probabilities.shape[-1]))
             by_network.append(_weighted_sum([by_copy[index] for index in range(len(shares))], shares / shares.sum()))
         means.append(_weighted_sum(by_network, np.full(len(by_network), 1 / len(by_network))))
-    weights = np.array([member.weight for member in members])
     if logarithmic:
         means = [ops.log(ops.clip(mean, 1e-7, 1.0)) for mean in means]
-    total = _weighted_sum(means, weights / weights.sum())
+    total = _weighted_sum(means, np.array(weights) / np.sum(weights))
     last = keras.layers.Softmax if logarithmic else keras.layers.Identity
     return keras.Model(images, last(name="probabilities")(total), name="digits")
 
