@@ -332,9 +332,34 @@ def test_another_competition_has_its_folder_header_and_ids(tmp_path, monkeypatch
         "no fewer rows than Kaggle's file, not verified",
     ]
     assert data.summary.competition == "kannada-mnist"
-    with pytest.raises(BadInput, match="--competition titanic: expected one of digit-recognizer, kannada-mnist"):
-        competition.find_competition("titanic")
-    assert competition.find_competition("https://www.kaggle.com/competitions/kannada-mnist/") is KANNADA_MNIST
+
+
+def test_a_competition_is_named_by_its_slug_or_address_and_a_slug_that_is_nearly_known_is_noticed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(competition, "DATA", tmp_path)
+    for address in ("", "https://www.kaggle.com/competitions/", "kaggle.com/c/"):
+        assert competition.find_competition(f"{address}kannada-mnist/overview") is KANNADA_MNIST
+    unknown = competition.find_competition("digit-recognizer-2")
+    assert not unknown.is_known
+    assert (unknown.data_dir, unknown.ledger) == (tmp_path / unknown.slug, f"ledger-{unknown.slug}.csv")
+    with pytest.raises(BadInput, match=r"--competition kanada-mnist\. Did you mean kannada-mnist\?"):
+        dataset.load("auto", competition=competition.find_competition("kanada-mnist"))
+    for wrong in ("..", "", "kaggle.com/datasets/x", "a b"):
+        with pytest.raises(BadInput, match="expected the last part of its address"):
+            competition.find_competition(wrong)
+
+
+def test_the_files_of_an_unknown_competition_say_what_is_to_be_submitted(tmp_path, monkeypatch):
+    monkeypatch.setattr(competition, "DATA", tmp_path)
+    slug = competition.find_competition("letters")
+    torn_files.write_pair(slug.data_dir, torn_files.train_bytes(60))
+    (slug.data_dir / "sample_submission.csv").write_bytes(torn_files.sample_bytes().replace(b"Label", b"letter"))
+    data = dataset.load("auto", competition=slug, folds=2)
+    assert (data.competition, data.header, data.test.ids.tolist()) == (slug, ("ImageId", "letter"), [1, 2, 3, 4, 5, 6])
+    assert data.summary.description.endswith("(train.csv not verified; test.csv not verified)")
+    (slug.data_dir / "test.csv").unlink()
+    assert dataset.load("auto", competition=slug, folds=2).competition is None
 
 
 def test_arrays_that_are_no_images_are_refused():

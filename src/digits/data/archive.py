@@ -68,7 +68,7 @@ def installed_files(data_dir: Path, competition: Competition = DIGIT_RECOGNIZER)
             located = find_file(data_dir, name, competition)
             if located is None or located.member:
                 return []
-            file = data_file(located.read_table(labelled=name == "train"), getattr(competition, name))
+            file = data_file(located.read_table(labelled=name == "train"), name, competition)
             files.append(replace(file, name=display_path(located.path)))
     except BadInput:
         return []
@@ -89,7 +89,7 @@ def _contents(archive: Path, competition: Competition) -> dict[str, _Content]:
             if name in contents:
                 raise BadInput(f"expected one {name} inside, found the same name twice", at=place)
             contents[name] = content
-    sample, images = (contents.get(file.name) for file in (competition.sample_submission, competition.test))
+    sample, images = (contents.get(name) for name in ("sample_submission.csv", "test.csv"))
     if sample and images and sample.rows != images.rows:
         rows = f"{sample.rows:,} and {images.rows:,}"
         raise BadInput(f"expected as many rows in sample_submission.csv as in test.csv, found {rows}", at=place)
@@ -162,4 +162,4 @@ def _identified(name: str, data: bytes, competition: Competition) -> tuple[str, 
     table = csv_reader.parse(data, labelled=kind == train)
     if kind == test and table.labels is not None:
         raise BadInput("expected test images without labels, found a label column")
-    return kind, _Content(data, len(table.images), data_file(table, competition.files[kind]))
+    return kind, _Content(data, len(table.images), data_file(table, kind.removesuffix(".csv"), competition))

@@ -1,6 +1,7 @@
 """The competitions that are known, and the submission file."""
 
 import enum
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,24 +64,42 @@ class KnownFile:
 
 @dataclass(frozen=True)
 class Competition:
-    """A Kaggle competition of labelled images, and what is known of its files; digit-recognizer's names are short."""
+    """A Kaggle competition of labelled images; digit-recognizer's names are short.
+
+    Of one that is not in `COMPETITIONS` only the slug is known: its files say the rest.
+    """
 
     slug: str
-    classes: tuple[str, ...]
-    train: KnownFile
-    test: KnownFile
-    sample_submission: KnownFile
-    header: tuple[str, str]
+    classes: tuple[str, ...] = ()
+    train: KnownFile | None = None
+    test: KnownFile | None = None
+    sample_submission: KnownFile | None = None
+    header: tuple[str, str] = ("id", "label")
     """Of a submission: the columns of id and label."""
-    first_id: int
+    first_id: int = 1
     notebooks_only: bool = False
     """Whether it takes the output of a notebook instead of a file (a code competition)."""
     training_counts: tuple[int, ...] | None = None
     """How often each class is in train.csv, where known."""
 
     @property
+    def is_known(self) -> bool:
+        """Whether its files and the form of its submissions are known."""
+        return bool(self.files)
+
+    @property
+    def test_rows(self) -> int | None:
+        """How many test images it has; None where that is not known."""
+        return self.test.rows if self.test else None
+
+    @property
+    def suggestion(self) -> str:
+        """The known competition that may be meant where this one has no data, in words."""
+        return "" if self.is_known or self.data_dir.exists() else nearest(self.slug, COMPETITIONS, 0.8)
+
+    @property
     def _short(self) -> str:
-        return self.slug.removeprefix(DIGIT_RECOGNIZER.slug)
+        return "" if self.slug == DIGIT_RECOGNIZER.slug else self.slug
 
     @property
     def data_dir(self) -> Path:
@@ -116,8 +135,8 @@ class Competition:
 
     @property
     def files(self) -> dict[str, KnownFile]:
-        """The competition's files by their names."""
-        return {file.name: file for file in (self.train, self.test, self.sample_submission)}
+        """The competition's files by their names; empty where they are not known."""
+        return {file.name: file for file in (self.train, self.test, self.sample_submission) if file}
 
 
 DIGIT_RECOGNIZER = Competition(
@@ -157,19 +176,18 @@ KANNADA_MNIST = Competition(
 COMPETITIONS = {competition.slug: competition for competition in (DIGIT_RECOGNIZER, KANNADA_MNIST)}
 SIDE = 28
 """Of the images that networks get, in pixels: others are resized."""
-ROWS = DIGIT_RECOGNIZER.test.rows
+ROWS = 28_000
+"""Test images of digit-recognizer."""
 
 
 def find_competition(slug: str) -> Competition:
-    """Return a known competition by its slug, the last part of its address on Kaggle.
+    """Return a competition by its slug or its address on Kaggle, with its files where it is a known one.
 
     Raises:
-        BadInput: for another, naming those that are known.
+        BadInput: for what is neither.
     """
-    name = slug.rstrip("/").rpartition("/")[2]
-    if name not in COMPETITIONS:
-        raise BadInput(
-            f"--competition {slug}: expected one of {', '.join(COMPETITIONS)}.{nearest(name, COMPETITIONS)} "
-            "Train on the files of another with --data-dir DIR; its sample_submission.csv gives a submission's form"
-        )
-    return COMPETITIONS[name]
+    match = re.fullmatch(r"(?:.*kaggle\.com/(?:competitions|c)/)?(\w[\w-]*)(?:[/?#].*)?", slug)
+    if match is None:
+        expected = f"the last part of its address on Kaggle, such as {DIGIT_RECOGNIZER.slug}"
+        raise BadInput(f"expected {expected}", at=f"--competition {slug}")
+    return COMPETITIONS.get(match[1]) or Competition(match[1])

@@ -60,7 +60,8 @@ class DataFile:
         """How it relates to Kaggle's file, in words."""
         if self.form is Form.PARTIAL:
             return f"{self.rows:,} of {self.rows_at_kaggle or 0:,} rows"
-        return _FORM_TEXTS[self.form]
+        more = "no fewer rows than Kaggle's file, " if self.form is Form.UNVERIFIED and self.rows_at_kaggle else ""
+        return more + _FORM_TEXTS[self.form]
 
     @property
     def line(self) -> str:
@@ -74,15 +75,19 @@ _FORM_TEXTS = {
     Form.PUBLISHED: "as published",
     Form.SAME_CONTENT: "the content of Kaggle's file, written differently",
     Form.DIFFERENT: "not Kaggle's file",
-    Form.UNVERIFIED: "no fewer rows than Kaggle's file, not verified",
+    Form.UNVERIFIED: "not verified",
     Form.OWN: "custom data",
 }
 
 
-def data_file(table: Table, known: KnownFile | None) -> DataFile:
-    """Return what a file that was read as `table` is, compared with Kaggle's file `known` of that name."""
-    rows = len(table.images)
-    form = known.form(table.sha256, table.content, rows) if known else Form.OWN
+def data_file(table: Table, split: str, competition: Competition | None) -> DataFile:
+    """Return what a file that was read as `table` is, compared with Kaggle's file of that split."""
+    known: KnownFile | None = getattr(competition, split, None)
+    rows, form = len(table.images), Form.OWN
+    if known:
+        form = known.form(table.sha256, table.content, rows)
+    elif competition and not competition.is_known:
+        form = Form.UNVERIFIED
     return DataFile(table.name, rows, table.sha256, form, known.rows if known else None)
 
 
@@ -237,20 +242,21 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
         train, notes = _training_table(tables, display_path(folder))
         test = _without_placeholder(tables.get("test"), notes)
         unlabelled: Split
-        known = {competition.test.content: competition for competition in COMPETITIONS.values()}
+        known = {competition.test.content: competition for competition in COMPETITIONS.values() if competition.test}
         competition = wanted or (known.get(test.content) if test else None)
         with error_context(f"{display_path(folder)}, {train.name}"):
-            classes = competition.classes if competition else train.classes
+            classes = (competition.classes if competition else ()) or train.classes
             labelled = _labelled_split(train, classes)
         header, sample_ids = sample_submission(folder, competition)
         if test is None:
             images, labels, ids = labelled.images, labelled.labels, labelled.ids
             split = split_folds(labels, 5, 0, group_copies(images))[0]  # Copies stay on one side.
             labelled, unlabelled = (LabelledSplit(images[rows], labels[rows], ids[rows]) for rows in split)
+            competition = None
             count = f"{len(unlabelled.images):,}"
             notes.append(f"there are no test images: a fifth of the labelled ones ({count}) is held out as such.")
             command = kit_command("scripts/download.sh", "--data-dir", folder)
-            if train.content == DIGIT_RECOGNIZER.train.content:
+            if DIGIT_RECOGNIZER.train and train.content == DIGIT_RECOGNIZER.train.content:
                 notes.append(f"digit-recognizer's test.csv is missing, so this run makes no submission: {command}")
         else:
             with error_context(display_path(folder)):
@@ -258,7 +264,7 @@ def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
                 unlabelled = _test_split(test, classes, sample_ids, competition)
             notes += _appearance(labelled, unlabelled)
     splits = [split for split in ("train", "val", "test") if split in tables]  # The last file is what is predicted.
-    files = [data_file(tables[split], getattr(competition, split, None)) for split in splits]
+    files = [data_file(tables[split], split, competition) for split in splits]
     title = f"{competition.slug}'s files" if competition else f"the files in {display_path(folder)}"
     if competition and test is not None and not files[-1].form.may_be_kaggles:
         notes.append(
@@ -305,9 +311,11 @@ def _without_placeholder(test: Table | None, notes: list[str]) -> Table | None:
 
 
 def _how_to_fix(folder: Path, wanted: Competition | None) -> str:
-    if wanted:
-        return f"Fetch the competition's files again: {kit_command('scripts/download.sh')}{wanted.flag}"
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    is_there = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    if wanted and not (is_there and not wanted.is_known):
+        fetch = f"Fetch the competition's files again: {kit_command('scripts/download.sh')}{wanted.flag}"
+        return f"{fetch}.{wanted.suggestion}" if wanted.suggestion else fetch
+    if is_there:
         return "Correct it: docs/data.md says what is read"
     return f"Fetch the competition's files: {kit_command('scripts/download.sh', '--data-dir', folder)}"
 
@@ -351,7 +359,8 @@ def _measured_form(dataset: Dataset) -> ImageForm:
     train, turn = dataset.train, 0
     if dataset.source != "kaggle":
         return ImageForm()
-    if dataset.competition is None and set(dataset.classes) & set(DIGIT_RECOGNIZER.classes):
+    is_known = dataset.competition is not None and dataset.competition.is_known
+    if not is_known and set(dataset.classes) & set(DIGIT_RECOGNIZER.classes):
         sample = _load_sample().train
         means = {str(digit): sample.images[sample.labels == digit].mean(axis=0) for digit in range(10)}
         turn = measure_turn(train.images, np.array(dataset.classes)[train.labels], means)

@@ -48,17 +48,17 @@ def find_file(folder: Path, name: str, competition: Competition | None = None) -
         path = folder / f"{name}.csv{packing}"
         if path.exists() or path.is_symlink():
             return LocatedFile(path, path.name)
-    names = _names_in(folder)
+    names, is_known = _names_in(folder), competition is not None and competition.is_known
     archives = [other for other in names if other.endswith(".zip") and not other.endswith(".csv.zip")]
     archive = competition.archive if competition and competition.archive in archives else None
     if archive or len(archives) == 1:
         path = folder / (archive or archives[0])
         member = _member_of(path, f"{name}.csv")
-        if archive or member:
+        if member or (archive and is_known):
             member = member or f"{name}.csv"  # Reading it says what is wrong.
             return LocatedFile(path, member, member)
     others = [other for other in _csvs(names) if name in other.lower()]
-    if not others and competition is None:
+    if not others and not is_known:
         below = [f"{inner}/{other}" for inner in names for other in _csvs(_names_in(folder / inner))]
         others = [other for other in below if name in PurePath(other).name.lower()]
     if len(others) > 1:
@@ -116,18 +116,19 @@ def read_folder(folder: Path, competition: Competition | None) -> dict[str, Tabl
     """Read what a folder holds: the tables "train", "test" and perhaps "val", named after their files.
 
     That is train.csv and test.csv, plain, packed or in a zip; or .npz, .npy or IDX files; or a folder of images for
-    each class; or a single CSV. Only custom data may lack "test", or lie one folder deeper.
+    each class; or a single CSV. Only data of no known competition may lack "test", or lie one folder deeper.
     """
+    is_known = competition is not None and competition.is_known
     if folder.is_dir() and not any(find_file(folder, name, competition) for name in TABLES):
         if tables := _tables_of_arrays(folder) or _tables_of_images(folder):
             return tables
         names = _names_in(folder)
-        if competition is None and len(csvs := _csvs(names)) == 1:
+        if not is_known and len(csvs := _csvs(names)) == 1:
             return {"train": LocatedFile(folder / csvs[0], csvs[0]).read_table(labelled=True)}
         inner = [folder / name for name in names if (folder / name).is_dir()]
-        if competition is None and len(inner) == 1:
-            return read_folder(inner[0], None)
-    wanted = [name for name in TABLES if competition or name == "train" or find_file(folder, name, competition)]
+        if not is_known and len(inner) == 1:
+            return read_folder(inner[0], competition)
+    wanted = [name for name in TABLES if is_known or name == "train" or find_file(folder, name, competition)]
     with ThreadPoolExecutor(2) as threads:
         read = threads.map(lambda name: _read_table(folder, name, competition), wanted)
         return dict(zip(wanted, read, strict=True))
@@ -215,7 +216,7 @@ def _table_of_images(files: Sequence[Path], labels: Sequence[str]) -> Table:
 
 def sample_submission(folder: Path, competition: Competition | None) -> tuple[tuple[str, str], list[str] | None]:
     """Return a submission's header, and its ids where the folder's sample_submission.csv has them."""
-    if competition:
+    if competition and competition.is_known:
         return competition.header, None
     file = find_file(folder, "sample_submission") if folder.is_dir() else None
     if file is None:

@@ -199,7 +199,7 @@ def fetch(kaggle: Kaggle, pushed: Push, submissions: Path) -> Path:
         print("\n".join(_end_of_log(Path(temporary))))
         if Path(temporary) / submission.name not in fetched:
             raise KitError(f"Version {pushed.version} left no submission.csv. See {pushed.url}")
-        read_submission(Path(temporary) / submission.name, competition.test.rows, competition)
+        rows = len(read_submission(Path(temporary) / submission.name, competition.test_rows, competition))
         run.folder.mkdir(parents=True, exist_ok=True)
         # run.json comes last: with it the folder is a run.
         for file in sorted(fetched, key=lambda file: file.name == RUN_JSON):
@@ -211,7 +211,7 @@ def fetch(kaggle: Kaggle, pushed: Push, submissions: Path) -> Path:
         except BadInput as error:
             (run.folder / RUN_JSON).unlink()
             kaggle.log(f"warning: the record of its training is not used: {error}")
-    print(f"{display_path(submission)}: {competition.test.rows:,} rows, checked.")
+    print(f"{display_path(submission)}: {rows:,} rows, checked.")
     return submission
 
 

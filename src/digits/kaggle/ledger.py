@@ -47,7 +47,7 @@ class Entry:
     ref: str = ""
     status: str = ""
     reason: str = ""
-    rows: int = ROWS  # Of the test set; not a column.
+    rows: int = ROWS  # Of the test set, 0 where that is not known; not a column.
 
     @property
     def difference(self) -> float | None:
@@ -55,7 +55,7 @@ class Entry:
 
         The public score is taken as measured on all test rows, which Kaggle does not promise.
         """
-        if self.public_score is None or self.out_of_fold is None or self.standard_error is None:
+        if self.public_score is None or self.out_of_fold is None or self.standard_error is None or not self.rows:
             return None
         error = math.hypot(self.standard_error, math.sqrt(self.out_of_fold * (1 - self.out_of_fold) / self.rows))
         return (self.public_score - self.out_of_fold) / error if error else None
@@ -142,9 +142,9 @@ def read_ledger(path: Path) -> list[Entry]:
             f"{display_path(path)}, line 1: expected the columns {','.join(COLUMNS)}\n"
             f"found {','.join(rows.fieldnames or [])}. Put them back, or move the file away."
         )
-    tested = next((known.test.rows for known in COMPETITIONS.values() if known.ledger == path.name), ROWS)
+    tested = {known.ledger: known.test_rows for known in COMPETITIONS.values()}.get(path.name)
     try:
-        return [_entry(row, tested) for row in rows]
+        return [_entry(row, tested or 0) for row in rows]
     except (TypeError, ValueError, csv.Error) as error:
         where = f"{display_path(path)}, line {rows.line_num + isinstance(error, csv.Error)}"
         raise BadInput(f"{where}: {error}. Correct the line, or move the file away.") from None

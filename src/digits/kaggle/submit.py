@@ -67,7 +67,8 @@ def examine(file: Path, submissions: Path, entries: list[Entry], competition: Co
     Raises:
         BadInput: where the file is broken, from another source than the competition's data, or leaked.
     """
-    labels, all_rows = read_submission(file, None, competition), competition.test.rows
+    labels = read_submission(file, None, competition)
+    all_rows = competition.test_rows or len(labels)
     sha256 = content_hash(labels)
     # A blend can come to the answers of one of its runs: the file is of the run in whose folder it lies.
     runs = sorted(find_runs(submissions, sha256), key=lambda run: run.folder.resolve() != file.resolve().parent)

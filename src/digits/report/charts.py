@@ -244,8 +244,9 @@ def draw_public_scores(axes: Axes, entries: "Sequence[Entry]", highlighted: str 
     ]
     points.sort(key=lambda point: point[0])
     for accuracy, score, entry in points:
+        test_error = np.sqrt(score * (100 - score) / (entry.rows or np.inf))
         axes.errorbar(
-            accuracy, score, xerr=100 * (entry.standard_error or 0), yerr=np.sqrt(score * (100 - score) / entry.rows),
+            accuracy, score, xerr=100 * (entry.standard_error or 0), yerr=test_error,
             fmt="o", markersize=6, color=ORANGE if entry.run == highlighted else BLUE, capsize=2, elinewidth=1,
         )  # fmt: skip
     ends = np.array([axes.get_xlim(), axes.get_ylim()])

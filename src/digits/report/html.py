@@ -260,7 +260,7 @@ def _scored(data: RunData, submissions: Path) -> tuple["list[Entry]", str]:
     """Return the scored submissions of the run's competition; else why the ledger cannot be read."""
     competition = find_competition(data.record.data.competition or DIGIT_RECOGNIZER.slug)
     try:
-        return scored_entries(submissions, [competition]), ""
+        return scored_entries(submissions, competition.ledger), ""
     except KitError as error:
         return [], str(error)
 

@@ -1,7 +1,6 @@
 """All finished runs, grouped by the data that they were trained on, the best first."""
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ from urllib.parse import quote
 
 from digits.config import describe_changes
 from digits.console import BadInput
-from digits.data.competition import COMPETITIONS, Competition
+from digits.data.competition import COMPETITIONS
 from digits.files import REFERENCE
 from digits.report.analysis import name_of
 from digits.runs.record import FinishedRecord
@@ -126,9 +125,9 @@ def _data_of(record: FinishedRecord) -> tuple[str, str, int]:
     return SOURCES.get(record.source, record.source), record.data.files[0].sha256, images
 
 
-def scored_entries(submissions: Path, competitions: Iterable[Competition] = COMPETITIONS.values()) -> "list[Entry]":
-    """Return the rows of the competitions' ledgers that have a public score."""
+def scored_entries(submissions: Path, ledgers: str = "ledger*.csv") -> "list[Entry]":
+    """Return the rows of the ledgers of such names that have a public score."""
     from digits.kaggle.ledger import read_ledger
 
-    entries = [entry for competition in competitions for entry in read_ledger(submissions / competition.ledger)]
+    entries = [entry for path in sorted(submissions.glob(ledgers)) for entry in read_ledger(path)]
     return [entry for entry in entries if entry.public_score is not None]
