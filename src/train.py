@@ -55,11 +55,7 @@ def training_flags(flags: argparse.Namespace) -> list[str]:
 
 
 def settings_of(flags: argparse.Namespace) -> Settings:
-    """Return what the flags ask for.
-
-    Raises:
-        BadInput: for a value out of range.
-    """
+    """Return what the flags ask for; BadInput for a value out of range."""
     recipe = config.load_recipe(flags.recipe or "standard")
     recipe = config.override(recipe, {field.key: getattr(flags, field.key) for field in recipe_flags()})
     if flags.no_tta:

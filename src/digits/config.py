@@ -137,8 +137,7 @@ class Recipe:
     members: int = _setting(1, "networks per fold, averaged", 1, 1_000, flag="M")
     refit: int = _setting(0, "networks trained on all images after the folds, and averaged in", 0, 1_000, flag="M")
     evaluate_every: int = _setting(0, "epochs between scores of the held-out fold; 0: only at the end", 0, 10_000)
-    base: str = "standard"
-    """The recipe of the kit that this one started from, and is compared with."""
+    base: str = "standard"  # The recipe of the kit that this one started from, and is compared with.
     sources: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
     """The text of the files that networks of the user's own come from, by the files' names."""
 
@@ -182,10 +181,8 @@ class Execution:
     trust: bool = _flag(False, "Run the network file of a run that was not run on this machine before")
     tensorboard: bool = _flag(False, "Also write the finished run for TensorBoard")
     report: bool = _flag(True, "Draw no figures and build no page")
-    command: str = ""
-    """As it was typed, for the record."""
-    submissions: Path = SUBMISSIONS
-    """The folder of all runs."""
+    command: str = ""  # As it was typed, for the record.
+    submissions: Path = SUBMISSIONS  # The folder of all runs.
 
     @property
     def resume_words(self) -> list[str]:
@@ -274,8 +271,7 @@ class Field:
     def checked(self, value: Any, prefix: str) -> Any:
         """Return `value`, of TOML's or JSON's types, as the field's own type.
 
-        Raises:
-            BadInput: after `prefix`, for another type or out of range; a wrong name is answered with the nearest one.
+        Raises BadInput after `prefix`, for another type or out of range; a wrong name is answered with the nearest one.
         """
         hint = ""
         with contextlib.suppress(BadInput):
@@ -405,10 +401,8 @@ def recipe_names() -> list[str]:
 def load_recipe(name_or_path: str, folder: Path = Path(), above: tuple[Path, ...] = ()) -> Recipe:
     """Read one of the kit's recipes by its name, or a user's by the path of its TOML file in `folder`.
 
-    The recipes in the files `above` are based on it.
-
-    Raises:
-        BadInput: if there is no such recipe, or the file says something that a recipe cannot.
+    The recipes in the files `above` are based on it. Raises BadInput if there is no such recipe, or the file says
+    something that a recipe cannot.
     """
     is_file = name_or_path.endswith(".toml")
     path = (folder / name_or_path if is_file else RECIPES / f"{name_or_path}.toml").resolve()
@@ -440,8 +434,7 @@ def load_recipe(name_or_path: str, folder: Path = Path(), above: tuple[Path, ...
 def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """Return `recipe` with the values of flags that are named like their fields; None leaves a field as it is.
 
-    Raises:
-        BadInput: naming the flag, for a value that its field does not take.
+    Raises BadInput, naming the flag, for a value that its field does not take.
     """
     checked = {}
     for key, value in values.items():
@@ -454,8 +447,7 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 def set_values(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     """Return `recipe` with each KEY=VALUE of `--set` in place.
 
-    Raises:
-        BadInput: for an unknown key, with the nearest known one, or a value that its field does not take.
+    Raises BadInput for an unknown key, with the nearest known one, or a value that its field does not take.
     """
     values = {}
     for assignment in assignments:
@@ -503,9 +495,8 @@ def describe_settings(recipe: Recipe) -> str:
 def save_recipe(recipe: Recipe, path: Path, comment: str) -> None:
     """Write a recipe as a TOML file, a comment on top, that says what differs from the kit's recipe it started from.
 
-    Raises:
-        BadInput: for another name, one of the kit's recipes, or a file that is there.
-        OSError: if the file cannot be written.
+    Raises BadInput for another name, one of the kit's recipes, or a file that is there; OSError if the file cannot be
+    written.
     """
     if path.suffix != ".toml" or path.stem in recipe_names():
         taken = f"the kit has a recipe {path.stem}" if path.suffix == ".toml" else "expected a name such as my.toml"

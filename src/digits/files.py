@@ -43,9 +43,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces `path` when the block succeeds, and is removed when it fails.
 
     Readers see the old file or the new one, never a part, whatever happens: a crash and a loss of power included.
-
-    Raises:
-        OSError: naming `path`, where it cannot be written.
+    Raises OSError, naming `path`, where it cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}")
@@ -78,8 +76,7 @@ def remove_temporaries(folder: Path) -> None:
 def file_lock(path: Path, timeout_seconds: float = 0.0) -> Iterator[None]:
     """Hold the lock file `path` exclusively among all processes; the lock ends with the block or the process.
 
-    Raises:
-        LockedError: if another process still holds it after `timeout_seconds`.
+    Raises LockedError if another process still holds it after `timeout_seconds`.
     """
     deadline = time.monotonic() + timeout_seconds
     with path.open("a") as file:
@@ -142,8 +139,7 @@ def write_npz(path: Path, values: dict) -> None:
 def read_npz(path: Path) -> dict[str, "np.ndarray"]:
     """Read what `write_npz` wrote; the zip's checksums detect a changed bit.
 
-    Raises:
-        BrokenFileError: if the file is damaged or cannot be read.
+    Raises BrokenFileError if the file is damaged or cannot be read.
     """
     import numpy as np
 

@@ -22,10 +22,8 @@ _EXPECTED: dict[Any, tuple[str, Any]] = {
 def read_as(kind: Any, value: Any, where: str, key: str = "") -> Any:
     """Return `value`, of JSON's types, as `kind`: a dataclass, enum, plain type or container, or one of these or None.
 
-    Keys that a dataclass does not have are ignored: another version wrote them.
-
-    Raises:
-        BadInput: naming the file `where` and the key, where a value is missing or of another type.
+    Keys that a dataclass does not have are ignored: another version wrote them. Raises BadInput, naming the file
+    `where` and the key, where a value is missing or of another type.
     """
 
     def inner(inner_kind: Any, name: str | int, item: Any) -> Any:

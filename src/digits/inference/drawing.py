@@ -120,8 +120,7 @@ class DrawingServer(ThreadingHTTPServer):
     def keep(self, content: bytes, label: str) -> Path:
         """Write an image file, upright, as OWN/LABEL/TIME.png, and return its path.
 
-        Raises:
-            BadInput: if there is no such class, or it is not an image.
+        Raises BadInput if there is no such class, or it is not an image.
         """
         if label not in self.predictor.classes:
             raise BadInput(f"expected one of {', '.join(self.predictor.classes)}, found {label[:20]!r}")
@@ -197,8 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
 def open_server(predictor: Predictor, host: str, port: int | None) -> DrawingServer:
     """Return the server, bound to the port, or to the first free one of PORTS where none is asked for.
 
-    Raises:
-        BadInput: if no port can be had.
+    Raises BadInput if no port can be had.
     """
     alike = training_images(predictor)
     for candidate in PORTS if port is None else (port,):

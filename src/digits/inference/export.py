@@ -35,10 +35,8 @@ class Format:
     """A form in which networks are exported; RUN stands for the run's name."""
 
     file: str
-    usage: str
-    """How to load it, in Markdown; SHAPE, NETWORK_SHAPE and SIZE are replaced, too."""
-    packages: tuple[str, ...] = ()
-    """Beyond requirements.txt, in requirements-export.txt."""
+    usage: str  # How to load it, in Markdown; SHAPE, NETWORK_SHAPE and SIZE are replaced, too.
+    packages: tuple[str, ...] = ()  # Beyond requirements.txt, in requirements-export.txt.
 
 
 FORMATS = {
@@ -109,23 +107,16 @@ class Exported:
     path: Path
     readme: Path
     size_bytes: int
-    images: int
-    """Compared with the run's own networks."""
-    worst_difference: float
-    """Of a probability."""
-    images_per_second: float
-    """In the file's own runtime."""
+    images: int  # Compared with the run's own networks.
+    worst_difference: float  # Of a probability.
+    images_per_second: float  # In the file's own runtime.
     keras_images_per_second: float
     differs_from_submission: int | None
     """Predictions other than those that the run wrote; None where its test images are not on this machine."""
 
 
 def require_packages(form: str) -> None:
-    """Check that what a format needs is installed.
-
-    Raises:
-        BadInput: naming what is missing.
-    """
+    """Check that what a format needs is installed; BadInput, naming what is missing."""
     missing = [name for name in FORMATS[form].packages if importlib.util.find_spec(name) is None]
     if missing:
         raise BadInput(
@@ -138,10 +129,8 @@ def export(predictor: Predictor, form: str, folder: Path | None = None) -> Expor
     """Write the networks as one file that takes uint8 images and gives probabilities, and how to use it beside it.
 
     The file is compared with the run's own networks, each predicting on its own, on 1,000 images; one that differs is
-    removed. `folder` is by default `export` in the run's folder.
-
-    Raises:
-        KitError: if the networks cannot be written in this form, or the file does not agree with the run.
+    removed. `folder` is by default `export` in the run's folder. Raises KitError if the networks cannot be written in
+    this form, or the file does not agree with the run.
     """
     folder = folder or predictor.run.folder / "export"
     folder.mkdir(parents=True, exist_ok=True)

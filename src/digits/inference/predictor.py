@@ -34,16 +34,14 @@ class SavedMember:
 
     models: Sequence[Path]
     tta: Tta
-    sources: Mapping[str, str]
-    """Texts of the user's own files that the networks need, by name."""
+    sources: Mapping[str, str]  # Texts of the user's own files that the networks need, by name.
     weight: float = 1.0
 
 
 def saved_members(run: Run) -> list[SavedMember]:
     """Return the members of a run or a blend: of a run all its networks at once, of a blend those of its runs.
 
-    Raises:
-        BadInput: if the run is not finished, or a model is missing.
+    Raises BadInput if the run is not finished, or a model is missing.
     """
     record = run.finished_record()
     if record.blend is None:
@@ -69,8 +67,7 @@ class Ensemble:
     def __init__(self, members: Sequence[SavedMember], *, logarithmic: bool = False, precision: str | None = "float32"):
         """Load the networks, to compute in `precision`; None: each in the one that it was trained in.
 
-        Raises:
-            BadInput: if one is not a model that Keras loads safely.
+        Raises BadInput if one is not a model that Keras loads safely.
         """
         load_network = load_engine().load_network
         self.members, self.logarithmic = members, logarithmic
@@ -123,10 +120,8 @@ class Predictor(Ensemble):
     def __init__(self, run: Run, *, tta: bool = True, precision: str | None = "float32", trust: bool = False):
         """Load the saved networks of a finished run or blend, with the recipe's test-time augmentation where `tta`.
 
-        `trust` allows code of the run's own that was not run here before.
-
-        Raises:
-            BadInput: if the run is not finished, has no models that Keras loads safely, or code that is not trusted.
+        `trust` allows code of the run's own that was not run here before. Raises BadInput if the run is not finished,
+        has no models that Keras loads safely, or code that is not trusted.
         """
         self.run, self.record = run, run.finished_record()
         self.classes = tuple(self.record.data.names)
@@ -146,11 +141,7 @@ class Predictor(Ensemble):
 
 
 def newest_run(submissions: Path = SUBMISSIONS) -> Run:
-    """Return the newest finished run whose models are there.
-
-    Raises:
-        BadInput: if there is none.
-    """
+    """Return the newest finished run whose models are there; BadInput if there is none."""
     for run in reversed(all_runs(submissions)):
         with contextlib.suppress(BadInput):
             saved_members(run)
@@ -162,10 +153,8 @@ def newest_run(submissions: Path = SUBMISSIONS) -> Run:
 def predict_again(run: Run, data_dir: Path | None = None, out: Path | None = None, *, trust: bool = False) -> list[str]:
     """Predict a run's own test images with its saved models, and say how the predictions compare with the run's.
 
-    They are written, as a submission, to `out` alone: the run keeps its own.
-
-    Raises:
-        BadInput: if a saved model is missing, or one is none that Keras loads safely.
+    They are written, as a submission, to `out` alone: the run keeps its own. Raises BadInput if a saved model is
+    missing, or one is none that Keras loads safely.
     """
     saved_members(run)  # Before the data are read, which takes seconds.
     record, recorded = run.finished_record(), run.probabilities()[1].argmax(axis=1)

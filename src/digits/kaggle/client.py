@@ -315,11 +315,8 @@ class Kaggle:
 
         After an UnreachableError it is called again, with a growing pause, unless something may have been submitted.
         What changes something at Kaggle takes one of the `attempts` (None: as the policy says). For the HTTP statuses
-        in `absent` None is returned.
-
-        Raises:
-            KaggleRefused: the credentials, the rules or a limit: a person has to act.
-            UnreachableError: the network or Kaggle is down, or the time is over. KitError: anything else.
+        in `absent` None is returned. Raises KaggleRefused for the credentials, the rules or a limit, where a person has
+        to act; UnreachableError if the network or Kaggle is down, or the time is over; KitError for anything else.
         """
         attempts = attempts or self.policy.attempts
         for number in range(1, attempts + 1):

@@ -17,8 +17,7 @@ ATTEMPTS = 2
 def fetch(data_dir: Path, kaggle: Kaggle) -> None:
     """Download the data, unless files in its form are there; a zip that lies in the folder is used before the network.
 
-    Raises:
-        KitError: what came is not the data; then nothing in the folder has changed.
+    Raises KitError if what came is not the data; then nothing in the folder has changed.
     """
     competition = kaggle.competition
     if files := archive.installed_files(data_dir, competition):
@@ -76,8 +75,7 @@ def fetch_if_possible(data_dir: Path, kaggle: Kaggle) -> None:
 def install(file: Path, data_dir: Path, competition: Competition) -> None:
     """Check a file with the competition's data and put what it holds into the data folder.
 
-    Raises:
-        BadInput: the file is not that, or not whole; then nothing in the folder has changed.
+    Raises BadInput if the file is not that, or not whole; then nothing in the folder has changed.
     """
     if not file.exists():
         page = f"https://www.kaggle.com/competitions/{competition.slug}/data"

@@ -64,8 +64,7 @@ def submission_file(run_or_file: str | None, submissions: Path, competition: Com
 def examine(file: Path, submissions: Path, entries: list[Entry], competition: Competition) -> Candidate:
     """Check a file as Kaggle would, against its run, and for sense; no network.
 
-    Raises:
-        BadInput: where the file is broken, from another source than the competition's data, or leaked.
+    Raises BadInput where the file is broken, from another source than the competition's data, or leaked.
     """
     labels = read_submission(file, None, competition)
     all_rows = competition.test_rows or len(labels)
@@ -167,9 +166,8 @@ def _differences(
 def submit(file: Path, submissions: Path, kaggle: Kaggle, options: Options) -> None:
     """Check a file, upload it, wait for its score and record it in `submissions`/ledger.csv.
 
-    Raises:
-        BadInput: the file is not to be sent. KaggleRefused: Kaggle does not take it. KitError: it failed, or it is not
-        known whether it counted; the ledger then holds a row that `ledger.refresh` brings up to date.
+    Raises BadInput if the file is not to be sent; KaggleRefused if Kaggle does not take it; KitError if it failed, or
+    it is not known whether it counted; the ledger then holds a row that `ledger.refresh` brings up to date.
     """
     competition = kaggle.competition
     if options.dry_run:

@@ -48,8 +48,7 @@ class RunSettings(Options):
 
     folds: int
     members: int
-    data_dir: str | None = None
-    """None: the default folder."""
+    data_dir: str | None = None  # None: the default folder.
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,7 @@ class ExtraImages:
 
     folder: str
     class_counts: list[int]
-    sha256: str
-    """Of the prepared images and their labels."""
+    sha256: str  # Of the prepared images and their labels.
 
     @property
     def images(self) -> int:
@@ -73,8 +71,7 @@ class PseudoLabelsUsed:
 
     run: str
     threshold: float
-    share_of_test_images: dict[str, float]
-    """By fold."""
+    share_of_test_images: dict[str, float]  # By fold.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +90,11 @@ class FoldScore(Score):
 class Refit:
     """A network trained on all rows, which no row is left to score."""
 
-    number: int
-    """From 1."""
+    number: int  # From 1.
     network: str
     epochs: int
     seconds: float
-    agreement: float
-    """The share of the test images, 0-1, that it predicts as the folds' average does."""
+    agreement: float  # The share of the test images, 0-1, that it predicts as the folds' average does.
 
 
 @dataclass(frozen=True)
@@ -109,22 +104,18 @@ class TestPredictions:
     __test__ = False  # Not a class of tests, whatever pytest makes of its name.
 
     rows: int
-    class_counts: list[int]
-    """Predictions of each class."""
-    score: Score | None = None
-    """Where the labels are known."""
+    class_counts: list[int]  # Predictions of each class.
+    score: Score | None = None  # Where the labels are known.
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlendMember(Score):
     """One member of a blend, scored alone: a run, or one of its members over all folds."""
 
-    name: str
-    """The run's, or RUN/NETWORK-MEMBER."""
+    name: str  # The run's, or RUN/NETWORK-MEMBER.
     weight: float
     run: str = ""
-    network: str | None = None
-    """None: the whole run."""
+    network: str | None = None  # None: the whole run.
     member: int | None = None
 
     def __post_init__(self) -> None:
@@ -143,12 +134,9 @@ class Blend:
     """How runs were averaged."""
 
     members: list[BlendMember]
-    disagreement: list[list[int]]
-    """In how many out-of-fold rows each two members differ."""
-    mean: str
-    """arithmetic or logarithmic."""
-    out_of_fold_by: str
-    """How the weights of a scored row were found."""
+    disagreement: list[list[int]]  # In how many out-of-fold rows each two members differ.
+    mean: str  # arithmetic or logarithmic.
+    out_of_fold_by: str  # How the weights of a scored row were found.
 
 
 @dataclass(kw_only=True)
@@ -157,24 +145,17 @@ class Record:
 
     run: str
     command: str
-    created: str
-    """ISO 8601, UTC."""
+    created: str  # ISO 8601, UTC.
     source: str
-    leaked: bool
-    """Whether test images were among the training images."""
-    recipe: Recipe | None
-    """None for a blend."""
+    leaked: bool  # Whether test images were among the training images.
+    recipe: Recipe | None  # None for a blend.
     settings: RunSettings
-    identity: dict[str, Any]
-    """All on which the probabilities depend, see `identity_of`."""
+    identity: dict[str, Any]  # All on which the probabilities depend, see `identity_of`.
     data: DataSummary
     backend: str | None = None
-    versions: dict[str, str] = field(default_factory=dict)
-    """Of Python and the packages."""
-    machine: Machine | None = None
-    """None: the workers of a cluster."""
-    git: str | None = None
-    """The commit."""
+    versions: dict[str, str] = field(default_factory=dict)  # Of Python and the packages.
+    machine: Machine | None = None  # None: the workers of a cluster.
+    git: str | None = None  # The commit.
     pseudo_labels: PseudoLabelsUsed | None = None
     extra: ExtraImages | None = None
     seconds: float = 0.0
@@ -223,8 +204,7 @@ class Record:
     def asked(self) -> Settings:
         """Return the settings of the command.
 
-        Raises:
-            BadInput: for a blend, which has none, and for a network that the kit no longer has.
+        Raises BadInput for a blend, which has none, and for a network that the kit no longer has.
         """
         if self.recipe is None:
             raise BadInput(f"Run {self.run} is a blend and cannot be trained again; its command: {self.command}")
@@ -237,8 +217,7 @@ class Record:
     def load_data(self, data_dir: Path | None = None) -> Dataset:
         """Load the data that the run was trained on; `data_dir` is where they are now, if not where they were.
 
-        Raises:
-            BadInput: if they are not there, or not what they should be.
+        Raises BadInput if they are not there, or not what they should be.
         """
         settings = self.settings
         return dataset.load(
@@ -259,8 +238,7 @@ class Record:
     def from_dict(values: Any, where: str = "run.json") -> "Record":
         """Return the record that run.json, called `where` in errors, holds.
 
-        Raises:
-            BadInput: if something is missing or of a wrong type, naming the key.
+        Raises BadInput if something is missing or of a wrong type, naming the key.
         """
         if not isinstance(values, dict) or "identity" not in values:
             raise BadInput(f"{where}: not the record of a run; expected an object with 'identity'.")
@@ -278,12 +256,7 @@ class Record:
 
     @staticmethod
     def read(path: Path) -> "Record":
-        """Read run.json.
-
-        Raises:
-            FileNotFoundError: if there is none.
-            BadInput: if it is damaged or not the record of a run.
-        """
+        """Read run.json; FileNotFoundError if there is none; BadInput if it is damaged or not the record of a run."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -297,18 +270,14 @@ class Record:
 class Results:
     """What a finished run came to."""
 
-    out_of_fold: Score
-    """Of all rows that were held out once; with one fold, of the validation split."""
+    out_of_fold: Score  # Of all rows that were held out once; with one fold, of the validation split.
     expected_score: ExpectedScore
     test: TestPredictions
     submission: SubmissionFile
-    folds: list[FoldScore] = field(default_factory=list)
-    """None for a blend."""
-    refits: list[Refit] = field(default_factory=list)
-    """Averaged with the folds' networks on the test images."""
+    folds: list[FoldScore] = field(default_factory=list)  # None for a blend.
+    refits: list[Refit] = field(default_factory=list)  # Averaged with the folds' networks on the test images.
     checks: list[Check] = field(default_factory=list)
-    averaging_gain: float | None = None
-    """See `averaging.averaging_gain`."""
+    averaging_gain: float | None = None  # See `averaging.averaging_gain`.
     blend: Blend | None = None
 
 

@@ -52,19 +52,13 @@ def ensemble_member(number: int, members: int) -> int:
 class FoldResult:
     """The predictions of one trained network: its share of a run."""
 
-    fold: int
-    """From 1, or REFIT."""
-    member: int
-    """From 1; among the refits, its number."""
+    fold: int  # From 1, or REFIT.
+    member: int  # From 1; among the refits, its number.
     network: str
-    validation_rows: np.ndarray
-    """Row numbers int (m,) of the held-out training images."""
-    validation_probabilities: np.ndarray
-    """float32 (m, classes)."""
-    test_probabilities: np.ndarray
-    """float32 (t, classes)."""
-    history: list[dict]
-    """One `trainer.Epoch` as a dict for each epoch."""
+    validation_rows: np.ndarray  # Row numbers int (m,) of the held-out training images.
+    validation_probabilities: np.ndarray  # float32 (m, classes).
+    test_probabilities: np.ndarray  # float32 (t, classes).
+    history: list[dict]  # One `trainer.Epoch` as a dict for each epoch.
     seconds: float
     peak_memory_bytes: int
     wrong_without_tta: int | None = None
@@ -95,11 +89,7 @@ def save_fold_result(path: Path, result: FoldResult) -> None:
 
 
 def load_fold_result(path: Path) -> FoldResult:
-    """Read what `save_fold_result` wrote.
-
-    Raises:
-        BrokenFileError: if the file is damaged.
-    """
+    """Read what `save_fold_result` wrote; BrokenFileError if the file is damaged."""
     read = read_npz(path)
     try:
         values: dict[str, Any] = {name: value if value.ndim else value.item() for name, value in read.items()}
@@ -144,11 +134,7 @@ class Run:
 
     @property
     def submission_path(self) -> Path:
-        """The submission's file; of a reference run the packed one.
-
-        Raises:
-            BadInput: as `finished_record`.
-        """
+        """The submission's file; of a reference run the packed one; BadInput as `finished_record`."""
         plain = self.folder / self.finished_record().submission.file
         packed = plain.with_name(f"{plain.name}.gz")
         return packed if packed.is_file() else plain
@@ -168,8 +154,7 @@ class Run:
     def models(self, member: int | None = None) -> list[Path]:
         """Return the saved models of the networks that this finished run averages, or of one of its members.
 
-        Raises:
-            BadInput: if one is missing; the message names the command that trains it again.
+        Raises BadInput if one is missing; the message names the command that trains it again.
         """
         record = self.finished_record()
         networks = [(score.fold, score.member) for score in record.folds]
@@ -188,11 +173,7 @@ class Run:
         return paths
 
     def record(self) -> Record:
-        """Read run.json.
-
-        Raises:
-            BadInput: if there is none, or it is not the record of a run.
-        """
+        """Read run.json; BadInput if there is none, or it is not the record of a run."""
         try:
             return Record.read(self.folder / RUN_JSON)
         except FileNotFoundError:
@@ -200,11 +181,7 @@ class Run:
             raise BadInput(problem, fix=_runs_there(self.folder.parent)) from None
 
     def finished_record(self) -> FinishedRecord:
-        """Read run.json of a finished run.
-
-        Raises:
-            BadInput: as `record`, or if the run is not finished.
-        """
+        """Read run.json of a finished run; BadInput as `record`, or if the run is not finished."""
         record = self.record()
         if not isinstance(record, FinishedRecord):
             resume = kit_command("src/train.py", "--run", self.name)
@@ -214,10 +191,7 @@ class Run:
     def probabilities(self) -> tuple[np.ndarray, np.ndarray]:
         """Read the probabilities float32 of the training rows (n, classes), NaN where never held out, and of the test.
 
-        A reference run has them rounded, in one small file.
-
-        Raises:
-            BadInput: if they are missing or damaged.
+        A reference run has them rounded, in one small file. Raises BadInput if they are missing or damaged.
         """
         names = "out_of_fold", "test_probabilities"
         packed = self.folder / PACKED
@@ -239,8 +213,7 @@ class Run:
     def predictions(self) -> np.ndarray:
         """Return the submitted labels uint8 (t,), in the test images' order.
 
-        Raises:
-            BadInput: if neither probabilities nor the submission are there.
+        Raises BadInput if neither probabilities nor the submission are there.
         """
         if (self.folder / "test_probabilities.npy").is_file():
             return self.probabilities()[1].argmax(axis=1).astype(np.uint8)
@@ -279,8 +252,7 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Lock the run for this process, and remove what a killed process left half written.
 
-        Raises:
-            KitError: if another process holds it.
+        Raises KitError if another process holds it.
         """
         try:
             with file_lock(self.folder / ".lock"):
@@ -311,8 +283,7 @@ def resumable(command: str) -> Iterator[None]:
 def find_run(name_or_path: str, submissions: Path = SUBMISSIONS) -> Run:
     """Return the run that a user names: by its name, its folder, or its run.json.
 
-    Raises:
-        BadInput: if there is no such run.
+    Raises BadInput if there is no such run.
     """
     path = Path(name_or_path)
     if path.name == RUN_JSON:
@@ -348,10 +319,8 @@ def _runs_there(submissions: Path) -> str:
 def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) -> tuple[Run, Record | None]:
     """Return the run to work in, and its record where it is resumed.
 
-    Without a name the newest unfinished run of the same `identity` is resumed, else a new one begins.
-
-    Raises:
-        BadInput: if the name is not one a folder can have, or is taken by a run of another identity.
+    Without a name the newest unfinished run of the same `identity` is resumed, else a new one begins. Raises BadInput
+    if the name is not one a folder can have, or is taken by a run of another identity.
     """
     if name is None:
         for run in reversed(all_runs(submissions)):
@@ -395,10 +364,8 @@ def differences(before: dict, now: dict) -> dict[str, tuple[Any, Any]]:
 def new_run(prefix: str, name: str | None, submissions: Path = SUBMISSIONS) -> Run:
     """Make a new run's folder and return the run; one that was killed before it had a record is begun again.
 
-    Without a name it is called after `prefix`, less the letters that a name cannot have, and the time.
-
-    Raises:
-        BadInput: if the name is not one a folder can have, or is taken.
+    Without a name it is called after `prefix`, less the letters that a name cannot have, and the time. Raises BadInput
+    if the name is not one a folder can have, or is taken.
     """
     if name is None:
         letters = re.sub(r"[^A-Za-z0-9._-]+", "-", prefix).strip("._-")[:60] or "run"
@@ -440,10 +407,8 @@ def find_runs(submissions: Path, sha256: str) -> list[Run]:
 def repeated_record(execution: Execution, given: Sequence[str]) -> Record | None:
     """Return the record of the run that a command repeats or resumes with its settings; None where its flags decide.
 
-    Only without any flag `given` that says what to train a run is resumed with its own settings.
-
-    Raises:
-        BadInput: if there is no such run, or flags contradict it.
+    Only without any flag `given` that says what to train a run is resumed with its own settings. Raises BadInput if
+    there is no such run, or flags contradict it.
     """
     if execution.from_run is not None:
         if given:

@@ -26,10 +26,7 @@ CONNECT_SECONDS = 10
 def require_scheduler(address: str) -> None:
     """Check that dask.distributed is installed and that something listens at `address`, such as tcp://10.0.0.1:8786.
 
-    Dask's own client takes long to report that nothing does.
-
-    Raises:
-        BadInput: otherwise.
+    Dask's own client takes long to report that nothing does. Raises BadInput otherwise.
     """
     try:
         import distributed  # noqa: F401

@@ -29,10 +29,8 @@ _POLL_SECONDS = 0.2
 class Slots:
     """How many networks are trained at a time, where, and with how many threads each."""
 
-    threads: tuple[int, ...]
-    """For each network of the run, in order."""
-    environments: tuple[dict[str, str], ...]
-    """For each slot, the environment variables of its process."""
+    threads: tuple[int, ...]  # For each network of the run, in order.
+    environments: tuple[dict[str, str], ...]  # For each slot, the environment variables of its process.
 
     @property
     def at_a_time(self) -> int:
@@ -134,10 +132,8 @@ class Worker:
         """Return function(*arguments, log=…) as computed by the process, which ends with it.
 
         The function is importable by its module's name, the arguments are picklable, and what it gives to its `log`
-        arrives at `log` here. `stopped` is asked a few times a second; when true, the process is ended.
-
-        Raises:
-            KitError: what the function raised, an OSError as a message, ProcessDiedError or StoppedError.
+        arrives at `log` here. `stopped` is asked a few times a second; when true, the process is ended. Raises KitError
+        as the function raised it, for an OSError, or where the process died or was stopped.
         """
         with self:
             try:
