@@ -81,7 +81,7 @@ class WorkerOfThisProcess:
 
 
 def test_rows_in_another_order_than_the_models_say_fail(monkeypatch):
-    images = CHANCE.integers(0, 256, (300, 28, 28), np.uint8)
+    images = CHANCE.integers(0, 256, (300, 28, 28, 1), np.uint8)
     probabilities = sure_of(CHANCE.integers(0, 10, 300))
     by_image = {image.tobytes(): row for image, row in zip(images, probabilities, strict=True)}
 
@@ -102,7 +102,7 @@ def test_a_model_that_cannot_be_read_fails_the_check_and_not_the_run(tmp_path, m
     broken = tmp_path / "fold-1.keras"
     broken.write_bytes(b"not a model")
     member = predictor.SavedMember([broken], Tta(), {})
-    check = pipeline.check_saved_models(member, np.zeros((3, 28, 28), np.uint8), sure_of([1, 2, 3]))
+    check = pipeline.check_saved_models(member, np.zeros((3, 28, 28, 1), np.uint8), sure_of([1, 2, 3]))
     assert not check.passed
     assert "fold-1.keras: not a model that Keras loads safely" in check.detail
 

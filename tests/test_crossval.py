@@ -23,7 +23,7 @@ from digits.training.workers import Slots, StoppedError
 from train_process import EXACT, FLAGS, REAL, finish, same_results, start, wait_for, workers
 
 LABELS = np.arange(60, dtype=np.uint8) % 10
-SPLIT = LabelledSplit(np.zeros((60, 28, 28), np.uint8), LABELS, np.arange(60))
+SPLIT = LabelledSplit(np.zeros((60, 28, 28, 1), np.uint8), LABELS, np.arange(60))
 SLOW = {"STUB_EPOCH_SECONDS": "0.2"}
 
 

@@ -26,9 +26,9 @@ def load(folder, **options):
 
 
 def assert_read(data):
-    np.testing.assert_array_equal(data.train.images, IMAGES)
+    np.testing.assert_array_equal(data.train.images[..., 0], IMAGES)
     np.testing.assert_array_equal(data.train.labels, LABELS)
-    np.testing.assert_array_equal(data.test.images, TEST)
+    np.testing.assert_array_equal(data.test.images[..., 0], TEST)
 
 
 def idx(array):
@@ -193,9 +193,9 @@ def test_a_folder_of_images_gives_the_bytes_of_its_csv(tmp_path):
     write_images(tmp_path / "test", TEST, [f"{row}.png" for row in range(7, 14)])
     data = load(tmp_path)
     order = [int(name.removesuffix(".png")) for name in data.train.ids.tolist()]
-    np.testing.assert_array_equal(data.train.images, IMAGES[order])
+    np.testing.assert_array_equal(data.train.images[..., 0], IMAGES[order])
     np.testing.assert_array_equal(data.train.labels, LABELS[order])
-    np.testing.assert_array_equal(data.test.images, TEST)
+    np.testing.assert_array_equal(data.test.images[..., 0], TEST)
     assert data.test.ids.tolist() == [f"{row}.png" for row in range(7, 14)]
     write_images(tmp_path / "words", IMAGES, [f"{'ab'[label % 2]}/{row}.bmp" for row, label in enumerate(LABELS)])
     data = load(tmp_path / "words")
@@ -281,7 +281,7 @@ def test_images_of_another_size_and_range_are_resized_and_brightened_and_it_is_s
         torn_files.csv_bytes(small[::-1] ^ 1, header[1:]),
     )
     data = load(tmp_path, allow_leak=True)
-    assert data.train.images.shape == (60, 28, 28)
+    assert data.train.images.shape == (60, 28, 28, 1)
     assert data.train.images.max() > 200
     assert (data.summary.side, data.summary.factor) == (8, 15)
     assert data.summary.warnings[:2] == [
@@ -296,8 +296,8 @@ def test_images_of_another_size_and_range_are_resized_and_brightened_and_it_is_s
 def test_test_images_a_little_brighter_than_the_training_images_do_not_overflow(tmp_path):
     np.savez(tmp_path / "data.npz", x_train=IMAGES // 4, y_train=LABELS, x_test=TEST // 4 + TEST // 200)
     data = load(tmp_path)
-    np.testing.assert_array_equal(data.train.images, IMAGES // 4 * 3)
-    np.testing.assert_array_equal(data.test.images, (TEST // 4 + TEST // 200) * 3)
+    np.testing.assert_array_equal(data.train.images[..., 0], IMAGES // 4 * 3)
+    np.testing.assert_array_equal(data.test.images[..., 0], (TEST // 4 + TEST // 200) * 3)
 
 
 def test_test_images_of_another_range_than_the_training_images_are_refused(tmp_path):
@@ -389,7 +389,7 @@ def test_one_reader_gives_all_sets_and_labels_of_any_form(tmp_path, labels, name
     assert list(sets) == ["train", "test"]
     split, table = arrays.set_to_predict(sets)
     assert split == "test"
-    np.testing.assert_array_equal(table.images, TEST)
+    np.testing.assert_array_equal(table.images[..., 0], TEST)
     assert [table.classes[label] for label in table.labels] == [str(label) for label in LABELS[:7]]
 
 
@@ -421,20 +421,20 @@ def test_a_csv_to_predict_is_read_with_its_labels(tmp_path, suffix, has_header):
     assert arrays.is_array_file(tmp_path / f"a{suffix}")
     [table] = arrays.read_sets(tmp_path / f"a{suffix}", 28).values()
     np.testing.assert_array_equal(table.labels, LABELS)
-    np.testing.assert_array_equal(table.images, IMAGES)
+    np.testing.assert_array_equal(table.images[..., 0], IMAGES)
 
 
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [
-        pytest.param((256, 256), (1, 256, 256), id="a square picture"),
+        pytest.param((256, 256), (1, 256, 256, 1), id="a square picture"),
         pytest.param((480, 640, 3), (1, 480, 640, 3), id="a picture in colour"),
         pytest.param((480, 640, 4), (1, 480, 640, 3), id="with transparency"),
-        pytest.param((5, 784), (5, 28, 28), id="rows of the run's size"),
-        pytest.param((784,), (1, 28, 28), id="one row"),
-        pytest.param((5, 40, 30), (5, 40, 30), id="pictures"),
+        pytest.param((5, 784), (5, 28, 28, 1), id="rows of the run's size"),
+        pytest.param((784,), (1, 28, 28, 1), id="one row"),
+        pytest.param((5, 40, 30), (5, 40, 30, 1), id="pictures"),
         pytest.param((5, 40, 30, 3), (5, 40, 30, 3), id="pictures in colour"),
-        pytest.param((5, 1, 28, 28), (5, 28, 28), id="channels first"),
+        pytest.param((5, 1, 28, 28), (5, 28, 28, 1), id="channels first"),
     ],
 )
 def test_an_array_to_predict_is_one_picture_unless_its_rows_are_images(tmp_path, shape, expected):
@@ -444,7 +444,7 @@ def test_an_array_to_predict_is_one_picture_unless_its_rows_are_images(tmp_path,
 
 def test_rows_with_a_label_each_are_images_of_any_size(tmp_path):
     np.savez(tmp_path / "a.npz", data=np.zeros((20, 64)), target=np.arange(20) % 10)
-    assert arrays.read_sets(tmp_path / "a.npz", 28)["images"].images.shape == (20, 8, 8)
+    assert arrays.read_sets(tmp_path / "a.npz", 28)["images"].images.shape == (20, 8, 8, 1)
 
 
 def test_names_of_classes_are_text_in_a_submission(tmp_path):

@@ -36,7 +36,7 @@ def test_the_images_labels_and_ids_are_those_of_the_files(folder):
     data = read(folder)
     rows = torn_files.tiny_rows(40)
     assert (data.source, data.leaked, data.groups) == ("kaggle", False, None)
-    np.testing.assert_array_equal(data.train.images, rows[:, 1:].reshape(40, 28, 28))
+    np.testing.assert_array_equal(data.train.images, rows[:, 1:].reshape(40, 28, 28, 1))
     np.testing.assert_array_equal(data.train.labels, rows[:, 0])
     np.testing.assert_array_equal(data.test.images.reshape(6, 784), torn_files.tiny_rows(6, labelled=False))
     assert data.test.labels is None
@@ -404,9 +404,9 @@ def test_a_local_mnist_npz_is_the_keras_source(tmp_path, monkeypatch, home):
     torn_files.write_npz(tmp_path / "keras/datasets" if home else tmp_path)
     data = dataset.load("keras", tmp_path)
     expected = torn_files.npz_arrays()
-    np.testing.assert_array_equal(data.train.images, expected["x_train"])
+    np.testing.assert_array_equal(data.train.images[..., 0], expected["x_train"])
     np.testing.assert_array_equal(data.train.labels, expected["y_train"])
-    np.testing.assert_array_equal(data.test.images, expected["x_test"])
+    np.testing.assert_array_equal(data.test.images[..., 0], expected["x_test"])
     np.testing.assert_array_equal(data.test.labels, expected["y_test"])
     assert (data.leaked, data.competition) == (False, None)
     assert data.summary.files[0].form is Form.DIFFERENT
@@ -433,7 +433,7 @@ def test_the_competitions_files_are_read_and_known(tmp_path):
     assert [file.form for file in data.summary.files] == [Form.IDENTICAL] * 2
     assert data.competition is DIGIT_RECOGNIZER
     assert data.summary.class_counts == [4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188]
-    assert data.train.images.shape == (42_000, 28, 28)
+    assert data.train.images.shape == (42_000, 28, 28, 1)
     assert data.test.ids[[0, -1]].tolist() == [1, 28_000]
     assert data.train.images.max() == 255
     assert data.summary.duplicates == 0

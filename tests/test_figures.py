@@ -58,10 +58,10 @@ def test_a_gallery_tells_how_many_mistakes_it_leaves_out(run, sample):
 
 def test_scipy_warps_digits_as_the_training_layer_does(sample):
     pytest.importorskip("keras")
-    from digits.model.augment import draw_transforms, ink_margins, with_channels
+    from digits.model.augment import draw_transforms, ink_margins
     from digits.model.networks import AffineTransform
 
-    images = with_channels(sample.train.images[:200])
+    images = sample.train.images[:200]
     wide = Augmentation(rotation_degrees=25, shift_pixels=4.5, zoom=0.3, shear_degrees=15)
     transforms = draw_transforms(np.random.default_rng(1), ink_margins(images), (28, 28), wide)
     trained_on = np.asarray(AffineTransform()(images, transforms))

@@ -16,7 +16,7 @@ import torn_files
 from digits.console import BadInput
 from digits.data import dataset
 from digits.data.arrays import read_sets
-from digits.data.image_files import NotADigitImage, find_images, folder_label, name_label, read_image
+from digits.data.image_files import NotADigitImage, as_image, find_images, folder_label, name_label, read_image
 from digits.data.image_form import ImageForm, Prepared, is_ready, resized
 from digits.data.preparation import fit, load_extra, prepare
 from digits.inference import predictions, predictor
@@ -60,13 +60,13 @@ def likeness(first, second):
 
 def test_mnists_own_digits_are_left_as_they_are(sample):
     for image in sample.test.images[:200]:
-        assert np.array_equal(prepared(Image.fromarray(image)).image, image)
+        assert np.array_equal(prepared(as_image(image)).image, image)
 
 
 def test_each_style_becomes_a_digit_of_mnists_size_and_place():
     for style in handwriting.STYLES:
         for digit in (1, 4, 7):
-            image = prepared(handwriting.drawn(style, digit, seed=3)).image
+            image = prepared(handwriting.drawn(style, digit, seed=3)).image[..., 0]
             rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
             assert 19 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 20, (style, digit)
             assert np.abs(np.array(ndimage.center_of_mass(image)) - 14).max() < 1, (style, digit)
@@ -200,7 +200,7 @@ def test_odd_shapes_neither_fail_nor_take_long():
     for size in ((1, 1), (1, 300), (3000, 2), (28, 28), (17, 5), (5000, 300)):
         for pixels in (np.zeros((*size, 1)), np.full((*size, 3), 255), random.integers(0, 256, (*size, 3))):
             with contextlib.suppress(NotADigitImage):  # Empty ones.
-                assert prepare(pixels.astype(np.uint8)).image.shape == (28, 28)
+                assert prepare(pixels.astype(np.uint8)).image.shape == (28, 28, 1)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_labels_come_from_the_folder_or_the_end_of_the_name(tmp_path, name, by_f
 
 ARRAY_FORMS = {
     "npy": lambda images: images,
-    "a channel": lambda images: images[..., np.newaxis],
+    "no channel": lambda images: images[..., 0],
     "rows": lambda images: images.reshape(20, 784),
     "0 to 1": lambda images: images / 255,
     "int64": lambda images: images.astype(np.int64),
@@ -242,7 +242,7 @@ def test_an_idx_file_is_read_and_what_is_no_array_is_refused(tmp_path, sample):
     (tmp_path / "bad.npy").write_bytes(b"no array")
     with pytest.raises(BadInput, match=r"bad\.npy: expected a NumPy array"):
         read_sets(tmp_path / "bad.npy", 28)
-    assert is_ready(images[0][..., np.newaxis])
+    assert is_ready(images[0])
 
 
 class Neighbours:
@@ -337,7 +337,7 @@ def test_images_for_a_run_on_other_data_become_what_its_networks_were_trained_on
         (tmp_path / word).mkdir()
         Image.fromarray((row * 15).reshape(8, 8)).save(tmp_path / word / "bright.png")
         Image.fromarray(row.reshape(8, 8)).save(tmp_path / word / "dark.png")
-    wanted = resized(digits.reshape(4, 8, 8), 15)
+    wanted = resized(digits.reshape(4, 8, 8, 1), 15)
     for paths, repeats in (([tmp_path / "new.csv"], 1), ([tmp_path / word for word in words[:4]], 2)):
         images = [each.image for each in predict_images(predictor, paths, ImageReader(form, words))]
         assert [image.label for image in images] == np.repeat(words[:4], repeats).tolist()
@@ -358,11 +358,11 @@ def test_images_for_a_run_on_other_data_become_what_its_networks_were_trained_on
     [
         pytest.param(lambda images: images, ImageForm(), id="MNIST's"),
         pytest.param(lambda images: 255 - images, {"is_light": True, "is_mnist": False}, id="dark on light"),
-        pytest.param(lambda images: images.transpose(0, 2, 1), {"turn": 4, "is_mnist": False}, id="mirrored as EMNIST"),
+        pytest.param(lambda images: images.swapaxes(1, 2), {"turn": 4, "is_mnist": False}, id="mirrored as EMNIST"),
         pytest.param(lambda images: np.rot90(images, 1, (1, 2)), {"turn": 1, "is_mnist": False}, id="turned"),
         pytest.param(lambda images: images[:, 4:24, 4:24], {"side": 20, "is_mnist": False}, id="cut"),
         pytest.param(lambda images: images | np.roll(images, 9, 1) | np.roll(images, 9, 2) | ndimage.grey_dilation(
-            images, (1, 11, 11)), {"is_drawn": False, "is_mnist": False}, id="no drawings"),
+            images, (1, 11, 11, 1)), {"is_drawn": False, "is_mnist": False}, id="no drawings"),
     ],
 )  # fmt: skip
 def test_images_take_the_form_of_a_runs_training_images(tmp_path, sample, change, expected):
@@ -374,7 +374,7 @@ def test_images_take_the_form_of_a_runs_training_images(tmp_path, sample, change
     form = data.summary.form
     expected = expected if isinstance(expected, dict) else dataclasses.asdict(expected)
     assert {name: getattr(form, name) for name in expected} == expected
-    own = fit(read_image(file_of(Image.fromarray(images[1500]))), form).image
+    own = fit(read_image(file_of(as_image(images[1500]))), form).image
     assert np.array_equal(own, data.test.images[0]), "an image of the run's own kind is taken as trained"
     if form.is_drawn:
         nearest = KNeighborsClassifier(1).fit(data.train.images.reshape(-1, 784), data.train.labels)
@@ -392,10 +392,10 @@ def test_a_form_that_was_not_measured_is_assumed_and_it_is_said(tmp_path):
 
 
 def test_words_as_classes_fit_into_the_cells_of_the_contact_sheet(tmp_path):
-    image = np.zeros((28, 28), np.uint8)
+    image = np.zeros((28, 28, 1), np.uint8)
     image[4:24, 10:14] = 255
     label = "a rather long name of a class"
-    is_long = InputImage("a.png", label, LabelSource.FOLDERS, Image.fromarray(image), Prepared(image))
+    is_long = InputImage("a.png", label, LabelSource.FOLDERS, as_image(image), Prepared(image))
     long = PredictedImage(is_long, Prediction("x" * 30, 0.5, "y", 0.1))
     short = PredictedImage(dataclasses.replace(is_long, label=""), Prediction("", 0.5, "y", 0.1))
     draw_contact_sheet(tmp_path / "one.png", [long])
@@ -472,9 +472,9 @@ def test_extra_images_need_labels_and_must_not_be_the_datasets_own(tmp_path, sam
     known = np.concatenate([sample.train.images, sample.test.images])
     form = ImageForm()
     images, labels = load_extra(own_images(tmp_path / "own"), classes, known, form)
-    assert images.shape == (2, 28, 28)
+    assert images.shape == (2, 28, 28, 1)
     assert labels.tolist() == [4, 7]
-    Image.fromarray(sample.test.images[0]).save(tmp_path / "own" / "4" / "leak.png")
+    as_image(sample.test.images[0]).save(tmp_path / "own" / "4" / "leak.png")
     with pytest.raises(BadInput, match=r"own/4/leak\.png: one of the dataset's images, which would be scored"):
         load_extra(tmp_path / "own", classes, known, form)
     (tmp_path / "own" / "4" / "leak.png").rename(tmp_path / "own" / "leak_4.png")

@@ -32,13 +32,12 @@ def prepare(folder: Path, data_dir: Path, *, small: bool = False, limit: int | N
         limit: training images; None: all.
     """
     from digits.data import dataset
-    from digits.model.augment import with_channels
     from digits.runs.identity import data_hash
 
     data = dataset.load(
         "sample" if small else "auto", None if data_dir == DATA else data_dir, limit=SMALL_TRAIN if small else limit
     )
-    images = with_channels(data.train.images)
+    images = data.train.images
     np.save(folder / "images.npy", images)
     np.save(folder / "labels.npy", data.train.labels)
     note = ", cut small: the figures mean nothing" if small else ""
@@ -50,7 +49,7 @@ def held_out_split(options: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     """Return images and labels to train on, and others held out, by the options' `split`, else `seed`.
 
     Nine tenths train and one is held out; with the option `few`, one fifth trains and two others are held out; with
-    `fold`, that one of `folds` is held out. Images are uint8 (n, 28, 28), labels uint8 (n,).
+    `fold`, that one of `folds` is held out. Images are uint8 (n, 28, 28, 1), labels uint8 (n,).
     """
     from digits.data.folds import split_folds
 

@@ -129,7 +129,7 @@ def table_of(
     """
     found = f"{images.dtype} {images.shape}"
     pixels = _in_rows(images, None if labels is None else len(labels), trained_side)
-    is_square = pixels.ndim == 3 and pixels.shape[1] == pixels.shape[2]
+    is_square = pixels.ndim == 4 and pixels.shape[1] == pixels.shape[2] and pixels.shape[3] == 1
     is_trainable = is_square and SIDES[0] <= pixels.shape[1] <= SIDES[1]
     is_usable = is_trainable or (trained_side and pixels.ndim > 2)
     if not pixels.size or not is_usable or images.dtype.kind not in "buif":
@@ -151,22 +151,25 @@ def table_of(
 
 
 def _in_rows(images: np.ndarray, labels: int | None, trained_side: int | None) -> np.ndarray:
-    """Return an array as (n, height, width), or (n, height, width, 3) in colour.
+    """Return an array as (n, height, width, 1), or (n, height, width, 3) in colour; (n,) where it is neither.
 
     A table (h, w) is one image to predict, unless its rows have the pixels of a trained image, or a label each.
     """
     count = len(images) if images.ndim else 0
     if images.ndim == 1 and trained_side and count == trained_side**2:
-        return images.reshape(1, trained_side, trained_side)
+        return images.reshape(1, trained_side, trained_side, 1)
     if images.ndim == 2:
         side = math.isqrt(images.shape[1])
         are_rows = trained_side in (None, side) or labels == count
-        return images.reshape(count, side, side) if are_rows and side**2 == images.shape[1] else images[np.newaxis]
+        is_table = are_rows and side**2 == images.shape[1]
+        return images.reshape(count, side, side, 1) if is_table else images[np.newaxis, ..., np.newaxis]
     if images.ndim == 3 and images.shape[2] in (3, 4) and trained_side and labels != count:
         return images[np.newaxis, ..., :3]
-    if images.ndim == 4 and 1 in (images.shape[1], images.shape[3]):
-        return images[:, 0] if images.shape[1] == 1 else images[..., 0]
-    return images if images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3) else images.reshape(-1)
+    if images.ndim == 4 and images.shape[1] == 1 != images.shape[3]:
+        return np.moveaxis(images, 1, 3)
+    if images.ndim == 3:
+        return images[..., np.newaxis]
+    return images if images.ndim == 4 and images.shape[3] in (1, 3) else images.reshape(-1)
 
 
 def _label_texts(labels: np.ndarray, count: int) -> list[str]:

@@ -59,7 +59,7 @@ _SHOWN = 40
 class Table:
     """A set of images with what is known of them, as a file holds it.
 
-    `images` are uint8 (n, height, width), or (n, height, width, 3) in colour; `labels` are uint8 (n,) positions in
+    `images` are uint8 (n, height, width, channels), 1 for grey or 3 for RGB; `labels` are uint8 (n,) positions in
     `classes`, None where there are none; `ids` are int64 or str (n,), None where there are none. `sha256` is that of
     the unpacked file, `content` that of pixels and labels, however they are written. `notes` say what was assumed.
     `name` is that of the file or array.
@@ -217,7 +217,7 @@ def parse(data: bytes, *, labelled: bool = False) -> Table:
         labels, ids = ids, None  # Without a header the first column may be the label as well: ids do not repeat.
     codes, classes = (None, ()) if labels is None else encode_labels(labels)
     side = math.isqrt(pixels.shape[1])
-    images = np.ascontiguousarray(pixels).reshape(-1, side, side)
+    images = np.ascontiguousarray(pixels).reshape(-1, side, side, 1)
     digest, content = hashlib.sha256(data).hexdigest(), table_hash(images, codes)
     return Table(images, codes, classes, None if ids is None else as_ids(ids), digest, content, columns.notes)
 

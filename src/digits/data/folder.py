@@ -200,10 +200,10 @@ def _table_of_images(files: Sequence[Path], labels: Sequence[str]) -> Table:
     for file in files:
         with error_context(display_path(file)):
             try:
-                images.append(gray(read_image(file)))
+                images.append(gray(read_image(file))[..., np.newaxis])
             except NotADigitImage as error:
                 raise BadInput(f"expected an image, found: {error}") from None
-            (height, width), side = images[-1].shape, len(images[0])
+            (height, width, _), side = images[-1].shape, len(images[0])
             if (height, width) != (side, side):
                 expected = f"a square image of {side} × {side} pixels as {files[0].name}"
                 raise BadInput(f"expected {expected}, found {width} × {height}", fix="Give all images one size")

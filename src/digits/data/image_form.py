@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from digits.data.competition import SIDE
-from digits.data.image_files import gray
+from digits.data.image_files import as_image, gray
 
 BOX = 20
 """MNIST's digits were scaled into a box of 20×20 pixels, then placed in 28×28 by their centre of mass (LeCun 1998)."""
@@ -19,7 +19,7 @@ FAINT = 25
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image as the networks take it, uint8 (28, 28), and what was noticed on the way."""
+    """An image as the networks take it, uint8 (28, 28, 1), and what was noticed on the way."""
 
     image: np.ndarray
     notes: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class ImageForm:
 
     def as_trained(self, pixels: np.ndarray) -> np.ndarray:
         """Return pixels uint8 (side, side, channels) of the training images' kind as the networks take them."""
-        return resized(self.brightened(gray(pixels))[np.newaxis])[0]
+        return resized(self.brightened(gray(pixels))[np.newaxis, ..., np.newaxis])[0]
 
     def is_like(self, pixels: np.ndarray) -> bool:
         """Return whether pixels (h, w, channels) have this size and ground; MNIST's size has anything."""
@@ -84,29 +84,31 @@ class ImageForm:
             image = 255 - image
         if self.has_size(pixels):
             return self.as_trained(image[..., np.newaxis])
-        return self.blurred(np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)))
+        smooth = np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+        return self.blurred(smooth[..., np.newaxis])
 
     def blurred(self, image: np.ndarray) -> np.ndarray:
-        """Return an image uint8 (28, 28) as blurred as the training images, which were smaller."""
+        """Return an image uint8 (28, 28, 1) as blurred as the training images, which were smaller."""
         if self.side >= SIDE:
             return image
-        small = Image.fromarray(image).resize((self.side, self.side), Image.Resampling.BOX)
-        return resized(np.asarray(small)[np.newaxis])[0]
+        small = as_image(image).resize((self.side, self.side), Image.Resampling.BOX)
+        return resized(np.asarray(small)[np.newaxis, ..., np.newaxis])[0]
 
 
 def resized(images: np.ndarray, factor: int = 1) -> np.ndarray:
-    """Return images uint8 (n, side, side) as uint8 (n, 28, 28), multiplied by `factor` and resized if need be."""
+    """Return images uint8 (n, side, side, 1) as uint8 (n, 28, 28, 1), multiplied by `factor` and resized if need be."""
     if factor > 1:
         images = images * np.uint8(factor)
-    if images.shape[1:] == (SIDE, SIDE):
+    if images.shape[1:3] == (SIDE, SIDE):
         return images
     size = (SIDE, SIDE)
-    return np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) for image in images])
+    smooth = [np.asarray(as_image(image).resize(size, Image.Resampling.BICUBIC)) for image in images]
+    return np.stack(smooth)[..., np.newaxis]
 
 
 def measure_form(images: np.ndarray, side: int = SIDE, factor: int = 1, turn: int = 0) -> ImageForm:
-    """Return the form of training images uint8 (n, 28, 28), which were of `side` pixels and multiplied by `factor`."""
-    sample = images[:: -(-len(images) // SAMPLE)]
+    """Return the form of images uint8 (n, 28, 28, 1), which were of `side` pixels and multiplied by `factor`."""
+    sample = images[:: -(-len(images) // SAMPLE), ..., 0]
     light_share = np.mean([has_light_ground(image) for image in sample])
     is_light = None if 0.1 < light_share < 0.9 else bool(light_share > 0.5)
     inks = [mask for mask in (255 - sample if is_light else sample) > FAINT if mask.any()]
@@ -122,12 +124,13 @@ def measure_form(images: np.ndarray, side: int = SIDE, factor: int = 1, turn: in
 
 
 def measure_turn(images: np.ndarray, labels: Sequence[str], means: dict[str, np.ndarray]) -> int:
-    """Return how images uint8 (n, 28, 28) of digits are turned, see `ImageForm.turn`: EMNIST's CSVs are mirrored.
+    """Return how images uint8 (n, 28, 28, 1) of digits are turned, see `ImageForm.turn`: EMNIST's CSVs are mirrored.
 
-    `labels` name their classes (n,), and `means` are images (28, 28) of classes that are upright.
+    `labels` name their classes (n,), and `means` are images (28, 28, 1) of classes that are upright.
     """
     names = np.asarray(labels)
-    pairs = [(images[names == name].mean(axis=0), mean) for name, mean in means.items() if (names == name).any()]
+    present = {name: names == name for name in means if name in names}
+    pairs = [(images[rows, ..., 0].mean(axis=0), means[name][..., 0]) for name, rows in present.items()]
     if len(pairs) < 5:
         return 0
 

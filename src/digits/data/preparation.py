@@ -23,9 +23,9 @@ STROKE_WIDTHS = (2.2, 4.0)
 def load_extra(
     folder: Path, classes: Sequence[str], known: np.ndarray, form: ImageForm
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Load custom images, LABEL/….png, to train on beside a dataset's: prepared uint8 (n, 28, 28), labels uint8 (n,).
+    """Load custom images, LABEL/….png, to train on beside a dataset's: uint8 (n, 28, 28, 1), labels uint8 (n,).
 
-    `known` are the dataset's training and test images uint8 (m, 28, 28), none of which may be among them.
+    `known` are the dataset's training and test images uint8 (m, 28, 28, 1), none of which may be among them.
 
     Raises:
         BadInput: naming the first image that has no label, cannot be used, or is one of the dataset's.
@@ -65,7 +65,7 @@ def fit(pixels: np.ndarray, form: ImageForm, *, is_prepared: bool | None = None)
     if is_prepared or not form.is_drawn:
         return Prepared(form.squeezed(pixels))
     digit = prepare(pixels, form.box)
-    image = np.rot90(digit.image.T if form.turn >= 4 else digit.image, form.turn % 4)
+    image = np.rot90(digit.image.swapaxes(0, 1) if form.turn >= 4 else digit.image, form.turn % 4)
     return replace(digit, image=form.blurred(255 - image if form.is_light else image))
 
 
@@ -81,7 +81,7 @@ def prepare(pixels: np.ndarray, box: int = BOX) -> Prepared:
         NotADigitImage: if there is nothing on the page.
     """
     if box == BOX and is_ready(pixels):
-        return Prepared(pixels[..., 0].copy())
+        return Prepared(pixels.copy())
     digit = find_digit(pixels)
     notes = (*digit.notes, "touches the edge") if digit.touches_edge else digit.notes
     return Prepared(_centred(_scaled(digit.strokes(), box)), notes)
@@ -110,9 +110,10 @@ def _resize_to(values: np.ndarray, side: int) -> np.ndarray:
 
 
 def _centred(strokes: np.ndarray) -> np.ndarray:
-    """Return strokes float32 (h, w) in 0-1 as uint8 (28, 28), their centre of mass in the middle."""
+    """Return strokes float32 (h, w) in 0-1 as uint8 (28, 28, 1), their centre of mass in the middle."""
     centre = np.array(ndimage.center_of_mass(strokes))
     start = np.round(SIDE / 2 - centre).astype(int).clip(0, SIDE - np.array(strokes.shape))
-    image = np.zeros((SIDE, SIDE), np.uint8)
-    image[start[0] : start[0] + strokes.shape[0], start[1] : start[1] + strokes.shape[1]] = np.round(255 * strokes)
+    image = np.zeros((SIDE, SIDE, 1), np.uint8)
+    rows, columns = (slice(first, first + length) for first, length in zip(start, strokes.shape, strict=True))
+    image[rows, columns, 0] = np.round(255 * strokes)
     return image

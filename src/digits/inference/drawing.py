@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from digits.console import BadInput, KitError, counted
 from digits.data.image_files import NotADigitImage, as_image, read_image
@@ -35,7 +34,7 @@ class TrainingImages:
     """A run's training images, to find those most like another image."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray):
-        """Take images uint8 (n, side, side) and labels int (n,)."""
+        """Take images uint8 (n, side, side, 1) and labels int (n,)."""
         self.images, self.labels, self.vectors = images, labels, self._vectors(images)
 
     @staticmethod
@@ -47,7 +46,7 @@ class TrainingImages:
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
 
     def most_similar(self, image: np.ndarray, label: int) -> np.ndarray:
-        """Return the three images uint8 (3, side, side) of a class with the greatest cosine similarity to `image`."""
+        """Return the three images uint8 (3, side, side, 1) of a class most similar to `image`, by the cosine."""
         rows = np.flatnonzero(self.labels == label)
         similarity = self.vectors[rows] @ self._vectors(image[np.newaxis])[0]
         return self.images[rows[np.argsort(-similarity)[:3]]]
@@ -63,7 +62,7 @@ def training_images(predictor: Predictor) -> TrainingImages | None:
 
 def _png(image: np.ndarray) -> str:
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
+    as_image(image).save(file, "PNG")
     return png_uri(file.getvalue())
 
 

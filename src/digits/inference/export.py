@@ -18,7 +18,6 @@ from digits.console import BadInput, KitError, counted
 from digits.data import dataset
 from digits.files import atomic_write
 from digits.inference.predictor import Ensemble, Predictor
-from digits.model.augment import with_channels
 from digits.model.backend import silenced
 
 INPUT, OUTPUT = "images_0_to_255", "probabilities"
@@ -217,8 +216,8 @@ def _check_images(predictor: Predictor) -> tuple[np.ndarray, np.ndarray | None]:
         images = predictor.record.load_data().test.images
         _, recorded = predictor.run.probabilities()
         if len(recorded) == len(images):
-            return with_channels(images[:CHECKED]), recorded[:CHECKED]
-    sample = with_channels(dataset.load("sample").test.images[:CHECKED])
+            return images[:CHECKED], recorded[:CHECKED]
+    sample = dataset.load("sample").test.images[:CHECKED]
     if predictor.input_shape == sample.shape[1:]:
         return sample, None
     return np.random.default_rng(0).integers(0, 256, (CHECKED, *predictor.input_shape), dtype=np.uint8), None

@@ -18,7 +18,6 @@ from digits.data.image_form import ImageForm, Prepared
 from digits.data.preparation import fit
 from digits.files import atomic_write, display_path
 from digits.inference.predictor import Predictor
-from digits.model.augment import with_channels
 from digits.runs.record import FinishedRecord
 
 UNSURE = 0.7
@@ -148,7 +147,7 @@ class ImageReader:
             rows = ", ".join(f"{name} ({counted(len(each.images), 'image')})" for name, each in sets.items())
             print_line(f"{place} holds {rows}; {split} is predicted.")
             place += f", {split}"
-        pairs = zip(with_channels(table.images), self._labels(table), strict=True)
+        pairs = zip(table.images, self._labels(table), strict=True)
         for row, (pixels, label) in enumerate(pairs, start=1):
             name = f"{place}:{row}"
             try:
@@ -246,7 +245,7 @@ def _cell(each: PredictedImage, width: int, height: int) -> Image.Image:
     draw.rectangle((0, 0, width - 1, height - 1), outline=frame, width=frame_width)
     thumbnail = ImageOps.scale(image.thumbnail, max(1, CELL // max(image.thumbnail.size)), Image.Resampling.NEAREST)
     cell.paste(thumbnail, (6 + (CELL - thumbnail.width) // 2, 6 + (CELL - thumbnail.height) // 2))
-    seen = Image.fromarray(image.prepared.image).resize((CELL, CELL), Image.Resampling.NEAREST)
+    seen = as_image(image.prepared.image).resize((CELL, CELL), Image.Resampling.NEAREST)
     cell.paste(seen, (CELL + 10, 6))
     text = f"{top.answer}  {top.probability:.1%}"
     if each.is_error:

@@ -15,7 +15,6 @@ from digits.console import BadInput, KitError
 from digits.data.submission import write_submission
 from digits.files import SUBMISSIONS, display_path, kit_command
 from digits.model import custom
-from digits.model.augment import with_channels
 from digits.model.backend import cpu_count, prepare_process
 from digits.model.engine import load_engine
 from digits.runs.averaging import mean
@@ -98,7 +97,6 @@ class Ensemble:
 
         With `one_by_one` each network predicts on its own, as after training, instead of all as one model.
         """
-        images = with_channels(images)
         if one_by_one:
             predict_probabilities = load_engine().predict_probabilities
             means = [

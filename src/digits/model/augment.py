@@ -9,11 +9,6 @@ AFFINE = 8
 """Numbers that describe an affine transform; two more, a factor and a summand, change brightness and contrast."""
 
 
-def with_channels(images: np.ndarray) -> np.ndarray:
-    """Return grey images uint8 (n, height, width), as the data's readers give them, as (n, height, width, 1)."""
-    return images[..., np.newaxis] if images.ndim == 3 else images
-
-
 def affine_transforms(
     rotation_degrees: np.ndarray,
     zoom: np.ndarray,

@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from digits.config import Augmentation
 from digits.data.dataset import Dataset, Split
 from digits.files import atomic_write
-from digits.model.augment import apply_transforms, draw_transforms, ink_margins, with_channels
+from digits.model.augment import apply_transforms, draw_transforms, ink_margins
 from digits.report import analysis
 from digits.report.analysis import Calibration, RunData
 from digits.runs.store import FoldResult, Run
@@ -327,29 +327,33 @@ def mistakes_gallery(data: RunData, columns: int = 6) -> Figure:
 def augmented_samples(digits: Split, augmentation: Augmentation) -> Figure:
     """Return some images as they are, and as the augmentation may draw them in training."""
     images = digits.images[np.linspace(0, len(digits.images) - 1, SAMPLES, dtype=int)]
-    random, originals = np.random.default_rng(0), with_channels(images)
-    margins, size = ink_margins(originals), originals.shape[1:3]
+    random = np.random.default_rng(0)
+    margins, size = ink_margins(images), images.shape[1:3]
     drawn = [draw_transforms(random, margins, size, augmentation) for _ in range(COPIES)]
-    copies = [apply_transforms(originals, each, mirror_edges=augmentation.mirror_edges) for each in drawn]
-    rows = np.stack([images, *(copy.reshape(images.shape) for copy in copies)], axis=1)
+    copies = [apply_transforms(images, each, mirror_edges=augmentation.mirror_edges) for each in drawn]
+    rows = np.stack([images, *copies], axis=1)
     captions = ["original", *[""] * (rows.shape[0] * rows.shape[1] - 1)]
     title = "Training images, augmented" if augmentation.any else "Training images, without augmentation"
     return _gallery(rows.reshape(-1, *images.shape[1:]), captions, COPIES + 1, title)
 
 
 def _gallery(images: np.ndarray, captions: Sequence[str], columns: int, title: str) -> Figure:
-    """Return a figure of captioned images uint8 (n, side, side), drawn as one image, for axes cost more than images."""
-    side, rows = images.shape[1], max(-(-len(images) // columns), 1)
-    size = 1.08 * columns, 1.08 * rows + 0.45
+    """Return a figure of captioned images uint8 (n, height, width, channels), grey ones with dark ink on white.
+
+    They are drawn as one image, for axes cost more than images.
+    """
+    (height, width, channels), rows = images.shape[1:], max(-(-len(images) // columns), 1)
+    size = 1.08 * columns, 1.08 * rows * height / width + 0.45
     figure = Figure(figsize=size, layout=PlaceHolderLayoutEngine(False, False))
-    cell = side * 3 // 2
-    canvas = np.zeros((rows * cell, columns * cell), np.uint8)
+    cell_height, cell_width = height * 3 // 2, width * 3 // 2
+    canvas = np.full((rows * cell_height, columns * cell_width, 3), 255, np.uint8)
     axes = figure.add_axes((0, 0, 1, 0.93))
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        y, x = (number // columns) * cell + side * 2 // 5, (number % columns) * cell + side // 4
-        canvas[y : y + side, x : x + side] = image
-        axes.text(x + side / 2 - 0.5, y - side / 11, caption, ha="center", va="bottom", fontsize=9.5)
-    axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=255, aspect="auto")
+        row, column = divmod(number, columns)
+        y, x = row * cell_height + height * 2 // 5, column * cell_width + width // 4
+        canvas[y : y + height, x : x + width] = 255 - image if channels == 1 else image
+        axes.text(x + width / 2 - 0.5, y - height / 11, caption, ha="center", va="bottom", fontsize=9.5)
+    axes.imshow(canvas, aspect="auto")
     axes.axis("off")
     figure.text(0.02, 0.965, title, fontsize=12, fontweight="bold", va="center")
     return figure

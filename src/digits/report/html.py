@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
-from PIL import Image
 
 from digits.console import KitError, duration
 from digits.data.competition import DIGIT_RECOGNIZER, find_competition
 from digits.data.dataset import Dataset, Split
+from digits.data.image_files import as_image
 from digits.files import REFERENCE, atomic_write
 from digits.report import analysis, charts, summary
 from digits.report.analysis import Calibration, RunData
@@ -324,9 +324,9 @@ def build_leaderboard(submissions: Path, reference: Path = REFERENCE) -> Path:
 
 
 def data_uri(image: np.ndarray) -> str:
-    """Return an image uint8 (h, w), 0 paper to 255 ink, as a data URI of a PNG with dark ink on white."""
+    """Return an image uint8 (h, w, channels) as a data URI of a PNG; a grey one, 0 paper to 255 ink, dark on white."""
     png = io.BytesIO()
-    Image.fromarray(255 - image).save(png, format="PNG", optimize=True)
+    as_image(255 - image if image.shape[2] == 1 else image).save(png, format="PNG", optimize=True)
     return png_uri(png.getvalue())
 
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from digits.console import BadInput, KitError
 from digits.files import BrokenFileError, atomic_write
-from digits.model.augment import with_channels
 from digits.runs.store import REFIT, FoldResult, NetworkKey, Run, load_fold_result, save_fold_result
 from digits.training.fold import Arrays, FoldTask, TrainFold, train_in_worker
 from digits.training.plan import Plan
@@ -101,8 +100,7 @@ def _outcomes(
     def stopped() -> bool:
         return stopping.is_set() or time.monotonic() > plan.deadline
 
-    images, test_images = with_channels(plan.train.images), with_channels(plan.dataset.test.images)
-    arrays = Arrays(images, plan.train.labels, test_images)
+    arrays = Arrays(plan.train.images, plan.train.labels, plan.dataset.test.images)
     if plan.execution.cluster is not None:
         from digits.training import cluster
 

@@ -98,7 +98,7 @@ def check_saved_models(
 ) -> Check:
     """Check that the saved models, loaded in a fresh process, predict what was written for some of the test rows.
 
-    `images` are uint8 (n, side, side), and `probabilities` what was written of them, float32 (n, classes).
+    `images` are uint8 (n, height, width, channels), and `probabilities` what was written of them, float32 (n, classes).
     """
     rows = np.unique(np.linspace(0, len(images) - 1, ROWS_PREDICTED_AGAIN).astype(int))
     try:

@@ -19,7 +19,6 @@ from digits.data.image_form import ImageForm
 from digits.data.preparation import load_extra
 from digits.files import display_path, kit_command
 from digits.model import check
-from digits.model.augment import with_channels
 from digits.model.backend import cpu_count
 from digits.runs.identity import identity_of
 from digits.runs.pseudo_labels import PseudoLabels, pseudo_labels_of
@@ -92,7 +91,7 @@ def prepare(settings: Settings, execution: Execution) -> Plan:
     if settings.pseudo_labels:
         pseudo_labels = pseudo_labels_of(find_run(settings.pseudo_labels, execution.submissions), identity)
     if recipe.sources:
-        shape = identity["precision"], with_channels(data.train.images).shape[1:], len(data.classes)
+        shape = identity["precision"], data.train.images.shape[1:], len(data.classes)
         Worker(cpu_count()).run(check.check_networks, recipe, *shape)
     splits = _splits(settings, data, train)
     run, before = open_run(identity, execution.run, execution.submissions)
