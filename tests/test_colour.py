@@ -19,9 +19,11 @@ def random_images(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_an_ensemble_predicts_images_of_any_shape_as_its_networks_do_one_by_one(shape):
+@pytest.mark.parametrize("below", [1, 0.4])
+def test_an_ensemble_predicts_images_of_any_shape_as_its_networks_do_one_by_one(shape, below):
     network, images = networks.build_network("seed", shape, classes=3), random_images(shape)
-    tta = Tta(shift_pixels=1.5, rotation_degrees=20, flip_left_right=True, flip_up_down=True, weight=0.7)
+    flips = {"flip_left_right": True, "flip_up_down": True}
+    tta = Tta(shift_pixels=1.5, rotation_degrees=20, **flips, weight=0.7, below=below)
     assert tta.copies == len(predict.tta_transforms(tta, shape[:2])) == 28
     one_by_one = predict.predict_probabilities(network, images, tta)
     together = ensemble_model([[network]], [tta], [1.0])

@@ -142,6 +142,18 @@ def test_tta_averages_its_views(whole):
     assert half == pytest.approx((2.5 * tta + 0.5 * alone) / 3, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("above", "weight"),
+    [pytest.param(0, 1, id="unsure"), pytest.param(0.5, 0.5, id="between"), pytest.param(2, 0, id="sure")],
+)
+def test_only_images_of_a_small_largest_probability_have_augmented_copies(whole, above, weight):
+    images, _ = made_digits(1)
+    largest = float(predict.predict_probabilities(whole.network, images).max())
+    tta = Tta(shift_pixels=1, below=largest - above * predict.FADING)
+    expected = predict.predict_probabilities(whole.network, images, Tta(shift_pixels=1, weight=weight))
+    assert predict.predict_probabilities(whole.network, images, tta) == pytest.approx(expected, abs=1e-5)
+
+
 def test_one_cycle_rises_to_its_peak_and_falls_to_nothing():
     rates = np.array([float(trainer.OneCycle(1.0, 100, 0.2)(step)) for step in range(100)])
     assert rates[0] < 0.06

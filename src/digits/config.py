@@ -83,6 +83,7 @@ class Tta:
     flip_left_right: bool = _setting(False, "also predict each of those mirrored, left to right")
     flip_up_down: bool = _setting(False, "also predict each of those mirrored, top to bottom")
     weight: float = _setting(1.0, "weight of each of those copies; the image itself has 1", 0, 10)
+    below: float = _setting(1.0, "copies only of images whose own largest probability is at most this; 1: of all", 0, 1)
 
     @property
     def any(self) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from digits.config import Tta
-from digits.model.predict import tta_transforms
+from digits.model.predict import copy_weight, tta_transforms
 
 
 def ensemble_model(
@@ -40,14 +40,18 @@ def ensemble_model(
         if tta not in copies:
             transformed = [flat, *(_transformed(flat, transform, height, width) for transform in transforms[1:])]
             copies[tta] = ops.reshape(ops.concatenate(transformed, axis=0), (-1, *shape))
-        shares = np.array([1.0] + [tta.weight] * (len(transforms) - 1), np.float32)
         by_network = []
         for network in networks:
             count += 1
             network.name = f"network_{count}"
             probabilities = network(copies[tta], training=False)
             by_copy = ops.reshape(probabilities, (len(transforms), -1, probabilities.shape[-1]))
-            by_network.append(_weighted_sum([by_copy[index] for index in range(len(shares))], shares / shares.sum()))
+            mean = by_copy[0]
+            if len(transforms) > 1:
+                weight = copy_weight(tta, ops.max(mean, axis=-1, keepdims=True), ops.clip)
+                augmented = sum(by_copy[index] for index in range(1, len(transforms)))
+                mean = (mean + weight * augmented) / (1 + weight * (len(transforms) - 1))
+            by_network.append(mean)
         means.append(_weighted_sum(by_network, np.full(len(by_network), 1 / len(by_network))))
     if logarithmic:
         means = [ops.log(ops.clip(mean, 1e-7, 1.0)) for mean in means]

@@ -4,7 +4,7 @@ import itertools
 import json
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from digits.model.networks import augmented_model, plain
 
 BATCH_SIZE = 512
 """Of images of 28×28 pixels; of larger ones fewer, so that their maps take no more memory."""
+FADING = 0.01
+"""Over so much of the largest probability the weight of augmented copies falls to 0: a jump would enlarge the small
+differences between two machines' probabilities."""
 NEWER_SETTINGS: dict[str, Any] = {
     "antialias": False,
     "input_axes": None,
@@ -123,6 +126,14 @@ def tta_transforms(tta: Tta, size: tuple[int, int]) -> np.ndarray:
     return affine_transforms(rotation, zoom, np.zeros(len(zoom)), shift_x, shift_y, size)
 
 
+def copy_weight(tta: Tta, largest: Any, clip: Callable) -> Any:
+    """Return the weight (n, 1) of an augmented copy beside 1 of the image, whose `largest` probability is (n, 1).
+
+    Above `tta.below` it falls to 0, over `FADING`; `clip` is that of NumPy or Keras.
+    """
+    return tta.weight * clip((tta.below - largest) / FADING + 1, 0, 1)
+
+
 def predict_probabilities(network: keras.Model, images: np.ndarray, tta: Tta = Tta()) -> np.ndarray:  # noqa: B008 frozen
     """Return the mean probabilities float32 (n, classes) of images uint8 (n, height, width, channels) over `tta`."""
     return predict_image_sets(network, [images], tta)[0][0]
@@ -151,21 +162,31 @@ def predict_image_sets(
     height, width = network.input_shape[1:3]
     augmented, transforms = augmented_model(network), tta_transforms(tta, (height, width))
     batch_size = max(1, min(BATCH_SIZE, BATCH_SIZE * 28**2 // (height * width)))
-    predictions = []
-    for images in image_sets:
-        check_shape(network, images)
-        mean, alone = np.empty((2, len(images), network.output_shape[-1]), np.float32)
+
+    def predict(images: np.ndarray, transform: np.ndarray | None = None) -> np.ndarray:
+        """Return the probabilities of the images, or of their copies after one transform."""
+        probabilities = np.empty((len(images), network.output_shape[-1]), np.float32)
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             count = len(batch)
             # The last batch is padded, so that every batch has one shape and nothing is traced twice.
             batch = np.concatenate([batch, np.zeros((batch_size - count, *batch.shape[1:]), np.uint8)])
-            first = total = network.predict_on_batch(batch)
-            for transform in transforms[1:]:
-                total = total + tta.weight * augmented.predict_on_batch(
-                    [batch, np.repeat(transform[np.newaxis], batch_size, axis=0)]
-                )
-            alone[start : start + count] = first[:count]
-            mean[start : start + count] = total[:count] / (1 + tta.weight * (len(transforms) - 1))
+            if transform is None:
+                predicted = network.predict_on_batch(batch)
+            else:
+                predicted = augmented.predict_on_batch([batch, np.repeat(transform[np.newaxis], batch_size, axis=0)])
+            probabilities[start : start + count] = predicted[:count]
+        return probabilities
+
+    predictions = []
+    for images in image_sets:
+        check_shape(network, images)
+        alone = predict(images)
+        weight = copy_weight(tta, alone.max(axis=1, keepdims=True, initial=0), np.clip)
+        mean, unsure = alone.copy(), np.flatnonzero(weight)
+        total, weight = alone[unsure], weight[unsure]
+        for transform in transforms[1:]:
+            total = total + weight * predict(images[unsure], transform)
+        mean[unsure] = total / (1 + weight * (len(transforms) - 1))
         predictions.append((mean, alone))
     return predictions
