@@ -12,7 +12,7 @@ from pathlib import Path
 
 from digits import config
 from digits.config import Execution, Options, Settings
-from digits.console import entry_point, flag_parser
+from digits.console import entry_point, error_context, flag_parser
 from digits.files import kit_command
 
 
@@ -31,7 +31,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     for field in recipe_flags():
         meaning = f"{field.meaning[0].upper()}{field.meaning[1:]} (default: the recipe's)"
-        group.add_argument(f"--{field.key}", metavar=field.flag, help=meaning, **field.argument)
+        how = field.argument | ({"type": folds_or_file} if field.key == "folds" else {})
+        group.add_argument(f"--{field.key}", metavar=field.flag, help=meaning, **how)
     group.add_argument("--no-tta", action="store_const", const=True, help="Predict each image once, as it is")
     group.add_argument(
         "--list-settings", action="store_true", help="Show each field's value, range and meaning, and train nothing"
@@ -40,6 +41,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for title, kind in (("data and randomness", Options), ("execution", Execution)):
         config.add_flags(parser.add_argument_group(title), kind)
     return parser.parse_args(argv)
+
+
+def folds_or_file(text: str) -> int | Path:
+    """Return what --folds says: their number, or the path of a CSV."""
+    try:
+        return int(text)
+    except ValueError:
+        return Path(text)
 
 
 def recipe_flags() -> list[config.Field]:
@@ -56,13 +65,20 @@ def training_flags(flags: argparse.Namespace) -> list[str]:
 
 def settings_of(flags: argparse.Namespace) -> Settings:
     """Return what the flags ask for; BadInput for a value out of range."""
+    options, folds = config.read_flags(Options, flags), flags.folds
+    if isinstance(folds, Path):
+        from digits.data import fold_files
+
+        with error_context("--folds"):
+            flags.folds = fold_files.count_folds(folds)
+        options["folds_file"] = str(folds.absolute())
     recipe = config.load_recipe(flags.recipe or "standard")
     recipe = config.override(recipe, {field.key: getattr(flags, field.key) for field in recipe_flags()})
     if flags.no_tta:
         recipe = config.override(recipe, {"tta.shift_pixels": 0, "tta.rotation_degrees": 0})
-    options = config.read_flags(Options, flags)
-    if flags.extra:
-        options["extra"] = str(Path(flags.extra).absolute())  # The run may be resumed from another folder.
+    for name, value in options.items():
+        if name == "extra" or (name == "groups" and value.endswith(".csv")):
+            options[name] = str(Path(value).absolute())  # The run may be resumed from another folder.
     return Settings(config.set_values(recipe, flags.set or ()), **options)
 
 

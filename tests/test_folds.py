@@ -64,7 +64,7 @@ def test_too_few_images_for_one_fold_are_refused():
 
 
 def test_a_class_too_rare_to_be_held_out_is_refused_by_its_name_and_rows():
-    with pytest.raises(BadInput, match=r"both sides of a fold, found 2 images of class O \(rows 1, 2\)"):
+    with pytest.raises(BadInput, match=r"found none of the 2 images of class O \(rows 1, 2\) to validate"):
         split_folds(np.array([0] * 2 + [1] * 9), 1, seed=0, names=("O", "1"))
 
 

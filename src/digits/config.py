@@ -134,7 +134,7 @@ class Recipe:
     ema: float = _setting(0.0, "momentum of the moving average of the weights, warmed up; 0: none", 0, 0.99999)
     tta: Tta = Tta()
     precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it", choices=PRECISIONS)
-    folds: int = _setting(5, "stratified folds; 1: one 90/10 split", 1, 1_000, flag="K")
+    folds: int = _setting(5, "stratified folds; 1: one 90/10 split", 1, 1_000, flag="K|FILE.csv")
     members: int = _setting(1, "networks per fold, averaged", 1, 1_000, flag="M")
     refit: int = _setting(0, "networks trained on all images after the folds, and averaged in", 0, 1_000, flag="M")
     evaluate_every: int = _setting(0, "epochs between scores of the held-out fold; 0: only at the end", 0, 10_000)
@@ -159,6 +159,11 @@ class Options:
     seed: int = _flag(0, "Seed of weights, batch order and augmentation, not of folds", "S")
     fold_seed: int = 0
     """Of the split alone, so that runs with other seeds share their folds and can be compared row by row."""
+    folds_file: str | None = None
+    """The CSV that gives the folds, where --folds names one; the recipe's number of folds follows it."""
+    groups: str | None = _flag(
+        None, "Column of train.csv, or CSV of ids and groups, each of which stays in one fold", "NAME|FILE.csv"
+    )
     source: str = _flag("auto", "Training data; auto: the files in the data folder, else the sample", choices=SOURCES)
     competition: str | None = _flag(None, "Competition whose files and formats are used (docs/data.md)", "SLUG")
     limit: int | None = _flag(None, "Number of training images to use", "N", low=1)

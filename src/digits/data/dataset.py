@@ -201,7 +201,9 @@ def _checked(dataset: Dataset, folds: int, *, allow_leak: bool) -> Dataset:
     counts = np.bincount(train.labels, minlength=len(dataset.classes))
     warnings = [*summary.warnings, *_doubtful_classes(dataset, counts)]
     if groups is not None:
-        warnings.append(f"{copies:,} training images are copies of others; copies are kept in one fold.")
+        warnings.append(
+            f"{copies:,} training images are copies of others; copies share a fold (but with --folds FILE)."
+        )
         ids = train.ids[train.labels != train.labels[groups]].tolist()  # A group's number is its first row.
         if ids:
             count = f"{len(ids):,} of the copies"

@@ -8,6 +8,8 @@ from digits.console import BadInput, some_of
 
 HELD_OUT_SHARE = 0.1
 """Share of the rows that validate when there is one fold."""
+Pairs = list[tuple[np.ndarray, np.ndarray]]
+"""For each fold the rows to train on and those to validate, int64, ascending."""
 
 
 def split_folds(
@@ -16,8 +18,8 @@ def split_folds(
     seed: int,
     groups: np.ndarray | None = None,
     names: Sequence[str] | None = None,
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Split rows into folds with equal class shares: pairs of (train indices, validation indices), int64, ascending.
+) -> Pairs:
+    """Split rows into folds with equal class shares.
 
     With two folds or more each row validates exactly once. One fold is one stratified 90/10 split.
 
@@ -53,17 +55,23 @@ def split_folds(
         pairs = list(splitter.split(empty, labels))
     else:
         pairs = list(StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed).split(empty, labels))
-    for rows in (rows for pair in pairs for rows in pair):
-        missing = np.setdiff1d(classes, labels[rows])
-        if len(missing):
-            rare = 1 + np.flatnonzero(labels == missing[0])
-            name = names[missing[0]] if names else missing[0]
-            raise BadInput(
-                f"folds: expected each class on both sides of a fold, found {len(rare)} images of class {name} "
-                f"(rows {some_of(rare.tolist())})",
-                fix="Correct mistyped labels, give more images of it (a larger --limit), or use other --folds",
-            )
+    check_sides(pairs, labels, names)
     return [(np.sort(train).astype(np.int64), np.sort(validation).astype(np.int64)) for train, validation in pairs]
+
+
+def check_sides(pairs: Pairs, labels: np.ndarray, names: Sequence[str] | None = None) -> None:
+    """Refuse folds of labels (n,) of which one has no image of a class, to train on or to validate."""
+    for fold, pair in enumerate(pairs, start=1):
+        for rows, side in zip(pair, ("train on", "validate"), strict=True):
+            missing = np.setdiff1d(labels, labels[rows])
+            if len(missing):
+                of_class = 1 + np.flatnonzero(labels == missing[0])
+                name = names[missing[0]] if names else missing[0]
+                raise BadInput(
+                    f"folds: expected each class on both sides of a fold, found none of the {len(of_class)} images of "
+                    f"class {name} (rows {some_of(of_class.tolist())}) to {side} in fold {fold}",
+                    fix="Correct mistyped labels, give more images of it (a larger --limit), or use other --folds",
+                )
 
 
 def check_classes(
@@ -74,9 +82,9 @@ def check_classes(
     `labels` (n,) are positions among the classes, `ids` (n,) name the images in the message (None: row numbers from 1).
     Returns how many different images there are of each class, int (c,).
     """
-    distinct = labels if groups is None else labels[np.unique(groups, return_index=True)[1]]
+    distinct = labels if groups is None else np.unique(np.stack([groups, labels]), axis=1)[1]
     counts = np.bincount(distinct, minlength=len(classes))
-    if len(distinct) == 1 < len(labels):
+    if groups is not None and (groups == groups[0]).all():
         raise BadInput(f"training images: expected different ones, found {len(labels):,} that are all the same")
     rarest, least = int(counts.argmin()), max(folds, 2)
     fewer_folds = ", or use fewer --folds" if folds > 2 else ""

@@ -229,5 +229,5 @@ def settings_of(record: FinishedRecord) -> list[Setting]:
         settings = [Setting(key, value, usual[key], fields[key].meaning) for key, value in values]
     for field in dataclasses.fields(Options):
         value = getattr(record.settings, field.name)
-        settings.append(Setting(field.name, value, field.default, field.metadata.get("help", "")))
+        settings.append(Setting(field.name, value, field.default, field.metadata.get("meaning", "")))
     return settings

@@ -39,7 +39,8 @@ def pseudo_labels_of(run: Run, identity: dict, threshold: float = LEAST_CONFIDEN
         BadInput: if the runs' data or folds differ, or the earlier one is not finished or lacks a fold.
     """
     record, results = run.record(), run.fold_results()
-    different = [key for key in ("data", "fold_seed", "recipe.folds") if record.identity.get(key) != identity[key]]
+    keys = "data", "fold_seed", "recipe.folds", "folds"
+    different = [key for key in keys if record.identity.get(key) != identity.get(key)]
     if not isinstance(record, FinishedRecord) or different:
         reason = f"its {', '.join(different)} differ" if different else "it is not finished"
         raise BadInput(

@@ -14,6 +14,7 @@ import numpy as np
 from digits.config import Execution, Recipe, flat, nearest
 from digits.console import BadInput, KitError, explain
 from digits.data.dataset import Dataset
+from digits.data.fold_files import FOLDS_CSV
 from digits.data.submission import read_submission, write_run_submission
 from digits.files import (
     SUBMISSIONS,
@@ -413,18 +414,26 @@ def repeated_record(execution: Execution, given: Sequence[str]) -> Record | None
     if execution.from_run is not None:
         if given:
             raise BadInput(f"--from-run repeats a run with the settings of its record; leave out {', '.join(given)}.")
-        return find_run(execution.from_run, execution.submissions).record()
+        return _with_own_folds(find_run(execution.from_run, execution.submissions))
     if execution.run is None or given:
         return None
     run = _named(execution.run, execution.submissions)
     if (run.folder / RUN_JSON).is_file():
-        return run.record()
+        return _with_own_folds(run)
     if execution.data_dir is None:
         raise BadInput(
             f"There is no run {run.name!r} to resume.{nearest(run.name, _names(execution.submissions))} "
             f"To begin it, say what to train, such as --recipe standard. {_runs_there(execution.submissions)}"
         )
     return None
+
+
+def _with_own_folds(run: Run) -> Record:
+    """Return a run's record, with its own folds.csv in the place of the file or groups that gave its folds."""
+    record, own = run.record(), run.folder / FOLDS_CSV
+    if own.is_file() and (record.settings.folds_file or record.settings.groups):
+        record.settings = dataclasses.replace(record.settings, folds_file=str(own), groups=None)
+    return record
 
 
 def compare_predictions(run: Run, first: Run) -> str:

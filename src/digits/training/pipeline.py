@@ -9,6 +9,7 @@ import numpy as np
 
 from digits.config import Execution, Settings
 from digits.console import BadInput, KitError
+from digits.data.fold_files import FOLDS_CSV, write_folds
 from digits.inference import predictor
 from digits.model import custom
 from digits.model.backend import cpu_count, peak_memory_bytes
@@ -56,6 +57,8 @@ def work(plan: Plan, display: ProgressDisplay) -> tuple[list[FoldResult], dict[N
     run.json counts the seconds from the beginning on, at each network that ends, and however the work ends.
     """
     custom.write_sources(plan.recipe, plan.run.folder)
+    validated = [task.validation_rows for task in plan.tasks if task.member == 1 and task.fold != REFIT]
+    write_folds(plan.run.folder / FOLDS_CSV, plan.dataset.train.ids, validated)
 
     def count_seconds() -> None:
         plan.record.seconds = plan.seconds

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from digits.config import Execution, Recipe, Settings, describe_differences
-from digits.console import BadInput, counted
-from digits.data import dataset
+from digits.console import BadInput, counted, error_context
+from digits.data import dataset, fold_files
 from digits.data.competition import find_competition
 from digits.data.dataset import Dataset, LabelledSplit
-from digits.data.folds import split_folds
+from digits.data.folder import find_file
+from digits.data.folds import Pairs, split_folds
 from digits.data.image_form import ImageForm
 from digits.data.preparation import load_extra
 from digits.files import display_path, kit_command
@@ -79,6 +80,9 @@ def prepare(settings: Settings, execution: Execution) -> Plan:
         cluster.require_scheduler(execution.cluster)
     data = _load_data(settings, execution.data_dir)
     identity = identity_of(settings, data)
+    folds = _folds(settings, data, execution.data_dir)
+    if settings.folds_file or settings.groups:
+        identity["folds"] = hashlib.sha256(b"".join(rows.tobytes() + b"|" for _, rows in folds)).hexdigest()[:16]
     train, extra = data.train, None
     if settings.extra:
         train, extra = _with_extra(data, Path(settings.extra))
@@ -93,7 +97,7 @@ def prepare(settings: Settings, execution: Execution) -> Plan:
     if recipe.sources:
         shape = identity["precision"], data.train.images.shape[1:], len(data.classes)
         Worker(cpu_count()).run(check.check_networks, recipe, *shape)
-    splits = _splits(settings, data, train)
+    splits = _splits(folds, data, train)
     run, before = open_run(identity, execution.run, execution.submissions)
     if changes := describe_differences(recipe):
         print(f"Recipe: {changes}.")
@@ -111,6 +115,8 @@ def prepare(settings: Settings, execution: Execution) -> Plan:
         )
     if before:
         record.created, record.command, record.git = before.created, before.command, before.git
+        given = {name: getattr(before.settings, name) for name in ("folds_file", "groups")}
+        record.settings = dataclasses.replace(record.settings, **given)
         started -= before.seconds
     name = f"{run.name} (resumed)" if before else run.name
     print(f"Run: {name}: {_describe(recipe, identity, slots)}")
@@ -183,10 +189,44 @@ def _describe(recipe: Recipe, identity: dict[str, Any], slots: Slots) -> str:
     return ", ".join(words)
 
 
-def _splits(settings: Settings, data: Dataset, train: LabelledSplit) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+def _folds(settings: Settings, data: Dataset, data_dir: Path | None) -> Pairs:
+    """Return the folds that the settings name; print from where, if from a file or with groups."""
+    train, limited = data.train, settings.limit is not None
+    if settings.folds_file:
+        if settings.groups:
+            raise BadInput("expected no such flag with --folds FILE, which gives the folds", at="--groups")
+        path = Path(settings.folds_file)
+        with error_context("--folds"):
+            folds = fold_files.read_folds(path, train.ids, train.labels, limited=limited, classes=data.classes)
+        if len(folds) != settings.recipe.folds:
+            raise BadInput(f"expected {settings.recipe.folds} folds, found {len(folds)}", at=display_path(path))
+        print(f"Folds: the {len(folds)} of {display_path(path)}.")
+        return folds
+    groups = data.groups
+    if settings.groups:
+        with error_context("--groups"):
+            names = _group_column(settings.groups, data, data_dir).of_images(train.ids, limited=limited)
+            groups = fold_files.group_numbers(names, data.groups)
+            folds = split_folds(train.labels, settings.recipe.folds, settings.fold_seed, groups, data.classes)
+        print(f"Groups: {len(set(groups.tolist())):,} of {len(groups):,} images; each validates in one fold.")
+        return folds
+    return split_folds(train.labels, settings.recipe.folds, settings.fold_seed, groups, data.classes)
+
+
+def _group_column(groups: str, data: Dataset, data_dir: Path | None) -> fold_files.Values:
+    """Read the groups of training images: from a CSV, or from the column of that name in train.csv."""
+    if groups.endswith(".csv"):
+        return fold_files.read_values(Path(groups), "group")
+    folder = data_dir or (data.expected.data_dir if data.expected else None)
+    file = find_file(folder, "train", data.expected) if folder and data.source == "kaggle" else None
+    if file is None:
+        raise BadInput("expected a CSV of ids and groups, for these data have no train.csv", fix="--groups FILE.csv")
+    return fold_files.read_values(file.path, groups, member=file.member)
+
+
+def _splits(folds: Pairs, data: Dataset, train: LabelledSplit) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Return for each fold, and for refits, the rows to train on and those to validate; extra images train in all."""
     rows, extra_rows = np.arange(len(data.train.labels)), np.arange(len(data.train.labels), len(train.labels))
-    folds = split_folds(data.train.labels, settings.recipe.folds, settings.fold_seed, data.groups, data.classes)
     splits = dict(enumerate(folds, 1))
     splits[REFIT] = rows, rows[:0]
     return {fold: (np.concatenate([chosen, extra_rows]), held_out) for fold, (chosen, held_out) in splits.items()}
