@@ -24,6 +24,7 @@ from digits.files import ROOT
 from digits.kaggle import child
 from digits.kaggle.child import Kind, Reply
 from digits.kaggle.client import (
+    BUNDLE_VARIABLES,
     PROXY_VARIABLES,
     CredentialsError,
     Kaggle,
@@ -89,7 +90,7 @@ UNKNOWN_NAME = urllib3.exceptions.NameResolutionError("api.kaggle.com", None, so
     ids=["proxy", "certificate", "name", "timeout", "refused", "other"],
 )
 def test_the_reason_of_a_failed_connection_is_named(monkeypatch, raised, words, passing):
-    for name in (*PROXY_VARIABLES, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+    for name in (*PROXY_VARIABLES, *BUNDLE_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     error = error_of(LIST, PAGE, child.describe(raised))
     assert words in str(error)
@@ -100,16 +101,17 @@ def test_the_reason_of_a_failed_connection_is_named(monkeypatch, raised, words, 
     ("variable", "value", "words"),
     [
         ("http_proxy", "socks5://127.0.0.1:9", "the proxy that http_proxy names does not let it"),
+        ("http_proxy", "http://me:secret-word@127.0.0.1:9", "the proxy that http_proxy names does not let it"),
         ("http_proxy", "http://[1", "the proxy that http_proxy names does not let it"),
         ("http_proxy", "http://127.0.0.1:nine", "the proxy that http_proxy names does not let it"),
-        ("REQUESTS_CA_BUNDLE", "/no/such", "REQUESTS_CA_BUNDLE names /no/such, which .* read .*No such file"),
+        ("REQUESTS_CA_BUNDLE", "/no/such", "REQUESTS_CA_BUNDLE must name .*, found /no/such"),
     ],
 )
 def test_a_setting_of_the_connection_that_cannot_be_used_is_named_and_not_the_credentials(
     monkeypatch, tmp_path, log, variable, value, words
 ):
-    """Through the real client; `https` in the place of Kaggle's address is not called."""
-    for name in (*PROXY_VARIABLES, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+    """Through the real client: nothing outside this machine is called."""
+    for name in (*PROXY_VARIABLES, *BUNDLE_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     environment = "LOCALHOST" if variable == "http_proxy" else "PROD"
     for name, text in {"HOME": str(tmp_path), "KAGGLE_API_TOKEN": TOKEN, "KAGGLE_API_ENVIRONMENT": environment}.items():
@@ -118,26 +120,6 @@ def test_a_setting_of_the_connection_that_cannot_be_used_is_named_and_not_the_cr
     with pytest.raises(KitError, match=words) as caught:
         list_submissions(Kaggle(replace(FAST, attempts=1), log.append))
     assert not isinstance(caught.value, KaggleRefused)
-    assert "not trusted" not in str(caught.value)
-
-
-def test_a_file_that_holds_no_certificates_is_named(monkeypatch):
-    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
-    monkeypatch.setenv("CURL_CA_BUNDLE", __file__)
-    error = error_of(LIST, PAGE, child.describe(requests.exceptions.SSLError("no certificate or crl found")))
-    assert f"CURL_CA_BUNDLE names {__file__}, which cannot be read as certificates" in str(error)
-
-
-def test_a_connection_that_fails_is_named_also_by_what_the_libraries_really_say(monkeypatch, tmp_path, log):
-    """No name server, an unused port, and a proxy that does not exist: nothing outside this machine is called."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
-    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
-    for name in ("https_proxy", "http_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("http_proxy", "http://me:secret-word@127.0.0.1:9")
-    with pytest.raises(KitError, match="the proxy that http_proxy names does not let it") as caught:
-        list_submissions(Kaggle(replace(FAST, attempts=1), log.append))
     assert "secret-word" not in str(caught.value)
 
 
@@ -257,22 +239,37 @@ def test_a_file_that_should_hold_credentials_is_named_with_what_is_wrong(home, s
     assert TOKEN not in str(caught.value)
 
 
-def test_a_key_that_lies_where_the_client_does_not_look_is_named(home, standing):
-    put(home / ".config" / "kaggle" / "kaggle.json", KEY_FILE)
-    (home / ".kaggle").mkdir(parents=True)
-    with pytest.raises(CredentialsError, match=r"cannot be used: .*kaggle\.json is not where the client looks"):
+@pytest.mark.parametrize(
+    ("files", "variables", "words"),
+    [
+        pytest.param(
+            {".config/kaggle/kaggle.json": KEY_FILE, ".kaggle/other": ""},
+            {},
+            r"cannot be used: .*kaggle\.json is not where the client looks",
+            id="elsewhere",
+        ),
+        pytest.param(
+            {"empty": ""}, {"KAGGLE_API_TOKEN": "HOME/empty"}, "cannot be used: .*/empty is empty", id="empty"
+        ),
+        pytest.param({}, {"KAGGLE_KEY": KEY}, "cannot be used: of KAGGLE_USERNAME and KAGGLE_KEY only one", id="half"),
+        pytest.param(
+            {}, {"KAGGLE_API_TOKEN": "KGAT_" + 300 * "x"}, "cannot be used: KAGGLE_API_TOKEN is too long", id="long"
+        ),
+        pytest.param({}, {"KAGGLE_API_TOKEN": "mistyped"}, f"{REFUSED}KAGGLE_API_TOKEN", id="expired"),
+        pytest.param(
+            {}, {"KAGGLE_USERNAME": USER, "KAGGLE_KEY": "x" * 9}, f"{REFUSED}KAGGLE_USERNAME and KAGGLE_KEY", id="key"
+        ),
+    ],
+)
+def test_credentials_of_no_use_are_named_by_their_place_alone(home, standing, monkeypatch, files, variables, words):
+    for name, content in files.items():
+        put(home / name, content)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.replace("HOME", str(home)))
+    with pytest.raises(CredentialsError, match=words) as caught:
         standing()
-
-
-def test_an_empty_token_file_and_half_a_pair_of_variables_are_named(home, standing, monkeypatch):
-    put(home / "empty", "")
-    monkeypatch.setenv("KAGGLE_API_TOKEN", str(home / "empty"))
-    with pytest.raises(KaggleRefused, match=r"cannot be used: .*/empty is empty"):
-        standing()
-    monkeypatch.delenv("KAGGLE_API_TOKEN")
-    monkeypatch.setenv("KAGGLE_KEY", KEY)
-    with pytest.raises(KaggleRefused, match="cannot be used: of KAGGLE_USERNAME and KAGGLE_KEY only one is set"):
-        standing()
+    for secret in (KEY, "xxxxxxxxx", "mistyped"):
+        assert secret not in str(caught.value)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
@@ -280,29 +277,6 @@ def test_a_file_that_cannot_be_read_is_named(home, standing):
     put(home / ".kaggle" / "access_token", TOKEN, mode=0)
     with pytest.raises(KaggleRefused, match="access_token cannot be read"):
         standing()
-
-
-@pytest.mark.parametrize(
-    ("variables", "source"),
-    [
-        ({"KAGGLE_API_TOKEN": "expired-or-mistyped"}, "KAGGLE_API_TOKEN"),
-        ({"KAGGLE_USERNAME": USER, "KAGGLE_KEY": "wrong-key"}, "KAGGLE_USERNAME and KAGGLE_KEY"),
-    ],
-    ids=["expired", "key"],
-)
-def test_bad_credentials_are_named_by_their_place(standing, monkeypatch, variables, source):
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(KaggleRefused, match=f"does not accept the credentials of {source}") as caught:
-        standing()
-    assert not any(value in str(caught.value) for value in variables.values() if value != USER)
-
-
-def test_a_token_that_is_too_long_for_the_client_is_named(standing, monkeypatch):
-    monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_" + 300 * "x")
-    with pytest.raises(KaggleRefused, match="cannot be used: KAGGLE_API_TOKEN is too long for the client") as caught:
-        standing()
-    assert "xxx" not in str(caught.value)
 
 
 def test_a_key_that_others_can_read_is_warned_about(home, standing, log):

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import re
-import ssl
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from digits.console import BadInput, KaggleRefused, KitError, explain
+from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.competition import DIGIT_RECOGNIZER, Competition
 from digits.files import display_path, submissions_flag
 from digits.kaggle.child import Kind, Reply
@@ -39,17 +38,16 @@ UPLOADS = ("dataset_create_new", "dataset_create_version")
 SUBMITS = ("competition_submit", "competition_submit_code")
 BEFORE_SUBMITTING = ("IntrospectToken", "GenerateAccessToken", "StartSubmissionUpload")
 """The client's calls before the one that submits; an error of an unknown call may be of that one."""
+BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY")
 CONNECTION_FAULTS = {
     Kind.PROXY: "the proxy that {proxy} names does not let it through; expected http://HOST:PORT, with a login "
-    "http://NAME:PASSWORD@HOST:PORT (socks5:// needs: pip install pysocks)",
-    Kind.CERTIFICATE: "the certificate is not trusted; where a proxy inspects the traffic, REQUESTS_CA_BUNDLE must "
-    "name the file with its certificate",
+    "http://NAME:PASSWORD@HOST:PORT (socks5:// needs: pip install pysocks).",
+    Kind.CERTIFICATE: "the certificate is not trusted; where a proxy inspects the traffic, {bundle} must name the file "
+    "with its certificate, found {file}.",
     Kind.NAME: "the name of Kaggle's server cannot be resolved. Is there a network?",
-    Kind.CONNECTION: "it was refused, broke off or timed out",
+    Kind.CONNECTION: "it was refused, broke off or timed out.",
 }
-PASSING = (Kind.NAME, Kind.CONNECTION)
-"""Faults of the connection after which another attempt is worth while."""
 ANSWERS: dict[tuple[str, int], tuple[type[KitError], str]] = {
     ("kernels_push", 409): (KaggleRefused, "Kaggle has a notebook of this title already. Give another: --title TITLE"),
     ("kernels_push", 403): (
@@ -172,15 +170,16 @@ def error_of(call: str, page: str, reply: Reply) -> KitError:
         return UnreachableError("Kaggle's storage refused the upload.")
     if reply.failure in CONNECTION_FAULTS:
         proxy = next((name for name in PROXY_VARIABLES if os.environ.get(name)), "https_proxy")
-        fault = _bundle_fault() if reply.failure is Kind.CERTIFICATE else ""
-        reason = fault or CONNECTION_FAULTS[reply.failure].format(proxy=proxy)
-        message = f"The connection to Kaggle failed: {reason}."
+        bundle = next((name for name in BUNDLE_VARIABLES if os.environ.get(name)), BUNDLE_VARIABLES[0])
+        file = os.environ.get(bundle) or "none"
+        message = "The connection to Kaggle failed: "
+        message += CONNECTION_FAULTS[reply.failure].format(proxy=proxy, bundle=bundle, file=file)
     elif reply.failure is Kind.UNREADABLE:
         message = f"The answer is not Kaggle's (a login page of the network, or a proxy?): {text}."
     else:
         message = f"The kaggle client failed: {text}."
     # A download that broke off ends as another error: the client compares what came with the announced size.
-    if reply.failure in PASSING or maybe_submitted or call == "competition_download_files":
+    if reply.failure in (Kind.NAME, Kind.CONNECTION) or maybe_submitted or call == "competition_download_files":
         return UnreachableError(message, maybe_submitted=maybe_submitted)
     return KitError(message)
 
@@ -198,19 +197,6 @@ def _answer_error(call: str, page: str, reply: Reply, text: str, maybe_submitted
     other = KaggleRefused, "Kaggle refuses it (HTTP {status}): {text}"
     kind, message = ANSWERS.get((call, status)) or ANSWERS.get(("", status), other)
     return kind(message.format(text=text, page=page, status=status))
-
-
-def _bundle_fault() -> str:
-    """Return what is wrong with the file of certificates that the environment names, or an empty text."""
-    name = next((name for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(name)), "")
-    path = Path(os.environ.get(name, "."))
-    if path.is_dir():  # A folder of certificates is taken, too.
-        return ""
-    try:
-        ssl.create_default_context(cafile=path)
-    except OSError as error:  # SSLError is one.
-        return f"{name} names {path}, which cannot be read as certificates ({explain(error)})"
-    return ""
 
 
 def _file_fault(file: Path) -> str:

@@ -5,7 +5,7 @@ import dataclasses
 import datetime
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,6 @@ RUN_JSON = "run.json"
 PACKED = "probabilities.npz"
 """A reference run's rounded probabilities."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
 REFIT = 0
 """The fold of a network that is trained on all rows, for the test images alone."""
 NetworkKey = tuple[int, int]
@@ -273,12 +271,11 @@ def resumable(command: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Interrupted. {remedy}") from None
-    except OSError as error:
-        raise KitError(f"{explain(error)}\n{remedy}") from None
     except BadInput:
         raise
-    except KitError as error:
-        raise KitError(f"{error}\n{remedy}") from None
+    except (KitError, OSError) as error:
+        reason = explain(error) if isinstance(error, OSError) else error
+        raise KitError(f"{reason}\n{remedy}") from None
 
 
 def find_run(name_or_path: str, submissions: Path = SUBMISSIONS) -> Run:
@@ -297,11 +294,8 @@ def find_run(name_or_path: str, submissions: Path = SUBMISSIONS) -> Run:
 
 def all_runs(submissions: Path = SUBMISSIONS) -> list[Run]:
     """Return all runs, the newest last."""
-    return _runs(submissions.glob(f"*/{RUN_JSON}"))
-
-
-def _runs(records: Iterable[Path]) -> list[Run]:
-    return [Run(path.parent) for path in sorted(records, key=lambda path: path.stat().st_mtime)]
+    records = sorted(submissions.glob(f"*/{RUN_JSON}"), key=lambda path: path.stat().st_mtime)
+    return [Run(path.parent) for path in records]
 
 
 def _names(submissions: Path) -> list[str]:
@@ -396,9 +390,9 @@ def _named(name: str, submissions: Path) -> Run:
 
 
 def find_runs(submissions: Path, sha256: str) -> list[Run]:
-    """Return the finished runs, the newest first, reference runs too, whose predictions' hash begins with `sha256`."""
+    """Return the finished runs, the newest first, reference runs last, whose predictions' hash begins with `sha256`."""
     runs = []
-    for run in reversed(_runs([*submissions.glob(f"*/{RUN_JSON}"), *submissions.glob(f"reference/*/{RUN_JSON}")])):
+    for run in reversed(all_runs(submissions / "reference") + all_runs(submissions)):
         with contextlib.suppress(BadInput, OSError):  # An unfinished or foreign run wrote no submission.
             if run.finished_record().submission.sha256.startswith(sha256):
                 runs.append(run)
