@@ -128,17 +128,11 @@ def test_what_is_sent_is_what_was_checked_whatever_has_taken_its_place(user, mon
     assert [(entry.run, entry.sha256) for entry in user.ledger] == [("checked", sha256)]
 
 
-def test_the_message_says_by_itself_what_was_sent(user):
-    make_run(user.folder)
-    assert user("--no-wait") == 0
-    assert "run a-run, recipe standard, 5 folds, out-of-fold 0.9964" in user.kaggle.submissions[0]["description"]
-    assert user.states == ["complete"]
-
-
 def test_not_waiting_or_not_long_enough_leaves_a_pending_row_that_status_completes(user):
     make_run(user.folder)
     user.kaggle.polls_until_scored = 10_000
     assert user("--wait", 0.02) == 0
+    assert "run a-run, recipe standard, 5 folds, out-of-fold 0.9964" in user.kaggle.submissions[0]["description"]
     assert "Not scored yet" in user.out
     assert f"Look later: scripts/submit.sh --status --submissions-dir {user.folder}\n" in user.out
     assert user.states == ["pending"]
@@ -166,6 +160,8 @@ def test_a_dry_run_does_all_but_the_upload_and_without_network_or_credentials_al
 
 
 def test_status_lists_also_what_was_submitted_elsewhere_best_first(user):
+    assert user("--status") == 0
+    assert user.out.split()[0] == "public"
     sha256 = make_run(user.folder)
     user.kaggle.record(f"by hand digits:{sha256[:12]}")
     user.kaggle.record("on the site", ref="7", publicScore="0.98", status="COMPLETE")
@@ -180,11 +176,6 @@ def test_status_lists_also_what_was_submitted_elsewhere_best_first(user):
     assert "submitted before" in user.err
 
 
-def test_status_of_nobody_s_submissions_is_an_empty_table(user):
-    assert user("--status") == 0
-    assert user.out.split()[0] == "public"
-
-
 def test_a_run_can_be_named_instead_of_its_file(user):
     sha256 = make_run(user.folder, "first")
     make_run(user.folder, "second", answers(1))
@@ -193,11 +184,8 @@ def test_a_run_can_be_named_instead_of_its_file(user):
         assert f"digits:{sha256[:12]}" in user.out
     assert user("third") == 2
     assert "There is no run 'third'. There are: first, second." in user.err
-
-
-def test_a_reference_run_can_be_named_though_its_file_is_packed(user):
-    sha256 = make_reference(user.folder, answers())
-    assert user("reference/standard", "--dry-run") == 0
+    sha256 = make_reference(user.folder, answers(2))  # Its file is packed.
+    assert user("reference/standard", "--dry-run", "--yes") == 0
     assert f"digits:{sha256[:12]}" in user.out
 
 
@@ -220,16 +208,13 @@ def refused(user, code, *words, arguments=()):
     return True
 
 
-def test_a_broken_file_is_refused_without_a_call(user):
+def test_no_file_and_a_broken_one_are_refused_without_a_call(user):
+    assert refused(user, 2, "no such file", "python src/train.py")
     make_run(user.folder)
     lines = (user.folder / "submission.csv").read_text().splitlines(keepends=True)
     (user.folder / "submission.csv").write_text("".join(lines[:500]) + "501,x\n" + "".join(lines[501:]))
     assert refused(user, 2, "line 501")
     assert not user.kaggle.calls
-
-
-def test_no_file_at_all_is_refused_with_the_command_that_makes_one(user):
-    assert refused(user, 2, "no such file", "python src/train.py")
 
 
 @pytest.mark.parametrize(
@@ -349,15 +334,12 @@ def test_limits_that_kaggle_does_not_tell_are_no_reason_not_to_submit(user):
     assert user.used == 1
 
 
-def test_without_credentials_nothing_is_sent(user, monkeypatch):
+def test_without_credentials_nothing_is_sent_and_status_prints_the_ledger_that_is_there(user, monkeypatch):
     make_run(user.folder)
-    monkeypatch.delenv("KAGGLE_API_TOKEN")
-    assert refused(user, 3, "no Kaggle credentials", "kaggle.com/settings/api", "/rules", "submission.csv in a browser")
-    assert "--zip" not in user.err
-
-
-def test_status_without_kaggle_prints_the_ledger_that_is_there(user, monkeypatch):
-    make_run(user.folder)
+    with monkeypatch.context() as patch:
+        patch.delenv("KAGGLE_API_TOKEN")
+        refused(user, 3, "no Kaggle credentials", "kaggle.com/settings/api", "/rules", "submission.csv in a browser")
+        assert "--zip" not in user.err
     assert user() == 0
     monkeypatch.delenv("KAGGLE_API_TOKEN")
     assert user("--status") == 3
@@ -469,12 +451,13 @@ def test_an_interrupt_says_what_is_not_known(user, monkeypatch):
     assert (user.states, user.used) == (["complete"], 1)
 
 
-def test_a_long_message_in_any_script_does_not_cost_the_tag(user):
+def test_a_long_message_does_not_cost_the_tag_and_a_score_that_is_no_number_is_none(user):
     sha256 = make_run(user.folder)
-    user.kaggle.polls_until_scored = 1
+    user.kaggle.outcome = {"status": "COMPLETE", "publicScore": "None"}
     assert user("-m", "Zahlen – 数字 " * 1000) == 0
     assert user.kaggle.submissions[0]["description"].endswith(f" [digits:{sha256[:12]}]")
     assert len(user.kaggle.submissions[0]["description"]) < 250
+    assert "Public score: -" in user.out
 
 
 def test_a_list_in_which_others_stand_too_is_searched_by_the_tag(user):
@@ -485,59 +468,30 @@ def test_a_list_in_which_others_stand_too_is_searched_by_the_tag(user):
     user.kaggle.fault("CreateSubmission", drop=True, after=True)
     assert user("--wait", "5") == 0
     assert (user.ledger[-1].run, user.ledger[-1].public_score) == ("a-run", 0.99671)
+    for number in range(120):  # More than a page.
+        user.kaggle.record(f"someone else's {number}", status="COMPLETE")
+    (user.folder / "ledger.csv").unlink()
+    assert user() == 2
+    assert "submitted before" in user.err
 
 
-def test_a_score_that_is_no_number_is_none(user):
+def test_a_ledger_that_cannot_be_written_stops_before_the_upload_and_after_it_does_not_hide_it(user, monkeypatch):
     make_run(user.folder)
-    user.kaggle.outcome = {"status": "COMPLETE", "publicScore": "None"}
-    assert user() == 0
-    assert "Public score: -" in user.out
-
-
-def test_a_ledger_that_cannot_be_written_stops_before_the_upload(user, monkeypatch):
-    make_run(user.folder)
+    full_at = ""
 
     def full(path, entry):
-        raise OSError(28, "No space left on device", str(path))
+        if entry.ref == full_at:
+            raise OSError(28, "No space left on device", str(path))
+        return record(path, entry)
 
     monkeypatch.setattr(ledger, "record", full)
     assert user() == 1
     assert "No space left on device" in user.err
     assert user.kaggle.uploads == []
-
-
-def test_a_ledger_that_cannot_be_written_after_the_upload_does_not_hide_it(user, monkeypatch):
-    make_run(user.folder)
-
-    def full_once_it_is_in(path, entry):
-        if entry.ref:
-            raise OSError(28, "No space left on device", str(path))
-        return record(path, entry)
-
-    monkeypatch.setattr(ledger, "record", full_once_it_is_in)
+    full_at = "1000"
     assert user() == 1
-    assert "Kaggle accepted the submission (ref 1000)" in user.err
-    assert "No space left on device" in user.err
-    assert "--status" in user.err
-
-
-def test_the_same_answers_are_found_in_the_whole_list(user):
-    sha256 = make_run(user.folder)
-    user.kaggle.record(f"from elsewhere [digits:{sha256[:12]}]", status="COMPLETE")
-    user.kaggle.allowed_a_day = 200
-    for number in range(120):
-        user.kaggle.record(f"someone else's {number}", status="COMPLETE")
-    assert user() == 2
-    assert "submitted before" in user.err
-
-
-def test_an_entry_of_kaggle_s_list_without_a_ref_is_left_out_with_a_note(user):
-    make_run(user.folder)
-    user.kaggle.record("odd", ref=0, status="COMPLETE")
-    user.kaggle.record(None, date=None, errorDescription=None, status="COMPLETE")
-    assert user() == 0
-    assert "1 entries without a ref" in user.err
-    assert user.states == ["complete", "complete"]
+    for words in ("Kaggle accepted the submission (ref 1000)", "No space left on device", "--status"):
+        assert words in user.err
 
 
 def test_only_the_tag_at_the_end_is_the_submission_s(user):
@@ -589,12 +543,6 @@ def test_an_old_attempt_that_kaggle_does_not_list_is_failed_for_status(user):
     assert "not in Kaggle's list" in user.out
 
 
-def test_two_at_once_do_not_send(user):
-    make_run(user.folder)
-    with file_lock(user.folder / ".submit.lock"):
-        assert refused(user, 1, "Another process holds")
-
-
 def test_a_file_of_another_tool_is_sent_as_kaggle_takes_it(user):
     make_run(user.folder)
     plain = (user.folder / "submission.csv").read_bytes()
@@ -606,8 +554,10 @@ def test_a_file_of_another_tool_is_sent_as_kaggle_takes_it(user):
     assert other.read_bytes() != plain
 
 
-def test_a_ledger_that_is_broken_stops_the_submission(user):
+def test_another_process_and_a_broken_ledger_stop_the_submission(user):
     make_run(user.folder)
+    with file_lock(user.folder / ".submit.lock"):
+        assert refused(user, 1, "Another process holds")
     (user.folder / "ledger.csv").write_text("mine\n")
     assert refused(user, 2, "ledger.csv, line 1")
     assert (user.folder / "ledger.csv").read_text() == "mine\n"
