@@ -196,16 +196,17 @@ def late64(input_shape: Shape, classes: int) -> keras.Model:
 
 
 def resnet(input_shape: Shape, classes: int) -> keras.Model:
-    """Build a residual network (He et al. 2016) for photographs: 1,964,970 weights, 30.6 M multiply-adds an image.
+    """Build a residual network (He et al. 2016) for photographs: 1,093,274 weights, 44.0 M multiply-adds an image.
 
-    A stage has half the side and more filters than the one before; the last normalisation of each residual starts at 0
-    (Goyal et al. 2017), so that it is the identity at first. It takes images from 8 pixels on.
+    A stage has half the side and twice the filters of the one before; the last normalisation of each residual starts at
+    0 (Goyal et al. 2017), so that it is the identity at first. The first convolution sees the whole image: with pooling
+    after it, Fashion-MNIST had 0.8 percentage points less. It takes images from 8 pixels on.
     """
     images, x = _images(input_shape)
-    x = _block(x, 32, 3, padding="same", pool=True)
-    for stage, filters in enumerate((32, 64, 128, 256)):
-        if stage:
-            x = _block(x, filters, 3, padding="same", pool=min(x.shape[1:3]) > 4)
+    is_large = min(input_shape[:2]) > 40  # 64 pixels would take five times as long as 28.
+    x = _block(x, 16, 3, padding="same", pool=is_large)
+    for filters in (48, 96, 192):
+        x = _block(x, filters, 3, padding="same", pool=min(x.shape[1:3]) > 4)
         residual = _block(x, filters, 3, padding="same")
         residual = layers.Conv2D(filters, 3, padding="same", use_bias=False)(residual)
         residual = FusedBatchNormalization(momentum=MOMENTUM, gamma_initializer="zeros")(residual)
