@@ -82,7 +82,7 @@ def test_a_network_of_a_folder_with_a_space_in_its_name_is_tried_too(tmp_path):
     assert variant.networks == ("nets.py:tiny",)
 
 
-@pytest.mark.parametrize("words", ["members=2", "folds=3", "refit=1", "evaluate_every=1", "networks=compact,vgg"])
+@pytest.mark.parametrize("words", ["members=2", "folds=3", "refit=1", "evaluate_every=2", "networks=compact,vgg"])
 def test_a_setting_that_one_fit_does_not_show_is_refused(words):
     with pytest.raises(BadInput, match=f"{words}: .*one network"):
         ablate.chosen(load_recipe("quick"), None, [[words]])

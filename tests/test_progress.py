@@ -46,7 +46,7 @@ def test_a_duration_is_in_seconds_minutes_or_hours_by_its_length():
 def epochs(display, task, number):
     """Let a network report the end of its epoch `number`."""
     images = task.training_images * number // task.recipe.epochs
-    display.log(Progress(*task.key, "training", number, images, 0.5, 0.99 if number else None))
+    display.log(Progress(*task.key, "training", number, images, 0.5, 0.99 if number else None, 3100.0))
 
 
 def test_a_log_has_one_heading_and_at_most_a_line_for_each_tenth_of_the_epochs(clock, capsys):
@@ -58,11 +58,24 @@ def test_a_log_has_one_heading_and_at_most_a_line_for_each_tenth_of_the_epochs(c
                 epochs(display, task, epoch)
         display.finish((1, 1), "99.50% of 200 held-out images, 80 s")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["network", "epoch", "loss", "held-out", "time", "left"]
+    assert lines.pop(0).startswith("The column held-out is the accuracy on 100 of 200 held-out images")
+    assert lines[0].split() == ["network", "epoch", "loss", "held-out", "images/s", "time", "left"]
     assert sum(line.startswith("network ") for line in lines) == 1
     assert sum(line.startswith("fold 1/5") for line in lines) == 11
-    assert re.fullmatch(r"fold 2/5    40/40   0\.5000    99\.00%  +\d+ (s|min)", lines[-2])
+    assert re.fullmatch(r"fold 2/5    40/40   0\.5000    99\.00%     3,100  +\d+ (s|min)", lines[-2])
     assert lines[-1] == "fold 1/5  99.50% of 200 held-out images, 80 s"
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "every", "scored"),
+    [(33_600, 8_400, 1, 6 * 256), (3_000, 600, 1, 128), (500, 300, 2, 100), (500, 40, 1, 40), (500, 300, 0, 0)],
+)
+def test_the_scores_of_epochs_take_few_held_out_images_in_whole_batches(train, held_out, every, scored):
+    recipe = load_recipe("standard").changed(evaluate_every=every, batch_size=256 if train > 10_000 else 128)
+    task = FoldTask(recipe, 1, 1, 0, "float32", np.arange(train), train + np.arange(held_out), None)
+    rows = task.scored_rows
+    assert len(set(rows)) == len(rows) == scored
+    assert all(rows >= train)
 
 
 def members(*networks):
@@ -118,8 +131,12 @@ def test_a_terminal_shows_all_networks_at_once_at_every_width(clock, monkeypatch
             for task in run[:2]:
                 epochs(display, task, epoch)
         display._bars.refresh()
+        display.stage("drawing the report")
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
     assert re.search(r"fold 1/5 .*4/40", text)
     assert re.search(r"fold 2/5 .*4/40", text)
     assert "total" in text
+    assert "drawing the report …" in text
+    shown = ["time left", "loss", "images/s"][: {40: 1, 60: 2}.get(width, 3)]
+    assert all(name in text for name in ["network", "epoch", "held-out", "99.00%", *shown])
     assert max(map(len, re.split(r"[\r\n]", text))) <= width + 1

@@ -95,11 +95,12 @@ def test_the_same_seed_gives_the_same_network_and_another_seed_another(whole):
     assert not np.allclose(first, other, atol=1e-3)
 
 
-def test_a_resumed_training_ends_where_an_uninterrupted_one_does(whole, tmp_path):
+def test_a_resumed_and_scored_training_ends_where_an_uninterrupted_one_does(whole, tmp_path):
     interrupted = fitted(epochs=3)
     interrupted.save(tmp_path / "state.npz")
     again = trainer.Trainer(TINY, "tiny", *made_digits(320), (0, 1, 1))
     again.load(tmp_path / "state.npz")
+    assert again.score(*made_digits(70, seed=1)) > 0.5
     again.history.append(again.run_epoch())
     assert [epoch.epoch for epoch in again.history] == [1, 2, 3, 4]
     images, _ = made_digits(20, seed=2)

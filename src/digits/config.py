@@ -137,7 +137,7 @@ class Recipe:
     folds: int = _setting(5, "stratified folds; 1: one 90/10 split", 1, 1_000, flag="K|FILE.csv")
     members: int = _setting(1, "networks per fold, averaged", 1, 1_000, flag="M")
     refit: int = _setting(0, "networks trained on all images after the folds, and averaged in", 0, 1_000, flag="M")
-    evaluate_every: int = _setting(0, "epochs between scores of the held-out fold; 0: only at the end", 0, 10_000)
+    evaluate_every: int = _setting(0, "epochs between scores of some held-out images; 0: only at the end", 0, 10_000)
     base: str = "standard"  # The recipe of the kit that this one started from, and is compared with.
     sources: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
     """The text of the files that networks of the user's own come from, by the files' names."""

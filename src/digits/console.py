@@ -81,6 +81,22 @@ def print_line(line: str) -> None:
     print(f"{line}\n", end="", flush=True)
 
 
+def styled(text: str, style: str) -> str:
+    """Return a text in one of rich's styles, such as "bold green" or "link URL", where stdout is a terminal.
+
+    NO_COLOR takes the colours away, and a pipe or TERM=dumb everything.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=sys.stdout)
+    if not sys.stdout.isatty() or console.is_dumb_terminal:
+        return text
+    with console.capture() as captured:
+        console.print(Text(text, style), end="", soft_wrap=True)
+    return captured.get()
+
+
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[str] = ()) -> str:
     """Return a table to print, as wide as its texts whatever the terminal is; columns are aligned right, or `left`."""
     from rich.console import Console

@@ -21,6 +21,7 @@ class Epoch:
     seconds: float
     images_per_second: float
     held_out_accuracy: float | None = None
+    held_out_rows: int | None = None
 
 
 class Trainer:
@@ -53,6 +54,9 @@ class Trainer:
                 f"the loss was {loss} in epoch {self.epochs_done}: the learning rate may be too high"
             )
         return Epoch(self.epochs_done, float((right > 0.5).mean()), loss, 0.1, 0.01, 1e4)
+
+    def score(self, images, labels):
+        return float((predict_probabilities(self.network, images).argmax(axis=1) == labels).mean())
 
     def finish(self):
         return self.network

@@ -182,6 +182,13 @@ class MemberScore:
     weight: float | None = None
 
 
+def rows_scored_after_epochs(data: RunData) -> int | None:
+    """Return how many held-out images were scored after an epoch; 0: all, None: no epoch was scored."""
+    epochs = [epoch for result in data.results for epoch in result.history]
+    rows = [epoch.get("held_out_rows") or 0 for epoch in epochs if epoch.get("held_out_accuracy") is not None]
+    return max(rows, default=None)
+
+
 def members(data: RunData) -> list[MemberScore]:
     """Return the members of a run or a blend on the held-out rows; none without labels, or for a single member."""
     if blend := data.record.blend:

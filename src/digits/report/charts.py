@@ -128,37 +128,40 @@ def _log_axis(axes: Axes, values: Sequence[float], unit: str = "") -> None:
     axes.set_yticks([], minor=True)
 
 
-def _curves(axes: Axes, results: Sequence[FoldResult], name: str, scale: Callable) -> list[float]:
-    """Draw a value of the epochs, a thin line a network, a thick one for their mean; return all that was drawn."""
-    lines = [[scale(epoch[name]) for epoch in result.history] for result in results]
-    for line in lines:
-        axes.plot(range(1, len(line) + 1), line, color=BLUE, alpha=0.3, linewidth=0.9)
-    shortest = min(map(len, lines))
-    mean = np.mean([line[:shortest] for line in lines], axis=0)
-    axes.plot(range(1, shortest + 1), mean, "o-" if shortest == 1 else "-", color=BLUE, linewidth=2.2, label="training")
+def _curves(
+    axes: Axes, results: Sequence[FoldResult], name: str, scale: Callable, label: str = "training", color: str = BLUE
+) -> list[float]:
+    """Draw a value of the epochs that have it, a thin line a network, a thick one for their mean; return all values."""
+    values: dict[int, list[float]] = {}
+    for result in results:
+        line = {epoch["epoch"]: scale(epoch[name]) for epoch in result.history if epoch.get(name) is not None}
+        axes.plot(list(line), list(line.values()), color=color, alpha=0.3, linewidth=0.9)
+        for epoch, value in line.items():
+            values.setdefault(epoch, []).append(value)
+    if values:
+        most = max(map(len, values.values()))
+        means = {epoch: float(np.mean(values[epoch])) for epoch in sorted(values) if len(values[epoch]) == most}
+        marker = "o-" if len(means) == 1 else "-"
+        axes.plot(list(means), list(means.values()), marker, color=color, linewidth=2.2, label=label)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    return [value for line in lines for value in line]
+    return [value for line in values.values() for value in line]
 
 
 def draw_errors(axes: Axes, data: RunData) -> None:
     """Draw the error rate by epoch: on training images, and on held-out images where they were scored."""
 
     def percent(accuracy: float) -> float:
-        return max(100 * (1 - accuracy), 0.005)  # A logarithmic axis has no 0.
+        return max(100 * (1 - accuracy), least)  # A logarithmic axis has no 0.
+
+    scored = analysis.rows_scored_after_epochs(data) or data.record.out_of_fold.rows
+    least = 50 / max(scored, 1)  # Half an error.
 
     values = _curves(axes, data.results, "accuracy", percent)
-    scored: dict[int, list[float]] = {}
-    for epoch in (epoch for result in data.results for epoch in result.history):
-        if epoch.get("held_out_accuracy") is not None:
-            scored.setdefault(epoch["epoch"], []).append(percent(epoch["held_out_accuracy"]))
-    if scored:
-        epochs, means = sorted(scored), [float(np.mean(scored[epoch])) for epoch in sorted(scored)]
-        axes.plot(epochs, means, "o-", color=ORANGE, linewidth=2.2, markersize=5, label="held-out")
-        values += means
+    values += _curves(axes, data.results, "held_out_accuracy", percent, "held-out", ORANGE)
     finals = [percent(fold.accuracy) for fold in data.record.folds]
     epochs = [fold.epochs for fold in data.record.folds]
-    axes.plot(epochs, finals, "D", color=ORANGE, markersize=6, markeredgecolor=PAPER, label="held-out, final")
+    axes.plot(epochs, finals, "D", color=ORANGE, markersize=6, markeredgecolor=PAPER, label="final")
     _log_axis(axes, values + finals, "%")
     axes.set(title="Error rate by epoch", ylabel="errors")
     _legend_below(axes)

@@ -162,6 +162,7 @@ def build_report(
         record=record,
         names=record.data.names,
         members=analysis.members(data),
+        scored_rows=analysis.rows_scored_after_epochs(data),
         curves=[(title, svg(draw, data)) for title, draw in curves.items() if data.results],
         shares=svg(charts.draw_class_shares, record.data.class_counts, record.test.class_counts, record.data.names),
         augmentation=png_uri(augmentation.read_bytes()) if augmentation.exists() else "",

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from digits.console import duration, table
+from digits.console import duration, styled, table
 from digits.data.competition import DIGIT_RECOGNIZER, find_competition
 from digits.data.submission import tag_of
 from digits.files import ROOT, display_path, kit_command
@@ -119,7 +119,7 @@ def _accuracy(record: FinishedRecord) -> str:
     def line(name: str, score: Score) -> str:
         return f"{name} accuracy: {score.text} ({score.wrong:,} of {score.rows:,} wrong), log-loss {score.log_loss:.4f}"
 
-    lines = [line("Held-out" if record.held_out else "Out-of-fold", record.out_of_fold)]
+    lines = [styled(line("Held-out" if record.held_out else "Out-of-fold", record.out_of_fold), "bold green")]
     if record.blend:
         lines.append(f"  (blend by {record.blend.out_of_fold_by})")
     if record.refits:
@@ -137,7 +137,7 @@ def _accuracy(record: FinishedRecord) -> str:
 
 
 def _warnings(record: FinishedRecord) -> str:
-    lines = [f"!!! CHECK FAILED: {check.name}: {check.detail}" for check in record.failed_checks]
+    lines = [styled(f"!!! CHECK FAILED: {check.name}: {check.detail}", "bold red") for check in record.failed_checks]
     if record.extra:
         extra = f"{record.extra.images:,} extra images ({record.extra.folder})"
         lines.append(f"Also trained on {extra}, which are not scored: runs without them do not compare.")
@@ -148,13 +148,15 @@ def _warnings(record: FinishedRecord) -> str:
 
 def _files(run: Run, record: FinishedRecord) -> str:
     rows, lines = f"{record.submission.rows:,} rows, checked", []
-    names = ["run.json", "probabilities", *(path.name for path in run.folder.glob("report.html"))]
+    names = ["run.json", "probabilities"]
     if record.submission.copy:
         copy = display_path(ROOT / record.submission.copy)
         lines.append(f"{copy}  {rows}: predictions of run {run.name}{_replaced(run, record)}")
     else:
         names.insert(0, f"{record.submission.file} ({rows})")
     lines.append(f"{display_path(run.folder)}/  {', '.join(names)}")
+    for page in run.folder.glob("report.html"):
+        lines.append(f"Report: {styled(display_path(page), f'bold link {page.resolve().as_uri()}')}")
     peak = record.peak_memory_bytes
     memory = [f"{peak / 1e9:.2f} GB at most in one process"] if peak else []
     return "\n".join([*lines, ", ".join([duration(record.seconds), *memory])])

@@ -40,13 +40,13 @@ def cross_validate(
                 failures[task.key] = "it was not finished when the time was up"
             elif isinstance(outcome, KitError):
                 failures[task.key] = str(outcome)
-                display.finish(task.key, f"FAILED: {outcome}")
+                display.finish(task.key, f"FAILED: {outcome}", "bold red")
             else:
                 result, model = outcome
                 _save(plan.run, result, model)
                 results[task.key] = result
                 on_result()
-                display.finish(task.key, f"{_score(result, plan.train.labels)}, {result.seconds:.0f} s")
+                display.finish(task.key, f"{_score(result, plan.train.labels)}, {result.seconds:.0f} s", "bold")
     if all(fold == REFIT for fold, _ in results):
         reasons = (f"{task.label}: {failures[task.key]}" for task in plan.tasks if task.key in failures)
         raise KitError("\n".join(["no network could be trained:", *reasons]))

@@ -42,6 +42,7 @@ def train(settings: Settings, execution: Execution) -> Run:
         if execution.report:
             from digits.report import charts, html
 
+            display.stage("drawing the report")
             charts.draw_all(plan.run, plan.dataset)
             html.build_report(plan.run, plan.dataset)
         if execution.tensorboard:

@@ -5,18 +5,22 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from digits.config import NETWORKS
-from digits.console import duration, print_line
+from digits.console import duration, print_line, styled
 from digits.runs.store import NetworkKey
 from digits.training.fold import FoldTask, Progress
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as Bars
+    from rich.status import Status
 
 PREDICTION_COST = 1 / 3
 """Of predicting an image once, in units of training on it once: a forward pass without the two backward ones."""
+_COLUMNS = {"epoch": 7, "loss": 7, "held-out": 8, "images/s": 8, "time left": 9}
+"""What is shown of each network, and how wide."""
 UNKNOWN_NETWORK = 15.0
 """Million multiply-adds an image that a custom network is taken to have, those of the middle one of the kit's."""
 
@@ -53,6 +57,8 @@ class ProgressDisplay:
         self._worked = 0.0
         """Work done since then: what was finished before says nothing of this machine's speed."""
         self._bars: Bars | None = None
+        self._status: Status | None = None
+        """What is shown after the training, in a terminal."""
 
     def __enter__(self) -> "ProgressDisplay":
         if sys.stdout.isatty():
@@ -64,9 +70,10 @@ class ProgressDisplay:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-            self._bars = None
+        for shown in (self._bars, self._status):
+            if shown is not None:
+                shown.stop()
+        self._bars = self._status = None
 
     def log(self, message: str | Progress) -> None:
         """Print a line, or show a network's progress; threads may call it at any time."""
@@ -78,13 +85,14 @@ class ProgressDisplay:
             done = network.cost * message.images
             if self._began is None:
                 self._began = time.monotonic()
+                _explain_scores(network.task)
             if network.started:  # Else the epochs of a checkpoint would count.
                 self._worked += max(0.0, done - network.done)
             network.started, network.done = True, done
             self._show(network, message)
 
-    def finish(self, key: NetworkKey, text: str) -> None:
-        """Show that a network is finished, and with which result."""
+    def finish(self, key: NetworkKey, text: str, style: str = "") -> None:
+        """Show that a network is finished, and with which result, in one of rich's styles."""
         with self._lock:
             network = self._networks[key]
             if network.started:
@@ -93,14 +101,18 @@ class ProgressDisplay:
             if self._bars is not None:
                 self._bars.update(self._bar_ids[key], visible=False)
                 self._bars.update(self._total, completed=self._done)
-        print_line(f"{network.task.label:<{self._width}}  {text}")
+        print_line(f"{network.task.label:<{self._width}}  {styled(text, style)}")
 
     def stage(self, text: str) -> None:
         """Show what is done after the training."""
-        if self._bars is None:
-            print_line(f"{text} …")
+        if self._status is not None:
+            self._status.update(f"{text} …")
+        elif self._bars is not None:
+            self._bars.stop()
+            self._status = self._bars.console.status(f"{text} …")
+            self._status.start()
         else:
-            self._bars.update(self._total, description=text)
+            print_line(f"{text} …")
 
     def seconds_left(self) -> float | None:
         """Estimate the seconds until all networks are finished, at the speed so far; None before there is any."""
@@ -113,36 +125,73 @@ class ProgressDisplay:
     def _done(self) -> float:
         return sum(network.done for network in self._networks.values())
 
-    def _start_bars(self, console) -> "Bars":
+    def _start_bars(self, console: "Console") -> "Bars":
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
-        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}")
-        bars = Bars(*columns, TimeRemainingColumn(), console=console, transient=True, speed_estimate_period=120)
+        free = console.width - self._width - 1
+        shown = dict(_COLUMNS)
+        for least in ("images/s", "loss", "time left"):  # A narrow terminal shows these last.
+            if sum(shown.values()) + len(shown) > free:
+                del shown[least]
+        free -= sum(shown.values()) + len(shown)
+
+        class Headed(Bars):
+            def make_tasks_table(self, tasks):
+                table = super().make_tasks_table(tasks)
+                table.show_header = True
+                for column, heading in zip(table.columns, headings, strict=True):
+                    column.header, column.header_style = heading, "dim"
+                    column.justify = "right" if heading in shown else "left"
+                return table
+
+        bar = [BarColumn(min(free, 40))] if free > 5 else []
+        headings = ["network", *[""] * len(bar), *shown]
+        time_left = {"time left": TimeRemainingColumn()}
+        texts = [time_left.get(name) or TextColumn(f"{{task.fields[{name}]}}", justify="right") for name in shown]
+        columns = TextColumn("{task.description}"), *bar, *texts
+        bars = Headed(*columns, console=console, transient=True, speed_estimate_period=120)
+        empty: dict[str, Any] = dict.fromkeys(_COLUMNS, "")
         self._bar_ids = {
-            key: bars.add_task(network.task.label, total=network.work, state="", visible=False)
+            key: bars.add_task(network.task.label, total=network.work, visible=False, **empty)
             for key, network in self._networks.items()
         }
         work = sum(network.work for network in self._networks.values())
-        self._total = bars.add_task("total", total=work or None, state="")
+        self._total = bars.add_task("total", total=work or None, **empty)
         bars.start()
         return bars
 
     def _show(self, network: _Network, progress: Progress) -> None:
-        epoch = f"{progress.epoch}/{network.task.recipe.epochs}"
-        loss = "" if progress.loss is None else f"{progress.loss:.4f}"
-        accuracy = "" if progress.held_out_accuracy is None else f"{progress.held_out_accuracy:.2%}"
+        def text(value: float | None, form: str) -> str:
+            return "" if value is None else format(value, form)
+
+        cells: dict[str, Any] = {
+            "epoch": f"{progress.epoch}/{network.task.recipe.epochs}",
+            "loss": text(progress.loss, ".4f"),
+            "held-out": text(progress.held_out_accuracy, ".2%"),
+            "images/s": text(progress.images_per_second, ",.0f"),
+        }
         if self._bars is not None:
-            state = f"{epoch} {accuracy}" if progress.state == "training" else progress.state
-            self._bars.update(self._bar_ids[progress.key], completed=network.done, state=state, visible=True)
+            if progress.state != "training":
+                cells["epoch"] = progress.state
+            self._bars.update(self._bar_ids[progress.key], completed=network.done, visible=True, **cells)
             self._bars.update(self._total, completed=self._done)
             return
         lines = progress.epoch * 10 // network.task.recipe.epochs  # A line for each tenth of the epochs.
         if lines <= network.lines or progress.state != "training":
             return
         if not any(each.lines for each in self._networks.values()):
-            print_line(f"{'network':<{self._width}}  {'epoch':>7}     loss  held-out  time left")
+            self._print_row("network", dict(zip(_COLUMNS, _COLUMNS, strict=True)))
         network.lines = lines
         seconds = self.seconds_left()
-        left = "" if seconds is None else duration(max(5, round(seconds / 5) * 5))
-        print_line(f"{network.task.label:<{self._width}}  {epoch:>7}  {loss:>7}  {accuracy:>8}  {left:>9}")
+        cells["time left"] = "" if seconds is None else duration(max(5, round(seconds / 5) * 5))
+        self._print_row(network.task.label, cells)
+
+    def _print_row(self, label: str, cells: dict[str, str]) -> None:
+        print_line("  ".join([f"{label:<{self._width}}", *(f"{cells[name]:>{_COLUMNS[name]}}" for name in _COLUMNS)]))
+
+
+def _explain_scores(task: FoldTask) -> None:
+    if len(task.scored_rows):
+        images = f"{len(task.scored_rows):,} of {len(task.validation_rows):,} held-out images"
+        print_line(f"The column held-out is the accuracy on {images}, of the epoch's weights as they are.")
