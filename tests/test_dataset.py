@@ -152,7 +152,7 @@ def test_a_folder_that_was_named_is_used_or_refused_saying_what_is_there(folder,
         tmp_path / "empty": "The folder is empty",
         tmp_path / "idx": r"The folder holds notes\.txt",
         tmp_path: r"expected one file train\.csv, found data with ünlaut/train\.csv, other/train\.csv",
-        archive: r"digit-recognizer\.zip is a file, not a folder\. Take the data out of it: scripts/download\.sh --zip",
+        archive: r"digit-recognizer\.zip is a file, not a folder\. Unpack it: scripts/download\.sh --zip",
     }.items():
         with pytest.raises(BadInput, match=message):
             dataset.load("auto", path)

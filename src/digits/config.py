@@ -166,6 +166,8 @@ class Options:
     )
     source: str = _flag("auto", "Training data; auto: the files in the data folder, else the sample", choices=SOURCES)
     competition: str | None = _flag(None, "Competition whose files and formats are used (docs/data.md)", "SLUG")
+    id_column: str | None = _flag(None, "Column of train.csv with the images' ids or files", "NAME")
+    label_column: str | None = _flag(None, "Column of train.csv with the labels", "NAME")
     limit: int | None = _flag(None, "Number of training images to use", "N", low=1)
     allow_leak: bool = _flag(False, "Allow test images among the training images: marked, never submitted")
     pseudo_labels: str | None = _flag(None, "Run (same folds) whose confident test predictions join training", "RUN")

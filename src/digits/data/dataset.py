@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.config import SOURCES
+from digits.config import SOURCES, Options
 from digits.console import BadInput, error_context, some_of
 from digits.data import arrays
 from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, SIDE, Competition, Form, KnownFile
@@ -154,6 +154,7 @@ def load(
     limit: int | None = None,
     allow_leak: bool = False,
     folds: int = 5,
+    options: Options | None = None,
 ) -> Dataset:
     """Load and check a source of labelled images.
 
@@ -166,6 +167,7 @@ def load(
         limit: train on this many images with the same class shares; the test images are never cut.
         allow_leak: allow training images that are also test images, and say so in `leaked`.
         folds: how many folds the training images must fill with each class.
+        options: what else flags say of the files, such as their columns; None: nothing.
 
     Raises:
         BadInput: naming file, line and column, what was expected, what came and how to fix it.
@@ -178,7 +180,7 @@ def load(
     if source == "sample" or (may_be_sample and not any(find_file(folder, name, wanted) for name in TABLES)):
         dataset = _load_sample()
     else:
-        dataset = _load_keras(folder) if source == "keras" else _load_files(folder, wanted)
+        dataset = _load_keras(folder) if source == "keras" else _load_files(folder, wanted, options)
     if limit is not None:
         dataset = replace(dataset, train=_limited(dataset.train, limit, len(dataset.classes)))
     return _checked(dataset, folds, allow_leak=allow_leak)
@@ -237,10 +239,10 @@ def _doubtful_classes(dataset: Dataset, counts: np.ndarray) -> list[str]:
     return [*notes, f"the classes {some_of(numbers)} are taken as different."] if numbers else notes
 
 
-def _load_files(folder: Path, wanted: Competition | None) -> Dataset:
+def _load_files(folder: Path, wanted: Competition | None, options: Options | None) -> Dataset:
     """Load the files of a folder: those of the competition `wanted`, or custom data."""
     with error_context(fix=_how_to_fix(folder, wanted)):
-        tables = read_folder(folder, wanted)
+        tables = read_folder(folder, wanted, options)
         train, notes = _training_table(tables, display_path(folder))
         test = _without_placeholder(tables.get("test"), notes)
         unlabelled: Split

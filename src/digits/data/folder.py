@@ -11,10 +11,11 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from digits.config import Options
 from digits.console import BadInput, error_context, some_of
-from digits.data import arrays
+from digits.data import arrays, listing
 from digits.data.arrays import PACKINGS, split_of
-from digits.data.competition import Competition
+from digits.data.competition import DIGIT_RECOGNIZER, Competition, find_competition
 from digits.data.csv_reader import MAX_CLASSES, Table, as_ids, is_wanted, parse, read_bytes, records
 from digits.data.image_files import NotADigitImage, class_folders, gray, image_files, read_image
 from digits.files import display_path, kit_command
@@ -31,10 +32,19 @@ class LocatedFile:
     """Below the folder, or inside the zip."""
     member: str | None = None
 
+    @property
+    def shown(self) -> str:
+        """Its path, to print."""
+        return f"{self.member} in {display_path(self.path)}" if self.member else display_path(self.path)
+
+    def read(self) -> bytes:
+        """Return its content, unpacked."""
+        return read_bytes(self.path, self.member)
+
     def read_table(self, *, labelled: bool) -> Table:
         """Read it as a CSV of images; BadInput where it is none."""
-        data, shown = read_bytes(self.path, self.member), display_path(self.path)
-        with error_context(f"{self.member} in {shown}" if self.member else shown):
+        data = self.read()
+        with error_context(self.shown):
             return replace(parse(data, labelled=labelled), name=self.name)
 
 
@@ -57,14 +67,19 @@ def find_file(folder: Path, name: str, competition: Competition | None = None) -
         if member or (archive and is_known):
             member = member or f"{name}.csv"  # Reading it says what is wrong.
             return LocatedFile(path, member, member)
-    others = [other for other in _csvs(names) if name in other.lower()]
+    others = [other for other in _csvs(names) if _plain(name) in _plain(other)]
     if not others and not is_known:
         below = [f"{inner}/{other}" for inner in names for other in _csvs(_names_in(folder / inner))]
-        others = [other for other in below if name in PurePath(other).name.lower()]
+        others = [other for other in below if _plain(name) in _plain(PurePath(other).name)]
     if len(others) > 1:
         fix = f"Name one {name}.csv, or give its folder: --data-dir DIR"
         raise BadInput(f"expected one file {name}.csv, found {some_of(others)}", at=display_path(folder), fix=fix)
     return LocatedFile(folder / others[0], others[0]) if others else None
+
+
+def _plain(name: str) -> str:
+    """Return a name in small letters alone, for sampleSubmission and sample_submission are the same."""
+    return re.sub(r"[\W_]+", "", name.lower())
 
 
 def _csvs(names: list[str]) -> list[str]:
@@ -95,10 +110,16 @@ def _read_table(folder: Path, name: str, competition: Competition | None) -> Tab
     if file is None:
         fix = ""
         if zipfile.is_zipfile(folder):
-            fix = f"Take the data out of it: {kit_command('scripts/download.sh', '--zip', folder)}"
+            fix = f"Unpack it: {unpack_command(folder)}"
         at = f"{display_path(folder / name)}.csv"
         raise BadInput(f"there is no such file. {_what_is_in(folder)}", at=at, fix=fix)
     return file.read_table(labelled=name == "train")
+
+
+def unpack_command(archive: Path) -> str:
+    """Return the command that unpacks a competition's archive, whose name is taken for the competition's."""
+    competition = find_competition(re.sub(r"[^\w-].*", "", archive.name) or DIGIT_RECOGNIZER.slug)
+    return kit_command("scripts/download.sh", "--zip", archive) + competition.flag
 
 
 def _what_is_in(folder: Path) -> str:
@@ -112,13 +133,17 @@ def _what_is_in(folder: Path) -> str:
     return f"The folder holds {some_of(names)}" if names else "The folder is empty"
 
 
-def read_folder(folder: Path, competition: Competition | None) -> dict[str, Table]:
+def read_folder(folder: Path, competition: Competition | None, options: Options | None = None) -> dict[str, Table]:
     """Read what a folder holds: the tables "train", "test" and perhaps "val", named after their files.
 
-    That is train.csv and test.csv, plain, packed or in a zip; or .npz, .npy or IDX files; or a folder of images for
-    each class; or a single CSV. Only data of no known competition may lack "test", or lie one folder deeper.
+    That is train.csv and test.csv of pixels, plain, packed or in a zip, or beside the images that they list; or .npz,
+    .npy or IDX files; or a folder of images for each class; or a single CSV. Only data of no known competition may lack
+    "test", or lie one folder deeper. `options` may name columns.
     """
     is_known = competition is not None and competition.is_known
+    listed = {} if is_known else _tables_of_listed_images(folder, competition, options or Options())
+    if listed:
+        return listed
     if folder.is_dir() and not any(find_file(folder, name, competition) for name in TABLES):
         if tables := _tables_of_arrays(folder) or _tables_of_images(folder):
             return tables
@@ -127,7 +152,7 @@ def read_folder(folder: Path, competition: Competition | None) -> dict[str, Tabl
             return {"train": LocatedFile(folder / csvs[0], csvs[0]).read_table(labelled=True)}
         inner = [folder / name for name in names if (folder / name).is_dir()]
         if not is_known and len(inner) == 1:
-            return read_folder(inner[0], competition)
+            return read_folder(inner[0], competition, options)
     wanted = [name for name in TABLES if is_known or name == "train" or find_file(folder, name, competition)]
     with ThreadPoolExecutor(2) as threads:
         read = threads.map(lambda name: _read_table(folder, name, competition), wanted)
@@ -163,6 +188,48 @@ def _tables_of_single_arrays(folder: Path, paths: list[Path]) -> dict[str, Table
         return arrays.tables_of(read) if read else {}
 
 
+def _tables_of_listed_images(folder: Path, competition: Competition | None, options: Options) -> dict[str, Table]:
+    """Read the images that a folder's train.csv lists, and those of sample_submission.csv, test.csv or the test folder.
+
+    Empty where train.csv has the pixels themselves, or there are no images.
+    """
+    train = find_file(folder, "train", competition) if folder.is_dir() else None
+    others = [name for name in _csvs(_names_in(folder)) if "submission" not in _plain(name)]
+    if train is None and len(others) == 1:
+        train = LocatedFile(folder / others[0], others[0])
+    if train is None or not listing.may_list(data := train.read()):
+        return {}
+    index, test = listing.ImageIndex(folder), find_file(folder, "test", competition)
+    if not index.files and train.member:
+        fix = f"Unpack it: {unpack_command(train.path)}"
+        raise BadInput("expected pixels, found a list of images", at=train.shown, fix=fix)
+    if not index.files:
+        return {}
+    header, sample_ids = sample_submission(folder, competition)
+    with error_context(train.shown):
+        listed = {"train": listing.list_images(index, "train", listing.columns_of(data), options, header[1:])}
+    if sample_ids is not None:
+        with error_context(f"{display_path(folder)}, sample_submission.csv"):
+            listed["test"] = listing.ListedImages(index.files_of("test", sample_ids), sample_ids)
+    elif test is not None:
+        with error_context(test.shown):
+            columns = listing.columns_of(test.read())
+            listed["test"] = listing.list_images(index, "test", columns, options, listed["train"].label_columns)
+    elif files := index.of("test"):
+        has_suffix = bool(PurePath(listed["train"].ids[0]).suffix)
+        listed["test"] = listing.ListedImages(files, [file.name if has_suffix else file.stem for file in files])
+    names = {"train": train.name, "test": test.name if test else "test images"}
+    tables = {
+        split: replace(_table_of_images(images.files, images.labels, images.ids), name=names[split], notes=images.notes)
+        for split, images in listed.items()
+    }
+    used = {file for images in listed.values() for file in images.files}
+    if left_out := [str(file.relative_to(folder)) for file in index.files if file not in used]:
+        note = f"{len(left_out):,} images that no table lists are left out ({some_of(left_out)})"
+        tables["train"] = replace(tables["train"], notes=(*tables["train"].notes, note))
+    return tables
+
+
 def _tables_of_images(folder: Path) -> dict[str, Table]:
     """Return the tables of a folder of images: CLASS/*.png, or train/CLASS/*.png, and test/*.png or test/CLASS/*.png.
 
@@ -194,8 +261,8 @@ def _split_of_folder(path: Path) -> str | None:
     return split_of(name) or "unlabelled"
 
 
-def _table_of_images(files: Sequence[Path], labels: Sequence[str]) -> Table:
-    """Read image files of one size in grey, with labels or none; ids are names, or CLASS/NAME where these repeat."""
+def _table_of_images(files: Sequence[Path], labels: Sequence[str], ids: Sequence[str] | None = None) -> Table:
+    """Read image files of one size in grey, with labels or none; ids None: names, or CLASS/NAME where these repeat."""
     images: list[np.ndarray] = []
     for file in files:
         with error_context(display_path(file)):
@@ -207,8 +274,8 @@ def _table_of_images(files: Sequence[Path], labels: Sequence[str]) -> Table:
             if (height, width) != (side, side):
                 expected = f"a square image of {side} × {side} pixels as {files[0].name}"
                 raise BadInput(f"expected {expected}, found {width} × {height}", fix="Give all images one size")
-    names = [file.name for file in files]
-    if len(set(names)) < len(names):
+    names = [file.name for file in files] if ids is None else list(ids)
+    if ids is None and len(set(names)) < len(names):
         names = [f"{file.parent.name}/{file.name}" for file in files]
     with error_context(display_path(files[0].parent)):
         return arrays.table_of(np.stack(images), np.array(labels) if labels else None, as_ids(names))

@@ -104,10 +104,10 @@ def as_image(pixels: np.ndarray) -> Image.Image:
 def image_files(folder: Path) -> list[Path]:
     """Return the image files right in a folder, in the order of their names, numbers by value."""
     files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
-    return sorted(files, key=_name_order)
+    return sorted(files, key=name_order)
 
 
-def _name_order(path: Path) -> list[tuple[int, str]]:
+def name_order(path: Path) -> list[tuple[int, str]]:
     """Return a key to sort names by, in which each second part is a number."""
     return [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", path.name)]
 

@@ -227,6 +227,7 @@ class Record:
             limit=settings.limit,
             allow_leak=True,
             folds=1,
+            options=settings,
         )
 
     def to_dict(self) -> dict[str, Any]:

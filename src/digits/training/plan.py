@@ -153,6 +153,7 @@ def _load_data(settings: Settings, data_dir: Path | None) -> Dataset:
         limit=settings.limit,
         allow_leak=settings.allow_leak,
         folds=settings.recipe.folds,
+        options=settings,
     )
     print(f"Data: {data.summary.description}.")
     for warning in data.summary.warnings:
