@@ -46,41 +46,13 @@ GOOD = {
 }
 """Values that mean something, by the flag's name; a run's name is good for all others that take a text."""
 BAD = [
-    *(
-        "",
-        " ",
-        "0",
-        "-1",
-        "1",
-        "-0",
-        "1.5",
-        "1e9",
-        "99999999999999999999",
-        "nan",
-        "inf",
-        "x",
-        "Übung",
-        "a b",
-        "../..",
-        ".",
-    ),
-    *("no-such", "/no/such/file", "empty", "digit.png", "torn.zip", "binary", "own", "unreadable.json", "/dev/null"),
-    *(
-        "made",
-        "unfinished",
-        "a=b",
-        "=",
-        "epochs=",
-        "=3",
-        "epochs=-1",
-        "--",
-        "-x",
-        "tcp://",
-        "http://127.0.0.1:9",
-        "x" * 5000,
-    ),
-    *("\udcff", "\n", "a\tb", "{}", "[1]", "%s", "$(true)", "2,1", "1,,1", "run.json", "CON", "~", "*"),
-]
+    "", " ", "a b", "\udcff", "\n", "a\tb", "x" * 5000,
+    "0", "-1", "1", "-0", "1.5", "1e9", "99999999999999999999", "nan", "inf", "x", "Übung", "../..", ".", "a=b", "=",
+    "epochs=", "=3", "epochs=-1", "--", "-x",
+    "no-such", "/no/such/file", "empty", "digit.png", "torn.zip", "binary", "own", "unreadable.json", "/dev/null",
+    "made", "unfinished",
+    "tcp://", "http://127.0.0.1:9", "{}", "[1]", "%s", "$(true)", "2,1", "1,,1", "run.json", "CON", "~", "*",
+]  # fmt: skip
 
 
 def prepare() -> None:

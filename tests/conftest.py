@@ -107,7 +107,6 @@ def memory(monkeypatch, tmp_path):
     """The same in this process: the unmodified client, whose connections are replaced."""
     from fake_kaggle import FakeKaggle, connected, use
 
-    (tmp_path / "home").mkdir()
     with connected(monkeypatch, FakeKaggle(), tmp_path / "home") as kaggle:
         use(monkeypatch, kaggle)
         yield kaggle

@@ -277,10 +277,7 @@ def connected(monkeypatch: object, kaggle: FakeKaggle, home: Path) -> Iterator[F
         return response
 
     monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
-    clean(monkeypatch)
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
-    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
+    sign_in(monkeypatch, home)
     yield kaggle
     assert kaggle.strangers == []
 
@@ -312,11 +309,15 @@ def in_process(call, arguments, policy, log) -> dict:
             raise UnreachableError("No answer from Kaggle in 180 s.", maybe_submitted=call in SUBMITS) from None
 
 
-def clean(monkeypatch: object) -> None:
-    """Forget the credentials and proxies of whoever runs the tests."""
+def sign_in(monkeypatch: object, home: Path) -> None:
+    """Use a home and a token in the place of the credentials and proxies of whoever runs the tests."""
+    home.mkdir(parents=True)
     for name in [name for name in os.environ if name.startswith("KAGGLE_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    variables = {"HOME": str(home), "KAGGLE_API_TOKEN": TOKEN, "KAGGLE_API_ENVIRONMENT": "LOCALHOST"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
 
 
 def use(monkeypatch: object, kaggle: FakeKaggle, **seconds: float) -> None:
@@ -368,8 +369,7 @@ def _handler(kaggle: FakeKaggle, stop: threading.Event) -> type[BaseHTTPRequestH
 @contextlib.contextmanager
 def stage(monkeypatch: object, home: Path) -> Iterator[FakeKaggle]:
     """Serve Kaggle to the processes that a test starts, with a token; at the end nobody may have called elsewhere."""
-    clean(monkeypatch)
-    home.mkdir(parents=True)
+    sign_in(monkeypatch, home)
     kaggle, stop = FakeKaggle(), threading.Event()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(kaggle, stop))
     server.daemon_threads = True
@@ -377,9 +377,6 @@ def stage(monkeypatch: object, home: Path) -> Iterator[FakeKaggle]:
     proxy = f"http://127.0.0.1:{server.server_port}"
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, proxy)
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
-    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
     yield kaggle
     stop.set()
     server.shutdown()

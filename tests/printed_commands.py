@@ -63,11 +63,7 @@ def resumed(name: str, **execution) -> str:
 
 
 def messages(own: Path):
-    """Yield messages, and the words of the command that each names.
-
-    Args:
-        own: a folder of the user's.
-    """
+    """Yield messages, and the words of the command that each names; `own` is a folder of the user's."""
     yield message_of(newest_run), ["src/train.py", "--recipe", "quick"]
     yield message_of(find_run, "none"), ["src/train.py"]
     run_of(SUBMISSIONS / "done")

@@ -117,14 +117,8 @@ REFUSED = {
     "only line ends": (b"\n\n\n", "expected a table, found an empty file"),
     "a header alone": (LINES[0] + b"\n", "expected rows below the header, found none"),
     "a test file": (torn_files.predict_bytes(), "line 1: expected a column 'label' beside 784 pixels, found none"),
-    "cut in a row": (
-        GOOD[: len(GOOD) // 2],
-        r"line \d+: expected 785 fields, found \d+ \(is the file cut off here\?\)",
-    ),
-    "cut in the header": (
-        GOOD[:1003],
-        r"line 1: expected .* found 123 \('pixel0' .* pixel columns; 11 × 11 would be 121",
-    ),
+    "cut in a row": (GOOD[: len(GOOD) // 2], r"line \d+: expected 785 fields, found \d+ \(is the file cut off here"),
+    "cut in the header": (GOOD[:1003], r"line 1: expected .* found 123 \('pixel0' .* pixel columns; 11 × 11 would"),
     "a row too short": (lines({5: LINES[4].rpartition(b",")[0]}), "line 5: expected 785 fields, found 784"),
     "a row too long": (lines({5: LINES[4] + b",0"}), "line 5: expected 785 fields, found 786"),
     "row names without a header, as R's write.table": (
@@ -166,7 +160,7 @@ REFUSED = {
     ),
     "two labels": (
         GOOD.replace(b"pixel0,", b"class,", 1),
-        "line 1: expected one column with the label, found 'label', 'class'",
+        "expected one column with the label, found 'label', 'class'",
     ),
     "colour": (
         torn_files.csv_bytes(np.zeros((3, 3073), np.uint8), ("label", *(f"p{i}" for i in range(3072)))),
@@ -177,10 +171,7 @@ REFUSED = {
         torn_files.csv_bytes(np.arange(101)[:, None] * np.ones(65, int), ("label", *PIXEL_COLUMNS[:64])),
         "column label: expected at most 100 classes, found 101",
     ),
-    "another competition": (
-        b"PassengerId,Survived\n1,0\n",
-        "line 1: expected .* pixels|line 1: expected a row of pixels",
-    ),
+    "another competition": (b"PassengerId,Survived\n1,0\n", "line 1: expected .* pixels"),
     "a web page": (b"<!DOCTYPE html>\n<html>Sign in</html>\n", "expected a CSV, found a web page"),
     "JSON": (b'{"code": 403}\n', "expected a CSV, found a JSON file"),
     "a PNG": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "expected a CSV, found an image .PNG"),
@@ -394,10 +385,7 @@ BROKEN_ZIPS = {
         "line 3: expected 2 fields, found 1",
     ),
     "a sample submission empty": (torn_files.zip_bytes({"sample_submission.csv": b"ImageId,Label\n"}), "found none"),
-    "a sample submission of words": (
-        torn_files.zip_bytes({"sample_submission.csv": b"ImageId,Label\n1,x\n"}),
-        "line 2",
-    ),
+    "a sample of words": (torn_files.zip_bytes({"sample_submission.csv": b"ImageId,Label\n1,x\n"}), "line 2"),
     "no zip but a web page": (b"<!DOCTYPE html>", "expected a CSV, found a web page"),
     "empty": (b"", "found a file that begins ''"),
 }
@@ -457,22 +445,10 @@ BROKEN_NPZ = {
     ),
     "no test labels": (npz_with(y_test=None), r"expected x_train, x_test \(n, 28, 28\) and y_train, y_test"),
     "images of fractions": (npz_with(x_train=IMAGES / 7), "x_train: expected whole numbers in 0-255, found 0 to 36"),
-    "images of 300": (
-        npz_with(x_train=IMAGES.astype(int) + 45),
-        "x_train: expected whole numbers in 0-255, found 45 to",
-    ),
-    "negative images": (
-        npz_with(x_train=IMAGES.astype(int) - 1),
-        "x_train: expected whole numbers in 0-255, found -1 to",
-    ),
-    "NaN": (
-        npz_with(x_train=np.full((100, 784), np.nan)),
-        "x_train: expected whole numbers in 0-255, found nan to nan",
-    ),
-    "images not square": (
-        npz_with(x_train=IMAGES[:, :27]),
-        r"x_train: expected numbers .* found uint8 \(100, 27, 28\)",
-    ),
+    "images of 300": (npz_with(x_train=IMAGES.astype(int) + 45), "expected whole numbers in 0-255, found 45"),
+    "negative images": (npz_with(x_train=IMAGES.astype(int) - 1), "expected whole numbers in 0-255, found -1"),
+    "NaN": (npz_with(x_train=np.full((100, 784), np.nan)), "expected whole numbers in 0-255, found nan"),
+    "images not square": (npz_with(x_train=IMAGES[:, :27]), r"x_train: expected numbers .* found uint8 .100, 27"),
     "images of 27 x 27": (npz_with(x_train=IMAGES[:, :27, :27]), r"expected x_train, x_test \(n, 28, 28\)"),
     "images in colour": (npz_with(x_train=np.stack([IMAGES] * 3, -1)), r"x_train: .* found uint8 \(100, 28, 28, 3\)"),
     "a label of 10": (npz_with(y_test=np.full(20, 10, np.uint8)), "expected one of the classes 0-9, found '10'"),
@@ -482,10 +458,7 @@ BROKEN_NPZ = {
     ),
     "fewer labels than images": (npz_with(y_train=np.zeros(99, np.uint8)), r"x_train: .* found uint8 \(99,\)"),
     "no images": (npz_with(x_test=IMAGES[:0], y_test=np.zeros(0, np.uint8)), r"x_test: .* found uint8 \(0, 28, 28\)"),
-    "a file of bytes": (
-        torn_files.zip_bytes({"x_train.npy": b"hello"}),
-        "expected images and labels named as x_train and y_train",
-    ),
+    "a file of bytes": (torn_files.zip_bytes({"x_train.npy": b"hello"}), "expected images and labels named as x_train"),
     "a pickle": (npz_with(y_train=np.array([os.system] * 100, object)), "damaged one .*[Pp]ickle|allow_pickle"),
     "a header that lies": (LYING, "damaged one"),
 }
@@ -528,17 +501,11 @@ SUBMISSIONS_REFUSED = {
     "image_id": (SUBMISSION.replace("ImageId", "image_id"), "letter by letter"),
     "other columns": (SUBMISSION.replace("ImageId", "row"), "Name the columns ImageId,Label"),
     "probabilities": ("ImageId,0,1,2\n1,0.1,0.2,0.7\n", r"of probabilities write argmax\(axis=1\)"),
-    "labels as decimals": (
-        SUBMISSION.replace(",7\n", ",7.0\n"),
-        r"line 9: .* found '7.0'. .*frame\['Label'\].astype\(int\)",
-    ),
+    "labels as decimals": (SUBMISSION.replace(",7\n", ",7.0\n"), r"line 9: .* found '7.0'. .*frame\['Label'\].astype"),
     "labels as probabilities": (SUBMISSION.replace(",7\n", ",0.7\n"), r"line 9: .*argmax"),
     "no label": (SUBMISSION.replace(",7\n", ",\n"), "line 9: .* found ''. Write a class for each image"),
     "NaN": (SUBMISSION.replace(",7\n", ",nan\n"), "line 9: .* found 'nan'. Write a class for each image"),
-    "ids as decimals": (
-        SUBMISSION.replace("\n7,", "\n7.0,"),
-        r"line 8: .* found '7.0'. .*frame\['ImageId'\].astype\(int\)",
-    ),
+    "ids as decimals": (SUBMISSION.replace("\n7,", "\n7.0,"), r"line 8: .* found '7.0'. .*\['ImageId'\].astype"),
     "ids from 0": (
         "ImageId,Label\n" + "".join(f"{n},0\n" for n in range(30)),
         "expected the ids 1 to 30 .* found 0 to 29, without 30. A submission has",

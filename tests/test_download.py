@@ -121,11 +121,13 @@ def test_a_lasting_fault_leaves_the_data_folder_as_it_was(user, fault, code, wor
     assert user.files == before
 
 
-def test_a_bad_file_is_fetched_again(user):
+def test_a_bad_file_is_fetched_again_and_after_a_passing_trouble_of_the_storage(user):
     user.kaggle.fault("digit-recognizer.zip", body=CORRUPT)
+    user.kaggle.fault("digit-recognizer.zip", status=500)
     assert user() == 0
     assert "What came is not used: " in user.out
     assert user.files == FILES
+    assert user.kaggle.calls["DownloadDataFiles"] == 3
 
 
 def test_a_zip_of_the_user_s_is_used_or_left_alone(user, monkeypatch):
@@ -211,7 +213,11 @@ def test_a_zip_on_disk_is_taken_without_network(user, tmp_path):
     assert not user.kaggle.calls
 
 
-def test_a_file_on_disk_that_replaces_another_says_so(user, tmp_path):
+def test_a_file_on_disk_says_what_it_replaces_and_what_is_still_missing(user, tmp_path):
+    (tmp_path / "part.zip").write_bytes(zipped({"sample_submission.csv": FILES["sample_submission.csv"]}))
+    assert user("--zip", tmp_path / "part.zip") == 0
+    assert user.out.endswith("data: train.csv and test.csv.\n")
+    assert list(user.files) == ["sample_submission.csv"]
     (tmp_path / "got-by-hand.zip").write_bytes(GOOD)
     (user.data / "train.csv").write_bytes(table(TRAIN_COLUMNS, 30, lambda row: [row % 10]))
     (user.data / "test.csv").write_bytes(FILES["test.csv"])
@@ -219,14 +225,6 @@ def test_a_file_on_disk_that_replaces_another_says_so(user, tmp_path):
     assert [line.endswith("; replaces another file") for line in user.out.splitlines()] == [
         "train.csv" in line for line in user.out.splitlines()
     ]
-
-
-def test_what_is_still_missing_after_a_file_on_disk_is_said(user, tmp_path):
-    (tmp_path / "part.zip").write_bytes(zipped({"sample_submission.csv": FILES["sample_submission.csv"]}))
-    assert user("--zip", tmp_path / "part.zip") == 0
-    assert "Still missing in" in user.out
-    assert user.out.endswith("data: train.csv and test.csv.\n")
-    assert list(user.files) == ["sample_submission.csv"]
 
 
 @pytest.mark.parametrize("content", [None, b"", HTML, CORRUPT], ids=["no file", "empty", "a page", "corrupt"])
@@ -259,13 +257,6 @@ def test_a_body_that_breaks_off_is_resumed_and_a_page_in_its_place_is_not_taken_
     online.kaggle.fault("digit-recognizer.zip", status=200, body=HTML)
     assert online() == 0
     assert online.files == FILES
-
-
-def test_a_passing_trouble_of_the_storage_is_tried_again(user):
-    user.kaggle.fault("digit-recognizer.zip", status=500)
-    assert user() == 0
-    assert user.files == FILES
-    assert user.kaggle.calls["DownloadDataFiles"] == 2
 
 
 def test_a_stalled_download_is_told_and_given_up(online, monkeypatch):

@@ -52,9 +52,6 @@ def test_the_difference_counts_the_errors_of_both_figures(path):
         row = next(csv.DictReader(file))
     assert list(row) == COLUMNS
     assert row["difference"] == "-1.48"
-
-
-def test_the_difference_takes_the_competition_s_own_test_rows(path):
     path = path.with_name("ledger-kannada-mnist.csv")
     record(path, replace(FULL, rows=5_000))
     (entry,) = read_ledger(path)

@@ -214,9 +214,7 @@ def test_a_full_disk_is_named_with_the_file_and_leaves_the_old_file_whole(tmp_pa
     large = np.zeros((9000, 10))
     writes = {
         "folds/fold-1.checkpoint.npz": lambda path: write_npz(path, {"weights": large}),
-        "folds/fold-1.npz": lambda path: save_fold_result(
-            path, FoldResult(1, 1, "x", np.arange(9), large, large, [], 0, 0)
-        ),
+        "folds/fold-1.npz": lambda path: save_fold_result(path, FoldResult(1, 1, "", large, large, large, [], 0, 0)),
         "run.json": lambda path: Run(path.parent).write_record(made_record(command="x" * 100_000)),
         "submission.csv": lambda path: write_submission(path, np.arange(1, 28_001), np.zeros(28_000, int)),
         "folds/arrays/images.npy": lambda path: Arrays(np.zeros((999, 28, 28)), large, large).save(path.parent),

@@ -133,6 +133,7 @@ def test_jobs_change_how_many_are_trained_at_a_time_but_no_threads():
     """Another number of threads would give other probabilities."""
     assert {share_machine(20, jobs).threads for jobs in (None, 1, 2, 3, 4, 99)} == {(1,) * 16 + (2,) * 4}
     assert [share_machine(4, jobs).at_a_time for jobs in (None, 1, 2, 9)] == [4, 1, 2, 4]
+    assert share_machine(1, deterministic=True).threads == (1,)
 
 
 def test_memory_bounds_how_many_are_trained_at_a_time_except_the_first_and_what_was_asked(machine):
@@ -153,18 +154,11 @@ def test_a_container_s_limit_is_its_memory(machine):
     assert share_machine(5).at_a_time == 2
 
 
-def test_deterministic_is_one_thread_each():
-    assert share_machine(1, deterministic=True).threads == (1,)
-
-
-def test_each_gpu_has_one_network_at_a_time(machine):
+def test_each_gpu_has_one_network_at_a_time_and_those_that_share_one_do_not_allocate_all_of_it(machine):
     machine(gpus=(0, 1))
     assert share_machine(5).environments == ({"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"})
     assert share_machine(5).threads == (4,) * 5
     assert share_machine(1).environments == ({"CUDA_VISIBLE_DEVICES": "0"},)
-
-
-def test_networks_that_share_a_gpu_do_not_allocate_its_whole_memory(machine):
     machine(gpus=(0,))
     (one, other) = share_machine(5, 2).environments
     assert one == other

@@ -32,16 +32,9 @@ def start(
     environment: dict | None = None,
     **how,
 ) -> subprocess.Popen:
-    """Start a command with `flags` and return its process, whose stdout and stderr are pipes.
+    """Start a command with `flags`, after the Python of `prepare`; return its process, whose outputs are pipes.
 
-    Args:
-        submissions: the folder of runs.
-        flags: of the command.
-        command: the entry point's name.
-        real: whether Keras trains; else `stub_trainer` does, in milliseconds.
-        prepare: Python to run before it.
-        environment: more variables.
-        how: more of Popen's arguments.
+    Only where it is `real` Keras trains; else `stub_trainer` does, in milliseconds. `how` is for Popen.
     """
     code = (
         "import sys; from pathlib import Path; from digits import files\n"
