@@ -235,20 +235,6 @@ class Record:
         status = "finished" if isinstance(self, FinishedRecord) else "running"
         return {"version": VERSION, "run": self.run, "status": status} | dataclasses.asdict(self)
 
-    @staticmethod
-    def from_dict(values: Any, where: str = "run.json") -> "Record":
-        """Return the record that run.json, called `where` in errors, holds.
-
-        Raises BadInput if something is missing or of a wrong type, naming the key.
-        """
-        if not isinstance(values, dict) or "identity" not in values:
-            raise BadInput(f"{where}: not the record of a run; expected an object with 'identity'.")
-        version = values.get("version")
-        if version != VERSION:
-            problem = f"expected version {VERSION}, found {version!r}"
-            raise BadInput(problem, at=where, fix="Use the version of the kit that wrote it.")
-        return read_as(FinishedRecord if values.get("status") == "finished" else Record, values, where)
-
     def write(self, path: Path) -> None:
         """Write run.json."""
         with atomic_write(path) as temporary:
@@ -257,14 +243,23 @@ class Record:
 
     @staticmethod
     def read(path: Path) -> "Record":
-        """Read run.json; FileNotFoundError if there is none; BadInput if it is damaged or not the record of a run."""
+        """Read run.json; FileNotFoundError if there is none.
+
+        Raises BadInput if it is damaged, or something in it is missing or of a wrong type, naming the key.
+        """
+        where = display_path(path)
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise
         except (OSError, ValueError) as error:
-            raise BadInput(f"{display_path(path)}: cannot be read ({error}).") from None
-        return Record.from_dict(values, display_path(path))
+            raise BadInput(f"{where}: cannot be read ({error}).") from None
+        if not isinstance(values, dict) or "identity" not in values:
+            raise BadInput(f"{where}: not the record of a run; expected an object with 'identity'.")
+        if (version := values.get("version")) != VERSION:
+            problem = f"expected version {VERSION}, found {version!r}"
+            raise BadInput(problem, at=where, fix="Use the version of the kit that wrote it.")
+        return read_as(FinishedRecord if values.get("status") == "finished" else Record, values, where)
 
 
 @dataclass(kw_only=True)
