@@ -27,10 +27,13 @@ environment() {
   fi
 }
 
-# install_packages ARGUMENT…: with uv where there is one, which is faster; else, or where uv fails, with pip.
+# install_packages ARGUMENT…: with uv where there is one, which is faster; else, or where uv fails, with pip. A terminal
+# shows what they do.
 install_packages() {
-  if command -v uv >/dev/null && uv pip install --quiet --python "$python" "$@"; then return; fi
-  "$python" -m pip install --quiet --disable-pip-version-check "$@"
+  local quiet=--quiet
+  [ ! -t 1 ] || quiet=
+  if command -v uv >/dev/null && uv pip install $quiet --python "$python" "$@"; then return; fi
+  "$python" -m pip install $quiet --disable-pip-version-check "$@"
 }
 
 # suitable_python: print a Python for which there is TensorFlow.

@@ -29,7 +29,7 @@ from bench.data import prepare
 from bench.measuring import Contestant, measure
 from digits import config
 from digits.config import Recipe
-from digits.console import BadInput, KitError, entry_point, table
+from digits.console import BadInput, KitError, entry_point, progress_bar, table
 from digits.files import DATA
 from digits.training.workers import share_machine
 
@@ -161,7 +161,17 @@ def search(study, axes: Sequence[Axis], base: Recipe, flags: argparse.Namespace,
     # Optuna's own threads may take one queued trial twice from SQLite, which has no lock on rows.
     lock = threading.Lock()
 
-    def run_trial() -> None:
+    def state() -> str:
+        done = finished(study)
+        complete = [trial for trial in done if trial.state.name == "COMPLETE"]
+        best = min(complete, key=lambda trial: trial.value, default=None)
+        found = f", best {best.value:.4f}" if best else ""
+        return f"{len(done)} of {flags.trials} trials{found}"
+
+    text = state()
+
+    def run_trial(count: Callable[[float], None]) -> None:
+        nonlocal text
         with lock:
             trial = study.ask()
             values = {axis.key: axis.suggest(trial) for axis in axes}
@@ -173,6 +183,7 @@ def search(study, axes: Sequence[Axis], base: Recipe, flags: argparse.Namespace,
                 outcome = str(error).strip().splitlines()[-1]
                 break
             losses.append(result["scores"][0]["log_loss"])
+            count(1)
             with lock:
                 trial.report(statistics.mean(losses), fold)
                 if fold + 1 < flags.folds and trial.should_prune():
@@ -184,15 +195,18 @@ def search(study, axes: Sequence[Axis], base: Recipe, flags: argparse.Namespace,
             else:
                 study.tell(trial, statistics.mean(losses))
                 outcome = f"log-loss {statistics.mean(losses):.4f}"
+            count(flags.folds - len(losses))  # Those that a pruned trial does without.
             settings = " ".join(f"{key}={_short(value)}" for key, value in values.items())
-            print(f"  trial {trial.number}: {settings}: {outcome}", flush=True)
+            text = state()
+            print(f"  trial {trial.number}: {settings}: {outcome} ({text})", flush=True)
 
     if not study.get_trials(deepcopy=False):
         current = {axis.key: axis.current(base) for axis in axes}
         study.enqueue_trial({key: value for key, value in current.items() if value is not None})
     missing = flags.trials - len(finished(study))
-    with ThreadPoolExecutor(share_machine(flags.trials, flags.jobs).at_a_time) as pool:
-        futures = [pool.submit(run_trial) for _ in range(missing)]
+    shown = progress_bar(lambda: text, missing * flags.folds)
+    with shown as count, ThreadPoolExecutor(share_machine(flags.trials, flags.jobs).at_a_time) as pool:
+        futures = [pool.submit(run_trial, count) for _ in range(missing)]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -219,10 +233,16 @@ def draw(study, base: Recipe, axes: Sequence[Axis], shares: dict[str, float], ti
     """Plot the log-loss by trial, and by the value of each field; a line for the recipe `base`, if it was a trial."""
     from matplotlib.figure import Figure
 
+    from digits.report import charts
+
     complete = [trial for trial in finished(study) if trial.state.name == "COMPLETE"]
     pruned = [trial for trial in finished(study) if trial.state.name == "PRUNED"]
-    figure = Figure(figsize=(4 * (1 + len(axes)), 3.8), layout="constrained")
-    plots = figure.subplots(1, 1 + len(axes), sharey=True, squeeze=False)[0]
+    columns = min(1 + len(axes), 3)
+    rows = -(-(1 + len(axes)) // columns)
+    figure = Figure(figsize=(4 * columns, 3.4 * rows + 0.4), layout="constrained")
+    plots = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for plot in plots[1 + len(axes) :]:
+        plot.set_visible(False)
     best = min(complete, key=lambda trial: trial.value)
 
     def scatter(plot, place: Callable) -> None:
@@ -240,10 +260,10 @@ def draw(study, base: Recipe, axes: Sequence[Axis], shares: dict[str, float], ti
     plots[0].xaxis.get_major_locator().set_params(integer=True)
     plots[0].set(xlabel="trial", ylabel="log-loss, calibrated")
     plots[0].set_title(title, pad=12)
-    plots[0].legend(fontsize=8)
+    figure.legend(*plots[0].get_legend_handles_labels(), loc="outside lower left", ncols=4)
     if max(trial.value for trial in complete) > 3 * best.value:
         plots[0].set_yscale("log")
-    for plot, axis in zip(plots[1:], axes, strict=True):
+    for plot, axis in zip(plots[1:], axes, strict=False):
         if axis.values:
             plot.set_xticks(range(len(axis.values)), axis.values)
             plot.set_xlim(-0.5, len(axis.values) - 0.5)
@@ -251,6 +271,10 @@ def draw(study, base: Recipe, axes: Sequence[Axis], shares: dict[str, float], ti
             plot.set_xscale("log")
         places = {value: number for number, value in enumerate(axis.values)}
         scatter(plot, lambda trial, key=axis.key, places=places: places.get(trial.params[key], trial.params[key]))
+        if axis.log:
+            ticks = charts.log_ticks(*plot.get_xlim())
+            plot.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            plot.set_xticks([], minor=True)
         plot.set(xlabel=axis.key)
         plot.set_title(f"importance {shares[axis.key]:.0%}" if axis.key in shares else "", pad=12)
     figure.savefig(path, dpi=120)
@@ -337,6 +361,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 return measure(Contestant("a trial", "kit.fit", recipe_options), share)
 
         print(f"Study: {flags.study}, {len(finished(study))} of {flags.trials} trials done", flush=True)
+        dashboard = shlex.join(["optuna-dashboard", f"sqlite:///{flags.study}"])
+        print(f"In a browser: {dashboard} (pip install optuna-dashboard)", flush=True)
         search(study, axes, base, flags, fit)
         complete = [trial for trial in finished(study) if trial.state.name == "COMPLETE"]
         if not complete:

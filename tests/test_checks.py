@@ -88,7 +88,7 @@ def test_rows_in_another_order_than_the_models_say_fail(monkeypatch):
     class StubEnsemble:
         def __init__(self, *_, **__): ...
 
-        def probabilities(self, images, *, one_by_one):
+        def probabilities(self, images, *, one_by_one, on_part=None):
             return np.array([by_image[image.tobytes()] for image in images])
 
     monkeypatch.setattr(pipeline, "Worker", WorkerOfThisProcess)

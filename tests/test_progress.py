@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from digits.config import Tta, load_recipe
-from digits.console import duration
+from digits.console import duration, progress_bar, styled
 from digits.training import progress
 from digits.training.fold import FoldTask, Progress
 from digits.training.progress import ProgressDisplay
@@ -118,6 +118,26 @@ def test_what_was_finished_before_is_no_measure_of_the_speed(clock):
 class Terminal(io.StringIO):
     def isatty(self):
         return True
+
+
+def test_other_long_work_has_a_bar_in_a_terminal_and_nothing_in_a_pipe(monkeypatch, capsys):
+    for stream in (io.StringIO(), terminal := Terminal()):
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setenv("TERM", "xterm")
+        with progress_bar(lambda: "1 image read", total=2) as count:
+            count(1)
+    assert not capsys.readouterr().out
+    assert "1 image read" in terminal.getvalue()
+
+
+def test_results_stand_out_in_a_terminal_only(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    assert styled("99 %", "bold green") == "99 %"
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    assert styled("99 %", "bold green") == "\x1b[1;32m99 %\x1b[0m"
+    assert "file:///report.html" in styled("report.html", "link file:///report.html")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "32m" not in styled("99 %", "green")
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])

@@ -86,6 +86,8 @@ def test_a_search_that_was_interrupted_resumes_and_ends_with_recipe_plot_and_ver
     assert "the loss was nan in epoch 1" in out or all(rate <= 0.02 for rate, _, _ in fitted)
     assert "The best is better than the recipe on fresh splits: log-loss -" in out
     assert "Importance of each field" in out
+    assert f"optuna-dashboard sqlite:///{study}" in out
+    assert "12 of 12 trials, best 0.1" in out
     best = load_recipe(str(tmp_path / "quick-best.toml"))
     assert abs(best.learning_rate - 0.005) < 0.004
     assert (tmp_path / "quick-best.png").stat().st_size > 10_000

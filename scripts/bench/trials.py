@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from bench.data import Prepared
 from bench.measuring import Contestant, measure, paired_effect
 from digits.config import Recipe, Tta, differences
-from digits.console import BadInput, table
+from digits.console import BadInput, counted, progress_bar, table
 from digits.model import check
 from digits.model.backend import backend_name, cpu_count, resolve_precision
 from digits.runs.identity import MODEL_CODE, code_hashes
@@ -111,7 +111,8 @@ def fit_missing(
             return measure(contestant, {**common, **settings, "environment": environment})
 
     missing = missing_fits(recipes, seeds, cells, common["state"])
-    with ThreadPoolExecutor(slots.at_a_time) as pool:
+    shown = progress_bar(lambda: f"{counted(len(missing), 'network')} to train", len(missing))
+    with shown as count, ThreadPoolExecutor(slots.at_a_time) as pool:
         fits = {pool.submit(fit, *work): (key, *work) for key, work in missing.items()}
         try:
             for done in as_completed(fits):
@@ -124,6 +125,7 @@ def fit_missing(
                     f"{result['seconds']:.0f} s",
                     flush=True,
                 )
+                count(1)
                 keep()
         finally:
             pool.shutdown(cancel_futures=True)

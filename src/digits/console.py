@@ -97,6 +97,28 @@ def styled(text: str, style: str) -> str:
     return captured.get()
 
 
+@contextlib.contextmanager
+def progress_bar(text: Callable[[], str], total: float | None = None) -> Iterator[Callable[[float], None]]:
+    """Show in a terminal what is done: a text, which is asked for again and again, and a bar where `total` is known.
+
+    Yields a function that counts what more is done of `total`; threads may call it.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TimeRemainingColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class Words(ProgressColumn):
+        def render(self, task) -> Text:
+            return Text(text())
+
+    columns = [SpinnerColumn(), Words(Column(no_wrap=True)), *([BarColumn(), TimeRemainingColumn()] if total else [])]
+    console, disabled = Console(file=sys.stdout), not sys.stdout.isatty()
+    with Progress(*columns, console=console, transient=True, disable=disabled) as bars:
+        task = bars.add_task("", total=total)
+        yield lambda count: bars.advance(task, count)
+
+
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[str] = ()) -> str:
     """Return a table to print, as wide as its texts whatever the terminal is; columns are aligned right, or `left`."""
     from rich.console import Console

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from digits.console import KitError, counted, print_line
+from digits.console import KitError, counted, print_line, progress_bar
 from digits.data.arrays import is_array_file, read_sets, set_to_predict
 from digits.data.competition import DIGIT_RECOGNIZER, SIDE
 from digits.data.csv_reader import Table, positions_among
@@ -178,9 +178,13 @@ def _thumbnail(pixels: np.ndarray) -> Image.Image:
 
 def predict_images(predictor: Predictor, paths: Sequence[Path], reader: ImageReader) -> list[PredictedImage | Refusal]:
     """Return the predictions of image files, of all images in folders, and of the rows of .csv, .npy and .npz files."""
-    inputs = [image for path in paths for image in reader.read(path)]
+    inputs: list[InputImage | Refusal] = []
+    with progress_bar(lambda: f"{counted(len(inputs), 'image')} read"):
+        for path in paths:
+            inputs.extend(reader.read(path))
     pixels = [image.prepared.image for image in inputs if isinstance(image, InputImage)]
-    rows = iter(predictor.probabilities(np.stack(pixels)) if pixels else ())
+    with progress_bar(lambda: f"predicting {counted(len(pixels), 'image')}", 1) as count:
+        rows = iter(predictor.probabilities(np.stack(pixels), on_part=count) if pixels else ())
     return [
         image if isinstance(image, Refusal) else PredictedImage(image, Prediction.of(next(rows), predictor.classes))
         for image in inputs

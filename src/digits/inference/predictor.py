@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from digits.config import Recipe, Tta
-from digits.console import BadInput, KitError
+from digits.console import BadInput, KitError, progress_bar
 from digits.data.submission import write_submission
 from digits.files import SUBMISSIONS, display_path, kit_command
 from digits.model import custom
@@ -92,15 +92,24 @@ class Ensemble:
         """Height, width and channels of an image."""
         return self.networks[0][0].input_shape[1:]
 
-    def probabilities(self, images: np.ndarray, *, one_by_one: bool = False) -> np.ndarray:
+    def probabilities(
+        self, images: np.ndarray, *, one_by_one: bool = False, on_part: Callable[[float], None] = lambda share: None
+    ) -> np.ndarray:
         """Return the mean probabilities float32 (n, classes) of images uint8 (n, height, width, channels).
 
-        With `one_by_one` each network predicts on its own, as after training, instead of all as one model.
+        With `one_by_one` each network predicts on its own, as after training, instead of all as one model. `on_part` is
+        called with the share that was done of it all, in 0-1, every now and then.
         """
         if one_by_one:
-            predict_probabilities = load_engine().predict_probabilities
+            count = sum(map(len, self.networks))
+
+            def predict(network: "keras.Model", tta: Tta) -> np.ndarray:
+                probabilities = load_engine().predict_probabilities(network, images, tta)
+                on_part(1 / count)
+                return probabilities
+
             means = [
-                mean([predict_probabilities(network, images, member.tta) for network in networks])
+                mean([predict(network, member.tta) for network in networks])
                 for networks, member in zip(self.networks, self.members, strict=True)
             ]
             return mean(means, self.weights, logarithmic=self.logarithmic)
@@ -108,7 +117,10 @@ class Ensemble:
         images = images.reshape(-1, *self.model.input_shape[1:])
         size = min(BATCH, len(images))  # All batches have one size, so that the model is compiled once.
         filled = np.concatenate([images, np.zeros((-len(images) % size, *images.shape[1:]), np.uint8)])
-        batches = [self.model.predict_on_batch(filled[start : start + size]) for start in range(0, len(filled), size)]
+        batches = []
+        for start in range(0, len(filled), size):
+            batches.append(self.model.predict_on_batch(filled[start : start + size]))
+            on_part(size / len(filled))
         return np.concatenate(batches)[: len(images)]
 
 
@@ -158,7 +170,9 @@ def predict_again(run: Run, data_dir: Path | None = None, out: Path | None = Non
     record, recorded = run.finished_record(), run.probabilities()[1].argmax(axis=1)
     dataset = record.load_data(data_dir)
     predictor = Predictor(run, precision=None, trust=trust)
-    predicted = predictor.probabilities(dataset.test.images, one_by_one=True).argmax(axis=1)
+    images = dataset.test.images
+    with progress_bar(lambda: f"predicting {len(images):,} images", 1) as count:
+        predicted = predictor.probabilities(images, one_by_one=True, on_part=count).argmax(axis=1)
     lines = [
         f"{len(predicted):,} images predicted again with the saved models of {run.name}.",
         f"The predictions differ from the run's own in {int((predicted != recorded).sum())} of "

@@ -1,10 +1,11 @@
 """Bring the competition's files into the data folder: whole and checked, or not at all."""
 
+import functools
 import hashlib
 import tempfile
 from pathlib import Path
 
-from digits.console import BadInput, KitError, error_context
+from digits.console import BadInput, KitError, error_context, progress_bar
 from digits.data import archive
 from digits.data.competition import Competition
 from digits.data.folder import TABLES, find_file
@@ -41,13 +42,18 @@ def fetch(data_dir: Path, kaggle: Kaggle) -> None:
         for _ in range(ATTEMPTS):
             with tempfile.TemporaryDirectory(prefix="digits-") as folder:
                 kaggle.log(f"Downloading the data of {competition.slug} ...")
-                kaggle.ask("competition_download_files", arguments | {"path": folder}, attempts=2)
+                with progress_bar(functools.partial(_size_of, Path(folder))):
+                    kaggle.ask("competition_download_files", arguments | {"path": folder}, attempts=2)
                 fetched = next(Path(folder).glob(f"{competition.slug}.*"), Path(folder))
                 reason = _install(fetched, data_dir, competition)
             if not reason:
                 return
             print(f"What came is not used: {reason}.")
         raise KitError(f"what Kaggle sent is not the data. No good file in {display_path(data_dir)} was replaced")
+
+
+def _size_of(folder: Path) -> str:
+    return f"{sum(file.stat().st_size for file in folder.glob('*')) / 1e6:.1f} MB"
 
 
 def _install(file: Path, data_dir: Path, competition: Competition) -> str:
