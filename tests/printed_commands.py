@@ -16,13 +16,13 @@ from digits import config
 from digits.config import Execution, load_recipe
 from digits.console import KitError
 from digits.data import dataset
-from digits.data.competition import find_competition
+from digits.data.competition import DIGIT_RECOGNIZER, find_competition
 from digits.data.dataset import DataSummary
 from digits.data.preparation import load_extra
-from digits.data.submission import read_submission
 from digits.files import SUBMISSIONS, submissions_flag
 from digits.inference.predictor import newest_run
 from digits.kaggle import kernel
+from digits.kaggle.submit import examine
 from digits.report import summary
 from digits.runs.record import FoldScore, Record
 from digits.runs.store import Run, find_run, new_run, open_run
@@ -90,7 +90,7 @@ def messages(own: Path):
     yield message_of(config.set_values, load_recipe("quick"), ["x=1"]), ["src/train.py", "--list-settings"]
     recipe = str(own / f"{ODD}.toml")
     yield message_of(train.main, ["--epochs", "3", "--save-recipe", recipe]), ["src/train.py", "--recipe", recipe]
-    yield message_of(read_submission, own / "none.csv"), ["src/train.py"]
+    yield message_of(examine, own / "none.csv", SUBMISSIONS, [], DIGIT_RECOGNIZER), ["src/train.py"]
     yield message_of(load_extra, own / "none", ("0", "1"), None, None), ["src/draw.py"]
 
     data = own / f"{ODD} data"

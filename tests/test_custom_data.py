@@ -246,14 +246,17 @@ def test_classes_ids_and_the_form_of_the_answer_are_the_folders_own(tmp_path):
     (tmp_path / "test.csv").write_bytes(torn_files.predict_bytes(3))
     (tmp_path / "sample_submission.csv").write_text("image,answer\nc,no\na,no\nb,no\n")
     data = load(tmp_path)
-    assert (data.classes, data.header, data.test.ids.tolist()) == (
+    assert (data.classes, data.form.columns, data.test.ids.tolist()) == (
         ("no", "yes"),
         ("image", "answer"),
         ["c", "a", "b"],
     )
-    assert data.summary.warnings == ["train.csv: column 'what' taken as the label."]
+    assert data.summary.warnings == [
+        "train.csv: column 'what' taken as the label.",
+        "sample_submission.csv has labels: the metric is accuracy (another: --metric).",
+    ]
     path = tmp_path / "answers.csv"
-    submission.write_submission(path, data.test.ids, np.array([1, 0, 1]), header=data.header, classes=data.classes)
+    submission.write_submission(path, data.test.ids, np.array([1, 0, 1]), data.form)
     assert path.read_text() == "image,answer\nc,yes\na,no\nb,yes\n"
     (tmp_path / "sample_submission.csv").write_text("image,answer\nc,no\na,no\n")
     with pytest.raises(BadInput, match="expected 3 different ids, found 2"):
@@ -322,7 +325,7 @@ def test_another_competition_has_its_folder_header_and_ids(tmp_path, monkeypatch
     assert "test.csv (7 of 5,000 rows): this run's predictions are no submission" in data.summary.warnings[0]
     small = dataclasses.replace(KANNADA_MNIST, test=competition.KnownFile("test.csv", 7))
     data = dataset.load("auto", competition=small)
-    assert (data.competition, data.header, data.test.ids.tolist()) == (
+    assert (data.competition, data.form.columns, data.test.ids.tolist()) == (
         small,
         ("id", "label"),
         [*range(7)],
@@ -356,7 +359,8 @@ def test_the_files_of_an_unknown_competition_say_what_is_to_be_submitted(tmp_pat
     torn_files.write_pair(slug.data_dir, torn_files.train_bytes(60))
     (slug.data_dir / "sample_submission.csv").write_bytes(torn_files.sample_bytes().replace(b"Label", b"letter"))
     data = dataset.load("auto", competition=slug, folds=2)
-    assert (data.competition, data.header, data.test.ids.tolist()) == (slug, ("ImageId", "letter"), [1, 2, 3, 4, 5, 6])
+    assert (data.competition, data.form.columns) == (slug, ("ImageId", "letter"))
+    assert data.test.ids.tolist() == [1, 2, 3, 4, 5, 6]
     assert data.summary.description.endswith("(train.csv not verified; test.csv not verified)")
     (slug.data_dir / "test.csv").unlink()
     assert dataset.load("auto", competition=slug, folds=2).competition is None
@@ -450,5 +454,5 @@ def test_rows_with_a_label_each_are_images_of_any_size(tmp_path):
 def test_names_of_classes_are_text_in_a_submission(tmp_path):
     classes = ("=1+1", "<script>", "a,b", 'say "a"', "$\\frac$")
     path = tmp_path / "submission.csv"
-    submission.write_submission(path, np.arange(5), np.arange(5), header=("id", "label"), classes=classes)
+    submission.write_submission(path, np.arange(5), np.arange(5), submission.SubmissionForm(("id", "label"), classes))
     assert [fields[1] for _, fields in csv_reader.records(path.read_bytes())] == ["label", *classes]

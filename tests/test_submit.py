@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import submit
-from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, Form
+from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, KANNADA_MNIST, Form
 from digits.data.dataset import DataFile, DataSummary
-from digits.data.submission import content_hash, write_submission
+from digits.data.submission import content_hash, known_form, write_submission
 from digits.files import file_lock
 from digits.kaggle import ledger
 from digits.kaggle.client import RetryPolicy
@@ -25,6 +25,7 @@ from made_run import SCORE, made_record
 SHIPPED = RetryPolicy()
 TRAINING_COUNTS = DIGIT_RECOGNIZER.training_counts
 ROWS = 2800
+KANNADA_FORM = known_form(KANNADA_MNIST)
 """Of the tests' submissions."""
 
 
@@ -236,7 +237,7 @@ def test_the_cure_for_a_run_of_another_competition_is_that_competition_s(user):
     for changes, rows in (({"source": "sample"}, ROWS), ({}, ROWS - 1)):
         make_run(user.folder, f"a-run-{rows}", answers(rows=rows), **changes)
         file = user.folder / f"a-run-{rows}" / "submission.csv"
-        write_submission(file, np.arange(rows), answers(rows=rows), header=("id", "label"))
+        write_submission(file, np.arange(rows), answers(rows=rows), KANNADA_FORM)
         assert refused(
             user,
             2,
@@ -568,7 +569,7 @@ def test_another_process_and_a_broken_ledger_stop_the_submission(user):
 
 def test_a_notebook_s_version_is_fetched_checked_and_submitted_in_the_place_of_a_file(user):
     file = user.folder.parent / "s.csv"
-    write_submission(file, np.arange(ROWS), np.arange(ROWS) % 10, header=("id", "label"))
+    write_submission(file, np.arange(ROWS), np.arange(ROWS) % 10, KANNADA_FORM)
     user.kaggle.output = {"3/submission.csv": file.read_bytes()}
     assert user(file, "--competition", "kannada-mnist", "--yes") == 2
     assert not user.kaggle.calls

@@ -3,11 +3,10 @@
 import dataclasses
 import shlex
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
-from digits.data.submission import write_run_submission
+from digits.data.submission import DIGIT_FORM, write_run_submission
 from digits.files import display_path
 from digits.report import summary
 from digits.report.leaderboard import Board, Leaderboard, Standing
@@ -93,13 +92,13 @@ def test_a_terminal_too_narrow_for_the_list_of_runs_leaves_columns_out_and_says_
 
 
 def test_the_last_words_name_the_run_whose_predictions_the_submission_holds_and_held(tmp_path):
-    test = SimpleNamespace(ids=np.arange(1, 4))
-    data = SimpleNamespace(test=test, header=("ImageId", "Label"), classes="0123456789", competition=None)
+    out = tmp_path / "submission.csv"
 
     def last_words(name, label):
         run = Run(tmp_path / name)
         run.folder.mkdir(exist_ok=True)
-        written = write_run_submission(run.folder, data, np.full(3, label), tmp_path / "submission.csv", leaked=False)
+        sure = np.eye(10)[np.full(3, label)]
+        written = write_run_submission(run.folder, np.arange(1, 4), sure, DIGIT_FORM, out, leaked=False)
         run.write_record(made_record(run=name, submission=written))
         return summary.of_run(run)
 

@@ -27,10 +27,13 @@ from digits.data.submission import write_submission
 from digits.inference.predictor import Predictor
 from digits.runs.store import Run
 
-data = dataset.load("kaggle", tests[0].parent, folds=1, allow_leak=True)  # Nothing is trained here.
-test, predictor = data.test, Predictor(Run(records[0].parent), precision=None, trust=True)
+predictor = Predictor(Run(records[0].parent), precision=None, trust=True)
+options = predictor.record.settings
+data = dataset.load("kaggle", tests[0].parent, folds=1, allow_leak=True, options=options)  # Nothing is trained here.
+test, form = data.test, data.form
 networks = sum(len(member.models) for member in predictor.members)
 print(f"run {predictor.record.run}: {networks} networks, {len(test.images):,} images")
-answers = predictor.probabilities(test.images, one_by_one=True).argmax(axis=1)
-write_submission(Path("submission.csv"), test.ids, answers, header=data.header, classes=data.classes)
-print(f"submission.csv: {len(answers):,} rows, read back; answers of each class:", *np.bincount(answers))
+predictions = form.predictions(predictor.probabilities(test.images, one_by_one=True))
+write_submission(Path("submission.csv"), test.ids, predictions, form)
+counts = np.bincount(form.labels(predictions))
+print(f"submission.csv: {len(predictions):,} rows, read back; answers of each class:", *counts)

@@ -5,6 +5,7 @@ import ast
 import contextlib
 import dataclasses
 import difflib
+import enum
 import functools
 import json
 import math
@@ -29,6 +30,20 @@ PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 CLASS_WEIGHTS = ("none", "balanced")
 _CUSTOM_NETWORK = re.compile(r".+\.py:[A-Za-z_]\w*")
 T = TypeVar("T")
+
+
+class Metric(enum.StrEnum):
+    """What a competition scores by."""
+
+    ACCURACY = "accuracy"
+    MACRO_F1 = "macro-f1"
+    LOG_LOSS = "log-loss"
+    AUC = "auc"
+
+    @property
+    def text(self) -> str:
+        """Its name in a sentence."""
+        return {Metric.MACRO_F1: "macro-F1", Metric.AUC: "AUC"}.get(self, self.value)
 
 
 def _setting(
@@ -168,6 +183,9 @@ class Options:
     competition: str | None = _flag(None, "Competition whose files and formats are used (docs/data.md)", "SLUG")
     id_column: str | None = _flag(None, "Column of train.csv with the images' ids or files", "NAME")
     label_column: str | None = _flag(None, "Column of train.csv with the labels", "NAME")
+    metric: str | None = _flag(
+        None, "Metric of the competition (default: what sample_submission.csv suggests)", choices=tuple(Metric)
+    )
     limit: int | None = _flag(None, "Number of training images to use", "N", low=1)
     allow_leak: bool = _flag(False, "Allow test images among the training images: marked, never submitted")
     pseudo_labels: str | None = _flag(None, "Run (same folds) whose confident test predictions join training", "RUN")

@@ -14,7 +14,7 @@ from digits.data.arrays import PACKINGS
 from digits.data.competition import DIGIT_RECOGNIZER, Competition
 from digits.data.dataset import DataFile, data_file
 from digits.data.folder import TABLES, find_file
-from digits.data.submission import parse_submission
+from digits.data.submission import known_form, parse_submission
 from digits.files import atomic_write, display_path
 
 FIX = "Give the zip that Kaggle serves: scripts/download.sh --zip FILE"
@@ -158,7 +158,7 @@ def _identified(name: str, data: bytes, competition: Competition) -> tuple[str, 
         images = train if is_labelled else test
         kind = images if len(first) > 2 else sample
     if kind == sample:
-        return kind, _Content(data, len(parse_submission(data, competition)))
+        return kind, _Content(data, len(parse_submission(data, known_form(competition))))
     table = csv_reader.parse(data, labelled=kind == train)
     if kind == test and table.labels is not None:
         raise BadInput("expected test images without labels, found a label column")

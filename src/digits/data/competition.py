@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from digits.config import nearest
+from digits.config import Metric, nearest
 from digits.console import BadInput
 from digits.files import DATA, kit_command
 
@@ -77,6 +77,8 @@ class Competition:
     header: tuple[str, str] = ("id", "label")
     """Of a submission: the columns of id and label."""
     first_id: int = 1
+    metric: Metric | None = None
+    """None: what sample_submission.csv suggests."""
     notebooks_only: bool = False
     """Whether it takes the output of a notebook instead of a file (a code competition)."""
     training_counts: tuple[int, ...] | None = None
@@ -161,6 +163,7 @@ DIGIT_RECOGNIZER = Competition(
     ),
     header=("ImageId", "Label"),
     first_id=1,
+    metric=Metric.ACCURACY,
     training_counts=(4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188),
 )
 KANNADA_MNIST = Competition(
@@ -171,6 +174,7 @@ KANNADA_MNIST = Competition(
     sample_submission=KnownFile(name="sample_submission.csv", rows=5_000),
     header=("id", "label"),
     first_id=0,
+    metric=Metric.ACCURACY,
     notebooks_only=True,
 )
 COMPETITIONS = {competition.slug: competition for competition in (DIGIT_RECOGNIZER, KANNADA_MNIST)}

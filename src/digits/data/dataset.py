@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.config import SOURCES, Options
+from digits.config import SOURCES, Metric, Options
 from digits.console import BadInput, error_context, some_of
 from digits.data import arrays
 from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, SIDE, Competition, Form, KnownFile
@@ -18,6 +18,7 @@ from digits.data.csv_reader import Table, as_ids, positions_among
 from digits.data.folder import TABLES, find_file, read_folder, sample_submission
 from digits.data.folds import check_classes, group_copies, split_folds
 from digits.data.image_form import ImageForm, measure_form, measure_turn, resized
+from digits.data.submission import DIGIT_FORM, SubmissionForm
 from digits.files import display_path, kit_command
 
 SAMPLE_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
@@ -113,6 +114,8 @@ class DataSummary:
     """The classes' names; None: their numbers."""
     form: ImageForm | None = None
     """Of the training images; None: not measured."""
+    metric: Metric = Metric.ACCURACY
+    """By which the predictions are scored."""
 
     @property
     def names(self) -> list[str]:
@@ -125,7 +128,7 @@ class Dataset:
     """What to train on and what to predict.
 
     `source` is their kind: "kaggle" (files in a folder), "keras" or "sample". `classes` are the labels' names in order,
-    `header` are a submission's columns. `competition` is the one whose test images these are, None for others.
+    `form` is that of a submission. `competition` is the one whose test images these are, None for others.
     `expected` is the one whose test images they have to be. `groups` int (n,) numbers the training images so that
     copies share a number; None where there are no copies.
     """
@@ -135,10 +138,15 @@ class Dataset:
     test: Split
     summary: DataSummary
     classes: tuple[str, ...] = DIGIT_RECOGNIZER.classes
-    header: tuple[str, str] = DIGIT_RECOGNIZER.header
+    form: SubmissionForm = DIGIT_FORM
     competition: Competition | None = None
     expected: Competition | None = None
     groups: np.ndarray | None = None
+
+    @property
+    def metric(self) -> Metric:
+        """By which the predictions are scored."""
+        return self.summary.metric
 
     @property
     def leaked(self) -> bool:
@@ -167,7 +175,7 @@ def load(
         limit: train on this many images with the same class shares; the test images are never cut.
         allow_leak: allow training images that are also test images, and say so in `leaked`.
         folds: how many folds the training images must fill with each class.
-        options: what else flags say of the files, such as their columns; None: nothing.
+        options: what else flags say of the files and the metric; None: nothing.
 
     Raises:
         BadInput: naming file, line and column, what was expected, what came and how to fix it.
@@ -181,6 +189,9 @@ def load(
         dataset = _load_sample()
     else:
         dataset = _load_keras(folder) if source == "keras" else _load_files(folder, wanted, options)
+    usual = dataset.competition and dataset.competition.metric
+    metric = _asked_metric(options) or usual or dataset.form.usual_metric
+    dataset = replace(dataset, summary=replace(dataset.summary, metric=metric))
     if limit is not None:
         dataset = replace(dataset, train=_limited(dataset.train, limit, len(dataset.classes)))
     return _checked(dataset, folds, allow_leak=allow_leak)
@@ -239,6 +250,10 @@ def _doubtful_classes(dataset: Dataset, counts: np.ndarray) -> list[str]:
     return [*notes, f"the classes {some_of(numbers)} are taken as different."] if numbers else notes
 
 
+def _asked_metric(options: Options | None) -> Metric | None:
+    return Metric(options.metric) if options and options.metric else None
+
+
 def _load_files(folder: Path, wanted: Competition | None, options: Options | None) -> Dataset:
     """Load the files of a folder: those of the competition `wanted`, or custom data."""
     with error_context(fix=_how_to_fix(folder, wanted)):
@@ -251,12 +266,19 @@ def _load_files(folder: Path, wanted: Competition | None, options: Options | Non
         with error_context(f"{display_path(folder)}, {train.name}"):
             classes = (competition.classes if competition else ()) or train.classes
             labelled = _labelled_split(train, classes)
-        header, sample_ids = sample_submission(folder, competition)
+        form = sample_submission(folder, competition)
+        if not (competition and competition.is_known):
+            with error_context(f"{display_path(folder)}, sample_submission.csv"):
+                form = form.matched(classes, metric := _asked_metric(options))
+            if form.ids and not metric:
+                chosen = f"the metric is {form.usual_metric.text} (another: --metric)"
+                notes.append(f"sample_submission.csv has {form.contents}: {chosen}.")
+            notes += [form.note] if form.note else []
         if test is None:
             images, labels, ids = labelled.images, labelled.labels, labelled.ids
             split = split_folds(labels, 5, 0, group_copies(images))[0]  # Copies stay on one side.
             labelled, unlabelled = (LabelledSplit(images[rows], labels[rows], ids[rows]) for rows in split)
-            competition = None
+            competition, form = None, replace(form, ids=None)
             count = f"{len(unlabelled.images):,}"
             notes.append(f"there are no test images: a fifth of the labelled ones ({count}) is held out as such.")
             command = kit_command("scripts/download.sh", "--data-dir", folder)
@@ -265,7 +287,7 @@ def _load_files(folder: Path, wanted: Competition | None, options: Options | Non
         else:
             with error_context(display_path(folder)):
                 _check_alike(train, test)
-                unlabelled = _test_split(test, classes, sample_ids, competition)
+                unlabelled = _test_split(test, form, competition)
             notes += _appearance(labelled, unlabelled)
     splits = [split for split in ("train", "val", "test") if split in tables]  # The last file is what is predicted.
     files = [data_file(tables[split], split, competition) for split in splits]
@@ -278,7 +300,7 @@ def _load_files(folder: Path, wanted: Competition | None, options: Options | Non
         competition = None
     slug = competition.slug if competition else None
     summary = DataSummary(files, [], title, competition=slug, warnings=notes)  # Classes are counted in `_checked`.
-    dataset = Dataset("kaggle", labelled, unlabelled, summary, classes, header, competition, expected=wanted)
+    dataset = Dataset("kaggle", labelled, unlabelled, summary, classes, form, competition, expected=wanted)
     return _in_28(dataset)
 
 
@@ -386,24 +408,22 @@ def _in_28(dataset: Dataset) -> Dataset:
     return replace(dataset, train=train, test=test, summary=summary)
 
 
-def _test_split(
-    test: Table, classes: tuple[str, ...], sample_ids: list[str] | None, competition: Competition | None
-) -> Split:
+def _test_split(test: Table, form: SubmissionForm, competition: Competition | None) -> Split:
     """Return the test images with their labels, None where unknown, and their ids."""
     rows, ids, labels = len(test.images), test.ids, None
     with error_context("the test images"):
         if test.labels is not None:
             with error_context(fix="Label them as the training images are, or remove the labels."):
-                labels = _renumbered(test, classes)
-        if ids is None and sample_ids is not None:
-            ids = as_ids(sample_ids)
+                labels = _renumbered(test, form.classes)
+        if ids is None and form.ids is not None:
+            ids = as_ids(list(form.ids))
         if ids is None:
             first = competition.first_id if competition else 1
             ids = np.arange(first, first + rows)
         different = {str(name) for name in ids.tolist()}
         if len(ids) != rows or len(different) < rows:
             raise BadInput(f"expected {rows:,} different ids, found {len(different):,}")
-        if sample_ids is not None and different != set(sample_ids):
+        if form.ids is not None and different != set(form.ids):
             raise BadInput(f"expected the ids of sample_submission.csv, found others ({ids[0]} …)")
     return Split(test.images, labels, ids)
 

@@ -18,6 +18,7 @@ from digits.data.arrays import PACKINGS, split_of
 from digits.data.competition import DIGIT_RECOGNIZER, Competition, find_competition
 from digits.data.csv_reader import MAX_CLASSES, Table, as_ids, is_wanted, parse, read_bytes, records
 from digits.data.image_files import NotADigitImage, class_folders, gray, image_files, read_image
+from digits.data.submission import SubmissionForm, known_form
 from digits.files import display_path, kit_command
 
 TABLES = ("train", "test")
@@ -205,12 +206,12 @@ def _tables_of_listed_images(folder: Path, competition: Competition | None, opti
         raise BadInput("expected pixels, found a list of images", at=train.shown, fix=fix)
     if not index.files:
         return {}
-    header, sample_ids = sample_submission(folder, competition)
+    form = sample_submission(folder, competition)
     with error_context(train.shown):
-        listed = {"train": listing.list_images(index, "train", listing.columns_of(data), options, header[1:])}
-    if sample_ids is not None:
+        listed = {"train": listing.list_images(index, "train", listing.columns_of(data), options, form.columns[1:])}
+    if form.ids:
         with error_context(f"{display_path(folder)}, sample_submission.csv"):
-            listed["test"] = listing.ListedImages(index.files_of("test", sample_ids), sample_ids)
+            listed["test"] = listing.ListedImages(index.files_of("test", form.ids), list(form.ids))
     elif test is not None:
         with error_context(test.shown):
             columns = listing.columns_of(test.read())
@@ -281,16 +282,22 @@ def _table_of_images(files: Sequence[Path], labels: Sequence[str], ids: Sequence
         return arrays.table_of(np.stack(images), np.array(labels) if labels else None, as_ids(names))
 
 
-def sample_submission(folder: Path, competition: Competition | None) -> tuple[tuple[str, str], list[str] | None]:
-    """Return a submission's header, and its ids where the folder's sample_submission.csv has them."""
+def sample_submission(folder: Path, competition: Competition | None) -> SubmissionForm:
+    """Return the form of a submission, without its classes: a known competition's, else as the folder's sample has it.
+
+    Raises:
+        BadInput: if sample_submission.csv is no table of an id and further columns.
+    """
     if competition and competition.is_known:
-        return competition.header, None
-    file = find_file(folder, "sample_submission") if folder.is_dir() else None
+        return known_form(competition)
+    file = find_file(folder, "sample_submission", competition) if folder.is_dir() else None
     if file is None:
-        return ("id", "label"), None
+        return SubmissionForm(("id", "label"))
     data = read_bytes(file.path, file.member)
     with error_context(f"{display_path(folder)}, {file.name}"):
         header, *rows = [fields for _, fields in records(data)] or [[]]
-        if len(header) != 2 or any(len(fields) != 2 for fields in rows):
-            raise BadInput(f"expected two columns, the id and the label, found {','.join(header)[:60]!r}")
-    return (header[0], header[1]), [fields[0] for fields in rows]
+        if len(header) < 2 or any(len(fields) != len(header) for fields in rows):
+            expected = "two columns, the id and the label, or an id and a column for each class"
+            raise BadInput(f"expected {expected}, found {','.join(header)[:60]!r}")
+    ids = tuple(fields[0] for fields in rows)
+    return SubmissionForm(tuple(header), ids=ids, examples=frozenset(fields[1] for fields in rows))

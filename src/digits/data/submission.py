@@ -2,18 +2,146 @@
 
 import csv
 import hashlib
+import os
 import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from digits.console import BadInput, error_context
+from digits.config import Metric
+from digits.console import BadInput, error_context, some_of
 from digits.data.competition import DIGIT_RECOGNIZER, ROWS, Competition
-from digits.data.csv_reader import read_bytes, records
-from digits.data.dataset import Dataset
-from digits.files import ROOT, atomic_write, display_path, kit_command
+from digits.data.csv_reader import positions_among, read_bytes, records
+from digits.files import ROOT, atomic_write, display_path
+
+LARGEST_SUM_ERROR = 1e-3
+"""By which a row's probabilities may miss the sum of 1."""
+
+
+@dataclass(frozen=True)
+class SubmissionForm:
+    """What a submission looks like: each row has an id, and a label or probabilities of classes."""
+
+    columns: tuple[str, ...]
+    """The id's name, then the others."""
+    classes: tuple[str, ...] = ()
+    """The labels in order, as they are written."""
+    ids: tuple[str, ...] | None = None
+    """In the order of the rows; None: not known."""
+    first_id: int | None = None
+    """Where the ids are whole numbers without a gap, the first."""
+    probability_of: tuple[int, ...] = ()
+    """Of which class, a position in `classes`, each column has the probability; empty where rows have a label."""
+    examples: frozenset[str] = frozenset()
+    """What stands in the second column of sample_submission.csv."""
+    note: str = ""
+    """What was assumed."""
+
+    @property
+    def usual_metric(self) -> Metric:
+        """The metric that such a submission is usually scored by."""
+        if not self.probability_of:
+            return Metric.ACCURACY
+        return Metric.AUC if len(self.probability_of) == 1 else Metric.LOG_LOSS
+
+    @property
+    def contents(self) -> str:
+        """What a row has beside the id, in words."""
+        if not self.probability_of:
+            return "labels"
+        of_one = f"the probability of class {self.classes[self.probability_of[0]]!r}"
+        return of_one if len(self.probability_of) == 1 else "a probability of each class"
+
+    def matched(self, classes: tuple[str, ...], metric: Metric | None) -> "SubmissionForm":
+        """Return the form for these classes; `metric` is the one that was asked for.
+
+        Several columns have probabilities of the classes that they are named after. One has labels, or where there are
+        two classes the probability of one: if the sample's values are numbers from 0 to 1 that are no labels, or the
+        metric takes probabilities.
+
+        Raises:
+            BadInput: where several columns are not named after the classes.
+        """
+        names, form = self.columns[1:], replace(self, classes=classes)
+        if len(names) > 1:
+            prefix = len(os.path.commonprefix(names))
+            found = [positions_among([name[cut:] for name in names], classes) for cut in (0, prefix)]
+            for positions in found:
+                if sorted(-1 if each is None else each for each in positions) == list(range(len(classes))):
+                    return replace(form, probability_of=tuple(each for each in positions if each is not None))
+            fix = "Name the classes in the training data as they are named there"
+            expected = f"a column for each class ({some_of(list(classes))})"
+            raise BadInput(f"expected {expected}, found {some_of(list(names))}", at="line 1", fix=fix)
+        are_numbers = all(re.fullmatch(r"[01]|[01]?\.\d+", text) for text in self.examples)
+        takes_probabilities = metric in (Metric.AUC, Metric.LOG_LOSS) or not self.examples <= set(classes)
+        is_share = len(classes) == 2 and are_numbers and takes_probabilities
+        return form._of_one_class() if is_share else form
+
+    def _of_one_class(self) -> "SubmissionForm":
+        """Return the form whose only column has the probability of the class that it is named after, else of 1."""
+        name = self.columns[1].lower()
+        words = [name, *re.split(r"[\W_]+", name)]
+        named = [number for number, label in enumerate(self.classes) if label.lower() in words]
+        if len(named) != 1:
+            named = [number for number in positions_among(["1"], self.classes) if number is not None]
+        if named:
+            return replace(self, probability_of=(named[0],))
+        note = (
+            f"the column {self.columns[1]!r} is taken as the probability of class {self.classes[1]!r}. If it is that "
+            f"of {self.classes[0]!r}, label the training images 1 for that and 0."
+        )
+        return replace(self, probability_of=(1,), note=note)
+
+    def predictions(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return what is submitted of probabilities (n, classes): labels uint8 (n,), or the probabilities."""
+        return probabilities if self.probability_of else probabilities.argmax(axis=1).astype(np.uint8)
+
+    def labels(self, predictions: np.ndarray) -> np.ndarray:
+        """Return the predicted labels int (n,), of probabilities the most probable ones."""
+        return predictions.argmax(axis=1) if self.probability_of else predictions
+
+    def texts(self, predictions: np.ndarray) -> list[list[str]]:
+        """Return the fields beside the id of each row of `predictions`."""
+        if self.probability_of:  # As many digits as tell two values apart: no ties that the metric would see.
+            return predictions[:, self.probability_of].astype(str).tolist()
+        return [[self.classes[label]] for label in predictions.tolist()]
+
+    def read_row(self, fields: Sequence[str]) -> int | list[float]:
+        """Return the label, a position among the classes, or the probabilities that a row has beside the id."""
+        if not self.probability_of:
+            (label,), (column,) = fields, self.columns[1:]
+            if label not in self.classes:
+                classes = f"{self.classes[0]}-{self.classes[-1]}"
+                fix = f"Write a class for each image: frame['{column}'].astype(int), or of probabilities argmax(axis=1)"
+                raise BadInput(f"expected one of the classes {classes} as {column}, found {label[:40]!r}", fix=fix)
+            return self.classes.index(label)
+        values = [_probability(text, column) for text, column in zip(fields, self.columns[1:], strict=True)]
+        if len(values) > 1 and abs(sum(values) - 1) > LARGEST_SUM_ERROR:
+            expected = f"probabilities whose sum is 1, or misses it by {LARGEST_SUM_ERROR:g} at most"
+            fix = "Divide them by their sum: frame.div(frame.sum(axis=1), axis=0)"
+            raise BadInput(f"expected {expected}, found the sum {sum(values):.6g}", fix=fix)
+        return values
+
+    def array(self, rows: Sequence[int | list[float]]) -> np.ndarray:
+        """Return what `read_row` gave of each row: labels uint8 (n,), or probabilities float64 (n, classes)."""
+        if not self.probability_of:
+            return np.array(rows, np.uint8)
+        values = np.array(rows, np.float64)
+        if len(self.probability_of) == 1:
+            values = np.hstack([values, 1 - values])
+        order = [*self.probability_of, 1 - self.probability_of[0]][: len(self.classes)]
+        return values[:, np.argsort(order)]
+
+
+def known_form(competition: Competition) -> SubmissionForm:
+    """Return the form of a known competition's submissions."""
+    return SubmissionForm(competition.header, competition.classes, first_id=competition.first_id)
+
+
+DIGIT_FORM = known_form(DIGIT_RECOGNIZER)
 
 
 @dataclass(frozen=True)
@@ -34,108 +162,118 @@ class SubmissionFile:
 TAG_PREFIX, TAG_DIGITS = "digits:", 12
 
 
+def _probability(text: str, column: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:  # NaN, too.
+        raise BadInput(f"expected a probability from 0 to 1 as {column}, found {text[:40]!r}")
+    return value
+
+
 def write_submission(
-    path: Path,
-    ids: np.ndarray,
-    labels: np.ndarray,
-    *,
-    header: tuple[str, str] = DIGIT_RECOGNIZER.header,
-    classes: tuple[str, ...] = DIGIT_RECOGNIZER.classes,
-) -> None:
-    """Write ids (n,) and predicted labels int (n,), positions in `classes`, then read the file back and compare.
+    path: Path, ids: np.ndarray, predictions: np.ndarray, form: SubmissionForm = DIGIT_FORM
+) -> np.ndarray:
+    """Write ids (n,) and their predictions, then read the file back and compare; return them in the file's order.
 
     Raises:
         BadInput: if a label is none of the classes, or the written file says something else.
     """
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
-        message = f"expected labels from 0 to {len(classes) - 1}, found {labels.min()} to {labels.max()}"
+    labels = np.empty(0) if form.probability_of else predictions
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(form.classes):
+        message = f"expected labels from 0 to {len(form.classes) - 1}, found {labels.min()} to {labels.max()}"
         raise BadInput(message, at=display_path(path))
-    pairs = zip(ids.tolist(), labels.tolist(), strict=True)
-    rows = [list(header), *([str(name), classes[label]] for name, label in pairs)]
+    names = [str(name) for name in ids.tolist()]
+    texts = dict(zip(names, form.texts(predictions), strict=True))
+    rows = [list(form.columns), *([name, *texts[name]] for name in form.ids or names)]
     with atomic_write(path) as temporary:
         with temporary.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
         if [fields for _, fields in records(temporary.read_bytes())] != rows:
             raise BadInput("what was written is not what was predicted. Is the disk full?", at=display_path(path))
+    return form.array([form.read_row(fields) for _, *fields in rows[1:]])
 
 
-def read_submission(path: Path, rows: int | None = ROWS, competition: Competition = DIGIT_RECOGNIZER) -> np.ndarray:
-    """Read a submission, plain or packed: labels uint8 (n,), positions among the classes, in the order of the ids.
+def read_submission(path: Path, rows: int | None = ROWS, form: SubmissionForm = DIGIT_FORM) -> np.ndarray:
+    """Read a submission, plain or packed: labels uint8 (n,) or probabilities float64 (n, classes), in the ids' order.
 
     It must have so many `rows`, or any number from one up where that is None.
 
     Raises:
         BadInput: naming the file, the line, what was expected and what came, and how to write it right.
     """
-    train = competition.training_commands if competition.flag else kit_command("src/train.py")
-    with error_context(fix=f"Make one: {train}"):
-        data = read_bytes(path)
-        with error_context(display_path(path)):
-            labels = parse_submission(data, competition)
-            if rows is not None and len(labels) != rows:
-                raise BadInput(f"expected {rows:,} rows below the header, as test.csv has, found {len(labels):,}")
-    return labels
+    data = read_bytes(path)
+    with error_context(display_path(path)):
+        predictions = parse_submission(data, form)
+        if rows is not None and len(predictions) != rows:
+            raise BadInput(f"expected {rows:,} rows below the header, as test.csv has, found {len(predictions):,}")
+    return predictions
 
 
-def parse_submission(data: bytes, competition: Competition) -> np.ndarray:
-    """Parse a submission, its rows and columns in any order, and return its labels as `read_submission` does."""
-    header = ",".join(competition.header)
-    labels: dict[int, int] = {}
+def parse_submission(data: bytes, form: SubmissionForm) -> np.ndarray:
+    """Parse a submission, its rows and columns in any order, and return its predictions as `read_submission` does."""
+    header = ",".join(form.columns)
+    found: dict[str, int | list[float]] = {}
     with error_context(fix=f"A submission has the header {header} and a line for each test image."):
         lines = records(data)
         _, columns = next(lines, (1, []))
-        if sorted(columns) != sorted(competition.header):
-            found = ",".join(columns)[:60]
-            fix = _header_fix(columns, competition.header)
-            raise BadInput(f"expected the header {header!r}, found {found!r}", at="line 1", fix=fix)
+        if sorted(columns) != sorted(form.columns):
+            shown, fix = ",".join(columns)[:60], _header_fix(columns, form)
+            raise BadInput(f"expected the header {header!r}, found {shown!r}", at="line 1", fix=fix)
+        order = [columns.index(name) for name in form.columns]
         for number, fields in lines:
             with error_context(f"line {number}"):
-                row, label = _parse_row(fields, columns, competition)
-                if row in labels:
-                    raise BadInput(f"expected each {competition.header[0]} once, found {row} again")
-            labels[row] = label
-        if not labels:
+                if len(fields) != len(order):
+                    fix = f"Remove what follows {form.columns[-1]}, also a comma."
+                    if len(fields) < len(order):
+                        fix = "Is the file cut off here?"
+                    raise BadInput(f"expected {len(order)} fields, found {len(fields)}", fix=fix)
+                name, *others = (fields[position] for position in order)
+                if form.first_id is not None and not re.fullmatch(r"[0-9]{1,9}", name):
+                    fix = f"Write ids as integers: frame['{form.columns[0]}'].astype(int)"
+                    raise BadInput(f"expected a whole number as {form.columns[0]}, found {name[:40]!r}", fix=fix)
+                name = name if form.first_id is None else str(int(name))
+                predicted = form.read_row(others)
+                if name in found:
+                    raise BadInput(f"expected each {form.columns[0]} once, found {name} again")
+            found[name] = predicted
+        if not found:
             raise BadInput("expected rows below the header, found none")
-        ids, first = sorted(labels), competition.first_id
-        expected = range(first, first + len(ids))
-        if ids != list(expected):
-            missing = next(row for row in expected if row not in labels)
-            raise BadInput(
-                f"expected the ids {first} to {expected[-1]} as {competition.header[0]}, found {ids[0]} to {ids[-1]}, "
-                f"without {missing}"
-            )
-    return np.array([labels[row] for row in ids], np.uint8)
+        return form.array([found[name] for name in _ordered(found, form)])
 
 
-def _parse_row(fields: list[str], columns: list[str], competition: Competition) -> tuple[int, int]:
-    """Return the id and the label's position among the classes."""
-    id_name, label_name = competition.header
-    if len(fields) != 2:
-        fix = "Is the file cut off here?" if len(fields) < 2 else "Remove what follows the second, also a comma."
-        raise BadInput(f"expected 2 fields, found {len(fields)}", fix=fix)
-    text, label = (fields[columns.index(name)] for name in competition.header)
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        fix = f"Write ids as integers: frame['{id_name}'].astype(int)"
-        raise BadInput(f"expected a whole number as {id_name}, found {text[:40]!r}", fix=fix)
-    if label not in competition.classes:
-        classes = f"{competition.classes[0]}-{competition.classes[-1]}"
-        fix = f"Write a class for each image: frame['{label_name}'].astype(int), or of probabilities argmax(axis=1)"
-        raise BadInput(f"expected one of the classes {classes} as {label_name}, found {label[:40]!r}", fix=fix)
-    return int(text), competition.classes.index(label)
+def _ordered(names: Collection[str], form: SubmissionForm) -> Sequence[str]:
+    """Return the ids of a submission in their order; BadInput where they are not those that are expected."""
+    ids = form.ids or list(names)
+    if form.first_id is not None:
+        numbers = sorted(map(int, names))
+        ids = [str(number) for number in range(form.first_id, form.first_id + len(names))]
+        if missing := [name for name in ids if name not in names]:
+            expected = f"the ids {ids[0]} to {ids[-1]} as {form.columns[0]}"
+            raise BadInput(f"expected {expected}, found {numbers[0]} to {numbers[-1]}, without {missing[0]}")
+    missing, known = [name for name in ids if name not in names], set(ids)
+    unknown = [name for name in names if name not in known]
+    if missing or unknown:
+        found = f"found none of {some_of(missing)}" if missing else f"found {some_of(unknown)}, too"
+        raise BadInput(f"expected the {len(ids):,} ids of sample_submission.csv as {form.columns[0]}, {found}")
+    return ids
 
 
-def _header_fix(columns: list[str], header: tuple[str, str]) -> str:
-    names = ",".join(header)
-    if len(columns) == 3 and set(header) <= set(columns):
+def _header_fix(columns: list[str], form: SubmissionForm) -> str:
+    names = ",".join(form.columns)
+    if len(columns) == len(form.columns) + 1 and set(form.columns) <= set(columns):
         return "Leave out the row numbers: to_csv(…, index=False), or in R: write.csv(…, row.names=FALSE)"
     if columns and all(re.fullmatch(r"[0-9.]+", name) for name in columns):
         return f"Put {names} above the first line"
-    return f"Name the columns {names}, letter by letter; of probabilities write argmax(axis=1)"
+    fix = f"Name the columns {names}, letter by letter"
+    return fix if form.probability_of else f"{fix}; of probabilities write argmax(axis=1)"
 
 
-def content_hash(labels: np.ndarray) -> str:
-    """Return the sha256 of a submission's labels: the same predictions have the same, however they are written."""
-    return hashlib.sha256(np.asarray(labels, np.uint8).tobytes()).hexdigest()
+def content_hash(predictions: np.ndarray) -> str:
+    """Return the sha256 of what `read_submission` returns: the same predictions have the same, however written."""
+    are_labels = predictions.dtype.kind != "f"
+    return hashlib.sha256((predictions.astype(np.uint8) if are_labels else predictions).tobytes()).hexdigest()
 
 
 def tag_of(sha256: str) -> str:
@@ -144,32 +282,32 @@ def tag_of(sha256: str) -> str:
 
 
 def write_run_submission(
-    folder: Path, dataset: Dataset, predictions: np.ndarray, out: Path | None, *, leaked: bool
+    folder: Path, ids: np.ndarray, probabilities: np.ndarray, form: SubmissionForm, out: Path | None, *, leaked: bool
 ) -> SubmissionFile:
     """Write a run's submission into its folder, and copy it to `out`; a leaked run's files are named so.
 
-    `predictions` are labels int (t,), positions among the dataset's classes, of its test images.
+    `ids` are (t,) of the test images, `probabilities` float32 (t, classes).
     """
     mark = "leaked-" if leaked else ""
     path = folder / f"{mark}submission.csv"
-    write_submission(path, dataset.test.ids, predictions, header=dataset.header, classes=dataset.classes)
+    sha256 = content_hash(write_submission(path, ids, form.predictions(probabilities), form))
     copy, replaced = path.absolute(), None
     if out is not None:
         copy = out.with_name(mark + out.name).absolute()
-        replaced = _other_predictions(copy, predictions, dataset.competition)
+        replaced = _other_predictions(copy, sha256, form)
         copy.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(copy) as temporary:
             shutil.copyfile(path, temporary)
     shown = copy.relative_to(ROOT) if copy.is_relative_to(ROOT) else copy
-    return SubmissionFile(path.name, str(shown), len(predictions), content_hash(predictions), replaced)
+    return SubmissionFile(path.name, str(shown), len(probabilities), sha256, replaced)
 
 
-def _other_predictions(copy: Path, predictions: np.ndarray, competition: Competition | None) -> str | None:
+def _other_predictions(copy: Path, sha256: str, form: SubmissionForm) -> str | None:
     """Return what `SubmissionFile.replaced` says of a file that is about to be replaced."""
     if not copy.is_file():
         return None
     try:
-        earlier = content_hash(read_submission(copy, None, competition or DIGIT_RECOGNIZER))
+        earlier = content_hash(read_submission(copy, None, form))
     except BadInput:
         return ""
-    return None if earlier == content_hash(predictions) else earlier
+    return None if earlier == sha256 else earlier

@@ -172,17 +172,17 @@ def predict_again(run: Run, data_dir: Path | None = None, out: Path | None = Non
     predictor = Predictor(run, precision=None, trust=trust)
     images = dataset.test.images
     with progress_bar(lambda: f"predicting {len(images):,} images", 1) as count:
-        predicted = predictor.probabilities(images, one_by_one=True, on_part=count).argmax(axis=1)
+        predicted = predictor.probabilities(images, one_by_one=True, on_part=count)
+    different = int((predicted.argmax(axis=1) != recorded).sum())
     lines = [
         f"{len(predicted):,} images predicted again with the saved models of {run.name}.",
-        f"The predictions differ from the run's own in {int((predicted != recorded).sum())} of "
-        f"{len(predicted):,} rows.",
+        f"The predictions differ from the run's own in {different} of {len(predicted):,} rows.",
     ]
     if out is not None:
         path = out.with_name("leaked-" + out.name) if record.leaked else out
         path.parent.mkdir(parents=True, exist_ok=True)
         replaced = " (replaces the earlier one)" if path.exists() else ""
-        write_submission(path, dataset.test.ids, predicted, header=dataset.header, classes=dataset.classes)
+        write_submission(path, dataset.test.ids, dataset.form.predictions(predicted), dataset.form)
         lines.append(f"Written: {display_path(path)}{replaced}")
     return lines
 

@@ -16,7 +16,7 @@ from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.submission import read_submission
 from digits.files import ROOT, atomic_write, display_path, kit_command
 from digits.kaggle.client import Kaggle, if_interrupted, short
-from digits.runs.store import RUN_JSON, Run
+from digits.runs.store import RUN_JSON, Run, submission_form
 
 METADATA = "kernel-metadata.json"
 LAST_PUSH = "last-notebook.json"
@@ -192,6 +192,7 @@ def fetch(kaggle: Kaggle, pushed: Push, submissions: Path) -> Path:
     """
     run = Run(submissions / f"{pushed.name.rpartition('/')[2]}-v{pushed.version}")
     submission, competition = run.folder / "submission.csv", kaggle.competition
+    form = submission_form(competition, submissions)
     with tempfile.TemporaryDirectory() as temporary:
         kaggle.log(f"Fetching the output of {pushed} ...")
         with if_interrupted(fetch_later(kaggle, pushed, submissions)):
@@ -199,7 +200,7 @@ def fetch(kaggle: Kaggle, pushed: Push, submissions: Path) -> Path:
         print("\n".join(_end_of_log(Path(temporary))))
         if Path(temporary) / submission.name not in fetched:
             raise KitError(f"Version {pushed.version} left no submission.csv. See {pushed.url}")
-        rows = len(read_submission(Path(temporary) / submission.name, competition.test_rows, competition))
+        rows = len(read_submission(Path(temporary) / submission.name, competition.test_rows, form))
         run.folder.mkdir(parents=True, exist_ok=True)
         # run.json comes last: with it the folder is a run.
         for file in sorted(fetched, key=lambda file: file.name == RUN_JSON):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.console import BadInput, KaggleRefused, KitError, explain
+from digits.console import BadInput, KaggleRefused, KitError, error_context, explain
 from digits.data.competition import Competition
-from digits.data.submission import content_hash, read_submission, tag_of, write_submission
+from digits.data.submission import SubmissionForm, content_hash, read_submission, tag_of, write_submission
 from digits.files import display_path, file_lock, kit_command, submissions_flag
 from digits.kaggle import ledger
 from digits.kaggle.client import Kaggle, MissingCredentialsError, UnreachableError, if_interrupted
@@ -20,7 +20,7 @@ from digits.kaggle.kernel import Push
 from digits.kaggle.ledger import Entry, figure, list_submissions, read_ledger, title_of
 from digits.runs.checks import check_class_shares
 from digits.runs.record import FinishedRecord
-from digits.runs.store import Run, all_runs, find_run, find_runs
+from digits.runs.store import Run, all_runs, find_run, find_runs, submission_form
 
 LEAST_AGREEMENT = 0.95
 """Share of rows in which answers agree with earlier ones at least: two good models agree in about 99 of a hundred."""
@@ -35,7 +35,8 @@ class Candidate:
     """A checked file: `notes` are for the user to read, `doubts` have to be accepted before it is sent."""
 
     file: Path
-    labels: np.ndarray
+    form: SubmissionForm
+    predictions: np.ndarray  # As `read_submission` returns them.
     entry: Entry  # What the ledger will say of it.
     title: str  # Of its run, else of the file.
     notes: list[str]
@@ -66,15 +67,19 @@ def examine(file: Path, submissions: Path, entries: list[Entry], competition: Co
 
     Raises BadInput where the file is broken, from another source than the competition's data, or leaked.
     """
-    labels = read_submission(file, None, competition)
+    train = competition.training_commands if competition.flag else kit_command("src/train.py")
+    with error_context(fix=f"Make one: {train}"):
+        form = submission_form(competition, submissions)
+        predictions = read_submission(file, None, form)
+    labels, sha256 = form.labels(predictions), content_hash(predictions)
     all_rows = competition.test_rows or len(labels)
-    sha256 = content_hash(labels)
     # A blend can come to the answers of one of its runs: the file is of the run in whose folder it lies.
     runs = sorted(find_runs(submissions, sha256), key=lambda run: run.folder.resolve() != file.resolve().parent)
     for run in runs:
         _refuse_unfit(file, run, competition)
     if len(labels) != all_rows:
-        read_submission(file, all_rows, competition)
+        with error_context(fix=f"Make one: {train}"):
+            read_submission(file, all_rows, form)
     if runs:
         entry, title, doubts = ledger.entry_of(runs[0]), title_of(runs[0]), _doubts_of(runs[0], submissions)
         notes = [f"{display_path(file)}: {len(labels):,} rows, {title}"]
@@ -85,7 +90,7 @@ def examine(file: Path, submissions: Path, entries: list[Entry], competition: Co
             shares = check_class_shares(labels, np.array(competition.training_counts))
             if not shares.passed:
                 doubts.append(f"the answers' classes do not occur as often as in training ({shares.detail})")
-    compared = _differences(labels, sha256, submissions, entries, competition)
+    compared = _differences(predictions, form, submissions, entries)
     notes += [f"differs in {rows:,} of {all_rows:,} rows from {name}" for name, rows in compared[:1]]
     if compared and min(rows for _, rows in compared) > (1 - LEAST_AGREEMENT) * all_rows:
         name, rows = min(compared, key=lambda pair: pair[1])
@@ -93,7 +98,7 @@ def examine(file: Path, submissions: Path, entries: list[Entry], competition: Co
             f"the answers agree with {name} in {1 - rows / all_rows:.1%} of the rows only, and with no other earlier "
             "ones in more; good answers agree in about 99 %. Rows in another order, or of other images?"
         )
-    return Candidate(file, labels, entry, title, notes, doubts)
+    return Candidate(file, form, predictions, entry, title, notes, doubts)
 
 
 def _refuse_unfit(file: Path, run: Run, competition: Competition) -> None:
@@ -143,9 +148,10 @@ def _better_run(record: FinishedRecord, submissions: Path) -> Run | None:
 
 
 def _differences(
-    labels: np.ndarray, sha256: str, submissions: Path, entries: list[Entry], competition: Competition
+    predictions: np.ndarray, form: SubmissionForm, submissions: Path, entries: list[Entry]
 ) -> list[tuple[str, int]]:
     """Return in how many rows the answers differ from the last submission and from the reference runs, by name."""
+    labels, sha256 = form.labels(predictions), content_hash(predictions)
     sent = [entry for entry in entries if entry.status in ("pending", "complete") and entry.sha256 not in ("", sha256)]
     named = [
         (f"the last submission (run {entry.run}, public score {figure(entry.public_score, '.5f')})", run)
@@ -158,7 +164,7 @@ def _differences(
         with contextlib.suppress(BadInput):
             record = run.finished_record()
             if record.source == "kaggle" and record.submission.sha256 != sha256:
-                earlier = read_submission(run.submission_path, len(labels), competition)
+                earlier = form.labels(read_submission(run.submission_path, len(labels), form))
                 compared.append((name, int(np.count_nonzero(earlier != labels))))
     return compared
 
@@ -317,9 +323,9 @@ class _Attempt:
             return self.kaggle.ask("competition_submit_code", arguments)
         with tempfile.TemporaryDirectory() as folder:
             # What was checked is sent: another run may have replaced the file since.
-            file, labels, competition = Path(folder) / "submission.csv", self.candidate.labels, self.kaggle.competition
-            ids = np.arange(len(labels)) + competition.first_id
-            write_submission(file, ids, labels, header=competition.header, classes=competition.classes)
+            file, form, predictions = Path(folder) / "submission.csv", self.candidate.form, self.candidate.predictions
+            ids = np.arange(len(predictions)) + (form.first_id or 0) if form.ids is None else np.array(form.ids)
+            write_submission(file, ids, predictions, form)
             return self.kaggle.ask("competition_submit", arguments | {"file_name": str(file)})
 
     def _listed(self, entry: Entry, missing: str) -> Entry:

@@ -13,9 +13,11 @@ import numpy as np
 
 from digits.config import Execution, Recipe, flat, nearest
 from digits.console import BadInput, KitError, explain
+from digits.data.competition import DIGIT_RECOGNIZER, Competition, find_competition
 from digits.data.dataset import Dataset
 from digits.data.fold_files import FOLDS_CSV
-from digits.data.submission import read_submission, write_run_submission
+from digits.data.folder import sample_submission
+from digits.data.submission import SubmissionForm, known_form, read_submission, write_run_submission
 from digits.files import (
     SUBMISSIONS,
     BrokenFileError,
@@ -216,7 +218,9 @@ class Run:
         """
         if (self.folder / "test_probabilities.npy").is_file():
             return self.probabilities()[1].argmax(axis=1).astype(np.uint8)
-        return read_submission(self.submission_path, rows=self.finished_record().submission.rows)
+        record = self.finished_record()
+        form = known_form(find_competition(record.data.competition or DIGIT_RECOGNIZER.slug))
+        return read_submission(self.submission_path, record.submission.rows, form)
 
     def write_record(self, record: Record) -> None:
         """Write run.json."""
@@ -240,11 +244,12 @@ class Run:
         if out is None and dataset.competition is not None:
             out = self.folder.parent / dataset.competition.submission
         counts = np.bincount(predictions, minlength=test.shape[1]).tolist()
+        ids, form = dataset.test.ids, dataset.form
         return Results(
             out_of_fold=score,
             expected_score=metrics.expected_score(score, len(test)),
             test=TestPredictions(len(test), counts, test_score),
-            submission=write_run_submission(self.folder, dataset, predictions, out, leaked=leaked),
+            submission=write_run_submission(self.folder, ids, test, form, out, leaked=leaked),
         )
 
     @contextlib.contextmanager
@@ -290,6 +295,26 @@ def find_run(name_or_path: str, submissions: Path = SUBMISSIONS) -> Run:
         if (folder / RUN_JSON).is_file():
             return Run(folder.resolve())
     raise BadInput(f"There is no run {name_or_path!r}. {_runs_there(submissions)}")
+
+
+def submission_form(competition: Competition, submissions: Path) -> SubmissionForm:
+    """Return the form of a competition's submissions; of an unknown one by its sample and the newest run on its data.
+
+    Raises:
+        BadInput: if there is no such run, which would say the classes, or the sample is broken.
+    """
+    if competition.is_known:
+        return known_form(competition)
+    for run in reversed(all_runs(submissions)):
+        with contextlib.suppress(BadInput):
+            record = run.finished_record()
+            if record.data.competition == competition.slug:
+                break
+    else:
+        problem = f"no run in {display_path(submissions)} is of {competition.slug}, so its classes are not known"
+        raise BadInput(problem, fix=f"Train first: {competition.training_commands}")
+    form = sample_submission(record.data_dir or competition.data_dir, competition)
+    return form.matched(tuple(record.data.names), record.data.metric)
 
 
 def all_runs(submissions: Path = SUBMISSIONS) -> list[Run]:
