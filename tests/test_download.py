@@ -2,7 +2,6 @@ import functools
 import io
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ import pytest
 import download
 from digits.kaggle import client
 from digits.kaggle.client import Kaggle
-from fake_kaggle import FAST, leaks, wait_until
+from fake_kaggle import FAST, leaks
 from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
 
 
@@ -266,21 +265,4 @@ def test_a_stalled_download_is_told_and_given_up(online, monkeypatch):
     assert online() == 1
     assert "Waiting for Kaggle" in online.err
     assert "No answer from Kaggle in 2 s." in online.err
-    assert online.files == {}
-
-
-def test_an_interrupt_leaves_nothing_behind(online, temporary):
-    online.kaggle.fault("digit-recognizer.zip", times=9, stall=30)
-    process = subprocess.Popen(
-        [sys.executable, Path(download.__file__), "--data-dir", online.data],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"TMPDIR": str(temporary)},
-    )
-    wait_until(lambda: online.kaggle.calls["digit-recognizer.zip"])
-    os.killpg(process.pid, signal.SIGINT)
-    online.out, online.err = process.communicate(timeout=30)
-    assert process.returncode == 130
     assert online.files == {}

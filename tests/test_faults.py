@@ -225,11 +225,12 @@ def failed_checks(record):
     return {check.name: check.detail for check in record.failed_checks}
 
 
-def test_a_member_whose_loss_is_not_finite_is_left_out_and_recorded(trained):
+def test_a_member_whose_loss_is_not_finite_is_left_out_and_one_that_does_not_learn_recorded(trained):
     error = TrainingFailedError("the loss was nan in epoch 1: the learning rate may be too high")
-    record = trained({(2, 1): error}, members=2)
+    record = trained({(2, 1): error, (1, 2): 0.1}, members=2)
     assert len(record.folds) == 3
     assert failed_checks(record)["every network was trained"].startswith("fold 2/2, member 1/2: the loss was nan")
+    assert failed_checks(record)["every network learned"] == "did not: fold-1-member-2"
     assert record.out_of_fold.rows == 600
 
 
@@ -243,10 +244,6 @@ def test_networks_are_trained_member_by_member_and_recorded_fold_by_fold(trained
     record = trained({}, members=2)
     assert [task.key for task in asked] == [(1, 1), (2, 1), (1, 2), (2, 2)]
     assert [(score.fold, score.member) for score in record.folds] == [(1, 1), (1, 2), (2, 1), (2, 2)]
-
-
-def test_a_fold_that_does_not_learn_is_reported_and_recorded(trained):
-    assert failed_checks(trained({(2, 1): 0.1}))["every network learned"] == "did not: fold-2"
 
 
 def test_no_network_that_trains_is_an_error_and_the_same_command_tries_again(trained):

@@ -16,13 +16,12 @@ from digits.console import BadInput, KaggleRefused, KitError
 from digits.data.competition import DIGIT_RECOGNIZER
 from digits.data.submission import write_submission
 from digits.kaggle import kernel
-from digits.kaggle.client import Kaggle
 from digits.kaggle.kernel import Push
 from digits.kaggle.publish import dataset_slug, notebook_title
 from digits.kaggle.publish import publish as publish_run
 from digits.runs.record import FoldScore
 from digits.runs.store import Run
-from fake_kaggle import FAST, FASTER, USER, leaks
+from fake_kaggle import FASTER, USER, leaks
 from made_run import SCORE, made_record
 
 SLUG = json.loads((push_kernel.KIT / "kernel-metadata.json").read_text())["id"].partition("/")[2]
@@ -288,16 +287,6 @@ def test_the_output_of_a_version_is_fetched_page_by_page_and_of_no_other(memory,
     assert [path.parent.name for path in tmp_path.rglob("submission.csv")] == [f"{SLUG}-v1"]
     assert not list(tmp_path.rglob("run.json"))
     assert leaks(tmp_path, "\n".join(log)) == []
-
-
-def test_an_output_that_stalls_leaves_nothing(server, tmp_path, log):
-    """Through a process of its own and HTTP."""
-    version = Push(f"{USER}/digits-kit", 1)
-    server.output["1/submission.csv"] = SUBMISSION
-    server.fault("submission.csv", stall=60)
-    with pytest.raises(KitError, match="No answer from Kaggle in 2 s"):
-        kernel.fetch(Kaggle(replace(FAST, stall_seconds=2, attempts=1), log.append), version, tmp_path)
-    assert not list(tmp_path.rglob("*.csv"))
 
 
 # Publishing.
