@@ -13,8 +13,8 @@ import push_kernel
 import submit
 from digits.config import load_recipe
 from digits.console import BadInput, KaggleRefused, KitError
-from digits.data.competition import DIGIT_RECOGNIZER
-from digits.data.submission import write_submission
+from digits.data.competition import DIGIT_RECOGNIZER, KANNADA_MNIST
+from digits.data.submission import known_form, write_submission
 from digits.kaggle import kernel
 from digits.kaggle.kernel import Push
 from digits.kaggle.publish import dataset_slug, notebook_title
@@ -395,7 +395,7 @@ def test_what_cannot_be_published_is_refused(memory, tmp_path, monkeypatch):
 
 def test_the_publish_command_uploads_predicts_and_names_the_command_that_submits(memory, tmp_path, capsys):
     make_run(tmp_path)
-    write_submission(tmp_path / "s.csv", np.arange(5_000), np.arange(5_000) % 10, header=("id", "label"))
+    write_submission(tmp_path / "s.csv", np.arange(5_000), np.arange(5_000) % 10, known_form(KANNADA_MNIST))
     memory.output["1/submission.csv"] = (tmp_path / "s.csv").read_bytes()
     assert publish.main(["my-run", "--submissions-dir", str(tmp_path), "--competition", "kannada-mnist"]) == 0
     (sent,) = memory.pushed

@@ -25,8 +25,8 @@ from made_run import SCORE, made_record
 SHIPPED = RetryPolicy()
 TRAINING_COUNTS = DIGIT_RECOGNIZER.training_counts
 ROWS = 2800
-KANNADA_FORM = known_form(KANNADA_MNIST)
 """Of the tests' submissions."""
+KANNADA_FORM = known_form(KANNADA_MNIST)
 
 
 @functools.cache
