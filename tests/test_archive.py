@@ -1,4 +1,5 @@
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,49 @@ def test_a_zip_that_is_not_unpacked_is_not_complete(tmp_path):
 def test_an_installed_file_is_described(tmp_path):
     folder = torn_files.write_pair(tmp_path)
     assert archive.installed_files(folder)[0].line.endswith("train.csv: 40 rows, not Kaggle's file")
+
+
+IMAGE = b"\x89PNG"
+ANY = {"train.csv": b"id,label\na,1\n", "train/a.png": IMAGE, "test.zip": torn_files.zip_bytes({"b.png": IMAGE})}
+UNPACKED = {"train.csv": ANY["train.csv"], "train/a.png": IMAGE, "test/b.png": IMAGE}
+
+
+def test_the_archive_of_any_competition_is_unpacked_whole_and_replaces_what_is_there(tmp_path):
+    folder = tmp_path / "data"
+    for _ in range(2):
+        assert archive.unpack(torn_files.write_zip(folder, ANY, "cats.zip"), folder) == ["test", "train", "train.csv"]
+        assert torn_files.everything_in(folder) == UNPACKED | {"cats.zip": (folder / "cats.zip").read_bytes()}
+        (folder / "train/old.png").write_bytes(IMAGE)
+
+
+def test_members_of_a_tar_stay_in_the_folder(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name in ("../outside.png", "/root.png", "train/a.png"):
+            tar.addfile(tarfile.TarInfo(name))
+    archive.unpack(tmp_path / "x.tar", tmp_path / "data")
+    assert sorted(torn_files.everything_in(tmp_path / "data")) == ["outside.png", "root.png", "train/a.png"]
+    assert not (tmp_path / "outside.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("members", "limit", "message"),
+    [
+        pytest.param(ANY, 20, "expected 1 to 20 bytes unpacked, found", id="too large"),
+        pytest.param(ANY | {"test.zip": ANY["test.zip"][:-30]}, 10**6, "test.zip: expected a whole", id="damaged"),
+        pytest.param({"__MACOSX/x": b""}, 10**6, "bytes unpacked, found 0", id="nothing inside"),
+        pytest.param(None, 10**6, "expected a whole zip or tar", id="no archive"),
+    ],
+)
+def test_an_archive_that_cannot_be_unpacked_changes_nothing(tmp_path, monkeypatch, members, limit, message):
+    monkeypatch.setattr(archive, "MAX_UNPACKED", limit)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/train.csv").write_bytes(b"mine")
+    path = torn_files.write_zip(tmp_path, members or {}, "cats.zip")
+    if members is None:
+        path.write_bytes(b"<html>")
+    with pytest.raises(BadInput, match=f"cats.zip.*{message}"):
+        archive.unpack(path, tmp_path / "data")
+    assert torn_files.everything_in(tmp_path / "data") == {"train.csv": b"mine"}
 
 
 REAL = os.environ.get("DIGITS_DATA")

@@ -237,6 +237,26 @@ def test_a_file_on_disk_that_is_not_the_data_changes_nothing(user, tmp_path, con
     assert not user.kaggle.calls
 
 
+def test_any_competition_is_fetched_unpacked_and_what_training_lacks_is_said(user, monkeypatch, tmp_path):
+    listing = b"id,kind,hospital\na,1,0\nb,0,0\n"
+    user.kaggle.archive = zipped({"train.csv": listing, "train/a.png": b"", "train/b.png": b"", "about.txt": b""})
+    assert user("--competition", "https://www.kaggle.com/competitions/digit-recogniser/data") == 0
+    assert "digit-recogniser is not known here. Did you mean digit-recognizer?" in user.err
+    assert "data: train, about.txt, train.csv" in user.out
+    assert "expected one column with the label, found kind, hospital. Name it: --label-column NAME" in user.out
+    assert "src/train.py --competition digit-recogniser" in user.out
+    assert (user.data / "train/a.png").exists()
+    user.kaggle.calls.clear()
+    assert user("--competition", "digit-recogniser") == 0
+    assert "already in" in user.out
+    assert not user.kaggle.calls
+    (tmp_path / "got.zip").write_bytes(
+        zipped({"train.csv": listing.replace(b",hospital", b"").replace(b",0\n", b"\n")})
+    )
+    assert user("--competition", "digit-recogniser", "--zip", tmp_path / "got.zip") == 0
+    assert "train.csv: 2 images listed, and found" in user.out
+
+
 # Through the unmodified client and HTTP.
 
 

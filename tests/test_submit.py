@@ -241,7 +241,7 @@ def test_the_cure_for_a_run_of_another_competition_is_that_competition_s(user):
         assert refused(
             user,
             2,
-            "scripts/download.sh --competition kannada-mnist && python src/train.py --source kaggle --data-dir ",
+            "scripts/download.sh --competition kannada-mnist && python src/train.py --source kaggle --comp",
             arguments=[file, "--competition", "kannada-mnist"],
         )
 

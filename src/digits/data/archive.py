@@ -3,7 +3,8 @@
 import tarfile
 import tempfile
 import zipfile
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
@@ -18,6 +19,8 @@ from digits.data.submission import known_form, parse_submission
 from digits.files import atomic_write, display_path
 
 FIX = "Give the zip that Kaggle serves: scripts/download.sh --zip FILE"
+MAX_UNPACKED = 16 << 30
+"""Bytes that an archive of any competition may hold, unpacked: images of up to 96 pixels are far from it."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +49,82 @@ def install(archive: Path, data_dir: Path, competition: Competition = DIGIT_RECO
     for path in (data_dir / name for name in contents):
         if path.is_dir():
             raise BadInput("expected a file or nothing, found a folder", at=display_path(path), fix="Remove it")
+    # Each file is renamed into place as the stack unwinds, after all of them have been written.
+    with _writable(data_dir), ExitStack() as written:
+        temporaries = [written.enter_context(atomic_write(data_dir / name)) for name in contents]
+        for temporary, content in zip(temporaries, contents.values(), strict=True):
+            temporary.write_bytes(content.data)
+    files = {data_dir / name: content.file for name, content in contents.items()}
+    return {path: replace(file, name=display_path(path)) if file else None for path, file in files.items()}
+
+
+@contextmanager
+def _writable(data_dir: Path) -> Iterator[None]:
+    """Make a folder to write in, and raise as KitError what keeps one from writing."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        # Each file is renamed into place as the stack unwinds, after all of them have been written.
-        with ExitStack() as written:
-            temporaries = [written.enter_context(atomic_write(data_dir / name)) for name in contents]
-            for temporary, content in zip(temporaries, contents.values(), strict=True):
-                temporary.write_bytes(content.data)
+        yield
     except OSError as error:
         message = f"expected a folder with room to write in, found: {error.strerror}"
         raise KitError(message, at=display_path(data_dir), fix="Make room, or give another: --data-dir DIR") from None
-    files = {data_dir / name: content.file for name, content in contents.items()}
-    return {path: replace(file, name=display_path(path)) if file else None for path, file in files.items()}
+
+
+def unpack(archive: Path, data_dir: Path) -> list[str]:
+    """Unpack an archive of any competition, and those in it, into `data_dir`; return what came, folders first.
+
+    What is there of the same names is replaced.
+
+    Raises:
+        BadInput: for no archive, or a damaged or too large one; then nothing in `data_dir` has changed.
+    """
+    at = display_path(archive)
+    with _writable(data_dir), tempfile.TemporaryDirectory(prefix=".unpacked-", dir=data_dir) as folder:
+        new, old = Path(folder, "new"), Path(folder, "old")
+        old.mkdir()
+        with error_context(at, FIX):
+            if archive.is_dir() or not _extract(archive, new, _all_of):
+                raise BadInput("expected a whole zip or tar archive, found another file or a folder")
+            for inner in [path for path in new.rglob("*.zip") if not path.name.endswith(".csv.zip")]:
+                with error_context(inner.name):
+                    if not _extract(inner, inner.with_suffix(""), _all_of):
+                        raise BadInput("expected a whole archive, found a damaged one")
+                inner.unlink()
+        paths = sorted(new.iterdir(), key=lambda path: (path.is_file(), path.name))
+        for path in paths:
+            there = data_dir / path.name
+            if there.exists() or there.is_symlink():
+                there.rename(old / path.name)
+            path.rename(there)
+    return [path.name for path in paths]
+
+
+def _all_of(sizes: dict[str, int]) -> list[str]:
+    """Return all members of an archive but for notes of systems; BadInput where they are too large, or none."""
+    members = [name for name in sizes if csv_reader.is_wanted(name)]
+    size = sum(sizes[name] for name in members)
+    if not members or size > MAX_UNPACKED:
+        raise BadInput(f"expected 1 to {MAX_UNPACKED:,} bytes unpacked, found {size:,}")
+    return members
+
+
+def _extract(archive: Path, into: Path, choose: Callable[[dict[str, int]], list[str]]) -> bool:
+    """Unpack those members of a zip or tar that `choose` takes of their sizes; return False where it is no archive."""
+    with csv_reader.readable():
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as opened:
+                sizes = {info.filename: info.file_size for info in opened.infolist() if not info.is_dir()}
+                opened.extractall(into, choose(sizes))
+        elif archive.is_file() and tarfile.is_tarfile(archive):
+            with tarfile.open(archive) as tar:
+                sizes = {member.name: member.size for member in tar.getmembers() if member.isfile()}
+                # Not `extractall`, whose safe filter came with Python 3.11.4.
+                for name in choose(sizes):
+                    path = into.joinpath(*(part for part in PurePosixPath(name).parts if part not in ("/", "..")))
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(cast(IO[bytes], tar.extractfile(name)).read())
+        else:
+            return False
+    return True
 
 
 def installed_files(data_dir: Path, competition: Competition = DIGIT_RECOGNIZER) -> list[DataFile]:
@@ -105,21 +172,8 @@ def _files_of(archive: Path, temporary: Path, competition: Competition) -> list[
         if not (archive / competition.archive).is_file():
             raise _nothing_in([path.name for path in paths], competition)
         archive /= competition.archive
-    with csv_reader.readable():
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as opened:
-                sizes = {info.filename: info.file_size for info in opened.infolist() if not info.is_dir()}
-                opened.extractall(temporary, _wanted(sizes, competition))
-        elif archive.is_file() and tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as tar:
-                sizes = {member.name: member.size for member in tar.getmembers() if member.isfile()}
-                # Not `extractall`, whose safe filter came with Python 3.11.4: of a name only its last part is used.
-                for number, name in enumerate(_wanted(sizes, competition)):
-                    path = temporary / str(number) / PurePosixPath(name).name
-                    path.parent.mkdir()
-                    path.write_bytes(cast(IO[bytes], tar.extractfile(name)).read())
-        else:
-            return [archive]
+    if not _extract(archive, temporary, lambda sizes: _wanted(sizes, competition)):
+        return [archive]
     return [path for path in sorted(temporary.rglob("*")) if path.is_file()]
 
 

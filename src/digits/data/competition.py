@@ -131,9 +131,8 @@ class Competition:
     @property
     def training_commands(self) -> str:
         """The commands that fetch its data and train on them."""
-        folder: tuple[str | Path, ...] = ("--data-dir", self.data_dir) if self.flag else ()
-        train = kit_command("src/train.py", "--source", "kaggle", *folder)
-        return f"{kit_command('scripts/download.sh')}{self.flag} && {train}"
+        train = kit_command("src/train.py", "--source", "kaggle")
+        return f"{kit_command('scripts/download.sh')}{self.flag} && {train}{self.flag}"
 
     @property
     def files(self) -> dict[str, KnownFile]:

@@ -13,11 +13,12 @@ import numpy as np
 
 from digits.config import Options
 from digits.console import BadInput, error_context, some_of
-from digits.data import arrays, listing
+from digits.data import arrays
 from digits.data.arrays import PACKINGS, split_of
 from digits.data.competition import DIGIT_RECOGNIZER, Competition, find_competition
 from digits.data.csv_reader import MAX_CLASSES, Table, as_ids, is_wanted, parse, read_bytes, records
 from digits.data.image_files import NotADigitImage, class_folders, gray, image_files, read_image
+from digits.data.listing import ImageIndex, ListedImages, columns_of, list_images, may_list
 from digits.data.submission import SubmissionForm, known_form
 from digits.files import display_path, kit_command
 
@@ -118,8 +119,9 @@ def _read_table(folder: Path, name: str, competition: Competition | None) -> Tab
 
 
 def unpack_command(archive: Path) -> str:
-    """Return the command that unpacks a competition's archive, whose name is taken for the competition's."""
-    competition = find_competition(re.sub(r"[^\w-].*", "", archive.name) or DIGIT_RECOGNIZER.slug)
+    """Return the command that unpacks an archive, for the competition that it is named after."""
+    is_slug = re.fullmatch(r"[a-zA-Z0-9-]+", archive.stem)
+    competition = find_competition(archive.stem) if is_slug else DIGIT_RECOGNIZER
     return kit_command("scripts/download.sh", "--zip", archive) + competition.flag
 
 
@@ -142,9 +144,9 @@ def read_folder(folder: Path, competition: Competition | None, options: Options 
     "test", or lie one folder deeper. `options` may name columns.
     """
     is_known = competition is not None and competition.is_known
-    listed = {} if is_known else _tables_of_listed_images(folder, competition, options or Options())
-    if listed:
-        return listed
+    if listed := {} if is_known else listed_images(folder, competition, options):
+        tables = {split: _table_of_images(each.files, each.labels, each.ids) for split, each in listed.items()}
+        return {split: replace(tables[split], name=each.name, notes=each.notes) for split, each in listed.items()}
     if folder.is_dir() and not any(find_file(folder, name, competition) for name in TABLES):
         if tables := _tables_of_arrays(folder) or _tables_of_images(folder):
             return tables
@@ -189,18 +191,20 @@ def _tables_of_single_arrays(folder: Path, paths: list[Path]) -> dict[str, Table
         return arrays.tables_of(read) if read else {}
 
 
-def _tables_of_listed_images(folder: Path, competition: Competition | None, options: Options) -> dict[str, Table]:
-    """Read the images that a folder's train.csv lists, and those of sample_submission.csv, test.csv or the test folder.
+def listed_images(
+    folder: Path, competition: Competition | None, options: Options | None = None
+) -> dict[str, ListedImages]:
+    """Return the images that train.csv lists, and the test images of sample_submission.csv, test.csv or a folder.
 
-    Empty where train.csv has the pixels themselves, or there are no images.
+    Empty where train.csv has the pixels themselves, or there are no images. `options` may name columns.
     """
     train = find_file(folder, "train", competition) if folder.is_dir() else None
     others = [name for name in _csvs(_names_in(folder)) if "submission" not in _plain(name)]
     if train is None and len(others) == 1:
         train = LocatedFile(folder / others[0], others[0])
-    if train is None or not listing.may_list(data := train.read()):
+    if train is None or not may_list(data := train.read()):
         return {}
-    index, test = listing.ImageIndex(folder), find_file(folder, "test", competition)
+    index, test = ImageIndex(folder), find_file(folder, "test", competition)
     if not index.files and train.member:
         fix = f"Unpack it: {unpack_command(train.path)}"
         raise BadInput("expected pixels, found a list of images", at=train.shown, fix=fix)
@@ -208,27 +212,23 @@ def _tables_of_listed_images(folder: Path, competition: Competition | None, opti
         return {}
     form = sample_submission(folder, competition)
     with error_context(train.shown):
-        listed = {"train": listing.list_images(index, "train", listing.columns_of(data), options, form.columns[1:])}
+        listed = {"train": list_images(index, "train", columns_of(data), options or Options(), form.columns[1:])}
     if form.ids:
         with error_context(f"{display_path(folder)}, sample_submission.csv"):
-            listed["test"] = listing.ListedImages(index.files_of("test", form.ids), list(form.ids))
+            listed["test"] = ListedImages(index.files_of("test", form.ids), list(form.ids))
     elif test is not None:
         with error_context(test.shown):
-            columns = listing.columns_of(test.read())
-            listed["test"] = listing.list_images(index, "test", columns, options, listed["train"].label_columns)
+            columns = columns_of(test.read())
+            listed["test"] = list_images(index, "test", columns, options or Options(), listed["train"].label_columns)
     elif files := index.of("test"):
         has_suffix = bool(PurePath(listed["train"].ids[0]).suffix)
-        listed["test"] = listing.ListedImages(files, [file.name if has_suffix else file.stem for file in files])
-    names = {"train": train.name, "test": test.name if test else "test images"}
-    tables = {
-        split: replace(_table_of_images(images.files, images.labels, images.ids), name=names[split], notes=images.notes)
-        for split, images in listed.items()
-    }
+        listed["test"] = ListedImages(files, [file.name if has_suffix else file.stem for file in files])
     used = {file for images in listed.values() for file in images.files}
     if left_out := [str(file.relative_to(folder)) for file in index.files if file not in used]:
         note = f"{len(left_out):,} images that no table lists are left out ({some_of(left_out)})"
-        tables["train"] = replace(tables["train"], notes=(*tables["train"].notes, note))
-    return tables
+        listed["train"] = replace(listed["train"], notes=(*listed["train"].notes, note))
+    names = {"train": train.name, "test": test.name if test else "test images"}
+    return {split: replace(images, name=names[split]) for split, images in listed.items()}
 
 
 def _tables_of_images(folder: Path) -> dict[str, Table]:

@@ -22,6 +22,8 @@ class ListedImages:
 
     files: list[Path]
     ids: list[str]
+    name: str = ""
+    """Of the table."""
     labels: list[str] = field(default_factory=list)
     label_columns: list[str] = field(default_factory=list)
     notes: tuple[str, ...] = ()

@@ -5,10 +5,10 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-from digits.console import BadInput, KitError, error_context, progress_bar
+from digits.console import BadInput, KitError, error_context, progress_bar, some_of
 from digits.data import archive
 from digits.data.competition import Competition
-from digits.data.folder import TABLES, find_file
+from digits.data.folder import TABLES, find_file, listed_images
 from digits.files import display_path, kit_command
 from digits.kaggle.client import CredentialsError, Kaggle, MissingCredentialsError
 
@@ -28,6 +28,12 @@ def fetch(data_dir: Path, kaggle: Kaggle) -> None:
         if not all(file.form.may_be_kaggles for file in files):
             print(f"That is not {competition.slug}'s. To fetch the competition's, move it away and run this again.")
         return
+    names = [] if competition.is_known or not data_dir.is_dir() else sorted(path.name for path in data_dir.iterdir())
+    if names := [name for name in names if name[0] != "." and name != competition.archive]:
+        print(f"The data is already in {display_path(data_dir)}: {some_of(names)}. To fetch it again, move it away.")
+        return
+    if competition.suggestion:
+        kaggle.log(f"{competition.slug} is not known here.{competition.suggestion}")
     data_dir.mkdir(parents=True, exist_ok=True)
     zip_there = data_dir / competition.archive
     if zip_there.is_file():
@@ -63,7 +69,8 @@ def _install(file: Path, data_dir: Path, competition: Competition) -> str:
     except BadInput as error:
         error.fix = ""  # Another one than after --zip.
         return str(error).replace(f"{display_path(file.parent)}/", "").rstrip(".")
-    return "" if archive.installed_files(data_dir, competition) else "it does not hold train.csv and test.csv"
+    is_whole = not competition.is_known or archive.installed_files(data_dir, competition)
+    return "" if is_whole else "it does not hold train.csv and test.csv"
 
 
 def fetch_if_possible(data_dir: Path, kaggle: Kaggle) -> None:
@@ -86,6 +93,9 @@ def install(file: Path, data_dir: Path, competition: Competition) -> None:
     if not file.exists():
         page = f"https://www.kaggle.com/competitions/{competition.slug}/data"
         raise BadInput(f"{display_path(file)}: there is no such file. Fetch it from {page}")
+    if not competition.is_known:
+        _unpack(file, data_dir, competition)
+        return
     data_dir.mkdir(parents=True, exist_ok=True)
     before = {path: hashlib.sha256(path.read_bytes()).digest() for path in data_dir.glob("*.csv")}
     for path, installed in archive.install(file, data_dir, competition).items():
@@ -94,3 +104,15 @@ def install(file: Path, data_dir: Path, competition: Competition) -> None:
     missing = [name for name in TABLES if find_file(data_dir, name, competition) is None]
     if missing:
         print(f"Still missing in {display_path(data_dir)}: {' and '.join(f'{name}.csv' for name in missing)}.")
+
+
+def _unpack(file: Path, data_dir: Path, competition: Competition) -> None:
+    """Unpack what Kaggle serves for an unknown competition, and print what it is and what training lacks."""
+    print(f"Unpacking {display_path(file)} ...")
+    print(f"{display_path(data_dir)}: {', '.join(archive.unpack(file, data_dir))}")
+    try:
+        sets = listed_images(data_dir, competition)
+        print("".join(f"{each.name}: {len(each.files):,} images listed, and found\n" for each in sets.values()), end="")
+    except BadInput as error:
+        print(f"Note: {error}")
+    print(f"Train: {kit_command('src/train.py')}{competition.flag}")
