@@ -46,8 +46,12 @@ def run(tmp_path_factory):
     return run
 
 
-def test_one_model_predicts_what_the_networks_do_one_by_one(run, images):
-    predictor = Predictor(run)
+@pytest.fixture(scope="module")
+def predictor(run):
+    return Predictor(run)
+
+
+def test_one_model_predicts_what_the_networks_do_one_by_one(predictor, images):
     assert predictor.members[0].tta == Tta(shift_pixels=1, rotation_degrees=8, below=0.92)
     together, one_by_one = predictor.probabilities(images), predictor.probabilities(images, one_by_one=True)
     assert together.shape == (40, 10)
@@ -66,8 +70,10 @@ def test_a_blend_is_one_model_too(run, images):
     assert np.abs(predictor.probabilities(images) - predictor.probabilities(images, one_by_one=True)).max() < 1e-5
 
 
-def test_an_exported_keras_file_loads_without_the_kit(run, images, tmp_path):
-    made = export(Predictor(run), "keras", tmp_path)
+def test_an_exported_keras_file_loads_without_the_kit_and_the_user_s_readme_is_left_alone(predictor, tmp_path):
+    (tmp_path / "README.md").write_text("# My project\n")
+    made = export(predictor, "keras", tmp_path)
+    assert (tmp_path / "README.md").read_text() == "# My project\n"
     assert made.path == tmp_path / "small.keras"
     assert made.worst_difference < 1e-5
     code = (
@@ -79,7 +85,7 @@ def test_an_exported_keras_file_loads_without_the_kit(run, images, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     found = np.array(json.loads(done.stdout.splitlines()[-1]))
-    assert np.abs(found - Predictor(run).probabilities(np.full((2, 28, 28), 9, np.uint8), one_by_one=True)).max() < 1e-5
+    assert np.abs(found - predictor.probabilities(np.full((2, 28, 28, 1), 9, np.uint8), one_by_one=True)).max() < 1e-5
     readme = made.readme.read_text(encoding="utf-8")
     assert "do not divide by 255" in readme
     assert "## small.keras" in readme
@@ -88,9 +94,7 @@ def test_an_exported_keras_file_loads_without_the_kit(run, images, tmp_path):
 
 @pytest.mark.slow  # It needs requirements-export.txt.
 @pytest.mark.parametrize("form", ["onnx", "litert", "saved-model"])
-def test_every_format_agrees_with_the_run_in_its_own_runtime(run, tmp_path, form, capfd):
-    predictor = Predictor(run)
-    capfd.readouterr()
+def test_every_format_agrees_with_the_run_in_its_own_runtime(predictor, tmp_path, form, capfd):
     made = export(predictor, form, tmp_path)
     assert capfd.readouterr() == ("", ""), "no runtime's own messages, those of C++ code among them"
     assert made.worst_difference < 1e-4
@@ -105,10 +109,10 @@ def test_every_format_agrees_with_the_run_in_its_own_runtime(run, tmp_path, form
         assert json.loads(session.get_modelmeta().custom_metadata_map["classes"])[9] == "9"
 
 
-def test_a_file_that_does_not_agree_with_the_run_is_not_kept(run, tmp_path, monkeypatch):
+def test_a_file_that_does_not_agree_with_the_run_is_not_kept(predictor, tmp_path, monkeypatch):
     monkeypatch.setattr(export_module, "_open", lambda form, path: lambda images: np.full((len(images), 10), 0.1))
     with pytest.raises(KitError, match="does not agree with run small"):
-        export(Predictor(run), "keras", tmp_path)
+        export(predictor, "keras", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -124,12 +128,6 @@ def test_the_hdf5_file_is_of_the_first_network_that_was_trained(run, tmp_path):
     assert "## mnistModel2.h5" in made.readme.read_text(encoding="utf-8")
 
 
-def test_a_readme_of_the_user_s_is_left_alone(run, tmp_path):
-    (tmp_path / "README.md").write_text("# My project\n")
-    assert export(Predictor(run), "keras", tmp_path).readme == tmp_path / f"{run.name}.md"
-    assert (tmp_path / "README.md").read_text() == "# My project\n"
-
-
 @pytest.mark.parametrize(
     ("free", "message"),
     [
@@ -137,7 +135,7 @@ def test_a_readme_of_the_user_s_is_left_alone(run, tmp_path):
         pytest.param(0, "No space left on device: ", id="full disk"),
     ],
 )
-def test_a_failed_export_is_one_line_and_leaves_nothing(run, tmp_path, monkeypatch, free, message):
+def test_a_failed_export_is_one_line_and_leaves_nothing(predictor, tmp_path, monkeypatch, free, message):
     def fail(ensemble, form, path):
         path.write_bytes(b"half")
         raise RuntimeError("no such operation\nand more")
@@ -145,7 +143,7 @@ def test_a_failed_export_is_one_line_and_leaves_nothing(run, tmp_path, monkeypat
     monkeypatch.setattr(export_module, "_write", fail)
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
     with pytest.raises(KitError) as refusal:
-        export(Predictor(run), "keras", tmp_path)
+        export(predictor, "keras", tmp_path)
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert list(tmp_path.iterdir()) == []
