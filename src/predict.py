@@ -24,7 +24,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "Write a submission from one finished run, or from many blended; or predict your own images.",
     )
     add = parser.add_argument
-    add("runs", nargs="+", metavar="RUN", help="Name or folder of a run")
+    add(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="Name or folder of a run; to blend, also a folder with another program's predictions",
+    )
     add(
         "--weights",
         default="equal",
@@ -131,23 +136,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = parse(argv)
     from digits.inference import predictor
     from digits.report import summary
-    from digits.runs import blend
+    from digits.runs import blend, foreign
     from digits.runs.store import find_run
 
     for name in flags.runs:
         if Path(name).is_file() and Path(name).name != "run.json":
             predict = kit_command("src/predict.py", "RUN", "--images", name)
             raise BadInput(f"{name} is a file, not a run. To predict it: {predict}")
-    runs = [find_run(name) for name in flags.runs]
     if flags.images:
-        predict_own(flags, runs)
+        predict_own(flags, [find_run(name) for name in flags.runs])
         return
     if flags.prepare is not None or flags.labels:
         raise BadInput("--prepare, --no-prepare and --labels are for --images.")
     if flags.from_models:
-        if len(runs) > 1 or blends(flags):
+        if len(flags.runs) > 1 or blends(flags):
             raise BadInput("--from-models takes one RUN, and of the other flags --data-dir and --out.")
-        for line in predictor.predict_again(runs[0], flags.data_dir, flags.out, trust=flags.trust):
+        for line in predictor.predict_again(find_run(flags.runs[0]), flags.data_dir, flags.out, trust=flags.trust):
             print(line)
         return
     words = sys.argv[1:] if argv is None else argv
@@ -159,7 +163,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         out=flags.out,
         command=shlex.join(["python", "src/predict.py", *words]),
     )
-    run = blend.blend(runs, options)
+    find = find_run if len(flags.runs) == 1 else foreign.find_run_or_folder
+    run = blend.blend([find(name) for name in flags.runs], options)
     print(summary.of_run(run))
 
 

@@ -67,10 +67,10 @@ def settings_of(flags: argparse.Namespace) -> Settings:
     """Return what the flags ask for; BadInput for a value out of range."""
     options, folds = config.read_flags(Options, flags), flags.folds
     if isinstance(folds, Path):
-        from digits.data import fold_files
+        from digits.data import by_id
 
         with error_context("--folds"):
-            flags.folds = fold_files.count_folds(folds)
+            flags.folds = by_id.count_folds(folds)
         options["folds_file"] = str(folds.absolute())
     recipe = config.load_recipe(flags.recipe or "standard")
     recipe = config.override(recipe, {field.key: getattr(flags, field.key) for field in recipe_flags()})

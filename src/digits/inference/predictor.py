@@ -43,6 +43,9 @@ def saved_members(run: Run) -> list[SavedMember]:
     Raises BadInput if the run is not finished, or a model is missing.
     """
     record = run.finished_record()
+    if record.foreign:
+        problem = f"Run {run.name} blends predictions of another program ({record.foreign[0].folder})"
+        raise BadInput(problem, fix="Of that there is no model to predict with: use the runs in it.")
     if record.blend is None:
         recipe = record.recipe or Recipe(name="")
         return [SavedMember(run.models(), recipe.tta, recipe.sources)]

@@ -42,6 +42,7 @@ class Standing:
         failed = len(self.record.failed_checks)
         failed_checks = "1 failed check" if failed == 1 else f"{failed} failed checks"
         marks = {"LEAKED": self.record.leaked, "extra images": self.record.extra, failed_checks: failed}
+        marks["foreign predictions"] = len(self.record.foreign)
         return [mark for mark, applies in marks.items() if applies]
 
     @property

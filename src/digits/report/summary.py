@@ -141,6 +141,8 @@ def _warnings(record: FinishedRecord) -> str:
     if record.extra:
         extra = f"{record.extra.images:,} extra images ({record.extra.folder})"
         lines.append(f"Also trained on {extra}, which are not scored: runs without them do not compare.")
+    if record.foreign:
+        lines.append(record.foreign_note)
     if record.leaked:
         lines.append("!!! LEAKED: trained on test images. These figures mean nothing, and submit.py refuses the file.")
     return "\n".join(lines)
@@ -206,6 +208,7 @@ def _next(run: Run, record: FinishedRecord) -> str:
     # With this tag `submit.py --status` knows the run of a submission made by hand.
     kind = "held out" if record.held_out else "out of fold"
     kind += ", extra training images" if record.extra else ""
+    kind += ", foreign predictions" if record.foreign else ""
     message = f"{record.run} {record.out_of_fold.accuracy:.5f} {kind}, {tag_of(record.submission.sha256)}"
     file = display_path(run.folder / record.submission.file)
     by_hand = ["kaggle", "competitions", "submit", "-c", competition.slug, "-f", file, "-m", message]

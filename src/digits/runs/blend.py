@@ -10,11 +10,12 @@ import numpy as np
 
 from digits.console import BadInput
 from digits.data.folds import split_folds
-from digits.files import SUBMISSIONS
+from digits.files import SUBMISSIONS, display_path
 from digits.runs import metrics
 from digits.runs.averaging import disagreement, mean, out_of_fold, test_mean
-from digits.runs.record import Blend, BlendMember, FinishedRecord, RunSettings, now
-from digits.runs.store import Run, ensemble_member, new_run
+from digits.runs.foreign import ForeignFolder
+from digits.runs.record import Blend, BlendMember, FinishedRecord, ForeignPredictions, RunSettings, now
+from digits.runs.store import FOLDS_CSV, Run, ensemble_member, new_run
 
 
 def greedy_weights(members: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
@@ -105,20 +106,35 @@ class BlendOptions:
     command: str = ""
 
 
-def blend(runs: Sequence[Run], options: BlendOptions, submissions: Path = SUBMISSIONS) -> Run:
+def blend(inputs: Sequence[Run | ForeignFolder], options: BlendOptions, submissions: Path = SUBMISSIONS) -> Run:
     """Blend finished runs on the same data, or the members of one, into a new run, and write its submission.
+
+    Predictions of other programs join one run at least.
 
     Raises:
         BadInput: if the runs are of different data, the weights are not one for each member, or the name is taken.
     """
-    started = time.perf_counter()
+    started, runs = time.perf_counter(), [each for each in inputs if isinstance(each, Run)]
+    check_different(inputs, "To count it more than others: --weights, a number for each member")
+    if not runs:
+        raise BadInput("expected a run in the blend, found predictions of other programs only", fix="Add a RUN.")
     records = _records_of_same_data(runs)
     leaked = any(record.leaked for record in records)
-    members = [member for run in runs for member in members_of(run)]
+    of_runs = {run: members_of(run) for run in runs}
+    dataset = records[0].load_data(options.data_dir)
+    foreign = [each for record in records for each in record.foreign]
+    members: list[Member] = []
+    for each in inputs:
+        if isinstance(each, Run):
+            members += of_runs[each]
+        else:
+            out_of_fold, test, sha256 = each.read(dataset)
+            are_same = min(each.has_folds_of(run, dataset.train.ids) for run in runs)  # Each is checked.
+            foreign.append(ForeignPredictions(display_path(each.folder), sha256, are_same))
+            members.append(Member(each.name, out_of_fold, test))
     scored = ~np.isnan([member.out_of_fold[:, 0] for member in members]).any(axis=0)
     if not scored.any():
         raise BadInput("These runs have no out-of-fold row in common; blend runs with the same --folds.")
-    dataset = records[0].load_data(options.data_dir)
     predicted, labels = [member.out_of_fold[scored] for member in members], dataset.train.labels[scored]
     weights = _weights(options.weights, members, predicted, labels)
     blended = np.full_like(members[0].out_of_fold, np.nan)
@@ -134,8 +150,12 @@ def blend(runs: Sequence[Run], options: BlendOptions, submissions: Path = SUBMIS
     except BaseException:
         shutil.rmtree(run.folder)
         raise
+    folds = {path.read_bytes() if path.is_file() else None for path in (each.folder / FOLDS_CSV for each in runs)}
+    if len(folds) == 1 and (same := folds.pop()):
+        (run.folder / FOLDS_CSV).write_bytes(same)
     results.checks = list(dict.fromkeys(check for record in records for check in record.failed_checks))
     results.blend = _described(members, weights, predicted, labels, options)
+    results.blend.foreign.extend(foreign)
     record = FinishedRecord(
         run=run.name,
         command=options.command,
@@ -144,7 +164,11 @@ def blend(runs: Sequence[Run], options: BlendOptions, submissions: Path = SUBMIS
         leaked=leaked,
         recipe=None,
         settings=_settings(records, len(members), options.data_dir),
-        identity={"blend": [run.name for run in runs], "weights": options.weights, "data": records[0].identity["data"]},
+        identity={
+            "blend": [each.name for each in inputs],
+            "weights": options.weights,
+            "data": records[0].identity["data"],
+        },
         data=records[0].data,
         extra=next((record.extra for record in records if record.extra), None),
         **vars(results),
@@ -194,7 +218,7 @@ def _described(
     )
 
 
-def check_different(runs: Sequence[Run], fix: str) -> None:
+def check_different(runs: Sequence[Run | ForeignFolder], fix: str) -> None:
     """Check that no run is given twice.
 
     Raises:
@@ -207,8 +231,7 @@ def check_different(runs: Sequence[Run], fix: str) -> None:
 
 
 def _records_of_same_data(runs: Sequence[Run]) -> list[FinishedRecord]:
-    """Return the records of finished runs on the same data; BadInput for others, and for a run given twice."""
-    check_different(runs, "To count it more than others: --weights, a number for each member")
+    """Return the records of finished runs on the same data; BadInput for others."""
     records = [run.finished_record() for run in runs]
     for run, record in zip(runs, records, strict=True):
         if record.identity["data"] != records[0].identity["data"]:

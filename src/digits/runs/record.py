@@ -130,6 +130,15 @@ class BlendMember(Score):
 
 
 @dataclass(frozen=True)
+class ForeignPredictions:
+    """Predictions of another program in a blend; the kit did not see how they were made."""
+
+    folder: str
+    sha256: str  # Of the probabilities.
+    are_same_folds: bool  # Whether its folds.csv says so; otherwise that is assumed.
+
+
+@dataclass(frozen=True)
 class Blend:
     """How runs were averaged."""
 
@@ -137,6 +146,7 @@ class Blend:
     disagreement: list[list[int]]  # In how many out-of-fold rows each two members differ.
     mean: str  # arithmetic or logarithmic.
     out_of_fold_by: str  # How the weights of a scored row were found.
+    foreign: list[ForeignPredictions] = field(default_factory=list)  # Those in the blends that are members, too.
 
 
 @dataclass(kw_only=True)
@@ -297,6 +307,19 @@ class FinishedRecord(Results, Record):
         share = 0.9 if self.held_out else 1 - 1 / self.settings.folds
         also = f"{counted(len(self.refits), 'network')} trained on all images"
         return f"That is of networks trained on {share:.0%} of the images; the submission also averages {also}."
+
+    @property
+    def foreign(self) -> list[ForeignPredictions]:
+        """The predictions of other programs in a blend."""
+        return self.blend.foreign if self.blend else []
+
+    @property
+    def foreign_note(self) -> str:
+        """What the score of such a blend rests on."""
+        folders = ", ".join(each.folder for each in self.foreign)
+        with_folds = all(each.are_same_folds for each in self.foreign)
+        folds = "its folds.csv has the same folds" if with_folds else "that their folds are the same is assumed"
+        return f"Blended with predictions of another program ({folders}): {folds}."
 
     @property
     def failed_checks(self) -> list[Check]:

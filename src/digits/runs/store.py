@@ -15,7 +15,6 @@ from digits.config import Execution, Recipe, flat, nearest
 from digits.console import BadInput, KitError, explain
 from digits.data.competition import DIGIT_RECOGNIZER, Competition, find_competition
 from digits.data.dataset import Dataset
-from digits.data.fold_files import FOLDS_CSV
 from digits.data.folder import sample_submission
 from digits.data.submission import SubmissionForm, known_form, read_submission, write_run_submission
 from digits.files import (
@@ -35,6 +34,7 @@ from digits.runs import metrics
 from digits.runs.record import FinishedRecord, Record, Results, TestPredictions
 
 RUN_JSON = "run.json"
+FOLDS_CSV = "folds.csv"
 PACKED = "probabilities.npz"
 """A reference run's rounded probabilities."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -9,14 +9,14 @@ import numpy as np
 
 from digits.config import Execution, Settings
 from digits.console import BadInput, KitError
-from digits.data.fold_files import FOLDS_CSV, write_folds
+from digits.data.by_id import write_folds
 from digits.inference import predictor
 from digits.model import custom
 from digits.model.backend import cpu_count, peak_memory_bytes
 from digits.runs import averaging, checks
 from digits.runs.checks import Check
 from digits.runs.record import FinishedRecord
-from digits.runs.store import REFIT, FoldResult, NetworkKey, Run, resumable
+from digits.runs.store import FOLDS_CSV, REFIT, FoldResult, NetworkKey, Run, resumable
 from digits.training.crossval import cross_validate
 from digits.training.plan import Plan, prepare
 from digits.training.progress import ProgressDisplay

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from digits.config import Execution, Recipe, Settings, describe_differences
 from digits.console import BadInput, counted, error_context
-from digits.data import dataset, fold_files
+from digits.data import by_id, dataset
 from digits.data.competition import find_competition
 from digits.data.dataset import Dataset, LabelledSplit
 from digits.data.folder import find_file
@@ -192,37 +193,35 @@ def _describe(recipe: Recipe, identity: dict[str, Any], slots: Slots) -> str:
 
 def _folds(settings: Settings, data: Dataset, data_dir: Path | None) -> Pairs:
     """Return the folds that the settings name; print from where, if from a file or with groups."""
-    train, limited = data.train, settings.limit is not None
+    train, more, groups = data.train, settings.limit is not None, data.groups
     if settings.folds_file:
         if settings.groups:
             raise BadInput("expected no such flag with --folds FILE, which gives the folds", at="--groups")
         path = Path(settings.folds_file)
         with error_context("--folds"):
-            folds = fold_files.read_folds(path, train.ids, train.labels, limited=limited, classes=data.classes)
+            folds = by_id.read_folds(path, train.ids, train.labels, data.classes, more=more)
         if len(folds) != settings.recipe.folds:
             raise BadInput(f"expected {settings.recipe.folds} folds, found {len(folds)}", at=display_path(path))
         print(f"Folds: the {len(folds)} of {display_path(path)}.")
         return folds
-    groups = data.groups
-    if settings.groups:
-        with error_context("--groups"):
-            names = _group_column(settings.groups, data, data_dir).of_images(train.ids, limited=limited)
-            groups = fold_files.group_numbers(names, data.groups)
-            folds = split_folds(train.labels, settings.recipe.folds, settings.fold_seed, groups, data.classes)
-        print(f"Groups: {len(set(groups.tolist())):,} of {len(groups):,} images; each validates in one fold.")
-        return folds
-    return split_folds(train.labels, settings.recipe.folds, settings.fold_seed, groups, data.classes)
+    with error_context("--groups" if settings.groups else ""):
+        if settings.groups:
+            table, column = _groups(settings.groups, data, data_dir)
+            values = by_id.column_of(by_id.of_images(table, train.ids, more=more), column)
+            groups = by_id.group_numbers(values.to_numpy(str), data.groups)
+            print(f"Groups: {len(set(groups.tolist())):,} of {len(groups):,} images; each stays in one fold.")
+        return split_folds(train.labels, settings.recipe.folds, settings.fold_seed, groups, data.classes)
 
 
-def _group_column(groups: str, data: Dataset, data_dir: Path | None) -> fold_files.Values:
-    """Read the groups of training images: from a CSV, or from the column of that name in train.csv."""
+def _groups(groups: str, data: Dataset, data_dir: Path | None) -> tuple[pd.DataFrame, str]:
+    """Return a table by ids and its column of groups: of the user's CSV, or train.csv and the column so named."""
     if groups.endswith(".csv"):
-        return fold_files.read_values(Path(groups), "group")
+        return by_id.read_table(Path(groups)), "group"
     folder = data_dir or (data.expected.data_dir if data.expected else None)
     file = find_file(folder, "train", data.expected) if folder and data.source == "kaggle" else None
     if file is None:
         raise BadInput("expected a CSV of ids and groups, for these data have no train.csv", fix="--groups FILE.csv")
-    return fold_files.read_values(file.path, groups, member=file.member)
+    return by_id.read_table(file.path, file.member), groups
 
 
 def _splits(folds: Pairs, data: Dataset, train: LabelledSplit) -> dict[int, tuple[np.ndarray, np.ndarray]]:
