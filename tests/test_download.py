@@ -254,7 +254,7 @@ def test_any_competition_is_fetched_unpacked_and_what_training_lacks_is_said(use
         zipped({"train.csv": listing.replace(b",hospital", b"").replace(b",0\n", b"\n")})
     )
     assert user("--competition", "digit-recogniser", "--zip", tmp_path / "got.zip") == 0
-    assert "train.csv: 2 images listed, and found" in user.out
+    assert "All images found: 2 to train on, 0 to predict" in user.out
 
 
 # Through the unmodified client and HTTP.

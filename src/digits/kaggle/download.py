@@ -111,8 +111,9 @@ def _unpack(file: Path, data_dir: Path, competition: Competition) -> None:
     print(f"Unpacking {display_path(file)} ...")
     print(f"{display_path(data_dir)}: {', '.join(archive.unpack(file, data_dir))}")
     try:
-        sets = listed_images(data_dir, competition)
-        print("".join(f"{each.name}: {len(each.files):,} images listed, and found\n" for each in sets.values()), end="")
+        if listed := listed_images(data_dir, competition):
+            counts = {split: len(each.files) for split, each in listed.items()}
+            print(f"All images found: {counts['train']:,} to train on, {counts.get('test', 0):,} to predict")
     except BadInput as error:
         print(f"Note: {error}")
     print(f"Train: {kit_command('src/train.py')}{competition.flag}")
