@@ -6,6 +6,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 environment requirements.txt
 case " $* " in
   *" --source"* | *" --data-dir"* | *" --help "* | *" -h "*) ;; # The user says where the data are.
+  *" --competition "*)
+    flags="$* " slug="${flags##*--competition }"
+    "$python" "$kit/src/download.py" --competition "${slug%% *}"
+    ;;
   *) "$python" "$kit/src/download.py" --if-possible ;;
 esac
 if [ $# = 0 ] && ! compgen -G "$kit/data/train.csv*" >/dev/null && [ ! -e "$kit/data/digit-recognizer.zip" ]; then

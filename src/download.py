@@ -15,7 +15,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
     parser = flag_parser(
         "download.py",
-        "Fetch the competition's three CSV files from Kaggle, check them, and put them into data/.",
+        "Fetch the competition's files from Kaggle, check them, and put them into data/.",
     )
     add = parser.add_argument
     add("--zip", type=Path, metavar="FILE", help="File to use instead of the network: zip, tar, folder, CSV")

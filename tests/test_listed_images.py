@@ -155,6 +155,19 @@ def test_images_without_name_or_twice_or_damaged_are_named(tmp_path):
         load(folder)
 
 
+def test_images_in_class_folders_are_tested_in_the_samples_order(tmp_path):
+    folder = write(tmp_path, train=None, train_images="train/{}.png")
+    for name, kind in ROWS:
+        (folder / "train" / kind).mkdir(exist_ok=True)
+        (folder / f"train/{name}.png").rename(folder / "train" / kind / f"{name}.png")
+    data = load(folder)
+    assert (data.classes, data.test.ids.tolist()) == (KINDS, TEST_IDS)
+    with pytest.raises(BadInput, match="--id-column id: expected no such flag"):
+        load(folder, id_column="id")
+    with pytest.raises(BadInput, match="--label-column label: expected no such flag"):
+        dataset.load("sample", options=Options(label_column="label"))
+
+
 def test_packed_images_name_the_command_that_unpacks_them(tmp_path):
     folder = write(tmp_path / "all")
     archive = torn_files.write_zip(tmp_path / "zip", torn_files.everything_in(folder), "cats-1.zip")

@@ -59,6 +59,12 @@ def test_quickstart_installs_the_locked_versions_once_downloads_and_trains_with_
     assert second == ["src/download.py --if-possible", "src/train.py --folds 3"]
 
 
+def test_quickstart_fetches_the_competition_that_is_named(tmp_path):
+    flags = "--recipe photo --competition land-cover --folds 3"
+    fetched = "src/download.py --competition land-cover"
+    assert quickstart(tmp_path, *flags.split())[1] == [fetched, f"src/train.py {flags}"]
+
+
 def test_quickstart_alone_trains_the_recipe_small_on_the_sample_and_the_default_on_the_competition(tmp_path):
     for data, trained in ((None, " --recipe small"), ("train.csv.gz", ""), ("digit-recognizer.zip", "")):
         folder = tmp_path / str(data)

@@ -96,8 +96,9 @@ class Competition:
 
     @property
     def suggestion(self) -> str:
-        """The known competition that may be meant where this one has no data, in words."""
-        return "" if self.is_known or self.data_dir.exists() else nearest(self.slug, COMPETITIONS, 0.8)
+        """The competition that may be meant where this one is not known and has no data, in words."""
+        others = {*COMPETITIONS, *(path.name for path in DATA.glob("*/"))}
+        return "" if self.is_known or self.data_dir.exists() else nearest(self.slug, others, 0.8)
 
     @property
     def _short(self) -> str:

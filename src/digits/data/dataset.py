@@ -15,7 +15,7 @@ from digits.console import BadInput, error_context, some_of
 from digits.data import arrays
 from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, SIDE, Competition, Form, KnownFile
 from digits.data.csv_reader import Table, as_ids, positions_among
-from digits.data.folder import TABLES, find_file, read_folder, sample_submission
+from digits.data.folder import TABLES, find_file, read_folder, refuse_columns, sample_submission
 from digits.data.folds import check_classes, group_copies, split_folds
 from digits.data.image_form import ImageForm, measure_form, measure_turn, resized
 from digits.data.submission import DIGIT_FORM, SubmissionForm
@@ -189,6 +189,8 @@ def load(
         dataset = _load_sample()
     else:
         dataset = _load_keras(folder) if source == "keras" else _load_files(folder, wanted, options)
+    if dataset.source != "kaggle":
+        refuse_columns(options)
     usual = dataset.competition and dataset.competition.metric
     metric = _asked_metric(options) or usual or dataset.form.usual_metric
     dataset = replace(dataset, summary=replace(dataset.summary, metric=metric))

@@ -147,8 +147,9 @@ def read_folder(folder: Path, competition: Competition | None, options: Options 
     if listed := {} if is_known else listed_images(folder, competition, options):
         tables = {split: _table_of_images(each.files, each.labels, each.ids) for split, each in listed.items()}
         return {split: replace(tables[split], name=each.name, notes=each.notes) for split, each in listed.items()}
+    refuse_columns(options)
     if folder.is_dir() and not any(find_file(folder, name, competition) for name in TABLES):
-        if tables := _tables_of_arrays(folder) or _tables_of_images(folder):
+        if tables := _tables_of_arrays(folder) or _tables_of_images(folder, sample_submission(folder, competition).ids):
             return tables
         names = _names_in(folder)
         if not is_known and len(csvs := _csvs(names)) == 1:
@@ -231,10 +232,19 @@ def listed_images(
     return {split: replace(images, name=names[split]) for split, images in listed.items()}
 
 
-def _tables_of_images(folder: Path) -> dict[str, Table]:
+def refuse_columns(options: Options | None) -> None:
+    """Refuse flags that name columns of a list of images, where there is none."""
+    options = options or Options()
+    for flag, name in (("--id-column", options.id_column), ("--label-column", options.label_column)):
+        if name is not None:
+            raise BadInput("expected no such flag, for no train.csv lists images here", at=f"{flag} {name}")
+
+
+def _tables_of_images(folder: Path, test_ids: Sequence[str] | None) -> dict[str, Table]:
     """Return the tables of a folder of images: CLASS/*.png, or train/CLASS/*.png, and test/*.png or test/CLASS/*.png.
 
-    The folders of the sets may have other names (see `arrays.split_of`). Empty where there are no images.
+    The folders of the sets may have other names (see `arrays.split_of`). Test images without labels are those of
+    `test_ids`, where these are known. Empty where there are no images.
     """
     roots = {split: folder / name for name in _names_in(folder) if (split := _split_of_folder(folder / name))}
     tables = {}
@@ -246,11 +256,15 @@ def _tables_of_images(folder: Path) -> dict[str, Table]:
             message = f"expected at most {MAX_CLASSES} classes, found {len(classes)} folders"
             raise BadInput(message, at=display_path(root))
         labels = [name for name, images in classes.items() for _ in images]
-        files = [file for images in classes.values() for file in images]
-        if not files and root != folder:
+        files, ids = [file for images in classes.values() for file in images], None
+        if not files and split == "test" and test_ids:
+            ids = test_ids
+            with error_context("sample_submission.csv"):
+                files = ImageIndex(root).files_of(split, ids)
+        elif not files and root != folder:
             files = image_files(root)
         if files:
-            tables[split] = replace(_table_of_images(files, labels), name=f"{split} images")
+            tables[split] = replace(_table_of_images(files, labels, ids), name=f"{split} images")
     return tables
 
 
