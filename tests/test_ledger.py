@@ -78,11 +78,11 @@ def test_an_entry_takes_the_place_of_its_own_unsettled_row_and_of_no_other(path)
     [
         ("", "line 1: expected the columns"),
         ("run,score\nx,1\n", "found run,score"),
-        (",".join(COLUMNS) + "\n1,2\n", r"line 2: expected 13 columns"),
-        (",".join(COLUMNS) + "\n" + "," * 13 + "\n", r"line 2: expected 13 columns"),
-        (",".join(COLUMNS) + "\n,,,,five,,,,,,,,\n", "line 2: .*five"),
+        (",".join(COLUMNS) + "\n1,2\n", r"line 2: expected 14 columns"),
+        (",".join(COLUMNS) + "\n" + "," * 14 + "\n", r"line 2: expected 14 columns"),
+        (",".join(COLUMNS) + "\n,,,,five,,,,,,,,,\n", "line 2: .*five"),
         ("\x00\x01", "line 1: expected the columns"),
-        (",".join(COLUMNS) + "\na\rb,,,,,,,,,,,,\n", "line 2: "),
+        (",".join(COLUMNS) + "\na\rb,,,,,,,,,,,,,\n", "line 2: "),
     ],
 )
 def test_a_file_that_is_no_ledger_is_refused_and_left_alone(path, text, words):

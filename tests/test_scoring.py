@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from digits.config import Metric
 from digits.runs import metrics
 from made_run import SCORE
 
@@ -61,11 +62,11 @@ def test_mcnemar_looks_only_at_rows_on_which_one_of_two_is_right():
     first[:3] = 1
     second[3:18] = 1
     first[50] = second[50] = 5
-    found = metrics.mcnemar(first, second, labels)
+    found = metrics.compare(np.eye(10)[first], np.eye(10)[second], labels, Metric.ACCURACY)
     assert (found.only_first_right, found.only_second_right, found.both_wrong) == (15, 3, 1)
     assert found.p_value == pytest.approx(0.00754, abs=1e-4)
 
 
 def test_mcnemar_of_equal_answers_is_no_difference():
     labels = np.arange(10)
-    assert metrics.mcnemar(labels, labels, labels).p_value == 1.0
+    assert metrics.compare(np.eye(10), np.eye(10), labels, Metric.ACCURACY).p_value == 1.0

@@ -45,6 +45,11 @@ class Metric(enum.StrEnum):
         """Its name in a sentence."""
         return {Metric.MACRO_F1: "macro-F1", Metric.AUC: "AUC"}.get(self, self.value)
 
+    @property
+    def takes_probabilities(self) -> bool:
+        """Whether it scores probabilities, and not labels."""
+        return self in (Metric.LOG_LOSS, Metric.AUC)
+
 
 def _setting(
     default: T, meaning: str, low: float = 0, high: float = 0, choices: Sequence[str] = (), flag: str = ""

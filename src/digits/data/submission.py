@@ -76,8 +76,8 @@ class SubmissionForm:
             expected = f"a column for each class ({some_of(list(classes))})"
             raise BadInput(f"expected {expected}, found {some_of(list(names))}", at="line 1", fix=fix)
         are_numbers = all(re.fullmatch(r"[01]|[01]?\.\d+", text) for text in self.examples)
-        takes_probabilities = metric in (Metric.AUC, Metric.LOG_LOSS) or not self.examples <= set(classes)
-        is_share = len(classes) == 2 and are_numbers and takes_probabilities
+        takes_probabilities = metric is not None and metric.takes_probabilities
+        is_share = len(classes) == 2 and are_numbers and (takes_probabilities or not self.examples <= set(classes))
         return form._of_one_class() if is_share else form
 
     def _of_one_class(self) -> "SubmissionForm":

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from digits.config import Metric
 from digits.console import BadInput, table
 from digits.data.competition import COMPETITIONS, ROWS
 from digits.data.submission import TAG_DIGITS, TAG_PREFIX
@@ -31,6 +32,7 @@ TIME = "%Y-%m-%dT%H:%M:%SZ"
 class Entry:
     """One submission.
 
+    `standard_error` is of the out-of-fold accuracy, of another metric that of the difference to the public score.
     `status`: unconfirmed (on its way, or its answer was lost), pending, complete, error (Kaggle could not score it),
     failed (Kaggle never recorded it, so it cost nothing). `time` is UTC; what is not known is empty or None.
     """
@@ -47,17 +49,20 @@ class Entry:
     ref: str = ""
     status: str = ""
     reason: str = ""
+    metric: Metric = Metric.ACCURACY
     rows: int = ROWS  # Of the test set, 0 where that is not known; not a column.
 
     @property
     def difference(self) -> float | None:
-        """Public score minus out-of-fold accuracy in standard errors of that difference, the test's own error included.
+        """Public score minus out-of-fold score in standard errors of that difference, the test's own error included.
 
         The public score is taken as measured on all test rows, which Kaggle does not promise.
         """
         if self.public_score is None or self.out_of_fold is None or self.standard_error is None or not self.rows:
             return None
-        error = math.hypot(self.standard_error, math.sqrt(self.out_of_fold * (1 - self.out_of_fold) / self.rows))
+        error = self.standard_error
+        if self.metric is Metric.ACCURACY:
+            error = math.hypot(error, math.sqrt(self.out_of_fold * (1 - self.out_of_fold) / self.rows))
         return (self.public_score - self.out_of_fold) / error if error else None
 
     @property
@@ -69,13 +74,17 @@ class Entry:
 def entry_of(run: Run) -> Entry:
     """Return a row of the ledger with what a finished run's record holds."""
     record = run.finished_record()
+    score, error = record.out_of_fold, record.out_of_fold.standard_error
+    if score.metric is not Metric.ACCURACY:
+        error *= math.sqrt(1 + score.rows / record.submission.rows)
     return Entry(
         sha256=record.submission.sha256,
         run=record.run,
         recipe=record.recipe_name,
         folds=record.settings.folds,
-        out_of_fold=record.out_of_fold.accuracy,
-        standard_error=record.out_of_fold.standard_error,
+        out_of_fold=score.value,
+        standard_error=error,
+        metric=score.metric,
         rows=record.submission.rows,
     )
 
@@ -85,7 +94,8 @@ def title_of(run: Run) -> str:
     record = run.finished_record()
     score = record.out_of_fold
     folds = f"{record.settings.folds} folds" if record.settings.folds > 1 else "1 fold"
-    accuracy = f"{folds}, out-of-fold {score.accuracy:.4f} ± {score.standard_error:.4f}"
+    metric = "" if score.metric is Metric.ACCURACY else f"{score.metric.text} "
+    accuracy = f"{folds}, out-of-fold {metric}{score.value:.4f} ± {score.standard_error:.4f}"
     extra = f", trained on {record.extra.images} extra images" if record.extra else ""
     return f"run {record.run}, recipe {record.recipe_name}, {accuracy}{extra}"
 
@@ -137,7 +147,7 @@ def read_ledger(path: Path) -> list[Entry]:
     except UnicodeDecodeError:
         raise BadInput(f"{display_path(path)}: not a text file. Move it away, and a new ledger is started.") from None
     rows = csv.DictReader(io.StringIO(text), restkey="more")
-    if rows.fieldnames != COLUMNS:
+    if rows.fieldnames not in (COLUMNS, COLUMNS[:-1]):  # Earlier ledgers have no metric.
         raise BadInput(
             f"{display_path(path)}, line 1: expected the columns {','.join(COLUMNS)}\n"
             f"found {','.join(rows.fieldnames or [])}. Put them back, or move the file away."
@@ -151,11 +161,12 @@ def read_ledger(path: Path) -> list[Entry]:
 
 
 def _entry(row: dict[str, str], rows: int) -> Entry:
+    row = {"metric": "accuracy"} | row
     if "more" in row or None in row.values():
         raise ValueError(f"expected {len(COLUMNS)} columns")
     numbers: dict[str, Any] = {name: kind(row[name]) if row[name] else None for name, kind in NUMBERS.items()}
     del row["difference"]
-    return Entry(**row | numbers, rows=rows)
+    return Entry(**row | numbers | {"metric": Metric(row["metric"])}, rows=rows)
 
 
 def _row(entry: Entry) -> dict[str, str]:

@@ -87,7 +87,8 @@ def examine(file: Path, submissions: Path, entries: list[Entry], competition: Co
         entry, title, doubts = Entry(sha256=sha256), file.name, []
         notes = [f"{display_path(file)}: {len(labels):,} rows. No run in {display_path(submissions)} made this file."]
         if competition.training_counts:
-            shares = check_class_shares(labels, np.array(competition.training_counts))
+            counts = np.array(competition.training_counts)
+            shares = check_class_shares(np.bincount(labels, minlength=len(form.classes)), counts)
             if not shares.passed:
                 doubts.append(f"the answers' classes do not occur as often as in training ({shares.detail})")
     compared = _differences(predictions, form, submissions, entries)
@@ -127,7 +128,7 @@ def _doubts_of(run: Run, submissions: Path) -> list[str]:
     if better := _better_run(record, submissions):
         score, best = record.out_of_fold, better.finished_record().out_of_fold
         doubts.append(
-            f"run {better.name} is better: {best.accuracy:.2%} out-of-fold, run {run.name} {score.accuracy:.2%}. "
+            f"run {better.name} is better: {best.short} out-of-fold, run {run.name} {score.short}. "
             f"Submit that: {kit_command('scripts/submit.sh', better.name)}{submissions_flag(submissions)}"
         )
     return doubts
@@ -135,15 +136,17 @@ def _doubts_of(run: Run, submissions: Path) -> list[str]:
 
 def _better_run(record: FinishedRecord, submissions: Path) -> Run | None:
     """Return the best run that could be submitted instead, where it is better by more than chance."""
-    best, accuracy, score = None, 0.0, record.out_of_fold
+    best, score = None, record.out_of_fold
+    merit = -math.inf
     for run in all_runs(submissions):
         with contextlib.suppress(BadInput):
             rival = run.finished_record()
-            fits = (rival.source, rival.data.competition) == (record.source, record.data.competition)
+            fits = rival.source == record.source and rival.data.competition == record.data.competition
+            fits = fits and rival.out_of_fold.metric is score.metric
             error = math.hypot(rival.out_of_fold.standard_error, score.standard_error)
-            is_better = rival.out_of_fold.accuracy > max(accuracy, score.accuracy + WORSE_ERRORS * error)
+            is_better = rival.out_of_fold.merit > max(merit, score.merit + WORSE_ERRORS * error)
             if fits and is_better and not rival.leaked and not rival.failed_checks:
-                best, accuracy = run, rival.out_of_fold.accuracy
+                best, merit = run, rival.out_of_fold.merit
     return best
 
 

@@ -13,8 +13,9 @@ from digits.config import Options
 from digits.console import KitError
 from digits.data.dataset import Dataset, LabelledSplit, Split
 from digits.files import REFERENCE
-from digits.runs import averaging
+from digits.runs import averaging, metrics
 from digits.runs.identity import data_hash
+from digits.runs.metrics import Score
 from digits.runs.record import FinishedRecord
 from digits.runs.store import PACKED, FoldResult, Run
 
@@ -175,8 +176,7 @@ class MemberScore:
     """One member of an ensemble over all its folds, beside the others."""
 
     name: str
-    wrong: int
-    rows: int
+    score: Score
     differs: list[int]
     """In how many rows its prediction differs from each member's."""
     weight: float | None = None
@@ -193,7 +193,7 @@ def members(data: RunData) -> list[MemberScore]:
     """Return the members of a run or a blend on the held-out rows; none without labels, or for a single member."""
     if blend := data.record.blend:
         return [
-            MemberScore(member.name, member.wrong, member.rows, differs, member.weight)
+            MemberScore(member.name, member, differs, member.weight)
             for member, differs in zip(blend.members, blend.disagreement, strict=True)
         ]
     groups: dict[int, list[FoldResult]] = {}
@@ -202,11 +202,12 @@ def members(data: RunData) -> list[MemberScore]:
     if len(groups) < 2 or not len(data.labels):
         return []
     rows, scored = len(data.out_of_fold), data.scored
-    predicted = [averaging.out_of_fold(results, rows)[scored].argmax(axis=1) for results in groups.values()]
-    compared = zip(groups.items(), predicted, averaging.disagreement(predicted).tolist(), strict=True)
+    predicted = [averaging.out_of_fold(results, rows)[scored] for results in groups.values()]
+    disagreement = averaging.disagreement([probabilities.argmax(axis=1) for probabilities in predicted]).tolist()
+    scores = [metrics.score(probabilities, data.labels, data.record.out_of_fold.metric) for probabilities in predicted]
     return [
-        MemberScore(f"member {number}: {results[0].network}", int((labels != data.labels).sum()), len(scored), differs)
-        for (number, results), labels, differs in compared
+        MemberScore(f"member {number}: {results[0].network}", score, differs)
+        for (number, results), score, differs in zip(groups.items(), scores, disagreement, strict=True)
     ]
 
 

@@ -11,16 +11,17 @@ from digits.console import BadInput, KitError
 from digits.data.competition import Form
 from digits.report.analysis import RunData, gather, name_of
 from digits.runs import blend, metrics
+from digits.runs.metrics import Score
 from digits.runs.record import FinishedRecord
 from digits.runs.store import Run
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """In how many test rows another run, of this name and out-of-fold accuracy, predicts the same."""
+    """In how many test rows another run, of this name and out-of-fold score, predicts the same."""
 
     name: str
-    accuracy: float
+    score: Score
     same: int
     rows: int
 
@@ -35,7 +36,7 @@ def agreement(data: RunData, other: Run) -> Agreement | None:
     except (KitError, OSError):
         return None
     same = int((data.predictions == predictions).sum())
-    return Agreement(name_of(other), record.out_of_fold.accuracy, same, len(predictions))
+    return Agreement(name_of(other), record.out_of_fold, same, len(predictions))
 
 
 def same_test_images(first: FinishedRecord, second: FinishedRecord) -> bool:
@@ -63,7 +64,7 @@ class Pair:
         """The run that is significantly better; None where neither is, or it cannot be tested."""
         if self.held_out is None or self.held_out.p_value >= 0.05:
             return None
-        return self.second if self.held_out.difference > 0 else self.first
+        return self.second if self.held_out.is_second_better else self.first
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ def _pair(first: RunData, second: RunData) -> Pair:
     train = second.train if first.train is None else first.train
     rows = np.intersect1d(first.scored, second.scored)
     if first.record.identity.get("data") == second.record.identity.get("data") and train is not None and len(rows):
-        predicted = [data.out_of_fold[rows].argmax(axis=1) for data in (first, second)]
-        held_out = metrics.mcnemar(predicted[0], predicted[1], train.labels[rows])
+        before, after = (data.out_of_fold[rows] for data in (first, second))
+        held_out = metrics.compare(before, after, train.labels[rows], first.record.out_of_fold.metric)
     if held_out is None and changed is None:
         raise BadInput(f"Runs {first.name} and {second.name} have nothing in common to compare", fix=first.missing)
     return Pair(first, second, held_out, changed)

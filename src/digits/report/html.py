@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import numpy as np
 
+from digits.config import Metric
 from digits.console import KitError, duration
 from digits.data.competition import DIGIT_RECOGNIZER, find_competition
 from digits.data.dataset import Dataset, Split
@@ -23,6 +24,8 @@ from digits.report.analysis import Calibration, RunData
 from digits.report.charts import svg
 from digits.report.comparison import Agreement, Compared, agreement
 from digits.report.leaderboard import leaderboard, link_to, scored_entries
+from digits.runs import metrics
+from digits.runs.metrics import Score
 from digits.runs.store import Run, all_runs
 
 if TYPE_CHECKING:
@@ -100,6 +103,11 @@ def percent(value: float, decimals: int = 2) -> str:
     return f"{text}%"
 
 
+def figure(number: float, score: Score) -> str:
+    """Return a number as the values of a score's metric are shown; see `percent`."""
+    return percent(number, score.decimals) if score.metric is Metric.ACCURACY else score.figure(number)
+
+
 def date(created: str) -> str:
     """Return an ISO 8601 time as "2026-11-23 04:11 UTC"."""
     try:
@@ -125,7 +133,7 @@ def render(template: str, **values: object) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined,
         autoescape=True, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"percent": percent, "duration": duration, "date": date}
+    environment.filters |= {"percent": percent, "figure": figure, "duration": duration, "date": date}
     environment.filters |= {name: getattr(summary, name) for name in ("verdict", "changed_predictions", "p_text")}
     environment.filters |= {"setting": setting_text, "thousands": lambda number: f"{number:,}"}
     return environment.get_template(template).render(**values)
@@ -268,7 +276,7 @@ def _scored(data: RunData, submissions: Path) -> tuple["list[Entry]", str]:
 
 def _public_scores(entries: "Iterable[Entry]", highlighted: str = "", size: tuple[float, float] = charts.SIZE) -> str:
     """Return the chart of the submissions whose out-of-fold accuracy is known; empty where there is none."""
-    drawn = [entry for entry in entries if entry.out_of_fold is not None]
+    drawn = [entry for entry in entries if entry.out_of_fold is not None and entry.metric is Metric.ACCURACY]
     return svg(charts.draw_public_scores, drawn, highlighted, size=size) if drawn else ""
 
 
@@ -297,6 +305,7 @@ def build_comparison(compared: Compared) -> Path:
         names=runs[0].record.data.names,
         galleries=galleries,
         missing=runs[0].missing,
+        test=metrics.TESTS[runs[0].record.out_of_fold.metric],
         settings=_different_settings(runs),
         index=INDEX,
     )

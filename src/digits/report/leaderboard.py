@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from digits.config import describe_changes
+from digits.config import Metric, describe_changes
 from digits.console import BadInput
 from digits.data.competition import COMPETITIONS
 from digits.files import REFERENCE
@@ -64,11 +64,18 @@ class Board:
     images: int
     own: list[Standing]
     references: list[Standing]
+    metric: Metric = Metric.ACCURACY
 
     @property
     def heading(self) -> str:
-        """Title and number of images."""
-        return f"{self.title}, {self.images:,} training images"
+        """Title, number of images, and the metric where that is not the accuracy."""
+        metric = "" if self.metric is Metric.ACCURACY else f", by {self.metric.text}"
+        return f"{self.title}, {self.images:,} training images{metric}"
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What columns have instead of accuracy and errors where the metric is another."""
+        return {} if self.metric is Metric.ACCURACY else {"accuracy": self.metric.text, "errors": "accuracy"}
 
 
 @dataclass(frozen=True)
@@ -102,10 +109,11 @@ def leaderboard(submissions: Path, reference: Path = REFERENCE) -> Leaderboard:
         standing = Standing(run, record, scores.get(record.submission.sha256), page)
         groups.setdefault(_data_of(record), []).append(standing)
     boards = []
-    for (title, _, images), standings in groups.items():
-        standings.sort(key=lambda standing: (standing.record.leaked, -standing.record.out_of_fold.accuracy))
+    for (title, _, images, metric), standings in groups.items():
+        standings.sort(key=lambda standing: (standing.record.leaked, -standing.record.out_of_fold.merit))
         own = [standing for standing in standings if standing.run not in references]
-        boards.append(Board(title, images, own, [standing for standing in standings if standing.run in references]))
+        other = [standing for standing in standings if standing.run in references]
+        boards.append(Board(title, images, own, other, metric))
     boards.sort(key=lambda board: (bool(board.own), board.title in COMPETITIONS, board.images), reverse=True)
     comparisons = sorted(submissions.glob("compare-*.html"), key=lambda path: path.stat().st_mtime, reverse=True)
     return Leaderboard(boards, unfinished, {path.stem: link_to(path, submissions) for path in comparisons})
@@ -118,12 +126,12 @@ def link_to(page: Path, folder: Path) -> str:
     return quote(Path(os.path.relpath(page.resolve(), folder.resolve())).as_posix())
 
 
-def _data_of(record: FinishedRecord) -> tuple[str, str, int]:
-    """Return the title of the data, the hash of a training file that is no competition's, and the images."""
-    images = sum(record.data.class_counts)
+def _data_of(record: FinishedRecord) -> tuple[str, str, int, Metric]:
+    """Return the title of the data, the hash of a training file that is no competition's, the images, the metric."""
+    images, metric = sum(record.data.class_counts), record.out_of_fold.metric
     if record.data.competition:
-        return record.data.competition, "", images
-    return SOURCES.get(record.source, record.source), record.data.files[0].sha256, images
+        return record.data.competition, "", images, metric
+    return SOURCES.get(record.source, record.source), record.data.files[0].sha256, images, metric
 
 
 def scored_entries(submissions: Path, ledgers: str = "ledger*.csv") -> "list[Entry]":

@@ -4,10 +4,12 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from digits.config import Metric
 from digits.console import duration, styled, table
 from digits.data.competition import DIGIT_RECOGNIZER, find_competition
 from digits.data.submission import tag_of
 from digits.files import ROOT, display_path, kit_command
+from digits.runs import metrics
 from digits.runs.metrics import Score
 from digits.runs.record import FinishedRecord
 from digits.runs.store import Run, find_runs
@@ -48,7 +50,7 @@ def _board(board: "Board", headings: Sequence[str]) -> str:
         cells = (
             " ".join([standing.name, *(f"[{mark}]" for mark in standing.marks)]),
             score.text,
-            f"{score.wrong:,}",
+            f"{score.wrong:,}" if board.metric is Metric.ACCURACY else f"{score.accuracy:.2%}",
             f"{standing.public_score:.5f}" if standing.public_score else "-",
             f"{score.log_loss:.4f}",
             f"{score.rows:,}",
@@ -57,7 +59,8 @@ def _board(board: "Board", headings: Sequence[str]) -> str:
             standing.recipe,
         )
         rows.append(cells[: len(headings)])
-    return f"{board.heading}\n{table(headings, rows, left=('run', 'recipe'))}"
+    titles = [board.titles.get(heading, heading) for heading in headings]
+    return f"{board.heading}\n{table(titles, rows, left=('run', 'recipe'))}"
 
 
 def verdict(pair: "Pair") -> str:
@@ -68,7 +71,10 @@ def verdict(pair: "Pair") -> str:
     if counts is None:
         return "They share no held-out rows, so which is better cannot be tested."
     conclusion = f"{pair.better.name} is better" if pair.better else "not significant"
-    conclusion += f" (McNemar, {p_text(counts.p_value)})"
+    conclusion += f" ({metrics.TESTS[counts.metric]}, {p_text(counts.p_value)})"
+    if counts.metric is not Metric.ACCURACY:
+        difference = f"the {counts.metric.text} of {names[1]} less that of {names[0]} is {counts.text}"
+        return f"On {counts.rows:,} rows that both held out, {difference}: {conclusion}."
     return (
         f"Of {counts.rows:,} rows that both held out, only {names[0]} is right in {counts.only_first_right:,}, only "
         f"{names[1]} in {counts.only_second_right:,}, both are wrong in {counts.both_wrong:,}: {conclusion}."
@@ -93,7 +99,7 @@ def changed_predictions(pair: "Pair") -> str:
 def _folds(record: FinishedRecord) -> str:
     if not record.folds:
         return ""
-    headings = ("fold", "network", "epochs", "accuracy", "wrong", "log-loss", "seconds")
+    headings = ("fold", "network", "epochs", record.data.metric.text, "wrong", "log-loss", "seconds")
     rows = []
     for fold in record.folds:
         name = str(fold.fold) + (f".{fold.member}" if record.settings.members > 1 else "")
@@ -107,17 +113,21 @@ def _folds(record: FinishedRecord) -> str:
 def _members(record: FinishedRecord) -> str:
     if record.blend is None:
         return ""
-    headings = ("member", "weight", "accuracy", "wrong", "rows in which it differs from the others")
+    headings = ("member", "weight", record.data.metric.text, "wrong", "rows in which it differs from the others")
     rows = []
     for member, differing in zip(record.blend.members, record.blend.disagreement, strict=True):
-        figures = f"{member.weight:.3f}", f"{member.accuracy:.3%}", str(member.wrong)
+        figures = (
+            f"{member.weight:.3f}",
+            member.figure(member.value),
+            str(member.wrong),
+        )
         rows.append((member.name, *figures, " ".join(map(str, differing))))
     return table(headings, rows, left=("member",))
 
 
 def _accuracy(record: FinishedRecord) -> str:
     def line(name: str, score: Score) -> str:
-        return f"{name} accuracy: {score.text} ({score.wrong:,} of {score.rows:,} wrong), log-loss {score.log_loss:.4f}"
+        return f"{name} {score.metric.text}: {score.text} {score.details}"
 
     lines = [styled(line("Held-out" if record.held_out else "Out-of-fold", record.out_of_fold), "bold green")]
     if record.blend:
@@ -172,8 +182,8 @@ def _replaced(run: Run, record: FinishedRecord) -> str:
     earlier = find_runs(run.folder.parent, replaced)[:1] if replaced else []
     if not earlier:
         return "; it replaced a file that no run here made"
-    accuracy = earlier[0].finished_record().out_of_fold.accuracy
-    return f"; before, it held those of run {earlier[0].name} ({accuracy:.2%}), which are kept in that run's folder"
+    score = earlier[0].finished_record().out_of_fold
+    return f"; before, it held those of run {earlier[0].name} ({score.short}), which are kept in that run's folder"
 
 
 def submit_command(run: Run, record: FinishedRecord) -> str:
@@ -209,7 +219,7 @@ def _next(run: Run, record: FinishedRecord) -> str:
     kind = "held out" if record.held_out else "out of fold"
     kind += ", extra training images" if record.extra else ""
     kind += ", foreign predictions" if record.foreign else ""
-    message = f"{record.run} {record.out_of_fold.accuracy:.5f} {kind}, {tag_of(record.submission.sha256)}"
+    message = f"{record.run} {record.out_of_fold.value:.5f} {kind}, {tag_of(record.submission.sha256)}"
     file = display_path(run.folder / record.submission.file)
     by_hand = ["kaggle", "competitions", "submit", "-c", competition.slug, "-f", file, "-m", message]
     return f"Submit:   {submit_command(run, record)}\nBy hand:  {shlex.join(by_hand)}"

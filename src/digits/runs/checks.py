@@ -5,12 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from digits.config import Metric
+
 MOST_SHARE_DIFFERENCE = 0.1
 """Cramér's V of predicted and training classes; the reference runs have 0.008 to 0.012."""
 MOST_CONFIDENCE_DIFFERENCE = 0.02
 """Between test and out-of-fold images; the reference runs have 0.0004 to 0.0011."""
 MOST_ACCURACY_DIFFERENCE = 0.02
 """Between a network and the median of its run; in the reference runs best and worst are at most 0.0019 apart."""
+MOST_STANDARD_ERRORS = 4
+"""The same, in standard errors, where a fold has few images."""
+EXPECTED_LEAST = 10
+"""A class of which fewer test images are expected may be missing among the predictions."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +40,25 @@ def check_probabilities(probabilities: np.ndarray) -> Check:
     return Check("probabilities sum to 1", good, f"the sum is off by {worst:.1e} at most")
 
 
-def check_not_constant(predictions: np.ndarray, classes: int) -> Check:
-    """Ask whether all classes are among the predictions (n,)."""
-    predicted = len(np.unique(predictions))
-    return Check("every class is predicted", predicted == classes, f"{predicted} of {classes} classes occur")
+def check_not_constant(probabilities: np.ndarray, training_counts: np.ndarray, metric: Metric) -> Check:
+    """Ask whether all classes are predicted that are expected among so many images by their training counts (classes,).
+
+    Where the metric takes probabilities (n, classes), they need not be the largest, but differ from row to row.
+    """
+    if metric.takes_probabilities:
+        least = float(np.ptp(probabilities, axis=0).min())
+        return Check("every class's probability varies", least > 0, f"the range of one is {least:.1e} at least")
+    counts = np.bincount(probabilities.argmax(axis=1), minlength=len(training_counts))
+    must_occur = training_counts * len(probabilities) >= EXPECTED_LEAST * training_counts.sum()
+    detail = f"{np.count_nonzero(counts)} of {len(counts)} classes occur"
+    return Check("every class is predicted", bool(counts[must_occur].all() and np.count_nonzero(counts) > 1), detail)
 
 
-def check_class_shares(predictions: np.ndarray, training_counts: np.ndarray) -> Check:
+def check_class_shares(predicted_counts: np.ndarray, training_counts: np.ndarray) -> Check:
     """Ask whether the predicted class shares are the training labels', by Cramér's V of the two counts (classes,)."""
     from scipy import stats
 
-    counts = np.bincount(predictions, minlength=len(training_counts))
-    table = np.stack([counts, training_counts])
+    table = np.stack([predicted_counts, training_counts])
     table = table[:, table.sum(axis=0) > 0]
     strength = np.sqrt(stats.chi2_contingency(table).statistic / table.sum())
     return Check(
@@ -65,10 +78,14 @@ def check_confidence(out_of_fold: np.ndarray, test: np.ndarray) -> Check:
     )
 
 
-def check_learned(fold_accuracies: dict[str, float]) -> Check:
-    """Ask whether each network learned: it is far above chance, and not far below its fellows."""
+def check_learned(fold_accuracies: dict[str, float], rows: int = 10_000, largest_share: float = 0.1) -> Check:
+    """Ask whether each network learned: it is far above chance, and not far below its fellows.
+
+    An accuracy is of `rows`; the most frequent class has the `largest_share` of them.
+    """
     median = float(np.median(list(fold_accuracies.values())))
-    least = max(0.5, median - MOST_ACCURACY_DIFFERENCE)
+    noise = MOST_STANDARD_ERRORS * (median * (1 - median) / rows) ** 0.5
+    least = max(min(0.5, 5 * largest_share), median - max(MOST_ACCURACY_DIFFERENCE, noise))
     failed = [name for name, accuracy in fold_accuracies.items() if accuracy < least]
     detail = f"did not: {', '.join(failed)}" if failed else f"median accuracy {median:.2%}"
     return Check("every network learned", not failed, detail)

@@ -1,9 +1,19 @@
-"""Accuracy, log-loss and tests of significance, and sanity checks of a finished run."""
+"""Accuracy, log-loss, AUC and macro-F1, each with its standard error, and tests of significance."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from digits.config import Metric
+
+TESTS = {
+    Metric.ACCURACY: "McNemar",
+    Metric.LOG_LOSS: "paired z-test",
+    Metric.AUC: "paired DeLong",
+    Metric.MACRO_F1: "paired delta method",
+}
+"""How two sets of predictions are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,38 +23,138 @@ class Score:
     accuracy: float
     """The share of correct rows, 0-1."""
     standard_error: float
-    """Of the accuracy, as that of a binomial share: how much it varies from one sample of as many rows to another.
+    """Of the metric's value: how much it varies from one sample of as many rows to another.
 
-    Where all rows are correct, or none, half a row is counted as otherwise: the share itself would give 0.
+    That of the accuracy is of a binomial share. Where all rows are correct, or none, half a row is counted as
+    otherwise: the share itself would give 0.
     """
     wrong: int
     rows: int
     log_loss: float
     """In nats."""
+    metric: Metric = Metric.ACCURACY
+    other_value: float | None = None
+    """The metric's value where that is neither the accuracy nor the log-loss."""
+
+    @property
+    def value(self) -> float:
+        """The metric's value."""
+        values = {Metric.ACCURACY: self.accuracy, Metric.LOG_LOSS: self.log_loss}
+        return values.get(self.metric, self.other_value or 0.0)
+
+    @property
+    def merit(self) -> float:
+        """The value, of the log-loss its negative: the higher, the better."""
+        return -self.value if self.metric is Metric.LOG_LOSS else self.value
 
     @property
     def decimals(self) -> int:
-        """How many to show of the accuracy in percent."""
-        return 3 if self.rows >= 10_000 else 2
+        """How many to show, of the accuracy in percent."""
+        few = 2 if self.metric is Metric.ACCURACY else 4
+        return few + 1 if self.rows >= 10_000 else few
+
+    def figure(self, number: float, decimals: int | None = None) -> str:
+        """Return a number as values of the metric are shown: 99.626%, or 0.9863."""
+        kind = "%" if self.metric is Metric.ACCURACY else "f"
+        return f"{number:.{self.decimals if decimals is None else decimals}{kind}}"
 
     @property
     def text(self) -> str:
-        """The accuracy and its standard error: 99.626% ± 0.030%."""
-        return f"{self.accuracy:.{self.decimals}%} ± {self.standard_error:.{self.decimals}%}"
+        """The metric's value and its standard error: 99.626% ± 0.030%."""
+        return f"{self.figure(self.value)} ± {self.figure(self.standard_error)}"
+
+    @property
+    def short(self) -> str:
+        """The metric's value with the fewest decimals: 99.63%, or 0.9863."""
+        return self.figure(self.value, 2 if self.metric is Metric.ACCURACY else 4)
+
+    @property
+    def method(self) -> str:
+        """How the standard error of another metric than the accuracy is computed; see `influences`."""
+        methods = {Metric.LOG_LOSS: "of the rows' losses", Metric.AUC: "DeLong", Metric.MACRO_F1: "delta method"}
+        return methods.get(self.metric, "")
+
+    @property
+    def details(self) -> str:
+        """What stands beside the value: errors, and accuracy and log-loss where these are not the metric."""
+        errors, loss = f"{self.wrong:,} of {self.rows:,} wrong", f"log-loss {self.log_loss:.4f}"
+        if self.metric is Metric.ACCURACY:
+            return f"({errors}), {loss}"
+        accuracy = f"accuracy {self.accuracy:.2%} ({errors})"
+        more = accuracy if self.metric is Metric.LOG_LOSS else f"{accuracy}, {loss}"
+        return f"({self.method}), {more}"
 
 
-def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
+def score(probabilities: np.ndarray, labels: np.ndarray, metric: Metric = Metric.ACCURACY) -> Score:
     """Score probabilities (n, classes) against labels (n,), at least one."""
     rows = len(labels)
     wrong = int((probabilities.argmax(axis=1) != labels).sum())
-    share = min(max(wrong, 0.5), rows - 0.5) / rows
+    if metric is Metric.ACCURACY:
+        value, share = None, min(max(wrong, 0.5), rows - 0.5) / rows
+        error = math.sqrt(share * (1 - share) / rows)
+    else:
+        value, by_row = influences(probabilities, labels, metric)
+        error = float(by_row.std()) / math.sqrt(rows)
     return Score(
         accuracy=(rows - wrong) / rows,
-        standard_error=math.sqrt(share * (1 - share) / rows),
+        standard_error=error,
         wrong=wrong,
         rows=rows,
         log_loss=log_loss(probabilities, labels),
+        metric=metric,
+        other_value=None if metric is Metric.LOG_LOSS else value,
     )
+
+
+def influences(probabilities: np.ndarray, labels: np.ndarray, metric: Metric) -> tuple[float, np.ndarray]:
+    """Return a metric's value, and how much each row moves it, float64 (n,) with the mean 0.
+
+    Their standard deviation over √n is the value's standard error, that of the differences of two sets of predictions
+    the error of their difference. For the AUC that is DeLong's (DeLong et al. 1988; by ranks: Sun & Xu 2014), of more
+    classes than two for the mean of each against the others; for the macro-F1 the delta method (Takahashi et al. 2022).
+    """
+    truth = labels[:, None] == np.arange(probabilities.shape[1])
+    if metric is Metric.AUC:
+        by_row = _auc_by_row(probabilities, truth)
+    elif metric is Metric.MACRO_F1:
+        predicted = probabilities.argmax(axis=1)[:, None] == np.arange(probabilities.shape[1])
+        occur = (truth | predicted).any(axis=0)
+        truth, predicted = truth[:, occur], predicted[:, occur]
+        counts = truth.mean(axis=0) + predicted.mean(axis=0)
+        f1 = 2 * (truth & predicted).mean(axis=0) / counts
+        moved = (2 * (truth & predicted) - f1 * (truth.astype(float) + predicted)) / counts
+        return float(f1.mean()), moved.mean(axis=1)
+    elif metric is Metric.LOG_LOSS:
+        by_row = -np.log(np.clip(probabilities[truth], 1e-7, 1))
+    else:
+        by_row = (probabilities.argmax(axis=1) == labels).astype(float)
+    return float(by_row.mean()), by_row - by_row.mean()
+
+
+def _auc_by_row(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return numbers float64 (n,) whose mean is the AUC, of the classes that occur each against the others.
+
+    A row's is the share of the rows of the other kind that it is ordered rightly with, weighted by the kinds' sizes.
+    """
+    from scipy import stats
+
+    count = len(truth)
+    occur = np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0))
+    if not len(occur):
+        return np.full(count, 0.5)  # One class only: there is nothing to order.
+    total, compared = np.zeros(count), occur[-1:] if truth.shape[1] == 2 else occur  # Two classes have the same.
+    for label in compared:
+        positive = truth[:, label]
+        own, ranks = np.empty(count), stats.rankdata(probabilities[:, label].astype(np.float64))
+        for kind in (positive, ~positive):
+            own[kind] = stats.rankdata(probabilities[kind, label])
+        others = np.where(positive, (~positive).sum(), positive.sum())
+        placed = (ranks - own) / others
+        placed = np.where(positive, placed, 1 - placed)
+        auc = placed[positive].mean()
+        share = np.where(positive, positive.mean(), 1 - positive.mean())
+        total += auc + (placed - auc) / share
+    return total / len(compared)
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -72,7 +182,7 @@ def calibrated_log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class ExpectedScore:
-    """The public score that an out-of-fold accuracy predicts, and its 95 % interval."""
+    """The public score that an out-of-fold one predicts, and its 95 % interval."""
 
     middle: float
     low: float
@@ -80,14 +190,14 @@ class ExpectedScore:
 
 
 def expected_score(out_of_fold: Score, rows: int) -> ExpectedScore:
-    """Predict the accuracy on a test set of `rows` from the out-of-fold one.
+    """Predict the metric's value on a test set of `rows` from the out-of-fold one.
 
     Both sets are samples, so both standard errors count. That the submission averages all folds' networks, and so is a
     little better than any one of them, is not included.
     """
-    share = out_of_fold.accuracy
+    value, most = out_of_fold.value, math.inf if out_of_fold.metric is Metric.LOG_LOSS else 1.0
     error = out_of_fold.standard_error * math.sqrt(1 + out_of_fold.rows / rows)
-    return ExpectedScore(share, max(0.0, share - 1.96 * error), min(1.0, share + 1.96 * error))
+    return ExpectedScore(value, max(0.0, value - 1.96 * error), min(most, value + 1.96 * error))
 
 
 @dataclass(frozen=True)
@@ -98,26 +208,46 @@ class Comparison:
     only_second_right: int
     both_wrong: int
     rows: int
+    metric: Metric
+    difference: float
+    """The second's value less the first's."""
+    standard_error: float
+    """Of the difference, the rows being paired."""
     p_value: float
-    """McNemar's exact test: how often two equally good models would differ at least so much."""
+    """How often two equally good models would differ at least so much."""
 
     @property
-    def difference(self) -> float:
-        """The second's accuracy less the first's."""
-        return (self.only_second_right - self.only_first_right) / self.rows
+    def text(self) -> str:
+        """The difference and its standard error, of accuracies in percentage points."""
+        if self.metric is Metric.ACCURACY:
+            return f"{100 * self.difference:+.3f} ± {100 * self.standard_error:.3f}"
+        return f"{self.difference:+.5f} ± {self.standard_error:.5f}"
 
     @property
-    def standard_error(self) -> float:
-        """Of the difference, the rows being paired."""
-        share = (self.only_first_right + self.only_second_right) / self.rows
-        return math.sqrt((share - self.difference**2) / self.rows)
+    def unit(self) -> str:
+        """That of the text, in words."""
+        return " percentage points" if self.metric is Metric.ACCURACY else f" in {self.metric.text}"
+
+    @property
+    def is_second_better(self) -> bool:
+        """Whether the second has the better value."""
+        return (self.difference < 0) is (self.metric is Metric.LOG_LOSS) and bool(self.difference)
 
 
-def mcnemar(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> Comparison:
-    """Compare the predictions `first` and `second`, classes (n,), of rows of the classes `labels` (McNemar 1947)."""
+def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, metric: Metric) -> Comparison:
+    """Compare probabilities (n, classes) of rows of the classes `labels`: accuracies by McNemar's exact test (1947).
+
+    The others by how the difference moves with each row, see `influences`.
+    """
     from scipy import stats
 
-    first_right, second_right = first == labels, second == labels
+    first_right, second_right = first.argmax(axis=1) == labels, second.argmax(axis=1) == labels
     b, c = int((first_right & ~second_right).sum()), int((~first_right & second_right).sum())
-    p_value = float(stats.binomtest(b, b + c).pvalue) if b + c else 1.0
-    return Comparison(b, c, int((~first_right & ~second_right).sum()), len(labels), p_value)
+    (before, moved_before), (after, moved_after) = (influences(each, labels, metric) for each in (first, second))
+    error = float((moved_after - moved_before).std()) / math.sqrt(len(labels))
+    if metric is Metric.ACCURACY:
+        p_value = float(stats.binomtest(b, b + c).pvalue) if b + c else 1.0
+    else:
+        p_value = float(2 * stats.norm.sf(abs(after - before) / error)) if error else float(after == before)
+    both_wrong = int((~first_right & ~second_right).sum())
+    return Comparison(b, c, both_wrong, len(labels), metric, after - before, error, p_value)

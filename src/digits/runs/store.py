@@ -238,8 +238,10 @@ class Run:
             with atomic_write(self.folder / f"{name}.npy") as temporary:
                 np.save(temporary, array)
         scored = ~np.isnan(out_of_fold[:, 0])
-        score = metrics.score(out_of_fold[scored], dataset.train.labels[scored])
-        test_score = None if dataset.test.labels is None else metrics.score(test, dataset.test.labels)
+        score = metrics.score(out_of_fold[scored], dataset.train.labels[scored], dataset.metric)
+        test_score = None
+        if dataset.test.labels is not None:
+            test_score = metrics.score(test, dataset.test.labels, dataset.metric)
         predictions = test.argmax(axis=1)
         if out is None and dataset.competition is not None:
             out = self.folder.parent / dataset.competition.submission
