@@ -23,6 +23,7 @@ KINDS = {
     "functional": "own functional network with operations",
     "blend": "a blend",
     "blend of blends": "a blend of blends",
+    "foreign": "a blend with foreign predictions",
     "other classes": "other classes and sizes",
     "earlier": "made by an earlier version",
     "reference": "a reference (record and submission)",
@@ -53,6 +54,7 @@ REFUSED = {kind: {"submit": NOT_ITS_ROWS} for kind in KINDS} | {
     "functional": {"submit": NOT_ITS_ROWS, "h5": "cannot be exported as h5"},
     "blend": IS_BLEND,
     "blend of blends": IS_BLEND,
+    "foreign": IS_BLEND | dict.fromkeys(MODELS, "blends predictions of another program"),
     "other classes": {
         "comparison": "nothing in common",
         "blend": "of different data",
@@ -171,6 +173,14 @@ def _earlier(run, folder):
     return copy
 
 
+def _foreign(run, folder):
+    """Write a run's predictions as another program leaves them."""
+    folder.mkdir()
+    for name in ("out_of_fold", "test_probabilities"):
+        shutil.copy(run.folder / f"{name}.npy", folder)
+    return folder
+
+
 def _pictures(folder):
     """Write images of three classes, 12 × 12, and test images."""
     random = np.random.default_rng(0)
@@ -219,6 +229,7 @@ def made(patched, tmp_path_factory):
     from digits.model import custom
     from digits.model.backend import load_keras
     from digits.runs.blend import BlendOptions, blend
+    from digits.runs.foreign import ForeignFolder
     from digits.runs.store import Run
     from digits.training import pipeline
     from made_run import make_run
@@ -233,6 +244,8 @@ def made(patched, tmp_path_factory):
     runs |= {kind: _own(one, kind, folder) for kind in BODIES}
     runs["blend"] = blend([one, two], BlendOptions(name="blend"), folder)
     runs["blend of blends"] = blend([runs["blend"], one], BlendOptions(name="both", weights="2,1"), folder)
+    foreign = ForeignFolder(_foreign(two, folder.with_name("trees")))
+    runs["foreign"] = blend([one, foreign], BlendOptions(name="foreign"), folder)
     pictures = _pictures(tmp_path_factory.mktemp("pictures"))
     other = {"recipe": recipe, "data_dir": pictures, "source": "kaggle", "limit": None}
     runs["other classes"] = _save_models(make_run(patched, folder, "other", **other))
