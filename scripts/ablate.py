@@ -21,7 +21,7 @@ from bench import trials
 from bench.data import prepare
 from bench.measuring import describe_run
 from digits.config import Recipe, load_recipe, set_values
-from digits.console import BadInput, entry_point
+from digits.console import BadInput, entry_point, typed_command
 from digits.files import DATA, atomic_write
 from digits.training.workers import share_machine
 
@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     recipes = chosen(base, flags.only, flags.set)
     kept = json.loads(flags.json.read_text(encoding="utf-8")) if flags.json and flags.json.exists() else {"cells": {}}
-    run = describe_run(shlex.join(["python", "scripts/ablate.py", *(sys.argv[1:] if argv is None else argv)]))
+    run = describe_run(typed_command("scripts/ablate.py", argv))
 
     def keep(rows: Sequence[dict] = ()) -> None:
         if flags.json:

@@ -6,7 +6,6 @@ parts that are there already stay, and the figure shows all of them.
 
 import argparse
 import json
-import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "src")]
 from bench import parts
 from bench.data import prepare
 from bench.measuring import describe_run
-from digits.console import BadInput, entry_point
+from digits.console import BadInput, entry_point, typed_command
 from digits.files import DATA, atomic_write
 
 SMALL = dict.fromkeys(("repeats", "seeds", "epochs", "original_epochs", "deotte_epochs"), 1) | {"quick_epochs": (1,)}
@@ -63,9 +62,8 @@ def measure(flags: argparse.Namespace, command: str, kept: dict) -> dict:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, keep, show."""
     flags = parse(argv)
-    words = sys.argv[1:] if argv is None else argv
     kept = json.loads(flags.json.read_text(encoding="utf-8")) if flags.json and flags.json.exists() else {}
-    kept = measure(flags, shlex.join(["python", "scripts/benchmark.py", *words]), kept)
+    kept = measure(flags, typed_command("scripts/benchmark.py", argv), kept)
     for name in (name for name in parts.PARTS if name in kept):
         part, run = kept[name], kept[name]["run"]
         print(f"\n{parts.render(name, part)}")

@@ -29,7 +29,7 @@ from bench.data import prepare
 from bench.measuring import Contestant, measure
 from digits import config
 from digits.config import Recipe
-from digits.console import BadInput, KitError, entry_point, progress_bar, table
+from digits.console import BadInput, KitError, entry_point, progress_bar, table, typed_command
 from digits.files import DATA
 from digits.training.workers import share_machine
 
@@ -336,7 +336,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = parse(argv)
     base, axes = checked(flags)
     recipe_file, plot = (flags.study.with_name(f"{flags.study.stem}-best.{kind}") for kind in ("toml", "png"))
-    words = shlex.join(["python", "scripts/tune.py", *(sys.argv[1:] if argv is None else argv)])
+    words = typed_command("scripts/tune.py", argv)
     with tempfile.TemporaryDirectory(prefix="tune-") as folder:
         data = prepare(Path(folder), flags.data_dir, limit=flags.limit)
         print(f"Data: {data.description}.", flush=True)

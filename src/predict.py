@@ -5,12 +5,11 @@ import sys
 sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
 import digits.environment  # noqa: F401, I001 first: it finds the Python that has the packages
 import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from digits.console import BadInput, entry_point, flag_parser
+from digits.console import BadInput, entry_point, flag_parser, typed_command
 from digits.files import kit_command
 
 if TYPE_CHECKING:
@@ -154,14 +153,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         for line in predictor.predict_again(find_run(flags.runs[0]), flags.data_dir, flags.out, trust=flags.trust):
             print(line)
         return
-    words = sys.argv[1:] if argv is None else argv
     options = blend.BlendOptions(
         weights=flags.weights,
         logarithmic=flags.mean == "logarithmic",
         name=flags.run,
         data_dir=flags.data_dir,
         out=flags.out,
-        command=shlex.join(["python", "src/predict.py", *words]),
+        command=typed_command("src/predict.py", argv),
     )
     find = find_run if len(flags.runs) == 1 else foreign.find_run_or_folder
     run = blend.blend([find(name) for name in flags.runs], options)

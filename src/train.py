@@ -6,13 +6,12 @@ sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python i
 import digits.environment  # noqa: F401, I001 first: it finds the Python that has the packages
 import argparse
 import dataclasses
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from digits import config
 from digits.config import Execution, Options, Settings
-from digits.console import entry_point, error_context, flag_parser
+from digits.console import entry_point, error_context, flag_parser, typed_command
 from digits.files import kit_command
 
 
@@ -87,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train, and say what came of it."""
     flags = parse(argv)
     settings = settings_of(flags)
-    command = shlex.join(["python", "src/train.py", *(sys.argv[1:] if argv is None else argv)])
+    command = typed_command("src/train.py", argv)
     execution = Execution(**config.read_flags(Execution, flags), command=command)
     if flags.list_settings:
         print(config.describe_settings(settings.recipe))

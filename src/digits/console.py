@@ -6,6 +6,7 @@ import errno
 import functools
 import io
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -35,7 +36,7 @@ class KitError(Exception):
 
     def __str__(self) -> str:
         message = super().__str__()
-        located = f"{self.at}: {message}" if self.at else message
+        located = ": ".join(filter(None, (self.at, message)))
         if not self.fix:
             return located
         return f"{located} {self.fix}" if located.endswith(("?", "!")) else f"{located.removesuffix('.')}. {self.fix}"
@@ -157,6 +158,11 @@ def flag_parser(command: str, description: str, note: str = "") -> argparse.Argu
     """Return the parser of a command's flags; after the flags its help has a `note` and the exit codes."""
     codes = "Exit codes: 0 done, 1 failed, 2 usage error or bad input, 3 Kaggle refused, 130 interrupted."
     return argparse.ArgumentParser(prog=command, description=description, epilog=f"{note} {codes}", allow_abbrev=False)
+
+
+def typed_command(script: str, argv: Sequence[str] | None) -> str:
+    """Return a command as it was typed, for a record; `argv` is what its `main` was given."""
+    return shlex.join(["python", script, *(sys.argv[1:] if argv is None else argv)])
 
 
 def seconds(text: str) -> float:

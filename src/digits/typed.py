@@ -27,7 +27,7 @@ def read_as(kind: Any, value: Any, where: str, key: str = "") -> Any:
     """
 
     def inner(inner_kind: Any, name: str | int, item: Any) -> Any:
-        return read_as(inner_kind, item, where, f"{key}.{name}" if key else str(name))
+        return read_as(inner_kind, item, where, ".".join(filter(None, (key, str(name)))))
 
     arguments = typing.get_args(kind)
     if kind is Any or (value is None and type(None) in arguments):
@@ -45,7 +45,7 @@ def read_as(kind: Any, value: Any, where: str, key: str = "") -> Any:
     if is_dataclass:
         hints, fields = typing.get_type_hints(kind), dataclasses.fields(kind)
         if missing := [field.name for field in fields if field.name not in value and _is_required(field)]:
-            name = f"{key}.{missing[0]}" if key else missing[0]
+            name = ".".join(filter(None, (key, missing[0])))
             raise BadInput(f"{where}: {name!r} is missing.")
         present = [field.name for field in fields if field.name in value]
         return kind(**{name: inner(hints[name], name, value[name]) for name in present})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from digits.config import Metric
-from digits.console import BadInput, table
+from digits.console import BadInput, counted, table
 from digits.data.competition import COMPETITIONS, ROWS
 from digits.data.submission import TAG_DIGITS, TAG_PREFIX
 from digits.files import atomic_write, display_path, file_lock
@@ -93,7 +93,7 @@ def title_of(run: Run) -> str:
     """Return a finished run's name, recipe and accuracy in words."""
     record = run.finished_record()
     score = record.out_of_fold
-    folds = f"{record.settings.folds} folds" if record.settings.folds > 1 else "1 fold"
+    folds = counted(record.settings.folds, "fold")
     metric = "" if score.metric is Metric.ACCURACY else f"{score.metric.text} "
     accuracy = f"{folds}, out-of-fold {metric}{score.value:.4f} ± {score.standard_error:.4f}"
     extra = f", trained on {record.extra.images} extra images" if record.extra else ""
