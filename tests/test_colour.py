@@ -132,3 +132,9 @@ def test_a_recipe_with_all_changes_of_images_trains():
     fit = trainer.Trainer(recipe, "resnet", images, np.array([0, 1] * 5, np.uint8), (0,))
     fit.run_epoch()
     assert predict.predict_probabilities(fit.finish(), images, Tta(flip_up_down=True)).sum(axis=1) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["compact", "vgg", "deotte"])
+def test_a_network_that_cannot_take_a_size_is_refused_by_name_with_a_recipe_that_can(name):
+    with pytest.raises(BadInput, match=f"the network {name} cannot take images of 8 × 8 pixels. Use --recipe photo"):
+        networks.build_network(name, (8, 8, 3), classes=3)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import torn_files
+from digits.config import Options
 from digits.console import BadInput
 from digits.data import arrays, competition, csv_reader, dataset, folder, submission
 from digits.data.competition import DIGIT_RECOGNIZER, KANNADA_MNIST
@@ -202,10 +203,8 @@ def test_a_folder_of_images_gives_the_bytes_of_its_csv(tmp_path):
     assert data.classes == ("a", "b")
     assert len(data.test.images) == 12
     write_images(tmp_path / "words", [np.zeros((28, 20), np.uint8)], ["a/wide.png"])
-    with pytest.raises(
-        BadInput, match=r"wide\.png: expected a square image of 28 × 28 .*, found 20 × 28. Give all images one"
-    ):
-        load(tmp_path / "words")
+    warnings = load(tmp_path / "words").summary.warnings
+    assert warnings[0] == "train images: 1 of 61 images of other sizes (20 × 28) are resized to 28 × 28."
     (tmp_path / "words/a/wide.png").write_bytes(b"\x89PNG")
     with pytest.raises(BadInput, match=r"wide\.png: expected an image, found: not an image that"):
         load(tmp_path / "words")
@@ -275,7 +274,7 @@ def test_labels_in_both_files_are_used_to_score(tmp_path):
         assert data.test.ids.tolist() == list(range(1, 21))
 
 
-def test_images_of_another_size_and_range_are_resized_and_brightened_and_it_is_said(tmp_path):
+def test_images_keep_their_size_and_are_brightened_and_test_images_of_another_size_are_resized(tmp_path):
     small = np.random.default_rng(0).integers(0, 17, (60, 64))
     header = ("label", *(f"pixel_{row}_{column}" for row in range(8) for column in range(8)))
     torn_files.write_pair(
@@ -284,16 +283,18 @@ def test_images_of_another_size_and_range_are_resized_and_brightened_and_it_is_s
         torn_files.csv_bytes(small[::-1] ^ 1, header[1:]),
     )
     data = load(tmp_path, allow_leak=True)
-    assert data.train.images.shape == (60, 28, 28, 1)
+    assert data.train.images.shape == (60, 8, 8, 1)
     assert data.train.images.max() > 200
-    assert (data.summary.side, data.summary.factor) == (8, 15)
-    assert data.summary.warnings[:2] == [
-        "no pixel is above 17: all are multiplied by 15.",
-        "the images of 8 × 8 are resized to 28 × 28.",
-    ]
-    torn_files.write_pair(tmp_path, (tmp_path / "train.csv").read_bytes())
-    with pytest.raises(BadInput, match=r"test\.csv: expected images of 8 × 8 pixels as in train\.csv, found 28 × 28"):
-        load(tmp_path)
+    assert data.summary.factor == 15
+    assert data.summary.warnings[0] == "no pixel is above 17: all are multiplied by 15."
+    torn_files.write_pair(tmp_path, torn_files.train_bytes(60), torn_files.csv_bytes(small * 15, header[1:]))
+    data = load(tmp_path)
+    assert data.test.images.shape == (60, 28, 28, 1)
+    assert "the test images: 8 × 8 pixels in grey, brought to 28 × 28 pixels in grey." in data.summary.warnings
+    data = load(tmp_path, options=Options(image_size=12))
+    assert data.train.images.shape[1:] == data.test.images.shape[1:] == (12, 12, 1)
+    with pytest.raises(BadInput, match=r"--image-size 97: expected images of 8 to 96 pixels a side"):
+        load(tmp_path, options=Options(image_size=97))
 
 
 def test_test_images_a_little_brighter_than_the_training_images_do_not_overflow(tmp_path):
@@ -367,8 +368,8 @@ def test_the_files_of_an_unknown_competition_say_what_is_to_be_submitted(tmp_pat
 
 
 def test_arrays_that_are_no_images_are_refused():
-    for images in (np.zeros((0, 28, 28)), np.zeros(()), np.zeros((3, 4, 4)), np.zeros((3, 100, 100)), np.array(["a"])):
-        with pytest.raises(BadInput, match="expected numbers"):
+    for images in (np.zeros((0, 28, 28)), np.zeros(()), np.zeros((3, 4, 4)), np.zeros((3, 9, 9, 4)), np.array(["a"])):
+        with pytest.raises(BadInput, match=r"expected numbers|expected images of at least 8 × 8 pixels, found 4 × 4"):
             arrays.table_of(images)
 
 
@@ -389,7 +390,7 @@ NAMES = {
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES.keys())
 def test_one_reader_gives_all_sets_and_labels_of_any_form(tmp_path, labels, names):
     np.savez(tmp_path / "a.npz", **dict(zip(names, (IMAGES, labels, TEST, labels[:7]), strict=True)))
-    sets = arrays.read_sets(tmp_path / "a.npz", 28)
+    sets = arrays.read_sets(tmp_path / "a.npz", (28, 28, 1))
     assert list(sets) == ["train", "test"]
     split, table = arrays.set_to_predict(sets)
     assert split == "test"
@@ -399,7 +400,7 @@ def test_one_reader_gives_all_sets_and_labels_of_any_form(tmp_path, labels, name
 
 def test_arrays_without_names_are_images_and_labels(tmp_path):
     np.savez(tmp_path / "a.npz", IMAGES, LABELS)
-    [table] = arrays.read_sets(tmp_path / "a.npz", 28).values()
+    [table] = arrays.read_sets(tmp_path / "a.npz", (28, 28, 1)).values()
     np.testing.assert_array_equal(table.labels, LABELS)
 
 
@@ -413,7 +414,7 @@ def test_the_sets_of_a_file_and_the_one_that_is_predicted_are_named(tmp_path, ca
 @pytest.mark.parametrize("names", [("data", "target"), ("x", "y"), ("images", "labels")])
 def test_an_archive_of_one_set_is_read_with_its_labels(tmp_path, names):
     np.savez(tmp_path / "a.npz", **dict(zip(names, (IMAGES, LABELS), strict=True)))
-    [table] = arrays.read_sets(tmp_path / "a.npz", 28).values()
+    [table] = arrays.read_sets(tmp_path / "a.npz", (28, 28, 1)).values()
     np.testing.assert_array_equal(table.labels, LABELS)
 
 
@@ -423,7 +424,7 @@ def test_a_csv_to_predict_is_read_with_its_labels(tmp_path, suffix, has_header):
     data = torn_files.train_bytes(60) if has_header else torn_files.train_bytes(60).partition(b"\n")[2]
     (tmp_path / f"a{suffix}").write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
     assert arrays.is_array_file(tmp_path / f"a{suffix}")
-    [table] = arrays.read_sets(tmp_path / f"a{suffix}", 28).values()
+    [table] = arrays.read_sets(tmp_path / f"a{suffix}", (28, 28, 1)).values()
     np.testing.assert_array_equal(table.labels, LABELS)
     np.testing.assert_array_equal(table.images[..., 0], IMAGES)
 
@@ -443,12 +444,12 @@ def test_a_csv_to_predict_is_read_with_its_labels(tmp_path, suffix, has_header):
 )
 def test_an_array_to_predict_is_one_picture_unless_its_rows_are_images(tmp_path, shape, expected):
     np.save(tmp_path / "a.npy", np.full(shape, 9, np.uint8))
-    assert arrays.read_sets(tmp_path / "a.npy", 28)["images"].images.shape == expected
+    assert arrays.read_sets(tmp_path / "a.npy", (28, 28, 1))["images"].images.shape == expected
 
 
 def test_rows_with_a_label_each_are_images_of_any_size(tmp_path):
     np.savez(tmp_path / "a.npz", data=np.zeros((20, 64)), target=np.arange(20) % 10)
-    assert arrays.read_sets(tmp_path / "a.npz", 28)["images"].images.shape == (20, 8, 8, 1)
+    assert arrays.read_sets(tmp_path / "a.npz", (28, 28, 1))["images"].images.shape == (20, 8, 8, 1)
 
 
 def test_names_of_classes_are_text_in_a_submission(tmp_path):
@@ -456,3 +457,80 @@ def test_names_of_classes_are_text_in_a_submission(tmp_path):
     path = tmp_path / "submission.csv"
     submission.write_submission(path, np.arange(5), np.arange(5), submission.SubmissionForm(("id", "label"), classes))
     assert [fields[1] for _, fields in csv_reader.records(path.read_bytes())] == ["label", *classes]
+
+
+def photographs(count, size=(16, 24), seed=0):
+    """Return colourful images uint8 (count, height, width, 3)."""
+    return np.random.default_rng(seed).integers(0, 256, (count, *size, 3)).astype(np.uint8)
+
+
+def test_images_in_colour_keep_their_shape_from_files_and_arrays(tmp_path):
+    images, test = photographs(20), photographs(5, seed=1)
+    write_images(tmp_path / "files" / "train", images, [f"{row % 2}/{row:02}.png" for row in range(20)])
+    write_images(tmp_path / "files" / "test", test, [f"{row}.png" for row in range(5)])
+    (tmp_path / "arrays").mkdir()
+    labels = np.arange(20) % 2
+    np.savez(tmp_path / "arrays/a.npz", x_train=np.moveaxis(images, 3, 1), y_train=labels, x_test=test)
+    for name, order in (("files", [*range(0, 20, 2), *range(1, 20, 2)]), ("arrays", range(20))):
+        data = load(tmp_path / name)
+        np.testing.assert_array_equal(data.train.images, images[list(order)])
+        np.testing.assert_array_equal(data.test.images, test)
+        assert (data.summary.form.shape, data.summary.form.is_drawn) == ((16, 24, 3), False)
+        assert data.summary.warnings == []
+
+
+def test_grey_images_among_those_in_colour_are_read_as_rgb_and_equal_channels_as_grey(tmp_path):
+    grey, coloured = photographs(20)[..., 0], photographs(20)
+    names = [f"{row % 2}/{row:02}.png" for row in range(20)]
+    write_images(tmp_path / "grey", [np.stack([each] * 3, -1) for each in grey], names)
+    assert load(tmp_path / "grey").train.images.shape[1:] == (16, 24, 1)
+    write_images(tmp_path / "mixed", [*grey[:4], *coloured[4:]], names)
+    data = load(tmp_path / "mixed")
+    assert data.train.images.shape[1:] == (16, 24, 3)
+    assert "train images: 4 of 20 images in grey are read as RGB, as the others are." in data.summary.warnings
+
+
+def save_animation(path):
+    frames = [Image.fromarray(image) for image in photographs(3)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+
+
+@pytest.mark.parametrize(
+    ("save", "note"),
+    [
+        pytest.param(lambda path: Image.new("CMYK", (24, 16), 9).save(path.with_suffix(".jpg")), None, id="CMYK"),
+        pytest.param(lambda path: Image.new("P", (24, 16), 3).save(path), None, id="a palette"),
+        pytest.param(lambda path: Image.new("I;16", (24, 16), 999).save(path), "in grey are read as RGB", id="16 bits"),
+        pytest.param(lambda path: save_animation(path.with_suffix(".gif")), "animations: the first frame", id="a GIF"),
+        pytest.param(
+            lambda path: Image.new("RGBA", (24, 16), (9, 9, 200, 255)).save(path), "are transparent: read", id="alpha"
+        ),
+        pytest.param(
+            lambda path: Image.new("RGB", (2400, 1600), "red").save(path), r"of other sizes \(2400 × 1600\)", id="large"
+        ),
+        pytest.param(lambda path: Image.new("RGB", (3, 2), "red").save(path), r"of other sizes \(3 × 2\)", id="small"),
+    ],
+)  # fmt: skip
+def test_image_files_of_any_kind_join_the_others_and_what_is_changed_is_said(tmp_path, save, note):
+    write_images(tmp_path, photographs(20), [f"{row % 2}/{row:02}.png" for row in range(20)])
+    save(tmp_path / "1" / "odd.png")
+    data = load(tmp_path)
+    assert len(data.train.images) + len(data.test.images) == 21
+    assert data.train.images.shape[1:] == (16, 24, 3)
+    notes = [warning for warning in data.summary.warnings if "1 of 21 images" in warning]
+    assert bool(notes) == bool(note)
+    assert note is None or re.search(note, notes[0])
+
+
+def test_images_below_8_pixels_are_refused_and_large_ones_fit_into_96(tmp_path):
+    write_images(tmp_path / "large", photographs(20, (50, 200)), [f"{row % 2}/{row:02}.png" for row in range(20)])
+    assert load(tmp_path / "large").train.images.shape[1:] == (24, 96, 3)
+    write_images(tmp_path / "small", photographs(20, (7, 20)), [f"{row % 2}/{row:02}.png" for row in range(20)])
+    with pytest.raises(BadInput, match="expected images of at least 8 × 8 pixels, found 20 × 7"):
+        load(tmp_path / "small")
+
+
+def test_data_of_a_run_of_before_are_loaded_in_grey_and_28_pixels(tmp_path):
+    write_images(tmp_path, photographs(20, (16, 16)), [f"{row % 2}/{row:02}.png" for row in range(20)])
+    data = load(tmp_path, options=Options(image_shape=ImageForm().shape))
+    assert data.train.images.shape[1:] == (28, 28, 1)

@@ -17,7 +17,7 @@ from digits.console import BadInput
 from digits.data import dataset
 from digits.data.arrays import read_sets
 from digits.data.image_files import NotADigitImage, as_image, find_images, folder_label, name_label, read_image
-from digits.data.image_form import ImageForm, Prepared, is_ready, resized
+from digits.data.image_form import ImageForm, Prepared, in_shape, is_ready
 from digits.data.preparation import fit, load_extra, prepare
 from digits.inference import predictions, predictor
 from digits.inference.predictions import (
@@ -232,16 +232,16 @@ ARRAY_FORMS = {
 def test_arrays_are_read_in_their_usual_forms(tmp_path, sample, form):
     images = sample.test.images[:20]
     np.save(tmp_path / "a.npy", form(images))
-    assert np.array_equal(read_sets(tmp_path / "a.npy", 28)["images"].images, images)
+    assert np.array_equal(read_sets(tmp_path / "a.npy", (28, 28, 1))["images"].images, images)
 
 
 def test_an_idx_file_is_read_and_what_is_no_array_is_refused(tmp_path, sample):
     images = sample.test.images[:20]
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 20, 28, 28) + images.tobytes())
-    assert np.array_equal(read_sets(tmp_path / "t10k-images-idx3-ubyte", 28)["test"].images, images)
+    assert np.array_equal(read_sets(tmp_path / "t10k-images-idx3-ubyte", (28, 28, 1))["test"].images, images)
     (tmp_path / "bad.npy").write_bytes(b"no array")
     with pytest.raises(BadInput, match=r"bad\.npy: expected a NumPy array"):
-        read_sets(tmp_path / "bad.npy", 28)
+        read_sets(tmp_path / "bad.npy", (28, 28, 1))
     assert is_ready(images[0])
 
 
@@ -337,7 +337,7 @@ def test_images_for_a_run_on_other_data_become_what_its_networks_were_trained_on
         (tmp_path / word).mkdir()
         Image.fromarray((row * 15).reshape(8, 8)).save(tmp_path / word / "bright.png")
         Image.fromarray(row.reshape(8, 8)).save(tmp_path / word / "dark.png")
-    wanted = resized(digits.reshape(4, 8, 8, 1), 15)
+    wanted = in_shape(digits.reshape(4, 8, 8, 1) * np.uint8(15), form.shape)
     for paths, repeats in (([tmp_path / "new.csv"], 1), ([tmp_path / word for word in words[:4]], 2)):
         images = [each.image for each in predict_images(predictor, paths, ImageReader(form, words))]
         assert [image.label for image in images] == np.repeat(words[:4], repeats).tolist()
@@ -360,7 +360,7 @@ def test_images_for_a_run_on_other_data_become_what_its_networks_were_trained_on
         pytest.param(lambda images: 255 - images, {"is_light": True, "is_mnist": False}, id="dark on light"),
         pytest.param(lambda images: images.swapaxes(1, 2), {"turn": 4, "is_mnist": False}, id="mirrored as EMNIST"),
         pytest.param(lambda images: np.rot90(images, 1, (1, 2)), {"turn": 1, "is_mnist": False}, id="turned"),
-        pytest.param(lambda images: images[:, 4:24, 4:24], {"side": 20, "is_mnist": False}, id="cut"),
+        pytest.param(lambda images: images[:, 4:24, 4:24], {"shape": (20, 20, 1), "is_mnist": False}, id="cut"),
         pytest.param(lambda images: images | np.roll(images, 9, 1) | np.roll(images, 9, 2) | ndimage.grey_dilation(
             images, (1, 11, 11, 1)), {"is_drawn": False, "is_mnist": False}, id="no drawings"),
     ],
@@ -377,9 +377,9 @@ def test_images_take_the_form_of_a_runs_training_images(tmp_path, sample, change
     own = fit(read_image(file_of(as_image(images[1500]))), form).image
     assert np.array_equal(own, data.test.images[0]), "an image of the run's own kind is taken as trained"
     if form.is_drawn:
-        nearest = KNeighborsClassifier(1).fit(data.train.images.reshape(-1, 784), data.train.labels)
+        nearest = KNeighborsClassifier(1).fit(data.train.images.reshape(len(data.train.labels), -1), data.train.labels)
         pens = np.stack([fit(read_image(file_of(handwriting.drawn("pen", digit))), form).image for digit in range(10)])
-        assert nearest.score(pens.reshape(-1, 784), range(10)) >= 0.7
+        assert nearest.score(pens.reshape(10, -1), range(10)) >= 0.7
 
 
 def test_a_form_that_was_not_measured_is_assumed_and_it_is_said(tmp_path):

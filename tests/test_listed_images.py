@@ -100,17 +100,19 @@ def test_flags_name_the_columns_and_assumptions_are_said(tmp_path):
     assert data.test.ids.tolist() == ["9", "10", "x1"]
 
 
-def test_test_images_are_those_of_test_csv_with_the_labels_in_it(tmp_path):
+def test_test_images_are_those_of_test_csv_and_rows_that_repeat_are_left_out(tmp_path):
     test = table([(name, "cat") for name in TEST_IDS[::-1]], ("id", "label"))
-    data = load(write(tmp_path, sample_submission=None, test=test))
+    data = load(write(tmp_path, [*ROWS, ROWS[3]], sample_submission=None, test=test))
     assert data.test.ids.tolist() == TEST_IDS[::-1]
     assert data.test.labels.tolist() == [0, 0, 0]
+    assert len(data.train.ids) == len(IDS)
+    assert "train.csv: 1 rows repeat others and are left out." in data.summary.warnings
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        pytest.param([*ROWS, ("004", KINDS[1])], "found '004' as 'cat' and as 'dog, wild'", id="two labels"),
+        pytest.param([*ROWS, ("004", KINDS[1])], "found 'cat' and 'dog, wild' for '004'", id="two labels"),
         pytest.param([*ROWS, ("404", "cat")], r"each id, found none for 1 of 13: 404\. Add", id="no image"),
         pytest.param([("", "cat")], r"images' names, such as t.*\.png, found id \(\), label", id="no ids"),
         pytest.param([*ROWS, ("003",)], "line 14: expected 2 fields, found 1", id="cut off"),

@@ -189,7 +189,7 @@ def test_the_public_score_of_a_submission_is_in_the_report_and_on_the_leaderboar
 def test_a_report_shows_the_scores_of_its_own_competition_and_the_leaderboard_all(run, data, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        html.charts, "draw_public_scores", lambda axes, entries, _: drawn.append([entry.run for entry in entries])
+        html.charts, "draw_public_scores", lambda axes, entries, _: drawn.append(sorted(entry.run for entry in entries))
     )
     for name, competition in (("one", None), ("two", "kannada-mnist")):
         change(Run(run.folder.parent / name), data=replace(run.finished_record().data, competition=competition))

@@ -192,6 +192,9 @@ class Options:
         None, "Metric of the competition (default: what sample_submission.csv suggests)", choices=tuple(Metric)
     )
     limit: int | None = _flag(None, "Number of training images to use", "N", low=1)
+    image_size: int | None = _flag(None, "Long side that images are resized to (default: their own)", "N", low=8)
+    image_shape: tuple[int, int, int] | None = None
+    """Height, width and channels to bring images to: those of a run that is used again."""
     allow_leak: bool = _flag(False, "Allow test images among the training images: marked, never submitted")
     pseudo_labels: str | None = _flag(None, "Run (same folds) whose confident test predictions join training", "RUN")
     extra: str | None = _flag(None, "Folder of custom images that join training; marked in the record", "FOLDER")

@@ -12,6 +12,7 @@ import numpy as np
 from digits.console import BadInput, KitError, error_context
 from digits.data import csv_reader
 from digits.data.csv_reader import SIDES, Table, encode_labels, parse, read_bytes, table_hash
+from digits.data.image_form import Shape, fitting_size, in_shape
 from digits.files import display_path
 
 PACKINGS = ("", ".gz", ".zip", ".bz2", ".xz")
@@ -52,11 +53,11 @@ def is_array_file(path: Path) -> bool:
     return has_suffix(path.name, ".csv", *ARRAY_SUFFIXES)
 
 
-def read_sets(path: Path, trained_side: int | None = None) -> dict[str, Table]:
+def read_sets(path: Path, trained: Shape | None = None) -> dict[str, Table]:
     """Read all sets of images of a CSV, an .npz, an .npy or an IDX file, plain or packed.
 
-    The keys are "train", "val", "test", or "images" where the file does not tell. Images to train on are square, of a
-    side in `SIDES`; with `trained_side`, that of the run that predicts them, any size and colour are taken.
+    The keys are "train", "val", "test", or "images" where the file does not tell. Images to train on are resized to fit
+    `SIDES`; with `trained`, the shape of those of the run that predicts them, all are left as they are.
 
     Raises:
         BadInput: naming the file and the array or line, what was expected and what came.
@@ -67,7 +68,7 @@ def read_sets(path: Path, trained_side: int | None = None) -> dict[str, Table]:
             return {split_of(path.name) or "images": parse(data)}
     arrays = read_arrays(path)
     with error_context(display_path(path)):
-        return tables_of(arrays, trained_side)
+        return tables_of(arrays, trained)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -87,7 +88,7 @@ def set_to_predict(sets: dict[str, Table]) -> tuple[str, Table]:
     return split, sets[split]
 
 
-def tables_of(arrays: dict[str, np.ndarray], trained_side: int | None = None) -> dict[str, Table]:
+def tables_of(arrays: dict[str, np.ndarray], trained: Shape | None = None) -> dict[str, Table]:
     """Return the tables of named arrays by split (see `role_of`); a single array needs no name."""
     roles: dict[tuple[str, str], str] = {}
     for name in arrays:
@@ -107,7 +108,7 @@ def tables_of(arrays: dict[str, np.ndarray], trained_side: int | None = None) ->
     for split in splits:
         name, labels = roles[split, "images"], roles.get((split, "labels"), "")
         with error_context(name if len(arrays) > 1 else ""):
-            table = table_of(arrays[name], arrays.get(labels), trained_side=trained_side)
+            table = table_of(arrays[name], arrays.get(labels), trained=trained)
         tables[split] = replace(table, name=name)
     return tables
 
@@ -116,26 +117,24 @@ def table_of(
     images: np.ndarray,
     labels: np.ndarray | None = None,
     ids: np.ndarray | None = None,
-    trained_side: int | None = None,
+    trained: Shape | None = None,
 ) -> Table:
     """Return images in any of the usual shapes, with their labels and ids, as a checked table.
 
     Args:
-        images: (n, side, side), (n, side, side, 1), (n, 1, side, side) or (n, side²), integers or floats that are whole
-            numbers in 0-255, or floats in 0-1.
+        images: (n, height, width), (n, height, width, 1 or 3), (n, 1 or 3, height, width) or (n, side²), integers or
+            floats that are whole numbers in 0-255, or floats in 0-1.
         labels: whole numbers or words (n,) or (n, 1), or one-hot (n, classes); None where there are none.
         ids: (n,), or None.
-        trained_side: see `read_sets`.
+        trained: see `read_sets`.
     """
     found = f"{images.dtype} {images.shape}"
-    pixels = _in_rows(images, None if labels is None else len(labels), trained_side)
-    is_square = pixels.ndim == 4 and pixels.shape[1] == pixels.shape[2] and pixels.shape[3] == 1
-    is_trainable = is_square and SIDES[0] <= pixels.shape[1] <= SIDES[1]
-    is_usable = is_trainable or (trained_side and pixels.ndim > 2)
-    if not pixels.size or not is_usable or images.dtype.kind not in "buif":
-        raise BadInput(
-            f"expected numbers (n, side, side) or (n, side²) with a side of {SIDES[0]} to {SIDES[1]}, found {found}"
-        )
+    pixels = _in_rows(images, None if labels is None else len(labels), trained)
+    if not pixels.size or pixels.ndim != 4 or images.dtype.kind not in "buif":
+        raise BadInput(f"expected numbers (n, height, width), (n, height, width, 3) or (n, side²), found {found}")
+    size = height, width = pixels.shape[1:3]
+    if not trained and min(size := fitting_size((height, width))) < SIDES[0]:
+        raise BadInput(f"expected images of at least {SIDES[0]} × {SIDES[0]} pixels, found {width} × {height}")
     notes: tuple[str, ...] = ()
     if pixels.dtype != np.uint8:
         low, high = float(pixels.min()), float(pixels.max())
@@ -144,28 +143,31 @@ def table_of(
         if not (low >= 0 and pixels.max() <= 255 and (pixels == np.rint(pixels)).all()):
             raise BadInput(f"expected whole numbers in 0-255, found {low:g} to {high:g} ({found})")
         pixels = pixels.astype(np.uint8)
-    pixels = np.ascontiguousarray(pixels)
+    if not trained and pixels.shape[3] == 3 and (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., :1]
+    if size != (height, width):
+        notes = (*notes, f"{width} × {height} pixels resized to {size[1]} × {size[0]}")
+    pixels = np.ascontiguousarray(in_shape(pixels, (*size, pixels.shape[3])))
     codes, classes = (None, ()) if labels is None else encode_labels(_label_texts(labels, len(pixels)))
     content = table_hash(pixels, codes)
     return Table(pixels, codes, classes, ids, content, content, notes)
 
 
-def _in_rows(images: np.ndarray, labels: int | None, trained_side: int | None) -> np.ndarray:
+def _in_rows(images: np.ndarray, labels: int | None, trained: Shape | None) -> np.ndarray:
     """Return an array as (n, height, width, 1), or (n, height, width, 3) in colour; (n,) where it is neither.
 
     A table (h, w) is one image to predict, unless its rows have the pixels of a trained image, or a label each.
     """
     count = len(images) if images.ndim else 0
-    if images.ndim == 1 and trained_side and count == trained_side**2:
-        return images.reshape(1, trained_side, trained_side, 1)
+    if trained and images.ndim in (1, 2) and images.shape[-1] == math.prod(trained):
+        return images.reshape(-1, *trained)
     if images.ndim == 2:
         side = math.isqrt(images.shape[1])
-        are_rows = trained_side in (None, side) or labels == count
-        is_table = are_rows and side**2 == images.shape[1]
-        return images.reshape(count, side, side, 1) if is_table else images[np.newaxis, ..., np.newaxis]
-    if images.ndim == 3 and images.shape[2] in (3, 4) and trained_side and labels != count:
+        are_rows = side**2 == images.shape[1] and (not trained or labels == count)
+        return images.reshape(count, side, side, 1) if are_rows else images[np.newaxis, ..., np.newaxis]
+    if images.ndim == 3 and images.shape[2] in (3, 4) and trained and labels != count:
         return images[np.newaxis, ..., :3]
-    if images.ndim == 4 and images.shape[1] == 1 != images.shape[3]:
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
         return np.moveaxis(images, 1, 3)
     if images.ndim == 3:
         return images[..., np.newaxis]

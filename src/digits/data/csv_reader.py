@@ -30,8 +30,8 @@ DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, l
 MAX_CLASSES = 100
 MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "nat", "?"})
 """What stands for a label that is not known, in small letters."""
-SIDES = (8, 64)
-"""The least and the greatest side of an image in pixels."""
+SIDES = (8, 96)
+"""The least and the greatest side of an image in pixels; greater ones of files and arrays are resized to fit."""
 COLUMN_NAMES = {
     "label": {"label", "labels", "class", "classes", "target", "digit", "category", "y"},
     "id": {"id", "ids", "imageid", "image_id", "image", "filename", "file", "name"},
@@ -293,11 +293,13 @@ def _not_square(first: list[str], rest: list[int], named: bool) -> str:
     if not named and len(first) < 3:
         return f"expected a row of pixels, found {','.join(first)[:_SHOWN]!r}"
     if not rest:
-        return "expected the pixels of images, found no such column; images that a table lists go into train/"
+        return "expected the pixels of images, found no such column; images that a table lists go into train/CLASS/"
     count, side = len(rest), round(math.sqrt(len(rest)))
     names = f" ({first[rest[0]][:_SHOWN]!r} … {first[rest[-1]][:_SHOWN]!r})" if named else ""
     is_colour = count % 3 == 0 and _side(count // 3)
-    hint = "in colour? Make the images grey" if is_colour else f"{side} × {side} would be {side * side}"
+    hint = f"{side} × {side} would be {side * side}"
+    if is_colour:
+        hint = "in colour? Give them as image files, or as an .npy (n, height, width, 3)"
     sides = f"{SIDES[0]} × {SIDES[0]} to {SIDES[1]} × {SIDES[1]}"
     return f"expected the pixels of square images of {sides}, found {count}{names} pixel columns; {hint}"
 

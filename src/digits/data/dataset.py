@@ -14,10 +14,10 @@ from digits.config import SOURCES, Metric, Options
 from digits.console import BadInput, error_context, some_of
 from digits.data import arrays
 from digits.data.competition import COMPETITIONS, DIGIT_RECOGNIZER, SIDE, Competition, Form, KnownFile
-from digits.data.csv_reader import Table, as_ids, positions_among
+from digits.data.csv_reader import SIDES, Table, as_ids, positions_among
 from digits.data.folder import TABLES, find_file, read_folder, refuse_columns, sample_submission
-from digits.data.folds import check_classes, group_copies, split_folds
-from digits.data.image_form import ImageForm, measure_form, measure_turn, resized
+from digits.data.folds import check_classes, group_copies, image_digest, split_folds
+from digits.data.image_form import ImageForm, Shape, fitting_size, in_shape, measure_form, measure_turn, shape_text
 from digits.data.submission import DIGIT_FORM, SubmissionForm
 from digits.files import display_path, kit_command
 
@@ -106,7 +106,7 @@ class DataSummary:
     competition: str | None = None
     """The slug of the competition whose test images were predicted."""
     side: int = SIDE
-    """Of the images in pixels, before they were resized to 28."""
+    """See `ImageForm.side`."""
     factor: int = 1
     """By which the pixels were multiplied, where none was bright."""
     warnings: list[str] = field(default_factory=list)
@@ -191,6 +191,7 @@ def load(
         dataset = _load_keras(folder) if source == "keras" else _load_files(folder, wanted, options)
     if dataset.source != "kaggle":
         refuse_columns(options)
+    dataset = _in_one_shape(dataset, options or Options())
     usual = dataset.competition and dataset.competition.metric
     metric = _asked_metric(options) or usual or dataset.form.usual_metric
     dataset = replace(dataset, summary=replace(dataset.summary, metric=metric))
@@ -202,8 +203,8 @@ def load(
 def _checked(dataset: Dataset, folds: int, *, allow_leak: bool) -> Dataset:
     """Refuse leaks and training images that cannot fill the folds; complete the summary and the groups of copies."""
     train, test, summary = dataset.train, dataset.test, dataset.summary
-    train_images = {image.tobytes() for image in train.images}
-    leaked_images = sum(image.tobytes() in train_images for image in test.images)
+    train_images = {image_digest(image) for image in train.images}
+    leaked_images = sum(image_digest(image) in train_images for image in test.images)
     if leaked_images and not allow_leak:
         raise BadInput(
             f"leak: {leaked_images:,} of {len(test.images):,} test images are, byte for byte, among the "
@@ -302,8 +303,7 @@ def _load_files(folder: Path, wanted: Competition | None, options: Options | Non
         competition = None
     slug = competition.slug if competition else None
     summary = DataSummary(files, [], title, competition=slug, warnings=notes)  # Classes are counted in `_checked`.
-    dataset = Dataset("kaggle", labelled, unlabelled, summary, classes, form, competition, expected=wanted)
-    return _in_28(dataset)
+    return Dataset("kaggle", labelled, unlabelled, summary, classes, form, competition, expected=wanted)
 
 
 def _training_table(tables: dict[str, Table], place: str) -> tuple[Table, list[str]]:
@@ -323,10 +323,12 @@ def _training_table(tables: dict[str, Table], place: str) -> tuple[Table, list[s
     if validation is None:
         return train, notes
     notes.append(f"{validation.name}: its {len(validation.images):,} images for validation join those to train on.")
+    if validation.images.shape[1:] != train.images.shape[1:]:
+        notes.append(f"{validation.name}: {_brought(validation.images, train.images.shape[1:])}.")
     with error_context(place):
         _check_alike(train, validation)
         labels = np.concatenate([train.labels, _renumbered(validation, train.classes)])
-    images = np.concatenate([train.images, validation.images])
+    images = np.concatenate([train.images, in_shape(validation.images, train.images.shape[1:])])
     return replace(train, images=images, labels=labels, ids=None), notes
 
 
@@ -357,11 +359,7 @@ def _labelled_split(table: Table, classes: tuple[str, ...]) -> LabelledSplit:
 
 
 def _check_alike(train: Table, other: Table) -> None:
-    """Refuse images of another size or range than the training images have."""
-    side, other_side = train.images.shape[1], other.images.shape[1]
-    if side != other_side:
-        sizes = f"{side} × {side} pixels as in {train.name}, found {other_side} × {other_side}"
-        raise BadInput(f"expected images of {sizes}", at=other.name)
+    """Refuse images of another range than the training images have."""
     expected, found = int(train.images.max()), int(other.images.max())
     if found > 2 * expected or (expected > 2 * found and len(other.images) >= SMALLEST_TEST):
         message = f"expected images with pixels 0-{expected} as the training images have, found up to {found}"
@@ -385,29 +383,43 @@ def _appearance(train: Split, test: Split) -> list[str]:
 def _measured_form(dataset: Dataset) -> ImageForm:
     """Return the form of a dataset's training images, digits compared with upright ones."""
     train, turn = dataset.train, 0
-    if dataset.source != "kaggle":
+    if dataset.source != "kaggle" and train.images.shape[1:] == ImageForm().shape:
         return ImageForm()
     is_known = dataset.competition is not None and dataset.competition.is_known
     if not is_known and set(dataset.classes) & set(DIGIT_RECOGNIZER.classes):
         sample = _load_sample().train
         means = {str(digit): sample.images[sample.labels == digit].mean(axis=0) for digit in range(10)}
-        turn = measure_turn(train.images, np.array(dataset.classes)[train.labels], means)
-    return measure_form(train.images, dataset.summary.side, dataset.summary.factor, turn)
+        images = in_shape(train.images, ImageForm().shape)
+        turn = measure_turn(images, np.array(dataset.classes)[train.labels], means)
+    return measure_form(train.images, dataset.summary.factor, turn)
 
 
-def _in_28(dataset: Dataset) -> Dataset:
-    """Return a dataset with its images brightened where none is bright, and resized to 28 × 28; the summary says so."""
-    train, test, summary = dataset.train, dataset.test, dataset.summary
-    brightest, side = int(max(train.images.max(), test.images.max())), train.images.shape[1]
-    factor, notes = 255 // max(brightest, 1), list(summary.warnings)
+def _in_one_shape(dataset: Dataset, options: Options) -> Dataset:
+    """Return a dataset with images of one shape, brightened where none is bright; the summary says what was changed."""
+    summary, shape = dataset.summary, options.image_shape or dataset.train.images.shape[1:]
+    if options.image_size and not options.image_shape:
+        shape = (*fitting_size(shape[:2], options.image_size), shape[2])
+        if not SIDES[0] <= min(shape[:2]) <= max(shape[:2]) <= SIDES[1]:
+            problem = f"expected images of {SIDES[0]} to {SIDES[1]} pixels a side, found {shape_text(shape)}"
+            raise BadInput(problem, at=f"--image-size {options.image_size}")
+    notes, images = list(summary.warnings), {"training": dataset.train.images, "test": dataset.test.images}
+    for name, some in images.items():
+        if some.shape[1:] != shape:
+            notes.append(f"the {name} images: {_brought(some, shape)}.")
+        images[name] = in_shape(some, (*some.shape[1:3], shape[2]))
+    brightest = int(max(some.max() for some in images.values()))
+    factor = 255 // max(brightest, 1)
     if factor > 1:
         notes.append(f"no pixel is above {brightest}: all are multiplied by {factor}.")
-    if side != SIDE:
-        notes.append(f"the images of {side} × {side} are resized to {SIDE} × {SIDE}.")
-    train = replace(train, images=resized(train.images, factor))
-    test = replace(test, images=resized(test.images, factor))
-    summary = replace(summary, side=side, factor=factor, warnings=notes)
+        images = {name: some * np.uint8(factor) for name, some in images.items()}
+    train = replace(dataset.train, images=in_shape(images["training"], shape))
+    test = replace(dataset.test, images=in_shape(images["test"], shape))
+    summary = replace(summary, factor=factor, warnings=notes)
     return replace(dataset, train=train, test=test, summary=summary)
+
+
+def _brought(images: np.ndarray, shape: Shape) -> str:
+    return f"{shape_text(images.shape[1:])}, brought to {shape_text(shape)}"
 
 
 def _test_split(test: Table, form: SubmissionForm, competition: Competition | None) -> Split:
@@ -452,7 +464,9 @@ def _load_keras(data_dir: Path) -> Dataset:
     with error_context(fix=fix):
         tables = arrays.read_sets(path)
     with error_context(display_path(path), fix):
-        are_usable = [table.labels is not None and table.images.shape[1] == SIDE for table in tables.values()]
+        are_usable = [
+            table.labels is not None and table.images.shape[1:] == (SIDE, SIDE, 1) for table in tables.values()
+        ]
         if set(tables) != set(TABLES) or not all(are_usable):
             raise BadInput(f"expected x_train, x_test (n, {SIDE}, {SIDE}) and y_train, y_test (n,)")
         train, test = (_labelled_split(tables[split], DIGIT_RECOGNIZER.classes) for split in TABLES)

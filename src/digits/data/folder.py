@@ -3,11 +3,12 @@
 import contextlib
 import re
 import zipfile
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,12 +18,14 @@ from digits.data import arrays
 from digits.data.arrays import PACKINGS, split_of
 from digits.data.competition import DIGIT_RECOGNIZER, Competition, find_competition
 from digits.data.csv_reader import MAX_CLASSES, Table, as_ids, is_wanted, parse, read_bytes, records
-from digits.data.image_files import NotADigitImage, class_folders, gray, image_files, read_image
+from digits.data.image_files import NotADigitImage, class_folders, image_files, read_header, read_image, resize
+from digits.data.image_form import fitting_size
 from digits.data.listing import ImageIndex, ListedImages, columns_of, list_images, may_list
 from digits.data.submission import SubmissionForm, known_form
 from digits.files import display_path, kit_command
 
 TABLES = ("train", "test")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,8 @@ def read_folder(folder: Path, competition: Competition | None, options: Options 
     is_known = competition is not None and competition.is_known
     if listed := {} if is_known else listed_images(folder, competition, options):
         tables = {split: _table_of_images(each.files, each.labels, each.ids) for split, each in listed.items()}
-        return {split: replace(tables[split], name=each.name, notes=each.notes) for split, each in listed.items()}
+        notes = {split: (*each.notes, *tables[split].notes) for split, each in listed.items()}
+        return {split: replace(tables[split], name=each.name, notes=notes[split]) for split, each in listed.items()}
     refuse_columns(options)
     if folder.is_dir() and not any(find_file(folder, name, competition) for name in TABLES):
         if tables := _tables_of_arrays(folder) or _tables_of_images(folder, sample_submission(folder, competition).ids):
@@ -277,23 +281,46 @@ def _split_of_folder(path: Path) -> str | None:
 
 
 def _table_of_images(files: Sequence[Path], labels: Sequence[str], ids: Sequence[str] | None = None) -> Table:
-    """Read image files of one size in grey, with labels or none; ids None: names, or CLASS/NAME where these repeat."""
-    images: list[np.ndarray] = []
-    for file in files:
-        with error_context(display_path(file)):
-            try:
-                images.append(gray(read_image(file))[..., np.newaxis])
-            except NotADigitImage as error:
-                raise BadInput(f"expected an image, found: {error}") from None
-            (height, width, _), side = images[-1].shape, len(images[0])
-            if (height, width) != (side, side):
-                expected = f"a square image of {side} × {side} pixels as {files[0].name}"
-                raise BadInput(f"expected {expected}, found {width} × {height}", fix="Give all images one size")
+    """Read image files, with labels or none; ids None: names, or CLASS/NAME where these repeat."""
+    images, notes = _read_images(files)
     names = [file.name for file in files] if ids is None else list(ids)
     if ids is None and len(set(names)) < len(names):
         names = [f"{file.parent.name}/{file.name}" for file in files]
     with error_context(display_path(files[0].parent)):
-        return arrays.table_of(np.stack(images), np.array(labels) if labels else None, as_ids(names))
+        table = arrays.table_of(images, np.array(labels) if labels else None, as_ids(names))
+    return replace(table, notes=(*notes, *table.notes))
+
+
+def _read_images(files: Sequence[Path]) -> tuple[np.ndarray, list[str]]:
+    """Return images uint8 (n, height, width, 3) of the most frequent size that fits SIDES, and what was changed."""
+    headers = [_decode(read_header, file) for file in files]
+    size = Counter(fitting_size(header.size) for header in headers).most_common(1)[0][0]
+    images = np.empty((len(files), *size, 3), np.uint8)
+    long_side, in_grey = max(size), 0
+    for row, file in enumerate(files):
+        pixels = _decode(read_image, file, long_side=2 * long_side, first_frame=True)
+        images[row] = resize(pixels, size)
+        in_grey += pixels.shape[2] == 1
+    others = Counter(header.size for header in headers if header.size != size)
+    sizes = ", ".join(f"{width} × {height}" for (height, width), _ in others.most_common(3))
+    more = " …" if len(others) > 3 else ""
+    is_mixed = in_grey and not (images == images[..., :1]).all()
+    counts = {
+        f"of other sizes ({sizes}{more}) are resized to {size[1]} × {size[0]}": others.total(),
+        "in grey are read as RGB, as the others are": in_grey if is_mixed else 0,
+        "are animations: the first frame is read": sum(header.is_animated for header in headers),
+        "are transparent: read on their own colour, or on black or white": sum(h.is_transparent for h in headers),
+    }
+    return images, [f"{count:,} of {len(files):,} images {text}" for text, count in counts.items() if count]
+
+
+def _decode(read: Callable[..., T], file: Path, **options) -> T:
+    """Return what `read` reads of an image file; BadInput, naming it, where that is none."""
+    with error_context(display_path(file)):
+        try:
+            return read(file, **options)
+        except NotADigitImage as error:
+            raise BadInput(f"expected an image, found: {error}") from None
 
 
 def sample_submission(folder: Path, competition: Competition | None) -> SubmissionForm:

@@ -1,5 +1,6 @@
 """Cross-validation folds: equal shares of each class, and copies of an image on one side."""
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -107,5 +108,10 @@ def check_classes(
 def group_copies(images: np.ndarray) -> np.ndarray | None:
     """Return numbers int (n,) that equal images share, the first row of each, or None where all images differ."""
     first: dict[bytes, int] = {}
-    groups = np.array([first.setdefault(image.tobytes(), row) for row, image in enumerate(images)])
+    groups = np.array([first.setdefault(image_digest(image), row) for row, image in enumerate(images)])
     return groups if len(first) < len(images) else None
+
+
+def image_digest(image: np.ndarray) -> bytes:
+    """Return the sha256 of an image's bytes, which of large images takes less memory than these."""
+    return hashlib.sha256(image.tobytes()).digest()

@@ -1,9 +1,11 @@
 """Find and decode image files, and read labelled images from folders of them."""
 
+import contextlib
 import io
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,26 +24,60 @@ class NotADigitImage(KitError):  # noqa: N818 the fault is the input's, as of Ba
     """This one image cannot be used; the message is a phrase that says why."""
 
 
-def read_image(source: Path | bytes) -> np.ndarray:
-    """Return an image file's pixels uint8 (height, width, 1 or 3), upright, less than 2,048 on its long side.
+@dataclass(frozen=True)
+class ImageHeader:
+    """What a file says of its image before this is decoded; the size is height and width, upright."""
 
-    Transparent pixels become the page: its own colour where most of the image is opaque, otherwise (a drawing on
-    nothing) black or white, whichever differs more from what is drawn.
+    size: tuple[int, int]
+    is_animated: bool
+    is_transparent: bool
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Return what an image file says of its image; NotADigitImage where it is none that can be read."""
+    with _opened(path) as image:
+        is_turned = image.getexif().get(0x0112, 1) > 4  # EXIF's orientation.
+        size = (image.width, image.height) if is_turned else (image.height, image.width)
+        return ImageHeader(size, _is_animated(image), _is_transparent(image))
+
+
+def read_image(source: Path | bytes, *, long_side: int = WORKING_SIDE, first_frame: bool = False) -> np.ndarray:
+    """Return an image file's pixels uint8 (height, width, 1 or 3), upright.
+
+    A large image is reduced to less than twice `long_side`. Transparent pixels become the page: its own colour where
+    most of the image is opaque, otherwise (a drawing on nothing) black or white, whichever differs more from what is
+    drawn. Of an animation the first frame is read where `first_frame` allows that.
 
     Raises:
         NotADigitImage: if the file is not one image, or is damaged, too large or an animation.
     """
+    with _opened(source) as image:
+        if _is_animated(image) and not first_frame:
+            raise NotADigitImage("an animation or a stack of images; expected one")
+        image.draft("RGB", (long_side, long_side))  # A large JPEG is decoded at a fraction of its size.
+        ImageOps.exif_transpose(image, in_place=True)
+        return _pixels(image, long_side)
+
+
+def _is_animated(image: Image.Image) -> bool:
+    return getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return "A" in image.mode or "transparency" in image.info
+
+
+@contextlib.contextmanager
+def _opened(source: Path | bytes) -> Iterator[Image.Image]:
+    """Open an image file; raise NotADigitImage for whatever is wrong with it, when it is decoded, too."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata; both are checked here.
             image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
             if image.width * image.height > MAX_PIXELS:
                 raise NotADigitImage(f"{image.width:,}×{image.height:,} pixels; expected at most {MAX_PIXELS:,} in all")
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                raise NotADigitImage("an animation or a stack of images; expected one")
-            image.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # A large JPEG is decoded at a fraction of its size.
-            ImageOps.exif_transpose(image, in_place=True)
-            return _pixels(image)
+            with image:
+                yield image
     except NotADigitImage:
         raise
     except UnidentifiedImageError:
@@ -54,15 +90,15 @@ def read_image(source: Path | bytes) -> np.ndarray:
         raise NotADigitImage(f"damaged or cut short ({str(error) or type(error).__name__})") from None
 
 
-def _pixels(image: Image.Image) -> np.ndarray:
+def _pixels(image: Image.Image, long_side: int) -> np.ndarray:
     if image.mode.startswith("I") or image.mode == "F":
         image = _in_8_bits(image)
-    factor = max(image.size) // WORKING_SIDE
+    factor = max(image.size) // long_side
     if factor > 1:
         if image.mode in ("P", "PA", "LA"):
             image = image.convert("RGBA")
         image = image.reduce(factor)
-    if "A" in image.mode or "transparency" in image.info:
+    if _is_transparent(image):
         image = _on_page(image.convert("RGBA"))
     if image.mode in ("1", "L"):
         return np.asarray(image.convert("L"))[..., np.newaxis]
@@ -99,6 +135,14 @@ def gray(pixels: np.ndarray) -> np.ndarray:
 def as_image(pixels: np.ndarray) -> Image.Image:
     """Return pixels uint8 (h, w, 1 or 3) as a Pillow image."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return pixels uint8 (h, w, 1 or 3) in another size (height, width), bicubic and antialiased."""
+    if pixels.shape[:2] == size:
+        return pixels
+    smooth = np.asarray(as_image(pixels).resize(size[::-1], Image.Resampling.BICUBIC))
+    return smooth.reshape(*size, pixels.shape[2])
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from digits.data.competition import SIDE
-from digits.data.image_files import as_image, gray
+from digits.data.csv_reader import SIDES
+from digits.data.image_files import gray, resize
 
+Shape = tuple[int, int, int]
+"""Height, width and channels of an image."""
 BOX = 20
 """MNIST's digits were scaled into a box of 20×20 pixels, then placed in 28×28 by their centre of mass (LeCun 1998)."""
 SAMPLE = 500
@@ -19,7 +21,7 @@ FAINT = 25
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image as the networks take it, uint8 (28, 28, 1), and what was noticed on the way."""
+    """An image as the networks take it, uint8 (height, width, channels), and what was noticed on the way."""
 
     image: np.ndarray
     notes: tuple[str, ...] = ()
@@ -30,7 +32,7 @@ class ImageForm:
     """The form of a run's training images, into which other images are brought; the default is MNIST's."""
 
     side: int = SIDE
-    """Of the images in pixels, before they were resized to 28."""
+    """Of the images of a run before December 2026 in pixels, before they were resized to 28; else 28."""
     factor: int = 1
     """By which their pixels were multiplied."""
     box: int = BOX
@@ -44,6 +46,13 @@ class ImageForm:
     is_mnist: bool = True
     """Whether they have MNIST's form in all of this, and are centred as its images are."""
     is_assumed: bool = False
+    shape: Shape = (SIDE, SIDE, 1)
+    """Of the images that the networks take."""
+
+    @property
+    def own_shape(self) -> Shape:
+        """That of the images before they were resized."""
+        return (self.side, self.side, 1) if self.side != SIDE else self.shape
 
     @property
     def note(self) -> str | None:
@@ -52,25 +61,34 @@ class ImageForm:
             return "The run's training images are not here and were not measured: MNIST's form is assumed."
         if self.is_mnist:
             return None
+        if not self.is_drawn:
+            return f"The run's training images are no drawings: images are resized to theirs, {shape_text(self.shape)}."
         ground = {True: "dark on light", False: "light on dark", None: "of light and dark grounds"}[self.is_light]
         turned = ", turned or mirrored" if self.turn else ""
-        others = "brought into this form" if self.is_drawn else "only resized, for these are no drawings"
         return (
-            f"The run's training images do not have MNIST's form ({self.side} × {self.side} pixels, {ground}{turned}). "
-            f"Images of their size and ground are taken as they are, others are {others}."
+            f"The run's training images do not have MNIST's form ({shape_text(self.own_shape)}, {ground}{turned}). "
+            "Images of their size and ground are taken as they are, others are brought into this form."
         )
 
     def has_size(self, pixels: np.ndarray) -> bool:
         """Return whether pixels (h, w, channels) are of the training images' size."""
-        return pixels.shape[:2] == (self.side, self.side)
+        return pixels.shape[:2] == self.own_shape[:2]
 
     def brightened(self, pixels: np.ndarray) -> np.ndarray:
         """Return pixels multiplied as the training images were, unless they have been."""
         return pixels * np.uint8(self.factor) if int(pixels.max()) * self.factor <= 255 else pixels
 
     def as_trained(self, pixels: np.ndarray) -> np.ndarray:
-        """Return pixels uint8 (side, side, channels) of the training images' kind as the networks take them."""
-        return resized(self.brightened(gray(pixels))[np.newaxis, ..., np.newaxis])[0]
+        """Return pixels uint8 (h, w, channels) of the training images' size as the networks take them."""
+        return in_shape(self.brightened(self.coloured(pixels))[np.newaxis], self.shape)[0]
+
+    def coloured(self, pixels: np.ndarray) -> np.ndarray:
+        """Return pixels uint8 (h, w, channels) in grey or in colour as the training images are."""
+        return in_shape(pixels[np.newaxis], (*pixels.shape[:2], self.shape[2]))[0]
+
+    def shown(self, images: np.ndarray) -> np.ndarray:
+        """Return images uint8 (…, channels) as a page shows them: light drawings as dark ink on white."""
+        return 255 - images if self.is_drawn and self.is_light is False else images
 
     def is_like(self, pixels: np.ndarray) -> bool:
         """Return whether pixels (h, w, channels) have this size and ground; MNIST's size has anything."""
@@ -78,49 +96,56 @@ class ImageForm:
         return not self.is_mnist and self.has_size(pixels) and has_ground
 
     def squeezed(self, pixels: np.ndarray) -> np.ndarray:
-        """Return pixels (h, w, channels) only made grey, inverted where the ground is another, and resized."""
-        image = gray(pixels)
-        if self.is_light is not None and has_light_ground(image) != self.is_light:
+        """Return pixels (h, w, channels) only in another colour and size, inverted where the ground is another."""
+        image = self.coloured(pixels)
+        if self.is_light is not None and has_light_ground(gray(image)) != self.is_light:
             image = 255 - image
-        if self.has_size(pixels):
-            return self.as_trained(image[..., np.newaxis])
-        smooth = np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
-        return self.blurred(smooth[..., np.newaxis])
+        return self.as_trained(image) if self.has_size(image) else self.fitted(image)
 
-    def blurred(self, image: np.ndarray) -> np.ndarray:
-        """Return an image uint8 (28, 28, 1) as blurred as the training images, which were smaller."""
-        if self.side >= SIDE:
-            return image
-        small = as_image(image).resize((self.side, self.side), Image.Resampling.BOX)
-        return resized(np.asarray(small)[np.newaxis, ..., np.newaxis])[0]
+    def fitted(self, image: np.ndarray) -> np.ndarray:
+        """Return an image uint8 (h, w, channels) in the networks' size, as blurred as training images once smaller."""
+        if self.side < SIDE:
+            image = resize(image, (self.side, self.side))
+        return resize(image, self.shape[:2])
 
 
-def resized(images: np.ndarray, factor: int = 1) -> np.ndarray:
-    """Return images uint8 (n, side, side, 1) as uint8 (n, 28, 28, 1), multiplied by `factor` and resized if need be."""
-    if factor > 1:
-        images = images * np.uint8(factor)
-    if images.shape[1:3] == (SIDE, SIDE):
-        return images
-    size = (SIDE, SIDE)
-    smooth = [np.asarray(as_image(image).resize(size, Image.Resampling.BICUBIC)) for image in images]
-    return np.stack(smooth)[..., np.newaxis]
+def shape_text(shape: Shape) -> str:
+    """Return the shape (height, width, channels) of images in words: "28 × 28 pixels in grey"."""
+    return f"{shape[1]} × {shape[0]} pixels in {'grey' if shape[2] == 1 else 'colour'}"
 
 
-def measure_form(images: np.ndarray, side: int = SIDE, factor: int = 1, turn: int = 0) -> ImageForm:
-    """Return the form of images uint8 (n, 28, 28, 1), which were of `side` pixels and multiplied by `factor`."""
-    sample = images[:: -(-len(images) // SAMPLE), ..., 0]
+def in_shape(images: np.ndarray, shape: Shape) -> np.ndarray:
+    """Return images uint8 (n, h, w, channels) in the shape (height, width, channels): grey or RGB, and resized."""
+    if images.shape[3] > shape[2]:
+        images = np.stack([gray(image) for image in images])[..., np.newaxis]
+    elif images.shape[3] < shape[2]:
+        images = images.repeat(shape[2], axis=3)
+    return images if images.shape[1:] == shape else np.stack([resize(image, shape[:2]) for image in images])
+
+
+def fitting_size(size: tuple[int, int], long_side: int | None = None) -> tuple[int, int]:
+    """Return height and width of an image of this size whose long side becomes `long_side`; None: what SIDES allow."""
+    scale = (long_side or min(max(size), SIDES[1])) / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def measure_form(images: np.ndarray, factor: int = 1, turn: int = 0) -> ImageForm:
+    """Return the form of images uint8 (n, height, width, channels), which were multiplied by `factor`."""
+    shape, sample = images.shape[1:], in_shape(images[:: -(-len(images) // SAMPLE)], (SIDE, SIDE, 1))[..., 0]
     light_share = np.mean([has_light_ground(image) for image in sample])
-    is_light = None if 0.1 < light_share < 0.9 else bool(light_share > 0.5)
+    is_light = None if shape[2] > 1 or 0.1 < light_share < 0.9 else bool(light_share > 0.5)
     inks = [mask for mask in (255 - sample if is_light else sample) > FAINT if mask.any()]
     if not inks:
-        return ImageForm(side, factor)
+        return ImageForm(factor=factor, is_drawn=False, is_mnist=False, shape=shape)
     boxes = [box_of(ink) for ink in inks]
     box = int(np.median([max(bottom - top, right - left) for top, bottom, left, right in boxes]))
     # A stroke has two edges: twice its area by the length of these is its width. MNIST's are a sixth of a digit wide.
     width = np.median([2 * ink.sum() / max(1, np.diff(ink, axis=0).sum() + np.diff(ink, axis=1).sum()) for ink in inks])
-    is_drawn = is_light is not None and bool(width < 0.3 * box)
-    is_mnist = side == SIDE and turn == 0 and np.mean([is_ready(image[..., np.newaxis]) for image in sample]) > 0.9
-    return ImageForm(side, factor, BOX if is_mnist else box, is_light, is_drawn, turn, bool(is_mnist))
+    is_drawn = is_light is not None and shape[0] == shape[1] and bool(width < 0.3 * box)
+    are_ready = np.mean([is_ready(image[..., np.newaxis]) for image in sample]) > 0.9
+    is_mnist = shape == (SIDE, SIDE, 1) and turn == 0 and bool(are_ready)
+    box = BOX if is_mnist else box
+    return ImageForm(SIDE, factor, box, is_light, is_drawn, turn, is_mnist, shape=shape)
 
 
 def measure_turn(images: np.ndarray, labels: Sequence[str], means: dict[str, np.ndarray]) -> int:

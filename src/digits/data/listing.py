@@ -126,13 +126,7 @@ def list_images(
     others = {name: values for name, values in columns.items() if name != id_column}
     if split == "test" and not set(label_columns) <= others.keys():
         return listed
-    listed = _with_labels(listed, others, options, label_columns)
-    labels: dict[Path, str] = {}
-    for name, file, label in zip(ids, listed.files, listed.labels, strict=True):
-        if file in labels:
-            raise BadInput(f"expected one row for each id, found {name!r} as {labels[file]!r} and as {label!r}")
-        labels[file] = label
-    return listed
+    return _each_once(_with_labels(listed, others, options, label_columns))
 
 
 def _given(name: str | None, flag: str, columns: Columns) -> str | None:
@@ -177,3 +171,22 @@ def _with_labels(
         raise BadInput(f"expected one column with the label, found {found}", fix="Name it: --label-column NAME")
     labels, notes = [names[row.index("1")] for row in rows], (f"columns {some_of(names)} taken as the classes",)
     return replace(listed, labels=labels, label_columns=names, notes=notes)
+
+
+def _each_once(listed: ListedImages) -> ListedImages:
+    """Return the images without rows that repeat others; BadInput where two say different labels."""
+    first: dict[Path, int] = {}
+    for row, (file, label) in enumerate(zip(listed.files, listed.labels, strict=True)):
+        other = listed.labels[first.setdefault(file, row)]
+        if label != other:
+            raise BadInput(f"expected one label for each id, found {other!r} and {label!r} for {listed.ids[row]!r}")
+    rows, repeated = list(first.values()), len(listed.files) - len(first)
+    if not repeated:
+        return listed
+    return replace(
+        listed,
+        files=[listed.files[row] for row in rows],
+        ids=[listed.ids[row] for row in rows],
+        labels=[listed.labels[row] for row in rows],
+        notes=(*listed.notes, f"{repeated:,} rows repeat others and are left out"),
+    )

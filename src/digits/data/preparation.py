@@ -23,9 +23,9 @@ STROKE_WIDTHS = (2.2, 4.0)
 def load_extra(
     folder: Path, classes: Sequence[str], known: np.ndarray, form: ImageForm
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Load custom images, LABEL/….png, to train on beside a dataset's: uint8 (n, 28, 28, 1), labels uint8 (n,).
+    """Load custom images, LABEL/….png, to train on beside a dataset's: in its shape, with labels uint8 (n,).
 
-    `known` are the dataset's training and test images uint8 (m, 28, 28, 1), none of which may be among them.
+    `known` are the dataset's images uint8 (m, height, width, channels), none of which may be among them.
 
     Raises:
         BadInput: naming the first image that has no label, cannot be used, or is one of the dataset's.
@@ -66,7 +66,7 @@ def fit(pixels: np.ndarray, form: ImageForm, *, is_prepared: bool | None = None)
         return Prepared(form.squeezed(pixels))
     digit = prepare(pixels, form.box)
     image = np.rot90(digit.image.swapaxes(0, 1) if form.turn >= 4 else digit.image, form.turn % 4)
-    return replace(digit, image=form.blurred(255 - image if form.is_light else image))
+    return replace(digit, image=form.fitted(255 - image if form.is_light else image))
 
 
 def prepare(pixels: np.ndarray, box: int = BOX) -> Prepared:

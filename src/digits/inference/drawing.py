@@ -17,8 +17,9 @@ import numpy as np
 
 from digits.console import BadInput, KitError, counted
 from digits.data.image_files import NotADigitImage, as_image, read_image
+from digits.data.image_form import shape_text
 from digits.data.preparation import fit
-from digits.files import OWN, atomic_write, display_path
+from digits.files import OWN, atomic_write, display_path, kit_command
 from digits.inference.predictions import Prediction, form_of
 from digits.inference.predictor import Predictor
 from digits.report.html import png_uri, render
@@ -195,8 +196,13 @@ class _Handler(BaseHTTPRequestHandler):
 def open_server(predictor: Predictor, host: str, port: int | None) -> DrawingServer:
     """Return the server, bound to the port, or to the first free one of PORTS where none is asked for.
 
-    Raises BadInput if no port can be had.
+    Raises BadInput if the training images are no drawings, or no port can be had.
     """
+    form = form_of(predictor.record)
+    if not form.is_drawn:
+        predict = kit_command("src/predict.py", predictor.run.name, "--images", "FOLDER")
+        message = f"run {predictor.run.name}: expected a run on drawings, found photographs ({shape_text(form.shape)})"
+        raise BadInput(message, fix=f"Predict image files: {predict}")
     alike = training_images(predictor)
     for candidate in PORTS if port is None else (port,):
         with contextlib.suppress(OSError, OverflowError):

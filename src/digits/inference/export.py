@@ -16,6 +16,7 @@ import numpy as np
 
 from digits.console import BadInput, KitError, counted
 from digits.data import dataset
+from digits.data.image_form import ImageForm, shape_text
 from digits.files import atomic_write
 from digits.inference.predictor import Ensemble, Predictor
 from digits.model.backend import silenced
@@ -305,14 +306,25 @@ def _description(predictor: Predictor) -> str:
     )
 
 
+def _image_form(predictor: Predictor) -> str:
+    """Return how images must be prepared."""
+    form = predictor.record.data.form or ImageForm()
+    if not form.is_drawn:
+        return f"Images must be resized to {shape_text(form.shape)}, RGB where in colour, as the training images were."
+    form_name = "MNIST's form" if form.is_mnist else "the form of the training images"
+    return (
+        f"Images must be in {form_name}: a light digit on black, scaled into 20 × 20 pixels and centred by mass. "
+        "`prepare` in src/digits/data/preparation.py does that; docs/use-a-model.md says how."
+    )
+
+
 def _readme(predictor: Predictor, folder: Path) -> str:
     """Return the README of all exports of the run in a folder."""
     count = sum(len(member.models) for member in predictor.members)
     lines = [
         f"# Run {predictor.run.name}",
         f"{counted(count, 'network')} in one file. {_description(predictor)}",
-        "Images must be in MNIST's form: a light digit on black, scaled into 20 × 20 pixels and centred by mass. "
-        "`prepare` in src/digits/data/preparation.py does that; docs/use-a-model.md says how.",
+        _image_form(predictor),
     ]
     replacements = {
         "RUN": predictor.run.name,

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -102,7 +102,7 @@ def form_of(record: FinishedRecord) -> ImageForm:
     if data.side == SIDE and (record.source != "kaggle" or data.competition == DIGIT_RECOGNIZER.slug):
         return ImageForm()
     try:
-        return record.load_data().summary.form or ImageForm()
+        return replace(record.load_data().summary.form or ImageForm(), side=data.side)
     except (KitError, OSError):
         return ImageForm(data.side, data.factor, is_mnist=data.side == SIDE, is_assumed=True)
 
@@ -141,7 +141,7 @@ class ImageReader:
             return Refusal(name, str(error))
 
     def _rows(self, path: Path) -> Iterator[InputImage | Refusal]:
-        sets, place = read_sets(path, self.form.side), display_path(path)
+        sets, place = read_sets(path, self.form.own_shape), display_path(path)
         split, table = set_to_predict(sets)
         if len(sets) > 1:
             rows = ", ".join(f"{name} ({counted(len(each.images), 'image')})" for name, each in sets.items())
@@ -216,7 +216,7 @@ def _as_text(cell: str) -> str:
 
 
 def draw_contact_sheet(path: Path, predicted: Sequence[PredictedImage]) -> int:
-    """Write a PNG that shows each image, the 28×28 pixels that the network saw, and the prediction; return how many.
+    """Write a PNG that shows each image, the pixels that the network saw, and the prediction; return how many.
 
     Errors have a red frame, predictions with notes an orange one.
     """
@@ -247,10 +247,9 @@ def _cell(each: PredictedImage, width: int, height: int) -> Image.Image:
     cell = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(cell)
     draw.rectangle((0, 0, width - 1, height - 1), outline=frame, width=frame_width)
-    thumbnail = ImageOps.scale(image.thumbnail, max(1, CELL // max(image.thumbnail.size)), Image.Resampling.NEAREST)
-    cell.paste(thumbnail, (6 + (CELL - thumbnail.width) // 2, 6 + (CELL - thumbnail.height) // 2))
-    seen = as_image(image.prepared.image).resize((CELL, CELL), Image.Resampling.NEAREST)
-    cell.paste(seen, (CELL + 10, 6))
+    for left, picture in ((6, image.thumbnail), (CELL + 10, as_image(image.prepared.image))):
+        scaled = ImageOps.contain(picture, (CELL, CELL), Image.Resampling.NEAREST)
+        cell.paste(scaled, (left + (CELL - scaled.width) // 2, 6 + (CELL - scaled.height) // 2))
     text = f"{top.answer}  {top.probability:.1%}"
     if each.is_error:
         text += f" (is {image.label})"

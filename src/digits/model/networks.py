@@ -243,6 +243,12 @@ def build_network(
     try:
         build = functools.partial(_own_network, name, sources or {}) if ":" in name else NETWORKS[name]
         network = build(input_shape, classes)
+    except ValueError:
+        if ":" in name:
+            raise
+        size = f"{input_shape[1]} × {input_shape[0]} pixels"
+        fix = "Use --recipe photo, or larger images: --image-size 28"
+        raise BadInput(f"the network {name} cannot take images of {size}", fix=fix) from None
     finally:
         keras.config.set_dtype_policy(before)
     for layer in all_layers(network):

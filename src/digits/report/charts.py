@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from digits.config import Augmentation
 from digits.data.dataset import Dataset, Split
+from digits.data.image_form import ImageForm
 from digits.files import atomic_write
 from digits.model.augment import apply_transforms, draw_transforms, ink_margins
 from digits.report import analysis
@@ -295,7 +296,7 @@ def draw_all(run: Run, dataset: Dataset | None = None) -> list[Path]:
                 ),
                 "calibration": panel(draw_calibration, analysis.calibration(data.probabilities, data.labels)),
                 "mistakes": mistakes_gallery(data),
-                "augmentation": augmented_samples(data.train, augmentation),
+                "augmentation": augmented_samples(data.train, augmentation, record.data.form),
             }
         for name, figure in figures.items():
             with atomic_write(run.folder / f"{name}.png") as temporary:
@@ -324,12 +325,13 @@ def mistakes_gallery(data: RunData, columns: int = 6) -> Figure:
         captions.append(f"{names[true]} → {names[predicted]}  {confidence}%")
     number = f"The {GALLERY} most confident of {len(wrong):,}" if len(wrong) > GALLERY else f"All {len(wrong)}"
     title = f"{number} errors: true → predicted, confidence" if len(wrong) else "No errors"
-    return _gallery(data.train.images[data.scored[shown]], captions, columns, title)
+    form = data.record.data.form or ImageForm()
+    return _gallery(form.shown(data.train.images[data.scored[shown]]), captions, columns, title)
 
 
-def augmented_samples(digits: Split, augmentation: Augmentation) -> Figure:
+def augmented_samples(split: Split, augmentation: Augmentation, form: ImageForm | None = None) -> Figure:
     """Return some images as they are, and as the augmentation may draw them in training."""
-    images = digits.images[np.linspace(0, len(digits.images) - 1, SAMPLES, dtype=int)]
+    images = split.images[np.linspace(0, len(split.images) - 1, SAMPLES, dtype=int)]
     random = np.random.default_rng(0)
     margins, size = ink_margins(images), images.shape[1:3]
     drawn = [draw_transforms(random, margins, size, augmentation) for _ in range(COPIES)]
@@ -337,15 +339,12 @@ def augmented_samples(digits: Split, augmentation: Augmentation) -> Figure:
     rows = np.stack([images, *copies], axis=1)
     captions = ["original", *[""] * (rows.shape[0] * rows.shape[1] - 1)]
     title = "Training images, augmented" if augmentation.any else "Training images, without augmentation"
-    return _gallery(rows.reshape(-1, *images.shape[1:]), captions, COPIES + 1, title)
+    return _gallery((form or ImageForm()).shown(rows.reshape(-1, *images.shape[1:])), captions, COPIES + 1, title)
 
 
 def _gallery(images: np.ndarray, captions: Sequence[str], columns: int, title: str) -> Figure:
-    """Return a figure of captioned images uint8 (n, height, width, channels), grey ones with dark ink on white.
-
-    They are drawn as one image, for axes cost more than images.
-    """
-    (height, width, channels), rows = images.shape[1:], max(-(-len(images) // columns), 1)
+    """Return a figure of captioned images uint8 (n, height, width, channels), drawn as one, for axes cost more."""
+    (height, width, _), rows = images.shape[1:], max(-(-len(images) // columns), 1)
     size = 1.08 * columns, 1.08 * rows * height / width + 0.45
     figure = Figure(figsize=size, layout=PlaceHolderLayoutEngine(False, False))
     cell_height, cell_width = height * 3 // 2, width * 3 // 2
@@ -354,7 +353,7 @@ def _gallery(images: np.ndarray, captions: Sequence[str], columns: int, title: s
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(number, columns)
         y, x = row * cell_height + height * 2 // 5, column * cell_width + width // 4
-        canvas[y : y + height, x : x + width] = 255 - image if channels == 1 else image
+        canvas[y : y + height, x : x + width] = image
         axes.text(x + width / 2 - 0.5, y - height / 11, caption, ha="center", va="bottom", fontsize=9.5)
     axes.imshow(canvas, aspect="auto")
     axes.axis("off")

@@ -18,6 +18,7 @@ from digits.console import KitError, duration
 from digits.data.competition import DIGIT_RECOGNIZER, find_competition
 from digits.data.dataset import Dataset, Split
 from digits.data.image_files import as_image
+from digits.data.image_form import ImageForm
 from digits.files import REFERENCE, atomic_write
 from digits.report import analysis, charts, summary
 from digits.report.analysis import Calibration, RunData
@@ -70,7 +71,7 @@ RunProbabilities = Sequence[tuple[RunData, np.ndarray | None]]
 def cards(images: Split, rows: np.ndarray, by_run: RunProbabilities, file: str) -> list[Card]:
     """Return the cards of the rows, numbers from 0, of `images`; `file` is what their place is called."""
     data, first = by_run[0]
-    names = data.record.data.names
+    names, form = data.record.data.names, data.record.data.form or ImageForm()
     axis = "".join(names) if len(names) <= 10 and all(len(name) == 1 for name in names) else ""
     shown = []
     for row in rows.tolist():
@@ -81,7 +82,8 @@ def cards(images: Split, rows: np.ndarray, by_run: RunProbabilities, file: str) 
         title = ", ".join(f"{name}: {share:.0f}%" for share, name in likely if share >= 0.5)
         true_name = "" if true is None else names[true]
         place = f"{file} {images.ids[row]}"
-        shown.append(Card(data_uri(images.images[row]), true, true_name, predictions, place, bars, axis, title))
+        picture = data_uri(form.shown(images.images[row]))
+        shown.append(Card(picture, true, true_name, predictions, place, bars, axis, title))
     return shown
 
 
@@ -249,11 +251,11 @@ def _unsure(data: RunData) -> list[Card]:
 
 def _samples(data: RunData) -> dict[str, str]:
     """Return pictures of some of the test images of each predicted class, by its name."""
-    samples = {}
+    samples, form = {}, data.record.data.form or ImageForm()
     for label, name in enumerate(data.record.data.names):
         rows = np.flatnonzero(data.predictions == label)[:SAMPLES]
         if data.test_images is not None and len(rows):
-            samples[name] = data_uri(np.hstack(list(data.test_images.images[rows])))
+            samples[name] = data_uri(form.shown(np.hstack(list(data.test_images.images[rows]))))
     return samples
 
 
@@ -334,9 +336,9 @@ def build_leaderboard(submissions: Path, reference: Path = REFERENCE) -> Path:
 
 
 def data_uri(image: np.ndarray) -> str:
-    """Return an image uint8 (h, w, channels) as a data URI of a PNG; a grey one, 0 paper to 255 ink, dark on white."""
+    """Return an image uint8 (h, w, channels) as a data URI of a PNG."""
     png = io.BytesIO()
-    as_image(255 - image if image.shape[2] == 1 else image).save(png, format="PNG", optimize=True)
+    as_image(image).save(png, format="PNG", optimize=True)
     return png_uri(png.getvalue())
 
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from digits import config
 from digits.config import Settings
 from digits.data.dataset import Dataset
@@ -18,8 +20,10 @@ RUN_CODE = (*MODEL_CODE, "data/folds", "runs/averaging", "training/fold")
 
 def data_hash(dataset: Dataset) -> str:
     """Return a hash of the training images, their labels and the test images."""
-    arrays = (dataset.train.images, dataset.train.labels, dataset.test.images)
-    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for array in (dataset.train.images, dataset.train.labels, dataset.test.images):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
 
 
 def code_hashes(modules: Sequence[str] = RUN_CODE) -> dict[str, str]:

@@ -17,6 +17,7 @@ from digits.console import BadInput, counted
 from digits.data import dataset
 from digits.data.competition import find_competition
 from digits.data.dataset import Dataset, DataSummary
+from digits.data.image_form import ImageForm
 from digits.data.submission import SubmissionFile
 from digits.files import ROOT, atomic_write, display_path
 from digits.model.backend import backend_name, cpu_count
@@ -229,7 +230,7 @@ class Record:
 
         Raises BadInput if they are not there, or not what they should be.
         """
-        settings = self.settings
+        settings, form = self.settings, self.data.form or ImageForm()
         return dataset.load(
             self.source,
             data_dir or self.data_dir,
@@ -237,7 +238,7 @@ class Record:
             limit=settings.limit,
             allow_leak=True,
             folds=1,
-            options=settings,
+            options=dataclasses.replace(settings, image_shape=form.shape),
         )
 
     def to_dict(self) -> dict[str, Any]:

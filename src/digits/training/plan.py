@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from digits.config import Execution, Recipe, Settings, describe_differences
+from digits.config import Execution, Recipe, Settings, describe_differences, recipe_names
 from digits.console import BadInput, counted, error_context
 from digits.data import by_id, dataset
 from digits.data.competition import find_competition
@@ -159,6 +159,9 @@ def _load_data(settings: Settings, data_dir: Path | None) -> Dataset:
     print(f"Data: {data.summary.description}.")
     for warning in data.summary.warnings:
         print(f"Note: {warning}")
+    recipe, form = settings.recipe, data.summary.form or ImageForm()
+    if not form.is_drawn and recipe.name in recipe_names() and recipe.base != "photo":
+        print(f"Note: the recipe {recipe.name} is for digits; for images such as these there is --recipe photo.")
     if data.leaked:
         print("LEAKED: test images are among the training images. No score of this run means anything.")
     return data
