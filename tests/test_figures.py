@@ -134,6 +134,14 @@ def test_a_class_may_have_any_name_in_a_chart(name):
     charts.svg(charts.draw_confusion, np.eye(10, dtype=int), names)
 
 
+def test_a_comparison_draws_the_curves_of_its_runs_over_one_another(runs, sample):
+    compared = [gather(run, sample) for run in runs[:2]]
+    figure = charts.panel(charts.draw_errors_of_runs, compared)
+    lines = figure.axes[0].get_lines()
+    assert len(lines) == sum(len(data.results) + 1 for data in compared)
+    assert figure.axes[0].get_ylabel() == "errors, held-out"
+
+
 @pytest.mark.parametrize("low", [1e-6, 0.011, 0.3, 0.9, 3])
 @pytest.mark.parametrize("factor", [1.3, 2, 7, 1000])
 def test_a_logarithmic_axis_has_at_least_two_and_at_most_seven_labelled_ticks(low, factor):

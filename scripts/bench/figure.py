@@ -60,4 +60,4 @@ def _train(panel, part: dict) -> None:
     for height, row in enumerate(rows):
         panel.text(row["high"], height, f"  {row['median']:,.0f}", va="center", color=FAINT)
     panel.set_xlim(0, max(row["high"] for row in rows) * 1.2)
-    panel.set_title(f"Images per second in training (median, min–max of {part['n']})")
+    panel.set_title(f"Images per second (median, min–max, n = {part['n']})")

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import io
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 INK, MUTED, GRID, PAPER = "#1f2430", "#5d6675", "#dfe3ea", "#ffffff"
 BLUE, ORANGE = "#2266b0", "#c2570c"
 """They differ for all kinds of colour vision, and in lightness for print."""
+RUN_COLORS = BLUE, ORANGE, "#2a9d63", "#a259b5", "#8a8f2c", "#d1477a"
+"""Of the runs of a comparison."""
 DARK = {INK: "#e7e9ee", MUTED: "#a3acbb", GRID: "#373e4b", PAPER: "#1b1f27", BLUE: "#74b0f4", ORANGE: "#f59a52"}
 """The same in dark mode."""
 HEAT = LinearSegmentedColormap.from_list("heat", [PAPER, "#fbd9b5", ORANGE])
@@ -136,7 +139,7 @@ def _curves(
     values: dict[int, list[float]] = {}
     for result in results:
         line = {epoch["epoch"]: scale(epoch[name]) for epoch in result.history if epoch.get(name) is not None}
-        axes.plot(list(line), list(line.values()), color=color, alpha=0.3, linewidth=0.9)
+        axes.plot(list(line), list(line.values()), color=color, alpha=0.3 if len(results) < 10 else 0.1, linewidth=0.9)
         for epoch, value in line.items():
             values.setdefault(epoch, []).append(value)
     if values:
@@ -149,15 +152,27 @@ def _curves(
     return [value for line in values.values() for value in line]
 
 
+def _percent_wrong(data: RunData) -> Callable[[float], float]:
+    """Return a function from accuracies to error rates in percent, at least half an error: a logarithm has no 0."""
+    least = 50 / max(analysis.rows_scored_after_epochs(data) or data.record.out_of_fold.rows, 1)
+    return lambda accuracy: max(100 * (1 - accuracy), least)
+
+
+def draw_errors_of_runs(axes: Axes, runs: Sequence[RunData]) -> None:
+    """Draw the error rates of several runs by epoch: on held-out images where all scored these, else in training."""
+    held_out = all(analysis.rows_scored_after_epochs(data) is not None for data in runs)
+    name = "held_out_accuracy" if held_out else "accuracy"
+    values = []
+    for data, color in zip(runs, itertools.cycle(RUN_COLORS)):
+        values += _curves(axes, data.results, name, _percent_wrong(data), data.name, color)
+    _log_axis(axes, values, "%")
+    axes.set(ylabel="errors, held-out" if held_out else "errors, training")
+    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+
+
 def draw_errors(axes: Axes, data: RunData) -> None:
     """Draw the error rate by epoch: on training images, and on held-out images where they were scored."""
-
-    def percent(accuracy: float) -> float:
-        return max(100 * (1 - accuracy), least)  # A logarithmic axis has no 0.
-
-    scored = analysis.rows_scored_after_epochs(data) or data.record.out_of_fold.rows
-    least = 50 / max(scored, 1)  # Half an error.
-
+    percent = _percent_wrong(data)
     values = _curves(axes, data.results, "accuracy", percent)
     values += _curves(axes, data.results, "held_out_accuracy", percent, "held-out", ORANGE)
     finals = [percent(fold.accuracy) for fold in data.record.folds]

@@ -288,6 +288,7 @@ def build_comparison(compared: Compared) -> Path:
     folder = submissions_of(runs[0].run)
     train = next((data.train for data in runs if data.train is not None), None)
     test = next((data.test_images for data in runs if data.test_images is not None), None)
+    trained = [data for data in runs if data.results]
     held_out: RunProbabilities = [(data, data.out_of_fold) for data in runs]
     predicted: RunProbabilities = [(data, data.test) for data in runs]
     kinds = (
@@ -309,6 +310,7 @@ def build_comparison(compared: Compared) -> Path:
         missing=runs[0].missing,
         test=metrics.TESTS[runs[0].record.out_of_fold.metric],
         settings=_different_settings(runs),
+        curves=svg(charts.draw_errors_of_runs, trained, size=(6.4, 4)) if len(trained) > 1 else "",
         index=INDEX,
     )
 
