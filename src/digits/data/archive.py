@@ -37,9 +37,7 @@ def install(archive: Path, data_dir: Path, competition: Competition = DIGIT_RECO
 
     Takes the competition's zip, packed anew or not, a tar archive, a folder, or one of the CSVs, plain or packed. Other
     files in it are left alone. Files that are right in form but not Kaggle's are taken too, and their `form` says so.
-
-    Raises:
-        BadInput: naming file, member, line and column; then nothing in `data_dir` has changed.
+    Raises BadInput, naming file, member, line and column; then nothing in `data_dir` has changed.
     """
     try:
         contents = _contents(archive, competition)
@@ -72,10 +70,8 @@ def _writable(data_dir: Path) -> Iterator[None]:
 def unpack(archive: Path, data_dir: Path) -> list[str]:
     """Unpack an archive of any competition, and those in it, into `data_dir`; return what came, folders first.
 
-    What is there of the same names is replaced.
-
-    Raises:
-        BadInput: for no archive, or a damaged or too large one; then nothing in `data_dir` has changed.
+    What is there of the same names is replaced. Raises BadInput for no archive, or a damaged or too large one; then
+    nothing in `data_dir` has changed.
     """
     at = display_path(archive)
     with _writable(data_dir), tempfile.TemporaryDirectory(prefix=".unpacked-", dir=data_dir) as folder:

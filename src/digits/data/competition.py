@@ -74,15 +74,12 @@ class Competition:
     train: KnownFile | None = None
     test: KnownFile | None = None
     sample_submission: KnownFile | None = None
-    header: tuple[str, str] = ("id", "label")
-    """Of a submission: the columns of id and label."""
+    header: tuple[str, str] = ("id", "label")  # Of a submission: the columns of id and label.
     first_id: int = 1
-    metric: Metric | None = None
-    """None: what sample_submission.csv suggests."""
+    metric: Metric | None = None  # None: what sample_submission.csv suggests.
     notebooks_only: bool = False
     """Whether it takes the output of a notebook instead of a file (a code competition)."""
-    training_counts: tuple[int, ...] | None = None
-    """How often each class is in train.csv, where known."""
+    training_counts: tuple[int, ...] | None = None  # How often each class is in train.csv, where known.
 
     @property
     def is_known(self) -> bool:
@@ -187,8 +184,7 @@ ROWS = 28_000
 def find_competition(slug: str) -> Competition:
     """Return a competition by its slug or its address on Kaggle, with its files where it is a known one.
 
-    Raises:
-        BadInput: for what is neither.
+    Raises BadInput for what is neither.
     """
     match = re.fullmatch(r"(?:.*kaggle\.com/(?:competitions|c)/)?(\w[\w-]*)(?:[/?#].*)?", slug)
     if match is None:

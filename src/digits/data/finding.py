@@ -29,16 +29,12 @@ class FoundDigit:
 
     pixels: np.ndarray
     """The channel in which the ink differs most from the page, uint8 (h, w, 1), of the sheet or with a margin."""
-    is_light: bool
-    """Whether the ink is lighter than the page."""
+    is_light: bool  # Whether the ink is lighter than the page.
     page: np.ndarray
     """The page's brightness float32 (h, w) where the image is reduced to FINDING_SIDE, inverted if the ink is light."""
-    ink: np.ndarray
-    """How much darker than the page each pixel is, likewise, in 0-1."""
-    level: float
-    """How strong the ink is, 0-1."""
-    mask: np.ndarray
-    """Where the digit may be, bool (h, w), likewise."""
+    ink: np.ndarray  # How much darker than the page each pixel is, likewise, in 0-1.
+    level: float  # How strong the ink is, 0-1.
+    mask: np.ndarray  # Where the digit may be, bool (h, w), likewise.
     notes: tuple[str, ...]
     touches_edge: bool
 

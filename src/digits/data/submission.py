@@ -25,20 +25,14 @@ LARGEST_SUM_ERROR = 1e-3
 class SubmissionForm:
     """What a submission looks like: each row has an id, and a label or probabilities of classes."""
 
-    columns: tuple[str, ...]
-    """The id's name, then the others."""
-    classes: tuple[str, ...] = ()
-    """The labels in order, as they are written."""
-    ids: tuple[str, ...] | None = None
-    """In the order of the rows; None: not known."""
-    first_id: int | None = None
-    """Where the ids are whole numbers without a gap, the first."""
+    columns: tuple[str, ...]  # The id's name, then the others.
+    classes: tuple[str, ...] = ()  # The labels in order, as they are written.
+    ids: tuple[str, ...] | None = None  # In the order of the rows; None: not known.
+    first_id: int | None = None  # Where the ids are whole numbers without a gap, the first.
     probability_of: tuple[int, ...] = ()
     """Of which class, a position in `classes`, each column has the probability; empty where rows have a label."""
-    examples: frozenset[str] = frozenset()
-    """What stands in the second column of sample_submission.csv."""
-    note: str = ""
-    """What was assumed."""
+    examples: frozenset[str] = frozenset()  # What stands in the second column of sample_submission.csv.
+    note: str = ""  # What was assumed.
 
     @property
     def usual_metric(self) -> Metric:
@@ -60,10 +54,7 @@ class SubmissionForm:
 
         Several columns have probabilities of the classes that they are named after. One has labels, or where there are
         two classes the probability of one: if the sample's values are numbers from 0 to 1 that are no labels, or the
-        metric takes probabilities.
-
-        Raises:
-            BadInput: where several columns are not named after the classes.
+        metric takes probabilities. Raises BadInput where several columns are not named after the classes.
         """
         names, form = self.columns[1:], replace(self, classes=classes)
         if len(names) > 1:
@@ -148,13 +139,10 @@ DIGIT_FORM = known_form(DIGIT_RECOGNIZER)
 class SubmissionFile:
     """The submission that a run wrote."""
 
-    file: str
-    """Its name in the run's folder."""
-    copy: str | None
-    """Where it was copied, relative to the project where it lies in it."""
+    file: str  # Its name in the run's folder.
+    copy: str | None  # Where it was copied, relative to the project where it lies in it.
     rows: int
-    sha256: str
-    """Of the predictions, see `content_hash`."""
+    sha256: str  # Of the predictions, see `content_hash`.
     replaced: str | None = None
     """The hash of the other predictions that `copy` held before; empty where that file was no submission."""
 
@@ -177,8 +165,7 @@ def write_submission(
 ) -> np.ndarray:
     """Write ids (n,) and their predictions, then read the file back and compare; return them in the file's order.
 
-    Raises:
-        BadInput: if a label is none of the classes, or the written file says something else.
+    Raises BadInput if a label is none of the classes, or the written file says something else.
     """
     labels = np.empty(0) if form.probability_of else predictions
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(form.classes):
@@ -198,10 +185,8 @@ def write_submission(
 def read_submission(path: Path, rows: int | None = ROWS, form: SubmissionForm = DIGIT_FORM) -> np.ndarray:
     """Read a submission, plain or packed: labels uint8 (n,) or probabilities float64 (n, classes), in the ids' order.
 
-    It must have so many `rows`, or any number from one up where that is None.
-
-    Raises:
-        BadInput: naming the file, the line, what was expected and what came, and how to write it right.
+    It must have so many `rows`, or any number from one up where that is None. Raises BadInput, naming the file, the
+    line, what was expected and what came, and how to write it right.
     """
     data = read_bytes(path)
     with error_context(display_path(path)):

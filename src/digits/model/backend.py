@@ -35,8 +35,7 @@ _KERAS_DEFAULTS = {
 def backend_name() -> str:
     """Return the backend that Keras will use, without loading it: KERAS_BACKEND, else tensorflow.
 
-    Raises:
-        BadInput: for a name that is not a backend, or a backend that is not installed.
+    Raises BadInput for a name that is not a backend, or a backend that is not installed.
     """
     name = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if name not in BACKENDS:
@@ -133,8 +132,7 @@ def silenced(descriptor: int) -> Iterator[None]:
 def load_keras(deterministic: bool = False) -> None:
     """Import Keras and its backend without their start-up messages, and with Keras's own defaults.
 
-    Raises:
-        BadInput: if the backend's package cannot be loaded.
+    Raises BadInput if the backend's package cannot be loaded.
     """
     os.environ["KERAS_BACKEND"] = name = backend_name()
     try:

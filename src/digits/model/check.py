@@ -20,10 +20,8 @@ def check_networks(
 ) -> None:
     """Check each network of the recipe's own files: built, in float32 or mixed_bfloat16, and saved and loaded.
 
-    `log`, which every function in a worker gets, is not used.
-
-    Raises:
-        BadInput: naming the function, what is wrong with it and what was expected.
+    `log`, which every function in a worker gets, is not used. Raises BadInput, naming the function, what is wrong with
+    it and what was expected.
     """
     from digits.model.backend import load_keras
 

@@ -40,8 +40,7 @@ def trust(sources: Mapping[str, str]) -> None:
 def require_trust(run_name: str, sources: Mapping[str, str], *, trusted: bool) -> None:
     """Check that a run's network files were run here before, or that the user trusts them; then remember that.
 
-    Raises:
-        BadInput: naming the files and what to do.
+    Raises BadInput, naming the files and what to do.
     """
     unknown = _untrusted(sources)
     if unknown and not trusted:
@@ -77,8 +76,7 @@ class _TextLoader(importlib.abc.InspectLoader):
 def load_module(file: str, source: str) -> types.ModuleType:
     """Run a network file's source, once, and return it as a module.
 
-    Raises:
-        BadInput: naming the line, for whatever goes wrong in it.
+    Raises BadInput, naming the line, for whatever goes wrong in it.
     """
     # Named after its text: a blend may hold two versions of a file, and a file may be called random.py.
     text_hash = hashlib.sha256(source.encode()).hexdigest()[:8]
@@ -103,10 +101,8 @@ def load_module(file: str, source: str) -> types.ModuleType:
 def register(sources: Mapping[str, str]) -> None:
     """Run network files, and let Keras find what they define under the names by which saved networks refer to it.
 
-    Of two versions of a file the last that was registered counts, so this comes before each saving and loading.
-
-    Raises:
-        BadInput: as `load_module`.
+    Of two versions of a file the last that was registered counts, so this comes before each saving and loading. Raises
+    BadInput as `load_module`.
     """
     import keras
 

@@ -34,18 +34,15 @@ class RunData:
 
     run: Run
     record: FinishedRecord
-    results: list[FoldResult]
-    """Of the single networks; none for a blend."""
+    results: list[FoldResult]  # Of the single networks; none for a blend.
     out_of_fold: np.ndarray
     """float32 (n, classes), NaN where a row was never held out; n is 0 where only the submission is there."""
     test: np.ndarray | None
     """float32 (t, classes); None where only the submission is there, as for some reference runs."""
-    predictions: np.ndarray
-    """The submitted labels uint8 (t,)."""
+    predictions: np.ndarray  # The submitted labels uint8 (t,).
     train: LabelledSplit | None
     test_images: Split | None
-    missing: str = ""
-    """Why images are missing; empty where none is."""
+    missing: str = ""  # Why images are missing; empty where none is.
 
     @property
     def name(self) -> str:
@@ -71,8 +68,7 @@ class RunData:
 def gather(run: Run, dataset: Dataset | None = None, data_dir: Path | None = None) -> RunData:
     """Read a finished run, and its data from `dataset` or where its record says; `data_dir` is where they are now.
 
-    Raises:
-        BadInput: if the run is not finished, or its probabilities are damaged.
+    Raises BadInput if the run is not finished, or its probabilities are damaged.
     """
     record = run.finished_record()
     if any((run.folder / name).exists() for name in ("out_of_fold.npy", "test_probabilities.npy", PACKED)):
@@ -177,8 +173,7 @@ class MemberScore:
 
     name: str
     score: Score
-    differs: list[int]
-    """In how many rows its prediction differs from each member's."""
+    differs: list[int]  # In how many rows its prediction differs from each member's.
     weight: float | None = None
 
 
@@ -217,8 +212,7 @@ class Setting:
 
     name: str
     value: Any
-    usual: Any
-    """The recipe's own value, or a flag's default."""
+    usual: Any  # The recipe's own value, or a flag's default.
     meaning: str
 
     @property

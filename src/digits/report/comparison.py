@@ -54,10 +54,8 @@ class Pair:
 
     first: RunData
     second: RunData
-    held_out: metrics.Comparison | None
-    """None where they share no held-out row."""
-    changed: int | None
-    """Test predictions that differ; None where the test images are not the same."""
+    held_out: metrics.Comparison | None  # None where they share no held-out row.
+    changed: int | None  # Test predictions that differ; None where the test images are not the same.
 
     @property
     def better(self) -> RunData | None:
@@ -75,15 +73,13 @@ class Compared:
     pairs: list[Pair]
     rows: np.ndarray
     """Training rows int (k,) that all held out and on which they disagree, the most confident disagreement first."""
-    test_rows: np.ndarray
-    """Test rows int (k,) on which they disagree, likewise."""
+    test_rows: np.ndarray  # Test rows int (k,) on which they disagree, likewise.
 
 
 def compare(runs: Sequence[Run], data_dir: Path | None = None) -> Compared:
     """Compare finished runs on the rows that they held out, and on the test images.
 
-    Raises:
-        BadInput: if a run is not finished or given twice, or two have neither training nor test images in common.
+    Raises BadInput if a run is not finished or given twice, or two have neither training nor test images in common.
     """
     blend.check_different(runs, "A comparison takes different runs")
     gathered = [gather(run, data_dir=data_dir) for run in runs]

@@ -28,8 +28,7 @@ class Standing:
     run: Run
     record: FinishedRecord
     public_score: float | None
-    page: str
-    """The URL of its report, relative to the folder of all runs; empty where there is none."""
+    page: str  # The URL of its report, relative to the folder of all runs; empty where there is none.
 
     @property
     def name(self) -> str:
@@ -82,18 +81,15 @@ class Board:
 class Leaderboard:
     """Everything that there is to choose from."""
 
-    boards: list[Board]
-    """Those with own runs first, of a competition, of the most images."""
+    boards: list[Board]  # Those with own runs first, of a competition, of the most images.
     unfinished: list[str]
-    comparisons: dict[str, str]
-    """The URLs of the comparison pages, by their names."""
+    comparisons: dict[str, str]  # The URLs of the comparison pages, by their names.
 
 
 def leaderboard(submissions: Path, reference: Path = REFERENCE) -> Leaderboard:
     """Return all runs in the folder `submissions`, and the committed ones in `reference`.
 
-    Raises:
-        KitError: if a ledger cannot be read.
+    Raises KitError if a ledger cannot be read.
     """
     scores = {entry.sha256: entry.public_score for entry in scored_entries(submissions)}
     references = [Run(path.parent) for path in sorted(reference.glob("*/run.json"))]

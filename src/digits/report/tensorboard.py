@@ -27,8 +27,7 @@ def require_tensorboard() -> None:
 def write_tensorboard(run: Run, dataset: Dataset | None = None) -> Path:
     """Write a finished run for TensorBoard into its folder `tensorboard`, replacing earlier logs; return that folder.
 
-    Raises:
-        BadInput: if tensorboardX is not installed, or the run is not finished.
+    Raises BadInput if tensorboardX is not installed, or the run is not finished.
     """
     require_tensorboard()
     from tensorboardX import SummaryWriter

@@ -55,14 +55,10 @@ class Member:
     """A member of a blend: one member of a run over all its folds, or a whole run."""
 
     run: str
-    out_of_fold: np.ndarray
-    """float32 (n, classes), NaN where a row was never held out."""
-    test: np.ndarray
-    """float32 (t, classes)."""
-    network: str | None = None
-    """None: the whole run."""
-    number: int | None = None
-    """Of the member in its run, from 1."""
+    out_of_fold: np.ndarray  # float32 (n, classes), NaN where a row was never held out.
+    test: np.ndarray  # float32 (t, classes).
+    network: str | None = None  # None: the whole run.
+    number: int | None = None  # Of the member in its run, from 1.
 
     @property
     def name(self) -> str:
@@ -73,8 +69,7 @@ class Member:
 def members_of(run: Run) -> list[Member]:
     """Return a run's members, each averaged over the folds and its refits; a run of one, or a blend, is one itself.
 
-    Raises:
-        BadInput: if the run has no probabilities.
+    Raises BadInput if the run has no probabilities.
     """
     whole = Member(run.name, *run.probabilities())
     folds = run.fold_results()
@@ -97,24 +92,18 @@ class BlendOptions:
     weights: str = "equal"
     """"equal", "greedy" (found on the out-of-fold rows; the score comes from nested folds), or numbers separated by
     commas, one for each member."""
-    logarithmic: bool = False
-    """Average log-probabilities."""
-    name: str | None = None
-    """Of the new run; None: blend-TIME."""
-    data_dir: Path | None = None
-    """Where the training labels are; None: where the first run found them."""
-    out: Path | None = None
-    """Where to copy the submission."""
+    logarithmic: bool = False  # Average log-probabilities.
+    name: str | None = None  # Of the new run; None: blend-TIME.
+    data_dir: Path | None = None  # Where the training labels are; None: where the first run found them.
+    out: Path | None = None  # Where to copy the submission.
     command: str = ""
 
 
 def blend(inputs: Sequence[Run | ForeignFolder], options: BlendOptions, submissions: Path = SUBMISSIONS) -> Run:
     """Blend finished runs on the same data, or the members of one, into a new run, and write its submission.
 
-    Predictions of other programs join one run at least.
-
-    Raises:
-        BadInput: if the runs are of different data, the weights are not one for each member, or the name is taken.
+    Predictions of other programs join one run at least. Raises BadInput if the runs are of different data, the weights
+    are not one for each member, or the name is taken.
     """
     started, runs = time.perf_counter(), [each for each in inputs if isinstance(each, Run)]
     check_different(inputs, "To count it more than others: --weights, a number for each member")
@@ -223,11 +212,7 @@ def _described(
 
 
 def check_different(runs: Sequence[Run | ForeignFolder], fix: str) -> None:
-    """Check that no run is given twice.
-
-    Raises:
-        BadInput: naming the first that is, with how to fix it.
-    """
+    """Check that no run is given twice; BadInput, naming the first that is, with how to fix it."""
     folders = [run.folder.resolve() for run in runs]
     for folder in folders:
         if folders.count(folder) > 1:

@@ -39,10 +39,8 @@ class ForeignFolder:
     def read(self, data: Dataset) -> tuple[np.ndarray, np.ndarray, str]:
         """Read the probabilities of training and test images, float32 (n, classes) and (t, classes), and their hash.
 
-        Training images may have none, which are NaN.
-
-        Raises:
-            BadInput: if a file is missing, or is not of these images and classes.
+        Training images may have none, which are NaN. Raises BadInput if a file is missing, or is not of these images
+        and classes.
         """
         with error_context(display_path(self.folder)):
             out_of_fold = self._read("out-of-fold", data.train.ids, data.classes)
@@ -72,8 +70,7 @@ class ForeignFolder:
     def has_folds_of(self, run: Run, ids: np.ndarray) -> bool:
         """Return whether the folder and the run say that their folds are the same; False where one does not say it.
 
-        Raises:
-            BadInput: if they say that the folds differ.
+        Raises BadInput if they say that the folds differ.
         """
         paths = self.folder / FOLDS_CSV, run.folder / FOLDS_CSV
         if not all(path.is_file() for path in paths):

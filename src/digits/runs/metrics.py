@@ -20,8 +20,7 @@ TESTS = {
 class Score:
     """How well labels were predicted."""
 
-    accuracy: float
-    """The share of correct rows, 0-1."""
+    accuracy: float  # The share of correct rows, 0-1.
     standard_error: float
     """Of the metric's value: how much it varies from one sample of as many rows to another.
 
@@ -30,11 +29,9 @@ class Score:
     """
     wrong: int
     rows: int
-    log_loss: float
-    """In nats."""
+    log_loss: float  # In nats.
     metric: Metric = Metric.ACCURACY
-    other_value: float | None = None
-    """The metric's value where that is neither the accuracy nor the log-loss."""
+    other_value: float | None = None  # The metric's value where that is neither the accuracy nor the log-loss.
 
     @property
     def value(self) -> float:
@@ -209,12 +206,9 @@ class Comparison:
     both_wrong: int
     rows: int
     metric: Metric
-    difference: float
-    """The second's value less the first's."""
-    standard_error: float
-    """Of the difference, the rows being paired."""
-    p_value: float
-    """How often two equally good models would differ at least so much."""
+    difference: float  # The second's value less the first's.
+    standard_error: float  # Of the difference, the rows being paired.
+    p_value: float  # How often two equally good models would differ at least so much.
 
     @property
     def text(self) -> str:

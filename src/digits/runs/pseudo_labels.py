@@ -33,10 +33,8 @@ def pseudo_labels_of(run: Run, identity: dict, threshold: float = LEAST_CONFIDEN
 
     Fold k gets only the predictions of the run's networks of fold k, which never saw fold k's rows: so the out-of-fold
     accuracy of the new run, of this `identity`, stays honest. That needs the same folds of the same data. Networks
-    trained on all data get the predictions of all networks.
-
-    Raises:
-        BadInput: if the runs' data or folds differ, or the earlier one is not finished or lacks a fold.
+    trained on all data get the predictions of all networks. Raises BadInput if the runs' data or folds differ, or the
+    earlier one is not finished or lacks a fold.
     """
     record, results = run.record(), run.fold_results()
     keys = "data", "fold_seed", "recipe.folds", "folds"

@@ -24,12 +24,8 @@ def cross_validate(
     """Train the networks that are not finished; return the results in the tasks' order, and why others are missing.
 
     Each result is on disk before the next one counts, so an interruption costs at most the epochs in progress, and
-    those resume from their checkpoints. A network that fails affects no other. `on_result` is called for each result
-    on disk.
-
-    Raises:
-        BadInput: if a task cannot be done as asked.
-        KitError: if not one network of a fold could be trained.
+    those resume from their checkpoints. A network that fails affects no other. `on_result` is called for each result on
+    disk. Raises BadInput if a task cannot be done as asked; KitError if not one network of a fold could be trained.
     """
     results = _finished(plan.run, plan.tasks, display)
     failures: dict[NetworkKey, str] = {}

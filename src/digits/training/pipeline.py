@@ -29,9 +29,8 @@ ROWS_PREDICTED_AGAIN = 100
 def train(settings: Settings, execution: Execution) -> Run:
     """Train as `settings` say, and return the finished run.
 
-    Raises:
-        BadInput: if the data or the settings cannot be used; a new run leaves no folder then.
-        KitError: if no network of a fold could be trained, or another process works on the run.
+    Raises BadInput if the data or the settings cannot be used, where a new run leaves no folder; KitError if no network
+    of a fold could be trained, or another process works on the run.
     """
     plan = prepare(settings, execution)
     display = ProgressDisplay(plan.tasks, len(plan.dataset.test.images))

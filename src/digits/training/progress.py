@@ -30,13 +30,11 @@ class _Network:
     """A network's work, in images trained on times the million multiply-adds of each."""
 
     task: FoldTask
-    cost: float
-    """Of training on one image."""
+    cost: float  # Of training on one image.
     work: float
     done: float = 0.0
     started: bool = False
-    lines: int = 0
-    """How many lines of the log it has."""
+    lines: int = 0  # How many lines of the log it has.
 
     @classmethod
     def of(cls, task: FoldTask, test_images: int) -> "_Network":
