@@ -68,7 +68,7 @@ def settings_of(flags: argparse.Namespace) -> Settings:
     if isinstance(folds, Path):
         from digits.data import by_id
 
-        with error_context("--folds"):
+        with error_context("--folds", fix="Give their number, or a CSV with the columns id and fold"):
             flags.folds = by_id.count_folds(folds)
         options["folds_file"] = str(folds.absolute())
     recipe = config.load_recipe(flags.recipe or "standard")

@@ -154,7 +154,9 @@ class Recipe:
     ema: float = _setting(0.0, "momentum of the moving average of the weights, warmed up; 0: none", 0, 0.99999)
     tta: Tta = Tta()
     precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it", choices=PRECISIONS)
-    folds: int = _setting(5, "stratified folds; 1: one 90/10 split", 1, 1_000, flag="K|FILE.csv")
+    folds: int = _setting(
+        5, "stratified folds, as a flag also a CSV of them; 1: one 90/10 split", 1, 1_000, flag="K|FILE.csv"
+    )
     members: int = _setting(1, "networks per fold, averaged", 1, 1_000, flag="M")
     refit: int = _setting(0, "networks trained on all images after the folds, and averaged in", 0, 1_000, flag="M")
     evaluate_every: int = _setting(0, "epochs between scores of some held-out images; 0: only at the end", 0, 10_000)

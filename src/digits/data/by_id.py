@@ -21,8 +21,9 @@ def read_table(path: Path, member: str | None = None) -> pd.DataFrame:
     Raises:
         BadInput: naming the file and line, what was expected and what came.
     """
+    data = read_bytes(path, member)
     with error_context(display_path(path)):
-        _, header = next(lines := records(read_bytes(path, member)), (1, []))
+        _, header = next(lines := records(data), (1, []))
         rows = []
         for number, fields in lines:
             if len(fields) != len(header):
