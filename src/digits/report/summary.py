@@ -93,7 +93,8 @@ def changed_predictions(pair: "Pair") -> str:
         return f"LEAKED: {' and '.join(leaked)} trained on test images, so their predictions prove nothing."
     if pair.changed is None:
         return "They predict different test images."
-    return f"Their submissions differ in {pair.changed:,} of {len(pair.first.predictions):,} rows."
+    subject = "most probable classes" if pair.first.record.data.metric.takes_probabilities else "submissions"
+    return f"Their {subject} differ in {pair.changed:,} of {len(pair.first.predictions):,} rows."
 
 
 def _folds(record: FinishedRecord) -> str:
