@@ -136,7 +136,8 @@ def _save_models(run, network="seed", sources=None):
 
     record = run.finished_record()
     for score in record.folds:
-        built = build_network(network, (28, 28, 1), sources=sources, classes=len(record.data.names))
+        shape = record.load_data().train.images.shape[1:]
+        built = build_network(network, shape, sources=sources, classes=len(record.data.names))
         save_network(built, run.model_path(score.fold, score.member))
     return run
 
