@@ -306,25 +306,20 @@ def _description(predictor: Predictor) -> str:
     )
 
 
-def _image_form(predictor: Predictor) -> str:
-    """Return how images must be prepared."""
-    form = predictor.record.data.form or ImageForm()
-    if not form.is_drawn:
-        return f"Images must be resized to {shape_text(form.shape)}, RGB where in colour, as the training images were."
-    form_name = "MNIST's form" if form.is_mnist else "the form of the training images"
-    return (
-        f"Images must be in {form_name}: a light digit on black, scaled into 20 × 20 pixels and centred by mass. "
-        "`prepare` in src/digits/data/preparation.py does that; docs/use-a-model.md says how."
-    )
-
-
 def _readme(predictor: Predictor, folder: Path) -> str:
     """Return the README of all exports of the run in a folder."""
     count = sum(len(member.models) for member in predictor.members)
+    image_form = predictor.record.data.form or ImageForm()
+    preparation = f"Images must look as the training images do: {shape_text(image_form.shape)}."
+    if image_form.is_mnist:
+        preparation = (
+            "Images must be in MNIST's form: a light digit on black, scaled into 20 × 20 pixels and centred by mass. "
+            "`prepare` in src/digits/data/preparation.py does that; docs/use-a-model.md says how."
+        )
     lines = [
         f"# Run {predictor.run.name}",
         f"{counted(count, 'network')} in one file. {_description(predictor)}",
-        _image_form(predictor),
+        preparation,
     ]
     replacements = {
         "RUN": predictor.run.name,

@@ -286,6 +286,8 @@ def draw_public_scores(axes: Axes, entries: "Sequence[Entry]", highlighted: str 
 
 GALLERY = 30
 SAMPLES, COPIES = 6, 6
+LONGEST = 14
+"""Letters of a class's name in a caption."""
 
 
 def draw_all(run: Run, dataset: Dataset | None = None) -> list[Path]:
@@ -334,10 +336,12 @@ def mistakes_gallery(data: RunData, columns: int = 6) -> Figure:
     probabilities, names = data.probabilities, data.record.data.names
     wrong = analysis.mistakes(probabilities, data.labels)
     shown, captions = wrong[:GALLERY], []
+    short = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
+    arrow = " → " if max(map(len, short)) <= 4 else "\n→ "
     for position in shown:
         true, predicted = data.labels[position], probabilities[position].argmax()
         confidence = min(int(100 * probabilities[position, predicted]), 99)
-        captions.append(f"{names[true]} → {names[predicted]}  {confidence}%")
+        captions.append(f"{short[true]}{arrow}{short[predicted]}  {confidence}%")
     number = f"The {GALLERY} most confident of {len(wrong):,}" if len(wrong) > GALLERY else f"All {len(wrong)}"
     title = f"{number} errors: true → predicted, confidence" if len(wrong) else "No errors"
     form = data.record.data.form or ImageForm()
@@ -369,7 +373,14 @@ def _gallery(images: np.ndarray, captions: Sequence[str], columns: int, title: s
         row, column = divmod(number, columns)
         y, x = row * cell_height + height * 2 // 5, column * cell_width + width // 4
         canvas[y : y + height, x : x + width] = image
-        axes.text(x + width / 2 - 0.5, y - height / 11, caption, ha="center", va="bottom", fontsize=9.5)
+        axes.text(
+            x + width / 2 - 0.5,
+            y - height / 11,
+            caption,
+            ha="center",
+            va="bottom",
+            fontsize=6.5 if "\n" in caption else 9.5,
+        )
     axes.imshow(canvas, aspect="auto")
     axes.axis("off")
     figure.text(0.02, 0.965, title, fontsize=12, fontweight="bold", va="center")
