@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from digits.console import BadInput, entry_point, flag_parser, typed_command
+from digits.console import BadInput, counted, entry_point, flag_parser, styled, typed_command
 from digits.files import kit_command
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         metavar="PATH",
         help="Image files, folders of them, or .csv, .npy, .npz and IDX files to predict; predictions.csv and a "
-        "contact sheet go into the run's folder",
+        "the page predictions.html go into the run's folder",
     )
     add(
         "--prepare",
@@ -88,16 +88,16 @@ def predict_own(flags: argparse.Namespace, runs: Sequence["Run"]) -> None:
             "runs first: python src/predict.py RUN RUN --run NAME"
         )
     table = flags.out or runs[0].folder / "predictions.csv"
-    sheet = table.with_suffix(".png")
-    if table == sheet:
+    page = table.with_suffix(".html")
+    if table == page:
         raise BadInput(
-            f"--out {flags.out}: expected a name for the table, found one for the contact sheet, which is written "
+            f"--out {flags.out}: expected a name for the table, found one for the page of images, which is written "
             "beside it. Use for example --out predictions.csv"
         )
     inputs = {path.resolve() for path in flags.images}
-    if not inputs.isdisjoint((table.resolve(), sheet.resolve(), *sheet.resolve().parents)):
+    if not inputs.isdisjoint((table.resolve(), page.resolve(), *page.resolve().parents)):
         raise BadInput(
-            f"{sheet}: expected a place for the table and the contact sheet that is no input, nor in a folder of "
+            f"{page}: expected a place for the table and the page that is no input, nor in a folder of "
             "inputs. Choose another: --out FILE.csv"
         )
     from digits.files import display_path
@@ -115,14 +115,15 @@ def predict_own(flags: argparse.Namespace, runs: Sequence["Run"]) -> None:
     if predicted:
         replaced = " (replaces the earlier one)" if table.exists() else ""
         predictions.write_predictions(table, results)
-        shown = predictions.draw_contact_sheet(sheet, predicted)
+        shown = predictions.write_page(page, predicted, runs[0].name, predictor.classes)
         for line in predictions.summarize(predicted):
             print(line)
         if flags.labels and not any(each.image.label for each in predicted):
             print(f"No label was found in the {labels}.")
         if form.note:
             print(form.note)
-        print(f"Written: {display_path(table)}{replaced}; contact sheet of {shown:,}: {display_path(sheet)}")
+        link = styled(display_path(page), f"bold link {page.resolve().as_uri()}")
+        print(f"Written: {display_path(table)}{replaced}; page of {counted(shown, 'image')}: {link}")
     if refusals:
         for line in refusals[:-1]:
             print(f"error: {line}", file=sys.stderr)

@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import io
+import re
 import struct
 import zlib
 
@@ -26,9 +27,9 @@ from digits.inference.predictions import (
     LabelSource,
     PredictedImage,
     Prediction,
-    draw_contact_sheet,
     form_of,
     predict_images,
+    write_page,
 )
 from made_run import made_record
 
@@ -284,13 +285,14 @@ def test_images_are_predicted_and_scored_and_shown(command, tmp_path):
             (tmp_path / "own" / str(digit) / f"{style}.png").write_bytes(file_of(handwriting.drawn(style, digit)))
     code, out, err = command("--images", "own")
     assert (code, err) == (0, "")
-    assert "6 images predicted. Accuracy on the 6 with a label (from folders)" in out
+    assert "Predicted: 6 images, 0 doubtful. Accuracy on the 6 with a label (from folders)" in out
     lines = (tmp_path / "run" / "predictions.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "file,prediction,probability,runner_up,runner_up_probability,notes,label"
     assert lines[1].startswith("own/0/pen.png,0,0.9100,")
     assert lines[1].endswith(",,0")
-    with Image.open(tmp_path / "run" / "predictions.png") as sheet:
-        assert sheet.width > 1000
+    page = (tmp_path / "run" / "predictions.html").read_text(encoding="utf-8")
+    assert page.count("<figure") == 6
+    assert page.count("<img") == 12
 
 
 def test_bad_images_are_one_line_each_and_the_others_are_predicted(command, tmp_path):
@@ -302,7 +304,7 @@ def test_bad_images_are_one_line_each_and_the_others_are_predicted(command, tmp_
     words = ("--images", *bad, "good_4.png", "empty", "missing.png", "--out", "out.csv")
     code, out, err = command(*words, "--labels", "names")
     assert code == 2
-    assert "1 image predicted. Accuracy on the 1" in out
+    assert "Predicted: 1 image, 0 doubtful. Accuracy on the 1" in out
     lines = err.splitlines()
     assert len(lines) == len(bad) + 2
     for line, (name, (_, reason)) in zip(lines, bad.items(), strict=False):
@@ -320,7 +322,7 @@ def test_a_csv_of_new_images_is_predicted_row_by_row(command, tmp_path, sample):
     (tmp_path / "new.csv").write_bytes(torn_files.csv_bytes(rows, torn_files.TRAIN_COLUMNS))
     code, out, err = command("--images", "new.csv")
     assert (code, err) == (0, "")
-    assert "8 images predicted. Accuracy on the 8" in out
+    assert "Predicted: 8 images, 0 doubtful. Accuracy on the 8" in out
     assert (tmp_path / "run" / "predictions.csv").read_text(encoding="utf-8").splitlines()[8].startswith("new.csv:8,")
 
 
@@ -391,17 +393,22 @@ def test_a_form_that_was_not_measured_is_assumed_and_it_is_said(tmp_path):
     assert form_of(dataclasses.replace(record, source="sample")).note is None
 
 
-def test_words_as_classes_fit_into_the_cells_of_the_contact_sheet(tmp_path):
+def test_the_page_shows_doubtful_images_first_with_each_note_on_its_line(tmp_path):
     image = np.zeros((28, 28, 1), np.uint8)
-    image[4:24, 10:14] = 255
-    label = "a rather long name of a class"
-    is_long = InputImage("a.png", label, LabelSource.FOLDERS, as_image(image), Prepared(image))
-    long = PredictedImage(is_long, Prediction("x" * 30, 0.5, "y", 0.1))
-    short = PredictedImage(dataclasses.replace(is_long, label=""), Prediction("", 0.5, "y", 0.1))
-    draw_contact_sheet(tmp_path / "one.png", [long])
-    draw_contact_sheet(tmp_path / "two.png", [long, short])
-    with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "two.png") as two:
-        assert np.array_equal(np.asarray(one), np.asarray(two)[:, : one.width]), "nothing runs into the next cell"
+    certain = InputImage("a.png", "four <b>", LabelSource.FOLDERS, as_image(image), Prepared(image))
+    doubtful = dataclasses.replace(certain, name="b.png", prepared=Prepared(image, ("touches the edge",)))
+    predicted = [
+        PredictedImage(certain, Prediction("x y", 0.9, "z", 0.1)),
+        PredictedImage(doubtful, Prediction("four <b>", 0.5, "z", 0.1)),
+    ]
+    assert write_page(tmp_path / "one.html", predicted, "run", ["x y", "z"]) == 2
+    page = (tmp_path / "one.html").read_text(encoding="utf-8")
+    assert "<h1>2 images, 1 doubtful</h1>" in page
+    assert page.index("b.png") < page.index("a.png")
+    assert re.findall(r'class="note">(.*?)<', page) == ["touches the edge", "unsure"]
+    assert re.findall(r'data-true="(.*?)" data-predicted="(.*?)" data-kind="(.*?)"', page) == [
+        ("2", "2", "doubtful"), ("2", "0", "certain error")
+    ]  # fmt: skip
 
 
 def test_an_image_given_as_a_run_is_told_how_to_be_predicted(tmp_path, capsys):
@@ -424,7 +431,7 @@ def test_a_number_at_the_end_of_a_name_is_a_label_only_where_a_flag_says_so(comm
 def test_nothing_is_written_where_nothing_was_predicted(command, tmp_path):
     handwriting.drawn("pen", 4).save(tmp_path / "four.png")
     command("--images", "four.png")
-    table, sheet = tmp_path / "run" / "predictions.csv", tmp_path / "run" / "predictions.png"
+    table, sheet = tmp_path / "run" / "predictions.csv", tmp_path / "run" / "predictions.html"
     before = table.read_bytes(), sheet.read_bytes()
     (tmp_path / "empty").mkdir()
     code, out, err = command("--images", "nothere.png", "empty")
@@ -437,7 +444,7 @@ def test_nothing_is_written_where_nothing_was_predicted(command, tmp_path):
 @pytest.mark.parametrize(
     ("images", "out"),
     [
-        pytest.param("four.png", "four.csv", id="the contact sheet"),
+        pytest.param("four.html", "four.csv", id="the page"),
         pytest.param("rows.csv", "rows.csv", id="the table"),
         pytest.param("photos", "photos/table.csv", id="a folder of inputs"),
     ],
@@ -448,16 +455,16 @@ def test_predictions_never_replace_an_input(command, tmp_path, images, out):
     (tmp_path / "rows.csv").touch()
     code, _, err = command("--images", images, "--out", out)
     assert code == 2
-    assert "expected a place for the table and the contact sheet that is no input" in err
+    assert "expected a place for the table and the page that is no input" in err
 
 
 def test_flags_of_a_blend_do_not_go_with_images(command):
     code, _, err = command("--images", "x.png", "--weights", "greedy")
     assert code == 2
     assert "--images takes one RUN" in err
-    code, _, err = command("--images", "x.png", "--out", "table.png")
+    code, _, err = command("--images", "x.png", "--out", "table.html")
     assert code == 2
-    assert "--out table.png: expected a name for the table" in err
+    assert "--out table.html: expected a name for the table" in err
 
 
 def own_images(folder, digits=(4, 7)):

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import io
 import json
 import re
 import sys
@@ -20,9 +19,9 @@ from digits.data.image_files import NotADigitImage, as_image, read_image
 from digits.data.image_form import shape_text
 from digits.data.preparation import fit
 from digits.files import OWN, atomic_write, display_path, kit_command
-from digits.inference.predictions import Prediction, form_of
+from digits.inference.predictions import Prediction, form_of, picture
 from digits.inference.predictor import Predictor
-from digits.report.html import png_uri, render
+from digits.report.html import render
 
 MAX_BYTES = 50_000_000
 """Of an image that is sent; a phone's photographs have 3 to 15 MB."""
@@ -59,12 +58,6 @@ def training_images(predictor: Predictor) -> TrainingImages | None:
         train = predictor.record.load_data().train
         return TrainingImages(train.images, train.labels)
     return None
-
-
-def _png(image: np.ndarray) -> str:
-    file = io.BytesIO()
-    as_image(image).save(file, "PNG")
-    return png_uri(file.getvalue())
 
 
 class DrawingServer(ThreadingHTTPServer):
@@ -108,11 +101,11 @@ class DrawingServer(ThreadingHTTPServer):
         if self.alike:
             for name in (top.answer, top.runner_up):
                 images = self.alike.most_similar(prepared.image, classes.index(name))
-                similar.append({"name": name, "images": [_png(image) for image in images]})
+                similar.append({"name": name, "images": [picture(as_image(image)) for image in images]})
         return {
             "answer": top.answer,
             "probabilities": [round(float(share), 4) for share in probabilities],
-            "seen": _png(prepared.image),
+            "seen": picture(as_image(prepared.image)),
             "notes": top.notes(prepared),
             "similar": similar,
         }

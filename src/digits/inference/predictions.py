@@ -1,13 +1,14 @@
-"""Predict images that are not the competition's: read, prepare, predict, and write a table and a contact sheet."""
+"""Predict images that are not the competition's: read, prepare, predict, and write a table and a page."""
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image
 
 from digits.console import KitError, counted, print_line, progress_bar
 from digits.data.arrays import is_array_file, read_sets, set_to_predict
@@ -22,11 +23,10 @@ from digits.runs.record import FinishedRecord
 
 UNSURE = 0.7
 """A prediction of a lower probability, 0-1, is noted as unsure."""
-SHEET_IMAGES = 200
-"""The most images on a contact sheet; of more, those with the least certain predictions."""
-CELL, CAPTION, COLUMNS = 112, 54, 5
-"""An image of the contact sheet, the text below it, both in pixels, and how many stand beside each other."""
-RED, ORANGE, GREY = "#c0392b", "#d98200", "#dfe3ea"
+MOST_SHOWN = 500
+"""The most images on a page; of more, the most doubtful."""
+THUMBNAIL = 112
+"""The longer side of an image on the page, in pixels, at most."""
 
 
 class LabelSource(StrEnum):
@@ -170,9 +170,9 @@ class ImageReader:
 
 
 def _thumbnail(pixels: np.ndarray) -> Image.Image:
-    """Return pixels uint8 (h, w, 1 or 3) as an image that fits into a cell of the contact sheet."""
+    """Return pixels uint8 (h, w, 1 or 3) as an image as small as the page shows it."""
     image = as_image(pixels)
-    image.thumbnail((CELL, CELL), Image.Resampling.BOX, reducing_gap=1.0)
+    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX, reducing_gap=1.0)
     return image
 
 
@@ -215,52 +215,39 @@ def _as_text(cell: str) -> str:
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) and not is_number else cell
 
 
-def draw_contact_sheet(path: Path, predicted: Sequence[PredictedImage]) -> int:
-    """Write a PNG that shows each image, the pixels that the network saw, and the prediction; return how many.
+def write_page(path: Path, predicted: Sequence[PredictedImage], run: str, classes: Sequence[str]) -> int:
+    """Write an HTML page of predicted images, the doubtful ones first, and return how many it shows."""
+    from digits.report import html
 
-    Errors have a red frame, predictions with notes an orange one.
-    """
-    shown = predicted
-    if len(shown) > SHEET_IMAGES:
-        shown = sorted(shown, key=lambda each: each.prediction.probability)[:SHEET_IMAGES]
-    width, height = 2 * CELL + 24, CELL + CAPTION
-    columns, rows = min(COLUMNS, len(shown)), -(-len(shown) // COLUMNS)
-    sheet = Image.new("RGB", (columns * width + 8, rows * height + 8), "white")
-    for index, each in enumerate(shown):
-        cell = _cell(each, width - 7, height - 7)
-        sheet.paste(cell, (index % columns * width + 8, index // columns * height + 8))
-    with atomic_write(path) as temporary:
-        sheet.save(temporary, "PNG")
+    shown = sorted(predicted, key=lambda each: (not each.notes, each.prediction.probability))[:MOST_SHOWN]
+    labels = [each.image.label for each in predicted if each.image.label is not None]
+    html.write_page(
+        "images.html.jinja",
+        path,
+        heading=heading(predicted),
+        run=run,
+        table=path.with_suffix(".csv").name,
+        count=len(predicted),
+        names=list(dict.fromkeys([*classes, *labels])),
+        has_labels=bool(labels),
+        shown=[(each, picture(each.image.thumbnail), picture(as_image(each.image.prepared.image))) for each in shown],
+    )
     return len(shown)
 
 
-def _cell(each: PredictedImage, width: int, height: int) -> Image.Image:
-    """Return a predicted image's part of the contact sheet, in pixels."""
-    import matplotlib
+def picture(image: Image.Image) -> str:
+    """Return an image as a data URI of a PNG."""
+    from digits.report.html import png_uri
 
-    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    large, small = (ImageFont.truetype(fonts / "DejaVuSans.ttf", size) for size in (15, 10))
-    image, top = each.image, each.prediction
-    frame, frame_width = (ORANGE, 3) if each.notes else (GREY, 1)
-    if each.is_error:
-        frame, frame_width = RED, 3
-    cell = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(cell)
-    draw.rectangle((0, 0, width - 1, height - 1), outline=frame, width=frame_width)
-    for left, picture in ((6, image.thumbnail), (CELL + 10, as_image(image.prepared.image))):
-        scaled = ImageOps.contain(picture, (CELL, CELL), Image.Resampling.NEAREST)
-        cell.paste(scaled, (left + (CELL - scaled.width) // 2, 6 + (CELL - scaled.height) // 2))
-    text = f"{top.answer}  {top.probability:.1%}"
-    if each.is_error:
-        text += f" (is {image.label})"
-    both = f"{text}   {top.runner_up} {top.runner_up_probability:.1%}"
-    if large.getlength(both) <= width - 13:
-        text = both
-    font = large if large.getlength(text) <= width - 13 else small
-    draw.text((6, CELL + 10), text, fill=RED if each.is_error else "#1f2430", font=font)
-    caption = "; ".join((Path(image.name).name, *each.notes))
-    draw.text((6, CELL + 32), caption[:42], fill="#5d6675", font=small)
-    return cell
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return png_uri(file.getvalue())
+
+
+def heading(predicted: Sequence[PredictedImage]) -> str:
+    """Return how many images were predicted, and how many of these are doubtful: "117 images, 12 doubtful"."""
+    doubtful = sum(bool(each.notes) for each in predicted)
+    return f"{counted(len(predicted), 'image')}, {doubtful:,} doubtful"
 
 
 def summarize(predicted: Sequence[PredictedImage]) -> list[str]:
@@ -272,7 +259,7 @@ def summarize(predicted: Sequence[PredictedImage]) -> list[str]:
             top = each.prediction
             line = f"{each.image.name:{width}}  {top.answer}  {top.probability:.1%}"
             lines.append(f"{line}  ({'; '.join(each.notes)})" if each.notes else line)
-    lines.append(f"{counted(len(predicted), 'image')} predicted.")
+    lines.append(f"Predicted: {heading(predicted)}.")
     labelled = [each for each in predicted if each.image.label is not None]
     if labelled:
         errors = sum(each.is_error for each in labelled)
