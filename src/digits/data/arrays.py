@@ -57,10 +57,8 @@ def read_sets(path: Path, trained: Shape | None = None) -> dict[str, Table]:
     """Read all sets of images of a CSV, an .npz, an .npy or an IDX file, plain or packed.
 
     The keys are "train", "val", "test", or "images" where the file does not tell. Images to train on are resized to fit
-    `SIDES`; with `trained`, the shape of those of the run that predicts them, all are left as they are.
-
-    Raises:
-        BadInput: naming the file and the array or line, what was expected and what came.
+    `SIDES`; with `trained`, the shape of those of the run that predicts them, all are left as they are. Raises
+    BadInput, naming the file and the array or line, what was expected and what came.
     """
     if ".csv" in path.name.lower():
         data = read_bytes(path)

@@ -18,8 +18,7 @@ ROWS = {"row", *COLUMN_NAMES["index"]}
 def read_table(path: Path, member: str | None = None) -> pd.DataFrame:
     """Read a CSV with a header: its cells, str; rows that repeat others are left out.
 
-    Raises:
-        BadInput: naming the file and line, what was expected and what came.
+    Raises BadInput, naming the file and line, what was expected and what came.
     """
     data = read_bytes(path, member)
     with error_context(display_path(path)):
@@ -38,10 +37,7 @@ def of_images(table: pd.DataFrame, ids: np.ndarray, *, fewer: bool = False, more
     """Return the rows of images with these ids (n,), in their order; the ids are in the column that has most of them.
 
     A column of row numbers is taken for ids where no other has half of them. The table may have `fewer` rows, and is
-    filled with empty cells, or `more`.
-
-    Raises:
-        BadInput: naming some ids that are missing, unknown or there twice.
+    filled with empty cells, or `more`. Raises BadInput, naming some ids that are missing, unknown or there twice.
     """
     keys = pd.Index([str(name) for name in ids.tolist()])
     numbers = [name for name in table if str(name).lower() in ROWS]
@@ -86,10 +82,8 @@ def count_folds(path: Path) -> int:
 def read_folds(path: Path, ids: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, more: bool) -> Pairs:
     """Read the folds of training images with these ids (n,) and labels (n,), as `folds.split_folds` returns them.
 
-    The folds are in the order of their names. With one fold, as a run writes it, the other rows have none.
-
-    Raises:
-        BadInput: if an id or the fold of an image is missing, or a class has no image on one side of a fold.
+    The folds are in the order of their names. With one fold, as a run writes it, the other rows have none. Raises
+    BadInput if an id or the fold of an image is missing, or a class has no image on one side of a fold.
     """
     table = read_table(path)
     with error_context(display_path(path)):

@@ -84,15 +84,13 @@ class Columns:
     label: int | None
     id: int | None
     notes: tuple[str, ...] = ()
-    is_guessed: bool = False
-    """Whether the label or id was taken by its place alone."""
+    is_guessed: bool = False  # Whether the label or id was taken by its place alone.
 
 
 def read_bytes(path: Path, member: str | None = None) -> bytes:
     """Return the bytes of a file, unpacked where it is gzip, bzip2 or xz, or a member of a zip (None: the only one).
 
-    Raises:
-        BadInput: if it cannot be read, is no regular file, is damaged or larger than `MAX_BYTES`.
+    Raises BadInput if it cannot be read, is no regular file, is damaged or larger than `MAX_BYTES`.
     """
     with error_context(display_path(path)), readable():
         mode = path.stat().st_mode
@@ -150,10 +148,7 @@ def records(data: bytes) -> Iterator[tuple[int, list[str]]]:
 
     Takes UTF-8 with or without byte order mark and UTF-16 with one; LF, CRLF, CR or CRCRLF (Windows, written twice);
     commas, or semicolons, tabs or bars where the first line has no comma; fields in quotes or not; with a comma at the
-    end of each line or without.
-
-    Raises:
-        BadInput: naming line and byte of what is no text, or no table.
+    end of each line or without. Raises BadInput, naming line and byte of what is no text, or no table.
     """
     text = _decode(data).replace("\r\r\n", "\r\n")
     first = re.split(r"[\r\n]", text[: 1 << 18].lstrip("\r\n"), maxsplit=1)[0]
@@ -197,10 +192,8 @@ def parse(data: bytes, *, labelled: bool = False) -> Table:
     """Parse a CSV of images: pixels 0-255, one image a row, and a label (which there must be if `labelled`) or an id.
 
     The header tells which column is what, in any order. Without a header, what stands before the pixels is the label
-    where `labelled`, or where it repeats; else the id.
-
-    Raises:
-        BadInput: naming line and column, what was expected and what came.
+    where `labelled`, or where it repeats; else the id. Raises BadInput, naming line and column, what was expected and
+    what came.
     """
     number, first = next(records(data[: 1 << 18] if data.isascii() else data), (0, []))
     if not first:
@@ -412,10 +405,8 @@ def _parse_fast(data: bytes, columns: Columns, has_header: bool) -> _Columns | N
 def encode_labels(texts: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return labels as uint8 (n,) positions among the classes, which are in order of number, then of the alphabet.
 
-    A class is named as it is written: 7, 07 and 7.0 are three.
-
-    Raises:
-        BadInput: for more than `MAX_CLASSES` classes, and naming the rows where some labels are missing.
+    A class is named as it is written: 7, 07 and 7.0 are three. Raises BadInput for more than `MAX_CLASSES` classes, and
+    naming the rows where some labels are missing.
     """
     names = sorted(set(texts), key=lambda name: (_number(name) is None, _number(name) or 0, name))
     missing = [name for name in names if _is_missing(name, names)]

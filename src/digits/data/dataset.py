@@ -97,25 +97,17 @@ class DataSummary:
     """What run.json says of the data of a run."""
 
     files: list[DataFile]
-    class_counts: list[int]
-    """Training images of each class."""
+    class_counts: list[int]  # Training images of each class.
     description: str
     leaked_images: int = 0
-    duplicates: int = 0
-    """Training images that are copies of others."""
-    competition: str | None = None
-    """The slug of the competition whose test images were predicted."""
-    side: int = SIDE
-    """See `ImageForm.side`."""
-    factor: int = 1
-    """By which the pixels were multiplied, where none was bright."""
+    duplicates: int = 0  # Training images that are copies of others.
+    competition: str | None = None  # The slug of the competition whose test images were predicted.
+    side: int = SIDE  # See `ImageForm.side`.
+    factor: int = 1  # By which the pixels were multiplied, where none was bright.
     warnings: list[str] = field(default_factory=list)
-    classes: list[str] | None = None
-    """The classes' names; None: their numbers."""
-    form: ImageForm | None = None
-    """Of the training images; None: not measured."""
-    metric: Metric = Metric.ACCURACY
-    """By which the predictions are scored."""
+    classes: list[str] | None = None  # The classes' names; None: their numbers.
+    form: ImageForm | None = None  # Of the training images; None: not measured.
+    metric: Metric = Metric.ACCURACY  # By which the predictions are scored.
 
     @property
     def names(self) -> list[str]:

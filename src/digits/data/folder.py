@@ -33,8 +33,7 @@ class LocatedFile:
     """A file, or a member of a zip."""
 
     path: Path
-    name: str
-    """Below the folder, or inside the zip."""
+    name: str  # Below the folder, or inside the zip.
     member: str | None = None
 
     @property
@@ -326,8 +325,7 @@ def _decode(read: Callable[..., T], file: Path, **options) -> T:
 def sample_submission(folder: Path, competition: Competition | None) -> SubmissionForm:
     """Return the form of a submission, without its classes: a known competition's, else as the folder's sample has it.
 
-    Raises:
-        BadInput: if sample_submission.csv is no table of an id and further columns.
+    Raises BadInput if sample_submission.csv is no table of an id and further columns.
     """
     if competition and competition.is_known:
         return known_form(competition)

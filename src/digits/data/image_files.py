@@ -165,8 +165,7 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
 def find_images(path: Path) -> list[Path]:
     """Return the image files in a folder and below it, or a file itself, whatever its name.
 
-    Raises:
-        BadInput: if there is no such file, or no image in the folder.
+    Raises BadInput if there is no such file, or no image in the folder.
     """
     if not path.exists():
         hint = "; give a file of this machine: download it first" if ":/" in str(path) else ""

@@ -33,21 +33,15 @@ class ImageForm:
 
     side: int = SIDE
     """Of the images of a run before December 2026 in pixels, before they were resized to 28; else 28."""
-    factor: int = 1
-    """By which their pixels were multiplied."""
-    box: int = BOX
-    """The long side of their ink, in pixels of 28."""
-    is_light: bool | None = False
-    """Whether their ground is light; None: neither nor."""
-    is_drawn: bool = True
-    """Whether they are strokes: photographs of other things are only resized."""
+    factor: int = 1  # By which their pixels were multiplied.
+    box: int = BOX  # The long side of their ink, in pixels of 28.
+    is_light: bool | None = False  # Whether their ground is light; None: neither nor.
+    is_drawn: bool = True  # Whether they are strokes: photographs of other things are only resized.
     turn: int = 0
     """Quarter turns to the left of upright digits, after a mirroring along the diagonal from 4 on."""
-    is_mnist: bool = True
-    """Whether they have MNIST's form in all of this, and are centred as its images are."""
+    is_mnist: bool = True  # Whether they have MNIST's form in all of this, and are centred as its images are.
     is_assumed: bool = False
-    shape: Shape = (SIDE, SIDE, 1)
-    """Of the images that the networks take."""
+    shape: Shape = (SIDE, SIDE, 1)  # Of the images that the networks take.
 
     @property
     def own_shape(self) -> Shape:

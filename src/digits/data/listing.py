@@ -22,8 +22,7 @@ class ListedImages:
 
     files: list[Path]
     ids: list[str]
-    name: str = ""
-    """Of the table."""
+    name: str = ""  # Of the table.
     labels: list[str] = field(default_factory=list)
     label_columns: list[str] = field(default_factory=list)
     notes: tuple[str, ...] = ()
@@ -39,8 +38,7 @@ def may_list(data: bytes) -> bool:
 def columns_of(data: bytes) -> Columns:
     """Return the columns of a table but for row numbers.
 
-    Raises:
-        BadInput: naming the line whose fields are not as many as the columns.
+    Raises BadInput, naming the line whose fields are not as many as the columns.
     """
     (_, header), *lines = records(data)
     if len(set(header)) < len(header):
@@ -90,11 +88,7 @@ class ImageIndex:
         return found
 
     def files_of(self, split: str, ids: Sequence[str]) -> list[Path]:
-        """Return the file of each id.
-
-        Raises:
-            BadInput: naming the ids that have no image, or several.
-        """
+        """Return the file of each id; BadInput, naming the ids that have no image, or several."""
         names = self.by_name(split, ids)
         missing = list(dict.fromkeys(name for name in ids if name not in names))
         if missing:
@@ -115,10 +109,8 @@ def list_images(
 
     Of columns that no flag names, the id's is the one with the names of most images; the label's is one of
     `label_columns`, those of sample_submission.csv, else one with a usual name, the only other one, or one a class.
-    Test images have the labels that are in the columns of the training images' labels.
-
-    Raises:
-        BadInput: where the columns do not say enough, an id has no image or two labels.
+    Test images have the labels that are in the columns of the training images' labels. Raises BadInput where the
+    columns do not say enough, an id has no image or two labels.
     """
     id_column = _given(options.id_column, "--id-column", columns) or _id_column(index, split, columns)
     ids = columns[id_column]

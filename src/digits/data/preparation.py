@@ -25,10 +25,8 @@ def load_extra(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Load custom images, LABEL/….png, to train on beside a dataset's: in its shape, with labels uint8 (n,).
 
-    `known` are the dataset's images uint8 (m, height, width, channels), none of which may be among them.
-
-    Raises:
-        BadInput: naming the first image that has no label, cannot be used, or is one of the dataset's.
+    `known` are the dataset's images uint8 (m, height, width, channels), none of which may be among them. Raises
+    BadInput, naming the first image that has no label, cannot be used, or is one of the dataset's.
     """
     with error_context(f"--extra {display_path(folder)}", f"Save images there with: {kit_command('src/draw.py')}"):
         files = find_images(folder)

@@ -43,8 +43,7 @@ class Prediction:
     run: str
     label: int
     name: str
-    confidence: float | None
-    """0-1; None for a run of which only the submission is there."""
+    confidence: float | None  # 0-1; None for a run of which only the submission is there.
     is_right: bool | None
 
 
@@ -57,10 +56,8 @@ class Card:
     true_name: str
     predictions: list[Prediction]
     row: str
-    bars: list[float]
-    """The first run's probability of each class, in percent."""
-    axis: str
-    """The classes' names under the bars, where each is one letter."""
+    bars: list[float]  # The first run's probability of each class, in percent.
+    axis: str  # The classes' names under the bars, where each is one letter.
     title: str
 
 
@@ -155,10 +152,8 @@ def build_report(
     """Write report.html into a finished run's folder and return where it is.
 
     The run is compared with the runs and the ledger beside it, and with the committed runs in the folder `reference`.
-    Its data are `dataset`, else loaded from `data_dir`, else from where its record says.
-
-    Raises:
-        BadInput: if the run is not finished.
+    Its data are `dataset`, else loaded from `data_dir`, else from where its record says. Raises BadInput if the run is
+    not finished.
     """
     data = analysis.gather(run, dataset, data_dir)
     record, folder = data.record, submissions_of(run)
@@ -326,8 +321,7 @@ def _different_settings(runs: list[RunData]) -> list[tuple[str, list[Any]]]:
 def build_leaderboard(submissions: Path, reference: Path = REFERENCE) -> Path:
     """Write index.html, all finished runs in the order of their accuracy, and return where it is.
 
-    Raises:
-        KitError: if a ledger cannot be read.
+    Raises KitError if a ledger cannot be read.
     """
     return write_page(
         "leaderboard.html.jinja",

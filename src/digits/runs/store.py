@@ -302,8 +302,7 @@ def find_run(name_or_path: str, submissions: Path = SUBMISSIONS) -> Run:
 def submission_form(competition: Competition, submissions: Path) -> SubmissionForm:
     """Return the form of a competition's submissions; of an unknown one by its sample and the newest run on its data.
 
-    Raises:
-        BadInput: if there is no such run, which would say the classes, or the sample is broken.
+    Raises BadInput if there is no such run, which would say the classes, or the sample is broken.
     """
     if competition.is_known:
         return known_form(competition)

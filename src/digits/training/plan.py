@@ -35,20 +35,17 @@ class Plan:
     """What the work of a training command needs, once its settings have been understood."""
 
     run: Run
-    before: Record | None
-    """The record so far of a run that is resumed."""
+    before: Record | None  # The record so far of a run that is resumed.
     record: Record
     recipe: Recipe
     dataset: Dataset
-    train: LabelledSplit
-    """The dataset's training images, followed by extra ones."""
+    train: LabelledSplit  # The dataset's training images, followed by extra ones.
     tasks: list[FoldTask]
     slots: Slots
     execution: Execution
     started: float
     """When the work began, in seconds of `time.perf_counter`; earlier pieces of the run count too."""
-    deadline: float = math.inf
-    """In seconds of `time.monotonic`; nothing is trained after it."""
+    deadline: float = math.inf  # In seconds of `time.monotonic`; nothing is trained after it.
     final_seconds: float | None = None
     """Of a run that was finished before and has all its networks: only its results are written again."""
 
@@ -66,8 +63,7 @@ class Plan:
 def prepare(settings: Settings, execution: Execution) -> Plan:
     """Load the data, open the run, and list the networks to train; print what is assumed.
 
-    Raises:
-        BadInput: if the data or the settings cannot be used; a new run leaves no folder then.
+    Raises BadInput if the data or the settings cannot be used; a new run leaves no folder then.
     """
     started, recipe = time.perf_counter(), settings.recipe
     deadline = math.inf if execution.minutes is None else time.monotonic() + 60 * execution.minutes
