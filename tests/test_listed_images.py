@@ -1,5 +1,7 @@
 """Images whose labels are in a CSV of ids, as most competitions of images have them."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -36,7 +38,7 @@ def write(folder, rows=ROWS, header=("id", "label"), train_images="train/{}.png"
     images(folder, [test_images.format(name) for name in TEST_IDS])
     contents = {
         "train": table(rows, header),
-        "sample_submission": table([(name, 0) for name in TEST_IDS], ("id", "label")),
+        "sample_submission": table([(name, "cat") for name in TEST_IDS], ("id", "label")),
     }
     for name, content in (contents | files).items():
         if content is not None:
@@ -174,3 +176,44 @@ def test_packed_images_name_the_command_that_unpacks_them(tmp_path):
     for place in (archive, archive.parent):
         with pytest.raises(BadInput, match=r"scripts/download\.sh --zip .*cats-1\.zip --competition cats-1"):
             load(place)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param("id,label\n", r"expected a row for each test image, found none", id="no rows"),
+        pytest.param("id,label\n9,cat\n9,cat\n", r"sample_submission\.csv: .* found 9 again", id="an id twice"),
+    ],
+)
+def test_a_sample_without_a_row_for_each_image_is_refused_by_its_name(tmp_path, content, message):
+    with pytest.raises(BadInput, match=message):
+        load(write(tmp_path, sample_submission=content))
+
+
+def test_a_table_in_another_encoding_is_refused_by_its_name(tmp_path):
+    folder = write(tmp_path)
+    (folder / "train.csv").write_bytes("id,label\n000,é\n".encode("latin-1"))
+    with pytest.raises(BadInput, match=r"train\.csv, line 2, byte 5: expected text"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "note"),
+    [
+        pytest.param("cat", {"metric": "log-loss"}, "log-loss scores probabilities, but", id="a metric"),
+        pytest.param("zebra", {}, r"labels \(zebra\) that are no classes", id="labels"),
+    ],
+)
+def test_what_does_not_go_with_the_sample_is_said(tmp_path, label, options, note):
+    sample = table([(name, label) for name in TEST_IDS], ("id", "label"))
+    notes = load(write(tmp_path, sample_submission=sample), **options).summary.warnings
+    assert [text for text in notes if re.search(note, text)]
+
+
+def test_test_images_are_read_in_the_size_of_the_training_images_so_that_copies_among_them_are_found(tmp_path):
+    folder = write(tmp_path)
+    for name in TEST_IDS[1:]:
+        Image.new("L", (40, 30)).save(folder / f"test/{name}.png")
+    (folder / "test/9.png").write_bytes((folder / "train/001.png").read_bytes())
+    with pytest.raises(BadInput, match="leak: 1 of 3 test images"):
+        load(folder)

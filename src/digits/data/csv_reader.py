@@ -286,7 +286,7 @@ def _not_square(first: list[str], rest: list[int], named: bool) -> str:
     if not named and len(first) < 3:
         return f"expected a row of pixels, found {','.join(first)[:_SHOWN]!r}"
     if not rest:
-        return "expected the pixels of images, found no such column; images that a table lists go into train/CLASS/"
+        return "expected the pixels of images, found no such column; listed images lie unpacked in train/ beside it"
     count, side = len(rest), round(math.sqrt(len(rest)))
     names = f" ({first[rest[0]][:_SHOWN]!r} … {first[rest[-1]][:_SHOWN]!r})" if named else ""
     is_colour = count % 3 == 0 and _side(count // 3)

@@ -147,7 +147,9 @@ def read_folder(folder: Path, competition: Competition | None, options: Options 
     """
     is_known = competition is not None and competition.is_known
     if listed := {} if is_known else listed_images(folder, competition, options):
-        tables = {split: _table_of_images(each.files, each.labels, each.ids) for split, each in listed.items()}
+        tables: dict[str, Table] = {}
+        for split, each in listed.items():
+            tables[split] = _table_of_images(each.files, each.labels, each.ids, tables.get("train"))
         notes = {split: (*each.notes, *tables[split].notes) for split, each in listed.items()}
         return {split: replace(tables[split], name=each.name, notes=notes[split]) for split, each in listed.items()}
     refuse_columns(options)
@@ -206,8 +208,11 @@ def listed_images(
     others = [name for name in _csvs(_names_in(folder)) if "submission" not in _plain(name)]
     if train is None and len(others) == 1:
         train = LocatedFile(folder / others[0], others[0])
-    if train is None or not may_list(data := train.read()):
+    if train is None:
         return {}
+    with error_context(train.shown):
+        if not may_list(data := train.read()):
+            return {}
     index, test = ImageIndex(folder), find_file(folder, "test", competition)
     if not index.files and train.member:
         fix = f"Unpack it: {unpack_command(train.path)}"
@@ -250,7 +255,7 @@ def _tables_of_images(folder: Path, test_ids: Sequence[str] | None) -> dict[str,
     `test_ids`, where these are known. Empty where there are no images.
     """
     roots = {split: folder / name for name in _names_in(folder) if (split := _split_of_folder(folder / name))}
-    tables = {}
+    tables: dict[str, Table] = {}
     for split, root in ({"train": folder} | roots).items():
         classes = class_folders(root)
         if root == folder:
@@ -267,7 +272,8 @@ def _tables_of_images(folder: Path, test_ids: Sequence[str] | None) -> dict[str,
         elif not files and root != folder:
             files = image_files(root)
         if files:
-            tables[split] = replace(_table_of_images(files, labels, ids), name=f"{split} images")
+            tables[split] = _table_of_images(files, labels, ids, tables.get("train"))
+            tables[split] = replace(tables[split], name=f"{split} images")
     return tables
 
 
@@ -279,9 +285,11 @@ def _split_of_folder(path: Path) -> str | None:
     return split_of(name) or "unlabelled"
 
 
-def _table_of_images(files: Sequence[Path], labels: Sequence[str], ids: Sequence[str] | None = None) -> Table:
-    """Read image files, with labels or none; ids None: names, or CLASS/NAME where these repeat."""
-    images, notes = _read_images(files)
+def _table_of_images(
+    files: Sequence[Path], labels: Sequence[str], ids: Sequence[str] | None, train: Table | None
+) -> Table:
+    """Read image files, with labels or none, in the size of those to train on; ids None: names, or CLASS/NAME."""
+    images, notes = _read_images(files, train.images.shape[1:3] if train else None)
     names = [file.name for file in files] if ids is None else list(ids)
     if ids is None and len(set(names)) < len(names):
         names = [f"{file.parent.name}/{file.name}" for file in files]
@@ -290,10 +298,10 @@ def _table_of_images(files: Sequence[Path], labels: Sequence[str], ids: Sequence
     return replace(table, notes=(*notes, *table.notes))
 
 
-def _read_images(files: Sequence[Path]) -> tuple[np.ndarray, list[str]]:
-    """Return images uint8 (n, height, width, 3) of the most frequent size that fits SIDES, and what was changed."""
+def _read_images(files: Sequence[Path], size: tuple[int, int] | None) -> tuple[np.ndarray, list[str]]:
+    """Return images uint8 (n, height, width, 3), and what was changed; `size` None: the most frequent, within SIDES."""
     headers = [_decode(read_header, file) for file in files]
-    size = Counter(fitting_size(header.size) for header in headers).most_common(1)[0][0]
+    size = size or Counter(fitting_size(header.size) for header in headers).most_common(1)[0][0]
     images = np.empty((len(files), *size, 3), np.uint8)
     long_side, in_grey = max(size), 0
     for row, file in enumerate(files):
@@ -308,7 +316,10 @@ def _read_images(files: Sequence[Path]) -> tuple[np.ndarray, list[str]]:
         f"of other sizes ({sizes}{more}) are resized to {size[1]} × {size[0]}": others.total(),
         "in grey are read as RGB, as the others are": in_grey if is_mixed else 0,
         "are animations: the first frame is read": sum(header.is_animated for header in headers),
-        "are transparent: read on their own colour, or on black or white": sum(h.is_transparent for h in headers),
+        "may be transparent: such pixels get the image's colour, or black or white": sum(
+            header.is_transparent for header in headers
+        ),
+        "have 16 bits or more: each is scaled to 8 by its brightest pixel": sum(header.is_deep for header in headers),
     }
     return images, [f"{count:,} of {len(files):,} images {text}" for text, count in counts.items() if count]
 
@@ -338,5 +349,9 @@ def sample_submission(folder: Path, competition: Competition | None) -> Submissi
         if len(header) < 2 or any(len(fields) != len(header) for fields in rows):
             expected = "two columns, the id and the label, or an id and a column for each class"
             raise BadInput(f"expected {expected}, found {','.join(header)[:60]!r}")
-    ids = tuple(fields[0] for fields in rows)
+        ids = tuple(fields[0] for fields in rows)
+        repeated = [name for name, count in Counter(ids).items() if count > 1]
+        if repeated or not ids:
+            found = f"found {some_of(repeated)} again" if repeated else "found none"
+            raise BadInput(f"expected a row for each test image, {found}", fix="Take the competition's own file.")
     return SubmissionForm(tuple(header), ids=ids, examples=frozenset(fields[1] for fields in rows))

@@ -31,6 +31,8 @@ class ImageHeader:
     size: tuple[int, int]
     is_animated: bool
     is_transparent: bool
+    is_deep: bool
+    """Whether its pixels have more than 8 bits."""
 
 
 def read_header(path: Path) -> ImageHeader:
@@ -38,7 +40,7 @@ def read_header(path: Path) -> ImageHeader:
     with _opened(path) as image:
         is_turned = image.getexif().get(0x0112, 1) > 4  # EXIF's orientation.
         size = (image.width, image.height) if is_turned else (image.height, image.width)
-        return ImageHeader(size, _is_animated(image), _is_transparent(image))
+        return ImageHeader(size, _is_animated(image), _is_transparent(image), _is_deep(image))
 
 
 def read_image(source: Path | bytes, *, long_side: int = WORKING_SIDE, first_frame: bool = False) -> np.ndarray:
@@ -61,6 +63,10 @@ def read_image(source: Path | bytes, *, long_side: int = WORKING_SIDE, first_fra
 
 def _is_animated(image: Image.Image) -> bool:
     return getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith("I") or image.mode == "F"
 
 
 def _is_transparent(image: Image.Image) -> bool:
@@ -91,7 +97,7 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
 
 
 def _pixels(image: Image.Image, long_side: int) -> np.ndarray:
-    if image.mode.startswith("I") or image.mode == "F":
+    if _is_deep(image):
         image = _in_8_bits(image)
     factor = max(image.size) // long_side
     if factor > 1:

@@ -69,7 +69,14 @@ class SubmissionForm:
         are_numbers = all(re.fullmatch(r"[01]|[01]?\.\d+", text) for text in self.examples)
         takes_probabilities = metric is not None and metric.takes_probabilities
         is_share = len(classes) == 2 and are_numbers and (takes_probabilities or not self.examples <= set(classes))
-        return form._of_one_class() if is_share else form
+        if is_share:
+            return form._of_one_class()
+        note = ""
+        if self.ids and takes_probabilities and metric:
+            note = f"{metric.text} scores probabilities, but sample_submission.csv has labels: is it another metric?"
+        elif self.ids and not self.examples & set(classes):
+            note = f"sample_submission.csv has labels ({some_of(sorted(self.examples))}) that are no classes."
+        return replace(form, note=note)
 
     def _of_one_class(self) -> "SubmissionForm":
         """Return the form whose only column has the probability of the class that it is named after, else of 1."""
