@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         state = f"{data.sha256} {trials.state_of_code()}"
         if flags.few:
             state += " few"
-        common = {"folder": folder, "state": state, "few": flags.few}
+        common = {"folder": folder, "state": state, "few": flags.few, "metric": data.metric}
         trials.check_networks(recipes.values(), data)
         slots = share_machine(len(recipes) * flags.seeds, flags.jobs)
         trials.fit_missing(recipes, flags.seeds, kept["cells"], common, slots, keep)
@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     keep(rows)
     split = "one fifth trains and two are scored" if flags.few else "a 90/10 split"
     print(f"\n{base.name}, {base.epochs} epochs, n = {flags.seeds} seeds, for each {split}; {data.description}")
-    print(f"\n{trials.render(rows)}")
+    print(f"\n{trials.render(rows, data.loss)}")
     print("\n± is the standard error over the seeds and their splits.")
 
 

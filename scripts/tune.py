@@ -1,10 +1,11 @@
 """Search for better settings of a recipe: `python scripts/tune.py --search learning_rate=0.001..0.03:log ema=0,0.9`.
 
 Each trial trains the recipe with other settings on some folds of a split of its own, which no reported figure uses, and
-is scored by the log-loss of the held-out images after temperature scaling. Trials that fall behind after a fold are
-pruned. Everything is kept in the study's SQLite file: the same command resumes it. At the end the best settings and the
-recipe as it is are trained again on fresh splits, because the best of many trials looks better than it is; that
-comparison says whether the difference is more than noise. Written beside the study: a recipe file and a plot.
+is scored by the log-loss of the held-out images after temperature scaling, or by 1 less the competition's AUC or
+macro-F1. Trials that fall behind after a fold are pruned. Everything is kept in the study's SQLite file: the same
+command resumes it. At the end the best settings and the recipe as it is are trained again on fresh splits, because the
+best of many trials looks better than it is; that comparison says whether the difference is more than noise. Written
+beside the study: a recipe file and a plot.
 """
 
 import argparse
@@ -108,6 +109,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--confirm", type=int, default=4, metavar="N", help=confirm)
     add("--jobs", type=int, metavar="J", help="trials at a time (default: one per CPU core)")
     add("--limit", type=int, metavar="N", help="use N training images only")
+    add("--metric", choices=tuple(config.Metric), help="competition's metric (default: as for train.py)")
     add("--study", type=Path, default=Path("tune.db"), metavar="FILE", help="keeps everything (default: tune.db)")
     add("--data-dir", type=Path, default=DATA, metavar="DIR", help="with the competition's files; else the sample")
     return parser.parse_args(argv)
@@ -142,6 +144,11 @@ def open_study(path: Path, purpose: dict[str, Any]):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(trial.params)
     return study
+
+
+def loss_of(study) -> str:
+    """Return what the trials of a study are scored by, in words."""
+    return study.user_attrs["what"]["the loss"]
 
 
 def finished(study) -> list:
@@ -182,19 +189,19 @@ def search(study, axes: Sequence[Axis], base: Recipe, flags: argparse.Namespace,
             except KitError as error:  # Above all a loss that is no longer finite: not settings to come back to.
                 outcome = str(error).strip().splitlines()[-1]
                 break
-            losses.append(result["scores"][0]["log_loss"])
+            losses.append(result["scores"][0]["loss"])
             count(1)
             with lock:
                 trial.report(statistics.mean(losses), fold)
                 if fold + 1 < flags.folds and trial.should_prune():
-                    outcome = f"pruned after fold {fold + 1}, log-loss {statistics.mean(losses):.4f}"
+                    outcome = f"pruned after fold {fold + 1}, {loss_of(study)} {statistics.mean(losses):.4f}"
                     break
         with lock:
             if outcome:
                 study.tell(trial, state=TrialState.PRUNED)
             else:
                 study.tell(trial, statistics.mean(losses))
-                outcome = f"log-loss {statistics.mean(losses):.4f}"
+                outcome = f"{loss_of(study)} {statistics.mean(losses):.4f}"
             count(flags.folds - len(losses))  # Those that a pruned trial does without.
             settings = " ".join(f"{key}={_short(value)}" for key, value in values.items())
             text = state()
@@ -258,7 +265,7 @@ def draw(study, base: Recipe, axes: Sequence[Axis], shares: dict[str, float], ti
 
     scatter(plots[0], lambda trial: trial.number)
     plots[0].xaxis.get_major_locator().set_params(integer=True)
-    plots[0].set(xlabel="trial", ylabel="log-loss, calibrated")
+    plots[0].set(xlabel="trial", ylabel=loss_of(study))
     plots[0].set_title(title, pad=12)
     figure.legend(*plots[0].get_legend_handles_labels(), loc="outside lower left", ncols=4)
     if max(trial.value for trial in complete) > 3 * best.value:
@@ -280,20 +287,20 @@ def draw(study, base: Recipe, axes: Sequence[Axis], shares: dict[str, float], ti
     figure.savefig(path, dpi=120)
 
 
-def verdict(row: dict[str, Any]) -> str:
-    """Say of a row of `trials.effects` whether its log-loss differs from the recipe's by more than noise."""
+def verdict(row: dict[str, Any], loss: str = "log-loss") -> str:
+    """Say of a row of `trials.effects` whether its loss differs from the recipe's by more than noise."""
     from scipy.stats import t
 
-    effect, error, n = row["log_loss"]["effect"], row["log_loss"]["error"], len(row["log_loss"]["values"])
+    effect, error, n = row["loss"]["effect"], row["loss"]["error"], len(row["loss"]["values"])
     if error is None:
         return "One network of each says nothing about noise: use --confirm 2 or more."
     half = float(t.ppf(0.975, n - 1)) * error
     low, high = 1000 * (effect - half), 1000 * (effect + half)
     difference = f"{1000 * effect:+.1f} × 10⁻³, 95 % between {low:+.1f} and {high:+.1f} (n = {n})"
     if abs(effect) <= half:
-        return f"Within noise: the log-loss of the best differs from the recipe's by {difference}. Keep the recipe."
+        return f"Within noise: the {loss} of the best differs from the recipe's by {difference}. Keep the recipe."
     better = "better" if effect < 0 else "worse"
-    return f"The best is {better} than the recipe on fresh splits: log-loss {difference}."
+    return f"The best is {better} than the recipe on fresh splits: {loss} {difference}."
 
 
 def print_trials(study, axes: Sequence[Axis], shares: dict[str, float]) -> None:
@@ -304,10 +311,10 @@ def print_trials(study, axes: Sequence[Axis], shares: dict[str, float]) -> None:
         [str(trial.number), *(_short(trial.params[key]) for key in keys), f"{trial.value:.4f}"]
         for trial in sorted(complete, key=lambda trial: trial.value)[:5]
     ]
-    print(f"\n{table(['best trials', *keys, 'log-loss'], rows, left=('best trials',))}\n")
+    print(f"\n{table(['best trials', *keys, loss_of(study)], rows, left=('best trials',))}\n")
     if shares:
         listed = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
-        print(f"Importance of each field for the log-loss: {listed}\n")
+        print(f"Importance of each field for the {loss_of(study)}: {listed}\n")
 
 
 def checked(flags: argparse.Namespace) -> tuple[Recipe, list[Axis]]:
@@ -338,7 +345,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe_file, plot = (flags.study.with_name(f"{flags.study.stem}-best.{kind}") for kind in ("toml", "png"))
     words = typed_command("scripts/tune.py", argv)
     with tempfile.TemporaryDirectory(prefix="tune-") as folder:
-        data = prepare(Path(folder), flags.data_dir, limit=flags.limit)
+        data = prepare(Path(folder), flags.data_dir, limit=flags.limit, metric=flags.metric)
         print(f"Data: {data.description}.", flush=True)
         choices = (with_values(base, {axis.key: value}) for axis in axes for value in axis.values)
         trials.check_networks([base, *choices], data)
@@ -348,6 +355,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "the search": " ".join(flags.search),
             "the data": f"{data.description} ({data.sha256})",
             "the number of folds": flags.folds,
+            "the loss": data.loss,
             "the code": hashlib.sha256(code.encode()).hexdigest()[:16],
         }
         study = open_study(flags.study, json.loads(json.dumps(purpose)))
@@ -357,7 +365,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         def fit(recipe: Recipe, options: dict[str, Any]) -> dict[str, Any]:
             with acquire() as environment:
                 share = {"folder": folder, "threads": slots.threads[0], "environment": environment}
-                recipe_options = {"recipe": dataclasses.asdict(recipe), **options}
+                recipe_options = {"recipe": dataclasses.asdict(recipe), "metric": data.metric, **options}
                 return measure(Contestant("a trial", "kit.fit", recipe_options), share)
 
         print(f"Study: {flags.study}, {len(finished(study))} of {flags.trials} trials done", flush=True)
@@ -376,15 +384,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         recipes = {"the recipe as it is": base, "the best of the search": best}
         print(f"Confirming: {flags.confirm} networks of each on fresh splits")
         cells, state = study.user_attrs.get("cells", {}), f"{data.sha256} {code}"
-        common = {"folder": folder, "state": state, "few": False}
+        common = {"folder": folder, "state": state, "few": False, "metric": data.metric}
         keep: Callable[[], None] = lambda: study.set_user_attr("cells", cells)  # noqa: E731
         trials.fit_missing(recipes, flags.confirm, cells, common, slots, keep)
     rows = trials.effects(recipes, flags.confirm, cells, state)
-    conclusion = verdict(rows[1])
+    conclusion = verdict(rows[1], data.loss)
     replaced = " (replaces the earlier one)" if recipe_file.exists() else ""
     recipe_file.unlink(missing_ok=True)
     config.save_recipe(best, recipe_file, f"{words}\n# {conclusion}")
-    print(f"\n{trials.render(rows)}\n\n{conclusion}\n")
+    print(f"\n{trials.render(rows, data.loss)}\n\n{conclusion}\n")
     print(f"{recipe_file}{replaced}  {config.describe_differences(best)}\n{plot}")
     print(f"Train it: python src/train.py --recipe {shlex.quote(str(recipe_file))}")
 

@@ -106,7 +106,7 @@ def made_fit(contestant, common):
     loss = (0.5 if contestant.options["recipe"]["ema"] else 1) + common["seed"]
     return {
         "seconds": 2.0,
-        "scores": [{"tta": tta, "accuracy": 0.9, "log_loss": loss} for tta in contestant.options["ttas"]],
+        "scores": [{"tta": tta, "accuracy": 0.9, "loss": loss} for tta in contestant.options["ttas"]],
     }
 
 
@@ -125,9 +125,9 @@ def test_the_ablation_pairs_its_seeds_and_fits_nothing_twice(monkeypatch):
         trials.fit_missing({"the recipe": base} | variants, 2, cells, {"state": ""}, Slots((1,), ({},)), lambda: None)
     assert fitted == [(name, seed) for seed in (0, 1) for name in ("the recipe", "no weight averaging")]
     recipe, unaveraged, no_tta = trials.effects({"the recipe": base} | variants, 2, cells, "")
-    assert unaveraged["log_loss"]["values"] == [1, 2]
-    assert (unaveraged["log_loss"]["effect"], unaveraged["log_loss"]["error"]) == (0.5, 0)
-    assert (no_tta["log_loss"]["effect"], no_tta["same_as_recipe"]) == (0, False)
+    assert unaveraged["loss"]["values"] == [1, 2]
+    assert (unaveraged["loss"]["effect"], unaveraged["loss"]["error"]) == (0.5, 0)
+    assert (no_tta["loss"]["effect"], no_tta["same_as_recipe"]) == (0, False)
     lines = trials.render([recipe, unaveraged]).splitlines()
     assert " ".join(lines[-1].split()) == "no weight averaging 90.00% +0.00 ± 0.00 1500.0 +500.0 ± 0.0 2"
 
@@ -189,4 +189,4 @@ def test_a_fit_keeps_to_its_share_of_the_machine_and_is_scored_under_each_tta(fo
     result = in_this_process({"recipe": dataclasses.asdict(load_recipe("quick")), "ttas": ttas, **share}, folder)
     assert (os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"]) == ("7", "-1")
     assert [score["tta"] for score in result["scores"]] == ttas
-    assert all(0 <= score["accuracy"] <= 1 and score["log_loss"] > 0 for score in result["scores"])
+    assert all(0 <= score["accuracy"] <= 1 and score["loss"] > 0 for score in result["scores"])

@@ -58,7 +58,7 @@ def fits(monkeypatch):
         if recipe["learning_rate"] > 0.02:
             raise KitError("a trial: failed:\nTrainingFailedError: the loss was nan in epoch 1")
         loss = 0.1 + abs(recipe["learning_rate"] - 0.005) + 0.0001 * ((fold + options["seed"]) % 2)
-        return {"seconds": 1.0, "scores": [{"tta": recipe["tta"], "accuracy": 0.9, "log_loss": loss}]}
+        return {"seconds": 1.0, "scores": [{"tta": recipe["tta"], "accuracy": 0.9, "loss": loss}]}
 
     run.killed_at = None
     monkeypatch.setattr(tune, "prepare", lambda folder, *_, **__: Prepared(folder, "made data", "0123", SHAPE, 10))
@@ -84,7 +84,7 @@ def test_a_search_that_was_interrupted_resumes_and_ends_with_recipe_plot_and_ver
     out = capsys.readouterr().out
     assert f"{done} of 12 trials done" in out
     assert "the loss was nan in epoch 1" in out or all(rate <= 0.02 for rate, _, _ in fitted)
-    assert "The best is better than the recipe on fresh splits: log-loss -" in out
+    assert "The best is better than the recipe on fresh splits: calibrated log-loss -" in out
     assert "Importance of each field" in out
     assert f"optuna-dashboard sqlite:///{study}" in out
     assert "12 of 12 trials, best 0.1" in out
@@ -110,7 +110,7 @@ def test_a_search_that_was_interrupted_resumes_and_ends_with_recipe_plot_and_ver
 def test_a_difference_within_noise_is_named_so():
     def row(*differences):
         effect, error = trials.paired_effect(differences, [0] * len(differences))
-        return {"log_loss": {"values": differences, "effect": effect, "error": error}}
+        return {"loss": {"values": differences, "effect": effect, "error": error}}
 
     assert tune.verdict(row(-0.01, 0.008, -0.003)).startswith("Within noise: ")
     assert tune.verdict(row(-0.010, -0.011, -0.0105)).startswith("The best is better than the recipe on fresh splits")

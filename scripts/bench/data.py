@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from digits.config import Metric, Options
 from digits.files import DATA
 
 SMALL_TRAIN = 600
@@ -20,9 +21,18 @@ class Prepared:
     input_shape: tuple[int, int, int]
     """Height, width and channels of an image."""
     classes: int
+    metric: Metric = Metric.ACCURACY
+
+    @property
+    def loss(self) -> str:
+        """What settings are chosen by, in words; see `metrics.loss`."""
+        by_value = self.metric in (Metric.AUC, Metric.MACRO_F1)
+        return f"1 − {self.metric.text}" if by_value else "calibrated log-loss"
 
 
-def prepare(folder: Path, data_dir: Path, *, small: bool = False, limit: int | None = None) -> Prepared:
+def prepare(
+    folder: Path, data_dir: Path, *, small: bool = False, limit: int | None = None, metric: str | None = None
+) -> Prepared:
     """Fill `folder` with the training images and labels as .npy.
 
     Args:
@@ -30,19 +40,19 @@ def prepare(folder: Path, data_dir: Path, *, small: bool = False, limit: int | N
         data_dir: of the competition's files; the default folder may be empty, then it is the embedded sample.
         small: take a few images of the sample, which show only that the measurement works.
         limit: training images; None: all.
+        metric: the competition's; None: as for training.
     """
     from digits.data import dataset
     from digits.runs.identity import data_hash
 
-    data = dataset.load(
-        "sample" if small else "auto", None if data_dir == DATA else data_dir, limit=SMALL_TRAIN if small else limit
-    )
+    source, place = "sample" if small else "auto", None if data_dir == DATA else data_dir
+    data = dataset.load(source, place, limit=SMALL_TRAIN if small else limit, options=Options(metric=metric))
     images = data.train.images
     np.save(folder / "images.npy", images)
     np.save(folder / "labels.npy", data.train.labels)
     note = ", cut small: the figures mean nothing" if small else ""
     shape = images.shape[1:]
-    return Prepared(folder, data.summary.description + note, data_hash(data), shape, len(data.classes))
+    return Prepared(folder, data.summary.description + note, data_hash(data), shape, len(data.classes), data.metric)
 
 
 def held_out_split(options: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ import os
 import time
 
 from bench.data import held_out_split
-from digits.config import Recipe, Tta
+from digits.config import Metric, Recipe, Tta
 from digits.model.backend import cpu_count, load_keras, prepare_process, resolve_precision
 from digits.typed import read_as
 
@@ -64,6 +64,6 @@ def fit(options: dict) -> dict:
     for tta in options.get("ttas", [dataclasses.asdict(recipe.tta)]):
         probabilities = predict_probabilities(network, held_out, Tta(**tta))
         accuracy = metrics.score(probabilities, held_out_labels).accuracy
-        log_loss = metrics.calibrated_log_loss(probabilities, held_out_labels)
-        scores.append({"tta": tta, "accuracy": accuracy, "log_loss": log_loss})
+        loss = metrics.loss(probabilities, held_out_labels, Metric(options.get("metric", "accuracy")))
+        scores.append({"tta": tta, "accuracy": accuracy, "loss": loss})
     return {"seconds": seconds, "scores": scores, "trace": [[seconds, scores[0]["accuracy"]]]}

@@ -121,7 +121,7 @@ def fit_missing(
                 cells[key] = result | {"name": contestant.label, "seed": seed}
                 first = result["scores"][0]
                 print(
-                    f"  seed {seed}, {contestant.label}: {first['accuracy']:.2%}, log-loss {first['log_loss']:.4f}, "
+                    f"  seed {seed}, {contestant.label}: {first['accuracy']:.2%}, loss {first['loss']:.4f}, "
                     f"{result['seconds']:.0f} s",
                     flush=True,
                 )
@@ -138,7 +138,7 @@ def effects(recipes: dict[str, Recipe], seeds: int, cells: dict, state: str) -> 
     baseline: dict[str, list[float]] = {}
     for name, recipe in recipes.items():
         kept = [cells[cell_key(recipe, seed, state)] for seed in range(seeds)]
-        values = {key: [score_of(cell, recipe.tta)[key] for cell in kept] for key in ("accuracy", "log_loss")}
+        values = {key: [score_of(cell, recipe.tta)[key] for cell in kept] for key in ("accuracy", "loss")}
         values["seconds"] = [cell["seconds"] for cell in kept]
         baseline = baseline or values
         row = {"name": name, "same_as_recipe": bool(rows) and is_same(recipe, first)}
@@ -149,8 +149,8 @@ def effects(recipes: dict[str, Recipe], seeds: int, cells: dict, state: str) -> 
     return rows
 
 
-def render(rows: list[dict]) -> str:
-    """Return the effects as a table."""
+def render(rows: list[dict], loss: str = "calibrated log-loss") -> str:
+    """Return the effects as a table; `loss` is what they are of, see `Prepared.loss`."""
 
     def effect(row: dict, key: str, factor: float, digits: int) -> str:
         if row["same_as_recipe"]:
@@ -161,9 +161,9 @@ def render(rows: list[dict]) -> str:
 
     lines = []
     for number, row in enumerate(rows):
-        changes = ["", ""] if number == 0 else [effect(row, "accuracy", 100, 2), effect(row, "log_loss", 1000, 1)]
-        accuracy, log_loss = f"{row['accuracy']['mean']:.2%}", f"{1000 * row['log_loss']['mean']:.1f}"
+        changes = ["", ""] if number == 0 else [effect(row, "accuracy", 100, 2), effect(row, "loss", 1000, 1)]
+        accuracy, mean_loss = f"{row['accuracy']['mean']:.2%}", f"{1000 * row['loss']['mean']:.1f}"
         seconds = f"{row['seconds']['mean']:.0f}"
-        lines.append([row["name"], accuracy, changes[0], log_loss, changes[1], seconds])
-    headings = ["", "accuracy", "effect (points)", "calibrated log-loss × 1000", "effect", "seconds"]
+        lines.append([row["name"], accuracy, changes[0], mean_loss, changes[1], seconds])
+    headings = ["", "accuracy", "effect (points)", f"{loss} × 1000", "effect", "seconds"]
     return table(headings, lines, left=("",))

@@ -177,6 +177,13 @@ def calibrated_log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(optimize.minimize_scalar(loss, bounds=(0.1, 10), method="bounded").fun)
 
 
+def loss(probabilities: np.ndarray, labels: np.ndarray, metric: Metric) -> float:
+    """Return what settings are chosen by, the lower the better: 1 less AUC or macro-F1, or calibrated log-loss."""
+    if metric in (Metric.AUC, Metric.MACRO_F1):
+        return 1 - influences(probabilities, labels, metric)[0]
+    return calibrated_log_loss(probabilities, labels)
+
+
 @dataclass(frozen=True)
 class ExpectedScore:
     """The public score that an out-of-fold one predicts, and its 95 % interval."""
