@@ -1,13 +1,29 @@
 """Each metric's value, standard error and paired test; the form of a submission, from its sample to its cells."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from digits.config import Metric
 from digits.console import BadInput
-from digits.data.submission import SubmissionForm, content_hash, parse_submission, read_submission, write_submission
+from digits.data.competition import Form, find_competition
+from digits.data.dataset import DataFile, DataSummary
+from digits.data.submission import (
+    SubmissionFile,
+    SubmissionForm,
+    content_hash,
+    parse_submission,
+    read_submission,
+    write_submission,
+)
+from digits.kaggle.ledger import read_ledger, record
+from digits.kaggle.submit import examine
 from digits.runs import checks, metrics
+from digits.runs.record import RunSettings
+from digits.runs.store import Run
+from made_run import made_record
 
 AUC, LOG_LOSS, MACRO_F1, ACCURACY = Metric.AUC, Metric.LOG_LOSS, Metric.MACRO_F1, Metric.ACCURACY
 
@@ -147,6 +163,34 @@ def test_probabilities_are_written_in_the_sample_s_order_without_ties_and_read_b
 def test_probabilities_that_kaggle_would_refuse_are_refused_to_the_cell(text, message):
     with pytest.raises(BadInput, match=message):
         parse_submission(text.encode(), EACH if "z" in text else ONE)
+
+
+def test_submitting_knows_a_run_of_probabilities_and_its_metric_by_the_written_values(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "sample_submission.csv").write_text("id,p\n" + "".join(f"{name},0.5\n" for name in IDS))
+    folder = tmp_path / "submissions" / "made"
+    folder.mkdir(parents=True)
+    probabilities = np.array([[0.2, 0.8], [0.7, 0.3], [0.6, 0.4]], np.float32)
+    sha256 = content_hash(write_submission(folder / "submission.csv", np.array(IDS), probabilities, ONE))
+    files = [DataFile("train.csv", 400, "12", Form.UNVERIFIED)]
+    Run(folder).write_record(
+        made_record(
+            settings=RunSettings(folds=5, members=1, data_dir=str(data)),
+            data=DataSummary(files, [100, 300], "", competition="xray", classes=["0", "1"], metric=AUC),
+            out_of_fold=metrics.score(*made(1), AUC),
+            submission=SubmissionFile("submission.csv", None, 3, sha256),
+        )
+    )
+    candidate = examine(folder / "submission.csv", folder.parent, [], find_competition("xray"))
+    assert (candidate.entry.run, candidate.entry.metric, candidate.form) == (
+        "made",
+        AUC,
+        replace(ONE, examples=frozenset({"0.5"})),
+    )
+    assert "out-of-fold AUC 0." in candidate.title
+    record(folder.parent / "ledger-xray.csv", candidate.entry)
+    assert read_ledger(folder.parent / "ledger-xray.csv")[0].metric is AUC
 
 
 def test_a_rare_class_may_be_missing_among_the_predictions_and_an_unlearned_one_not():

@@ -18,6 +18,9 @@ from digits.runs.metrics import Score
 from digits.runs.record import Blend, BlendMember, FinishedRecord, ForeignPredictions, RunSettings, now
 from digits.runs.store import FOLDS_CSV, Run, ensemble_member, new_run
 
+DATA_OPTIONS = ("source", "competition", "id_column", "label_column", "metric", "limit", "image_size")
+"""The options that say what the data are; a blend has those of its first run."""
+
 
 def greedy_weights(members: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
     """Choose weights float64 (m,) that sum to 1 by forward selection with replacement (Caruana et al. 2004).
@@ -176,11 +179,8 @@ def _settings(records: Sequence[FinishedRecord], members: int, data_dir: Path | 
     return RunSettings(
         folds=max(record.settings.folds for record in records),
         members=members,
-        source=first.source,
-        competition=first.competition,
-        metric=first.metric,
-        limit=first.limit,
         data_dir=str(data_dir.absolute()) if data_dir else first.data_dir,
+        **{name: getattr(first, name) for name in DATA_OPTIONS},
     )
 
 
