@@ -1,5 +1,6 @@
 """Blends are runs: with a record, a report, a comparison, a submission, and blends of their own."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -172,6 +173,16 @@ def test_a_run_given_twice_is_refused_and_a_weight_offered(runs):
         blended([runs[0], runs[0]])
     with pytest.raises(BadInput, match=r"Run one is given twice\. A comparison takes different runs"):
         comparison.compare([runs[0], runs[0]])
+
+
+def test_runs_on_the_same_files_in_another_size_are_blended_and_compared(runs):
+    record = runs[1].finished_record()
+    record.identity["data"] = "another"
+    resized = dataclasses.replace(record.data.form, shape=(16, 16, 1))
+    record.data = dataclasses.replace(record.data, form=resized)
+    runs[1].write_record(record)
+    assert blended(runs).finished_record().out_of_fold.rows == 600
+    assert comparison.compare(runs).pairs[0].held_out.rows == 600
 
 
 def test_runs_of_other_data_and_names_that_are_taken_are_refused(runs):

@@ -32,6 +32,12 @@ def test_an_ensemble_predicts_images_of_any_shape_as_its_networks_do_one_by_one(
     assert np.allclose(together.predict_on_batch(given), one_by_one, atol=1e-5)
 
 
+def test_networks_for_images_of_two_sizes_make_no_single_model():
+    sizes = [[networks.build_network("seed", (side, side, 3))] for side in (16, 20)]
+    with pytest.raises(BadInput, match="expected networks that take images of one size, found"):
+        ensemble_model(sizes, [Tta()] * 2, [0.5, 0.5])
+
+
 def test_images_turn_about_the_centre_of_their_own_height_and_width():
     image = random_images((20, 32, 3))[:1]
     zero = np.zeros(1)

@@ -10,6 +10,8 @@ import torn_files
 from digits.config import Options
 from digits.console import BadInput
 from digits.data import dataset
+from digits.runs.record import RunSettings
+from made_run import made_record
 
 KINDS = ("cat", "dog, wild")
 IDS = [f"{number:03}" for number in range(12)]
@@ -217,3 +219,9 @@ def test_test_images_are_read_in_the_size_of_the_training_images_so_that_copies_
     (folder / "test/9.png").write_bytes((folder / "train/001.png").read_bytes())
     with pytest.raises(BadInput, match="leak: 1 of 3 test images"):
         load(folder)
+
+
+def test_a_run_on_few_images_of_many_classes_reads_them_again(tmp_path):
+    folder = write(tmp_path, [(name, str(index % 4)) for index, name in enumerate(IDS)])
+    record = made_record(settings=RunSettings(folds=2, members=1, data_dir=str(folder)))
+    assert len(record.load_data().train.images) == 12

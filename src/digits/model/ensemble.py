@@ -7,6 +7,8 @@ import numpy as np
 from keras import ops
 
 from digits.config import Tta
+from digits.console import BadInput
+from digits.data.image_form import shape_text
 from digits.model.predict import copy_weight, tta_transforms
 
 
@@ -29,7 +31,12 @@ def ensemble_model(
 
     The networks are renamed, since names must be unique in a model.
     """
-    shape = members[0][0].input_shape[1:]
+    shapes = {network.input_shape[1:] for networks in members for network in networks}
+    shape = shapes.pop()
+    if shapes:
+        sizes = f"{shape_text(shape)} and {shape_text(shapes.pop())}"
+        problem = f"expected networks that take images of one size, found {sizes}"
+        raise BadInput(problem, fix="Use the runs in the blend one by one.")
     height, width, channels = shape
     images = keras.Input(shape[:2] if channels == 1 else shape, dtype="uint8", name="images_0_to_255")
     flat = ops.reshape(ops.cast(images, "float32"), (-1, height * width, channels))

@@ -112,7 +112,7 @@ def _pair(first: RunData, second: RunData) -> Pair:
         changed = int((first.predictions != second.predictions).sum())
     train = second.train if first.train is None else first.train
     rows = np.intersect1d(first.scored, second.scored)
-    if first.record.identity.get("data") == second.record.identity.get("data") and train is not None and len(rows):
+    if first.record.has_data_of(second.record) and train is not None and len(rows):
         before, after = (data.out_of_fold[rows] for data in (first, second))
         held_out = metrics.compare(before, after, train.labels[rows], first.record.out_of_fold.metric)
     if held_out is None and changed is None:

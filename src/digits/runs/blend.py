@@ -223,7 +223,7 @@ def _records_of_same_data(runs: Sequence[Run]) -> list[FinishedRecord]:
     """Return the records of finished runs on the same data; BadInput for others."""
     records = [run.finished_record() for run in runs]
     for run, record in zip(runs, records, strict=True):
-        if record.identity["data"] != records[0].identity["data"]:
+        if not record.has_data_of(records[0]):
             raise BadInput(f"Runs {runs[0].name} and {run.name} are of different data and cannot be blended.")
     return records
 

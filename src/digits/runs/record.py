@@ -225,6 +225,15 @@ class Record:
             raise BadInput(f"Run {self.run} has the network {gone[0]}, which is not among {known}.")
         return Settings(self.recipe, **_options(self.settings))
 
+    def has_data_of(self, other: "Record") -> bool:
+        """Return whether two runs have the same data, if perhaps with images of another size."""
+        first, second = self.data, other.data
+        if self.identity.get("data") == other.identity.get("data"):
+            return True
+        is_resized = first.form and second.form and first.form.shape != second.form.shape
+        have_same_files = (first.files, first.names) == (second.files, second.names)
+        return bool(is_resized) and have_same_files and first.class_counts == second.class_counts
+
     def load_data(self, data_dir: Path | None = None) -> Dataset:
         """Load the data that the run was trained on; `data_dir` is where they are now, if not where they were.
 
@@ -237,7 +246,7 @@ class Record:
             competition=find_competition(settings.competition) if settings.competition else None,
             limit=settings.limit,
             allow_leak=True,
-            folds=1,
+            folds=2,  # Of one, a tenth is held out, which few images do not suffice for.
             options=dataclasses.replace(settings, image_shape=form.shape),
         )
 
