@@ -316,9 +316,7 @@ def _read_images(files: Sequence[Path], size: tuple[int, int] | None) -> tuple[n
         f"of other sizes ({sizes}{more}) are resized to {size[1]} × {size[0]}": others.total(),
         "in grey are read as RGB, as the others are": in_grey if is_mixed else 0,
         "are animations: the first frame is read": sum(header.is_animated for header in headers),
-        "may be transparent: such pixels get the image's colour, or black or white": sum(
-            header.is_transparent for header in headers
-        ),
+        "may be transparent: what is gets the image's colour, black or white": sum(h.is_transparent for h in headers),
         "have 16 bits or more: each is scaled to 8 by its brightest pixel": sum(header.is_deep for header in headers),
     }
     return images, [f"{count:,} of {len(files):,} images {text}" for text, count in counts.items() if count]

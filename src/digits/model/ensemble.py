@@ -35,8 +35,7 @@ def ensemble_model(
     shape = shapes.pop()
     if shapes:
         sizes = f"{shape_text(shape)} and {shape_text(shapes.pop())}"
-        problem = f"expected networks that take images of one size, found {sizes}"
-        raise BadInput(problem, fix="Use the runs in the blend one by one.")
+        raise BadInput(f"expected networks that take images of one size, found {sizes}", fix="Use the runs alone.")
     height, width, channels = shape
     images = keras.Input(shape[:2] if channels == 1 else shape, dtype="uint8", name="images_0_to_255")
     flat = ops.reshape(ops.cast(images, "float32"), (-1, height * width, channels))
