@@ -500,6 +500,10 @@ SUBMISSIONS_REFUSED = {
         r"to_csv\(…, index=False\), or in R: write.csv\(…, row.names=FALSE\)",
     ),
     "no header": (SUBMISSION.partition("\n")[2], "line 1: .* found '1,0'. Put ImageId,Label above the first line"),
+    "a third column": (
+        SUBMISSION.replace("\n", ",0.5\n").replace("Label,0.5", "Label,p"),
+        "Name the columns ImageId,Label",
+    ),
     "a header in small letters": (SUBMISSION.lower(), "Name the columns ImageId,Label, letter by letter"),
     "image_id": (SUBMISSION.replace("ImageId", "image_id"), "letter by letter"),
     "other columns": (SUBMISSION.replace("ImageId", "row"), "Name the columns ImageId,Label"),

@@ -244,6 +244,9 @@ def test_the_cure_for_a_run_of_another_competition_is_that_competition_s(user):
             "scripts/download.sh --competition kannada-mnist && python src/train.py --source kaggle --comp",
             arguments=[file, "--competition", "kannada-mnist"],
         )
+    made_for_it = "for digit-recognizer, not for kannada-mnist. Submit it there: "
+    make_run(user.folder, data=DataSummary([], list(TRAINING_COUNTS), "its files", competition="digit-recognizer"))
+    assert refused(user, 2, made_for_it, arguments=["a-run", "--competition", "kannada-mnist"])
 
 
 def test_the_same_answers_are_sent_again_only_when_asked(user):

@@ -254,9 +254,10 @@ def _ordered(names: Collection[str], form: SubmissionForm) -> Sequence[str]:
 
 def _header_fix(columns: list[str], form: SubmissionForm) -> str:
     names = ",".join(form.columns)
-    if len(columns) == len(form.columns) + 1 and set(form.columns) <= set(columns):
+    if tuple(columns[1:]) == form.columns:
         return "Leave out the row numbers: to_csv(…, index=False), or in R: write.csv(…, row.names=FALSE)"
-    if columns and all(re.fullmatch(r"[0-9.]+", name) for name in columns):
+    are_as_many = len(columns) == len(form.columns)
+    if are_as_many and any(re.fullmatch(r"[0-9.]+", name) for name in set(columns) - set(form.columns)):
         return f"Put {names} above the first line"
     fix = f"Name the columns {names}, letter by letter"
     return fix if form.probability_of else f"{fix}; of probabilities write argmax(axis=1)"

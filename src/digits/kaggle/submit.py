@@ -59,7 +59,9 @@ def submission_file(run_or_file: str | None, submissions: Path, competition: Com
     """Return the submission that a user names: a file, a run by name or folder, or None for the newest."""
     if run_or_file is None or Path(run_or_file).is_file() or run_or_file.endswith((".csv", ".zip", ".gz")):
         return Path(run_or_file or submissions / competition.submission)
-    return find_run(run_or_file, submissions).submission_path
+    run = find_run(run_or_file, submissions)
+    _refuse_unfit(file := run.submission_path, run, competition)
+    return file
 
 
 def examine(file: Path, submissions: Path, entries: list[Entry], competition: Competition) -> Candidate:
@@ -81,7 +83,8 @@ def examine(file: Path, submissions: Path, entries: list[Entry], competition: Co
         with error_context(fix=f"Make one: {train}"):
             read_submission(file, all_rows, form)
     if runs:
-        entry, title, doubts = ledger.entry_of(runs[0]), title_of(runs[0]), _doubts_of(runs[0], submissions)
+        entry, title = ledger.entry_of(runs[0]), title_of(runs[0])
+        doubts = _doubts_of(runs[0], submissions, competition)
         notes = [f"{display_path(file)}: {len(labels):,} rows, {title}"]
     else:
         entry, title, doubts = Entry(sha256=sha256), file.name, []
@@ -119,7 +122,7 @@ def _refuse_unfit(file: Path, run: Run, competition: Competition) -> None:
         raise BadInput(f"{made}, whose training saw test images: it is never sent.\n{again}")
 
 
-def _doubts_of(run: Run, submissions: Path) -> list[str]:
+def _doubts_of(run: Run, submissions: Path, competition: Competition) -> list[str]:
     """Return what speaks against a run's submission."""
     record = run.finished_record()
     doubts = [f"the run's check {check.name!r} failed: {check.detail}" for check in record.failed_checks]
@@ -127,9 +130,10 @@ def _doubts_of(run: Run, submissions: Path) -> list[str]:
         doubts.append("the test.csv that the run predicted is not the competition's, so the rows may not fit")
     if better := _better_run(record, submissions):
         score, best = record.out_of_fold, better.finished_record().out_of_fold
+        flags = f"{competition.flag}{submissions_flag(submissions)}"
         doubts.append(
             f"run {better.name} is better: {best.short} out-of-fold, run {run.name} {score.short}. "
-            f"Submit that: {kit_command('scripts/submit.sh', better.name)}{submissions_flag(submissions)}"
+            f"Submit that: {kit_command('scripts/submit.sh', better.name)}{flags}"
         )
     return doubts
 

@@ -24,7 +24,7 @@ def mean(
         raise BadInput(f"A blend takes probabilities of the same rows; these are of shapes {sorted(shapes)}.")
     shares = np.ones(len(members)) if weights is None else np.asarray(weights, float)
     if len(shares) != len(members) or (shares < 0).any() or not shares.sum() > 0:
-        raise BadInput(f"Expected {len(members)} weights from 0 up, not all 0; got {list(shares)}.")
+        raise BadInput(f"Expected {len(members)} weights from 0 up, not all 0; got {shares.tolist()}.")
     stacked = np.stack([np.log(np.clip(member, 1e-7, 1)) if logarithmic else member for member in members])
     blended = np.tensordot(shares / shares.sum(), stacked.astype(np.float64), axes=1)
     if logarithmic:

@@ -12,7 +12,7 @@ from digits.data.arrays import read_arrays
 from digits.data.by_id import column_of, of_images, read_table
 from digits.data.csv_reader import positions_among
 from digits.data.dataset import Dataset
-from digits.files import SUBMISSIONS, display_path, kit_command
+from digits.files import SUBMISSIONS, display_path
 from digits.runs.store import FOLDS_CSV, RUN_JSON, Run, find_run
 
 STARTS = {"out-of-fold": ("oof", "out_of_fold", "out-of-fold"), "test": ("test",)}
@@ -78,9 +78,8 @@ class ForeignFolder:
         foreign, own = (column_of(of_images(read_table(path), ids, more=True), "fold") for path in paths)
         pairs = set(zip(foreign, own, strict=True))
         if not len(pairs) == foreign.nunique() == own.nunique():
-            same = kit_command("src/train.py", "--folds", paths[0])
             problem = f"expected the folds of run {run.name}, found {foreign.nunique()} others"
-            raise BadInput(problem, at=display_path(paths[0]), fix=f"Train on these: {same}")
+            raise BadInput(problem, at=display_path(paths[0]), fix="Train on these: src/train.py --folds FILE")
         return True
 
 
