@@ -110,7 +110,7 @@ def test_test_images_are_those_of_test_csv_and_rows_that_repeat_are_left_out(tmp
     assert data.test.ids.tolist() == TEST_IDS[::-1]
     assert data.test.labels.tolist() == [0, 0, 0]
     assert len(data.train.ids) == len(IDS)
-    assert "train.csv: 1 rows repeat others and are left out." in data.summary.warnings
+    assert "train.csv: 1 row left out as repeating others." in data.summary.warnings
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from digits.config import Options, nearest
-from digits.console import BadInput, some_of
+from digits.console import BadInput, counted, some_of
 from digits.data.arrays import split_of
 from digits.data.csv_reader import COLUMN_NAMES, SIDES, records
 from digits.data.image_files import IMAGE_SUFFIXES, name_order
@@ -180,5 +180,5 @@ def _each_once(listed: ListedImages) -> ListedImages:
         files=[listed.files[row] for row in rows],
         ids=[listed.ids[row] for row in rows],
         labels=[listed.labels[row] for row in rows],
-        notes=(*listed.notes, f"{repeated:,} rows repeat others and are left out"),
+        notes=(*listed.notes, f"{counted(repeated, 'row')} left out as repeating others"),
     )
