@@ -49,7 +49,7 @@ BAD = [
     "", " ", "a b", "\udcff", "\n", "a\tb", "x" * 5000,
     "0", "-1", "1", "-0", "1.5", "1e9", "99999999999999999999", "nan", "inf", "x", "Übung", "../..", ".", "a=b", "=",
     "epochs=", "=3", "epochs=-1", "--", "-x",
-    "no-such", "/no/such/file", "empty", "digit.png", "torn.zip", "binary", "own", "unreadable.json", "/dev/null",
+    "no-such", "/dev/null/file", "empty", "digit.png", "torn.zip", "binary", "own", "unreadable.json", "/dev/null",
     "made", "unfinished",
     "tcp://", "http://127.0.0.1:9", "{}", "[1]", "%s", "$(true)", "2,1", "1,,1", "run.json", "CON", "~", "*",
 ]  # fmt: skip
