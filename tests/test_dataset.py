@@ -2,7 +2,9 @@ import hashlib
 import os
 import re
 import sys
+import threading
 import types
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 import torn_files
 from digits.console import BadInput
 from digits.data import competition, csv_reader, dataset
+from digits.data import folder as data_folder
 from digits.data.competition import DIGIT_RECOGNIZER, KANNADA_MNIST, Form
 from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
 
@@ -438,3 +441,24 @@ def test_the_competitions_files_are_read_and_known(tmp_path):
     assert data.test.ids[[0, -1]].tolist() == [1, 28_000]
     assert data.train.images.max() == 255
     assert data.summary.duplicates == 0
+
+
+def test_two_tables_that_are_read_at_once_leave_warnings_as_they_were(monkeypatch, tmp_path):
+    entered, both, left = threading.Event(), threading.Barrier(2), threading.Event()
+
+    def read_table(_, name, *__):
+        assert name == "train" or entered.wait(10)
+        with warnings.catch_warnings(action="error"):
+            entered.set()
+            both.wait(10)
+            if name == "test":
+                assert left.wait(10)
+                with pytest.raises(UserWarning):
+                    warnings.warn("7.5 is no whole number", UserWarning, stacklevel=1)
+        left.set()
+
+    monkeypatch.setattr(data_folder, "find_file", lambda _, name, *__: name in data_folder.TABLES)
+    monkeypatch.setattr(data_folder, "_read_table", read_table)
+    before = list(warnings.filters)
+    data_folder.read_folder(tmp_path, DIGIT_RECOGNIZER)
+    assert warnings.filters == before

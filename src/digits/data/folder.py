@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import warnings
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -163,7 +164,8 @@ def read_folder(folder: Path, competition: Competition | None, options: Options 
         if not is_known and len(inner) == 1:
             return read_folder(inner[0], competition, options)
     wanted = [name for name in TABLES if is_known or name == "train" or find_file(folder, name, competition)]
-    with ThreadPoolExecutor(2) as threads:
+    # Outside the threads, too: in them one would take back what makes NumPy's warnings errors for the other.
+    with warnings.catch_warnings(action="error"), ThreadPoolExecutor(2) as threads:
         read = threads.map(lambda name: _read_table(folder, name, competition), wanted)
         return dict(zip(wanted, read, strict=True))
 
