@@ -92,6 +92,7 @@ def _check_saved(
                 f"{name}: cannot be saved and loaded again ({_first_line(error)}). Build it of Keras's layers; a layer "
                 "class of its own needs get_config."
             ) from None
-    for predicted, tolerance in ((alone, 0.02), (together, 0.1)):  # bfloat16 has three digits.
-        is_same = np.allclose(predicted, probabilities, atol=tolerance)
+    # bfloat16 has three digits: where logits are in the hundreds, as without scaled pixels, single images may differ.
+    for predicted, tolerance in ((alone, 0.02), (together, 0.1)):
+        is_same = bool(np.median(np.abs(predicted - probabilities).max(axis=1)) <= tolerance)
         _expect(name, is_same, "the same probabilities once saved and loaded", "others")
