@@ -46,7 +46,7 @@ WAYS = {
     "resume": "`--run`",
 }
 """The last finishes what was interrupted."""
-UNFINISHED, NOT_ITS_ROWS = "not finished", "expected 28,000 rows|expected the header"
+UNFINISHED, NOT_ITS_ROWS = "not finished", "expected 28,000 rows|expected the header|expected 'kaggle'"
 MODELS = ("from-models", "images", "draw", "keras", "h5")
 IS_BLEND = dict.fromkeys(("resume", "refit", "from-run"), "is a blend and cannot be trained again")
 IS_BLEND |= {"pseudo-labels": "recipe.folds differ", "submit": NOT_ITS_ROWS}
