@@ -95,7 +95,7 @@ BAD_FOLDS = [
     pytest.param("id,group\n1,0\n2,1\n", "expected a column fold, found id, group", id="no folds"),
     pytest.param("id,fold\n1,0\n2,0\n", "expected two folds or more, found 1", id="one fold"),
     pytest.param("id,fold\n1,0\n2,1\n", "a line for each of 600 images, found none of", id="too few ids"),
-    pytest.param("", "rows below, found nothing", id="an empty file"),
+    pytest.param("", "rows below the header, found none", id="an empty file"),
     pytest.param(None, "such file", id="no file"),
 ]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from digits.console import BadInput, error_context, some_of
-from digits.data.csv_reader import COLUMN_NAMES, read_bytes, records
+from digits.data.csv_reader import COLUMN_NAMES, columns_of, read_bytes
 from digits.data.folds import Pairs, check_sides
 from digits.files import atomic_write, display_path
 
@@ -20,17 +20,8 @@ def read_table(path: Path, member: str | None = None) -> pd.DataFrame:
 
     Raises BadInput, naming the file and line, what was expected and what came.
     """
-    data = read_bytes(path, member)
     with error_context(display_path(path)):
-        _, header = next(lines := records(data), (1, []))
-        rows = []
-        for number, fields in lines:
-            if len(fields) != len(header):
-                raise BadInput(f"expected {len(header)} fields, found {len(fields)}", at=f"line {number}")
-            rows.append(fields)
-        if not rows or len(set(header)) < len(header):
-            raise BadInput(f"expected different columns and rows below, found {', '.join(header)[:80] or 'nothing'}")
-    return pd.DataFrame(rows, columns=header, dtype=object).drop_duplicates()
+        return pd.DataFrame(columns_of(read_bytes(path, member)), dtype=object).drop_duplicates()
 
 
 def of_images(table: pd.DataFrame, ids: np.ndarray, *, fewer: bool = False, more: bool = False) -> pd.DataFrame:

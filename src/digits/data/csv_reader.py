@@ -14,6 +14,7 @@ import tarfile
 import warnings
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +169,21 @@ def records(data: bytes) -> Iterator[tuple[int, list[str]]]:
             yield reader.line_num, [field.strip(" \t") for field in fields]
     except csv.Error as error:
         raise BadInput(f"expected plain CSV fields, found: {error}", at=f"line {reader.line_num}") from None
+
+
+def columns_of(data: bytes) -> dict[str, list[str]]:
+    """Return the fields of a table by the names of its columns; BadInput where a line has more or fewer fields."""
+    _, header = next(lines := records(data), (1, []))
+    if len(set(header)) < len(header):
+        raise BadInput(f"expected each column once, found {Counter(header).most_common(1)[0][0]!r} twice", at="line 1")
+    rows = []
+    for number, fields in lines:
+        if len(fields) != len(header):
+            raise BadInput(f"expected {len(header)} fields, found {len(fields)}", at=f"line {number}")
+        rows.append(fields)
+    if not rows:
+        raise BadInput("expected rows below the header, found none")
+    return {name: [fields[place] for fields in rows] for place, name in enumerate(header)}
 
 
 def _decode(data: bytes) -> str:

@@ -18,10 +18,10 @@ from digits.console import BadInput, error_context, some_of
 from digits.data import arrays
 from digits.data.arrays import PACKINGS, split_of
 from digits.data.competition import DIGIT_RECOGNIZER, Competition, find_competition
-from digits.data.csv_reader import MAX_CLASSES, Table, as_ids, is_wanted, parse, read_bytes, records
+from digits.data.csv_reader import MAX_CLASSES, Table, as_ids, columns_of, is_wanted, parse, read_bytes, records
 from digits.data.image_files import NotADigitImage, class_folders, image_files, read_header, read_image, resize
 from digits.data.image_form import fitting_size
-from digits.data.listing import ImageIndex, ListedImages, columns_of, list_images, may_list
+from digits.data.listing import ImageIndex, ListedImages, list_images, may_list
 from digits.data.submission import SubmissionForm, known_form
 from digits.files import display_path, kit_command
 

@@ -1,7 +1,6 @@
 """Images that a table lists by their ids: train.csv beside folders of image files."""
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -33,23 +32,6 @@ def may_list(data: bytes) -> bool:
     head = data[: 1 << 18]
     _, header = next(records(head if head.isascii() else data), (0, []))
     return 1 < len(header) < SIDES[0] ** 2
-
-
-def columns_of(data: bytes) -> Columns:
-    """Return the columns of a table but for row numbers.
-
-    Raises BadInput, naming the line whose fields are not as many as the columns.
-    """
-    (_, header), *lines = records(data)
-    if len(set(header)) < len(header):
-        raise BadInput(f"expected each column once, found {Counter(header).most_common(1)[0][0]!r} twice", at="line 1")
-    for number, fields in lines:
-        if len(fields) != len(header):
-            raise BadInput(f"expected {len(header)} fields, found {len(fields)}", at=f"line {number}")
-    if not lines:
-        raise BadInput("expected rows below the header, found none")
-    columns = {name: [fields[place] for _, fields in lines] for place, name in enumerate(header)}
-    return {name: values for name, values in columns.items() if name.lower() not in COLUMN_NAMES["index"]}
 
 
 class ImageIndex:
@@ -112,6 +94,7 @@ def list_images(
     Test images have the labels that are in the columns of the training images' labels. Raises BadInput where the
     columns do not say enough, an id has no image or two labels.
     """
+    columns = {name: values for name, values in columns.items() if name.lower() not in COLUMN_NAMES["index"]}
     id_column = _given(options.id_column, "--id-column", columns) or _id_column(index, split, columns)
     ids = columns[id_column]
     listed = ListedImages(index.files_of(split, ids), ids)
