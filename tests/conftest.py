@@ -1,5 +1,7 @@
 """What holds for all tests, and what several files share because it takes seconds to make."""
 
+import copy
+import functools
 import os
 import shutil
 import signal
@@ -36,6 +38,17 @@ def real_run(tmp_path_factory):
     from train_process import REAL
 
     return _finished_run(tmp_path_factory.mktemp("real"), *REAL, real=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sample_parsed_once():
+    """Parse the sample's text file, which takes a third of a second, once for all tests."""
+    from digits.data import dataset
+
+    parsed = functools.cache(dataset._load_sample)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset, "_load_sample", lambda: copy.deepcopy(parsed()))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,7 @@ from digits.data.competition import Form
 from digits.data.dataset import DataFile, DataSummary
 from digits.runs import checks
 from digits.runs.metrics import ExpectedScore, Score
-from digits.runs.record import (
-    FinishedRecord,
-    Record,
-    RunSettings,
-    SubmissionFile,
-    TestPredictions,
-)
+from digits.runs.record import FinishedRecord, Record, RunSettings, SubmissionFile, TestPredictions
 from digits.runs.store import FoldResult, save_fold_result
 from digits.training import pipeline
 

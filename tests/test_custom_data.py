@@ -46,40 +46,6 @@ def test_idx_files_are_read_plain_or_packed(tmp_path):
     assert data.test.labels is None
     (tmp_path / "t10k-labels.idx1-ubyte").write_bytes(idx(LABELS[:7]))
     np.testing.assert_array_equal(load(tmp_path).test.labels, LABELS[:7])
-    for data, message in {
-        idx(IMAGES)[:-5]: "expected 47,040 bytes of 60 × 28 × 28, found 47,035. Is the file cut off",
-        idx(LABELS): r"expected numbers .* found uint8 \(60,\)",
-        b"\0\0\x0d\x03" + bytes(12): "expected an IDX file of bytes .* found 00 00 0d 03",
-        b"": "expected an IDX file",
-    }.items():
-        (tmp_path / "t10k-images.idx3-ubyte").write_bytes(data)
-        with pytest.raises(BadInput, match=re.compile(message)):
-            load(tmp_path)
-    (tmp_path / "t10k-images.idx3-ubyte").write_bytes(idx(TEST))
-    (tmp_path / "train-images.idx3-ubyte").write_bytes(b"")
-    with pytest.raises(BadInput, match=r"one array of train images, found train-images-idx3-ubyte\.gz, train-"):
-        load(tmp_path)
-
-
-def test_numpy_archives_of_the_usual_names_shapes_and_types_are_read(tmp_path):
-    one_hot = np.eye(10)[LABELS]
-    for number, named in enumerate(
-        [
-            {"x_train": IMAGES, "y_train": LABELS, "x_test": TEST},
-            {
-                "x_train": IMAGES[..., None].astype(np.int64),
-                "y_train": LABELS[:, None].astype(np.int32),
-                "x_test": TEST,
-            },
-            {"train_images": IMAGES, "train_labels": one_hot, "test_images": TEST, "val_images": TEST},
-            {"x_train": IMAGES.reshape(60, 784) / 255, "y_train": LABELS, "x_test": TEST.astype(float)},
-            {"X_train": IMAGES[:, None], "y_train": LABELS.astype(str), "X_test": TEST},
-        ]
-    ):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        np.savez_compressed(folder / "data.npz", **named)
-        assert_read(load(folder))
 
 
 def write_images(folder, images, names):
@@ -98,16 +64,48 @@ def save(path, array):
         path.write_bytes(gzip.compress(idx(array)) if path.suffix == ".gz" else idx(array))
 
 
-ARRAY_FILES = {
-    "one .npy each": ("x_train.npy", "y_train.npy", "x_test.npy"),
-    "the four .npz of K49": ("k49-train-imgs.npz", "k49-train-labels.npz", "k49-test-imgs.npz"),
-    "torchvision's MNIST/raw": tuple(
-        f"MNIST/raw/{name}" for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte")
+@pytest.mark.parametrize(
+    "arrays_by_name",
+    [
+        pytest.param({"x_train": IMAGES, "y_train": LABELS, "x_test": TEST}, id="x_train, y_train"),
+        pytest.param(
+            {"X_train": IMAGES[:, None], "y_train": LABELS.astype(str), "X_test": TEST}, id="channels first, text"
+        ),
+        pytest.param(
+            {
+                "train_images": IMAGES[..., None].astype(np.int64), "train_labels": LABELS[:, None].astype(np.int32),
+                "test_images": TEST, "val_images": TEST,
+            },
+            id="a channel, labels (n, 1)",
+        ),
+        pytest.param(
+            {"x_train": IMAGES.reshape(60, 784) / 255, "y_train": np.eye(10)[LABELS], "x_test": TEST.astype(float)},
+            id="rows of 0 to 1, one-hot",
+        ),
+    ],
+)  # fmt: skip
+def test_one_reader_takes_numpy_archives_of_the_usual_names_shapes_and_types(tmp_path, arrays_by_name):
+    np.savez_compressed(tmp_path / "a.npz", **arrays_by_name)
+    assert_read(load(tmp_path))
+    sets = arrays.read_sets(tmp_path / "a.npz", (28, 28, 1))
+    split, table = arrays.set_to_predict(sets)
+    assert split == "test"
+    np.testing.assert_array_equal(table.images[..., 0], TEST)
+    labels = [sets["train"].classes[label] for label in sets["train"].labels]
+    assert [float(label) for label in labels] == LABELS.tolist()
+
+
+ARRAY_FILES = [
+    pytest.param(("x_train.npy", "y_train.npy", "x_test.npy"), id="one .npy each"),
+    pytest.param(("k49-train-imgs.npz", "k49-train-labels.npz", "k49-test-imgs.npz"), id="the .npz of K49"),
+    pytest.param(
+        [f"MNIST/raw/{name}-ubyte" for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3")],
+        id="torchvision's MNIST/raw",
     ),
-}
+]
 
 
-@pytest.mark.parametrize("names", ARRAY_FILES.values(), ids=ARRAY_FILES.keys())
+@pytest.mark.parametrize("names", ARRAY_FILES)
 def test_arrays_in_a_file_each_are_read_by_the_files_names(tmp_path, names):
     for name, array in zip(names, (IMAGES, LABELS, TEST), strict=True):
         save(tmp_path / name, array)
@@ -116,14 +114,14 @@ def test_arrays_in_a_file_each_are_read_by_the_files_names(tmp_path, names):
     assert_read(load(tmp_path))
 
 
-CSV_FILES = {
-    "a folder deeper": ("mnist/train.csv", "mnist/test.csv"),
-    "in a folder each": ("sign_mnist_train/sign_mnist_train.csv", "sign_mnist_test/sign_mnist_test.csv"),
-    "a single file of another name": ("digits.csv",),
-}
-
-
-@pytest.mark.parametrize("names", CSV_FILES.values(), ids=CSV_FILES.keys())
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(("mnist/train.csv", "mnist/test.csv"), id="a folder deeper"),
+        pytest.param(("sign_train/sign_train.csv", "sign_test/sign_test.csv"), id="in a folder each"),
+        pytest.param(("digits.csv",), id="a single file of another name"),
+    ],
+)
 def test_csvs_of_other_names_and_places_are_found(tmp_path, names):
     for name, content in zip(names, (torn_files.train_bytes(60), torn_files.predict_bytes(7)), strict=False):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -159,22 +157,37 @@ def test_folders_of_sets_are_no_classes(tmp_path, train, test, others):
     assert ("20 images for validation join those to train on" in notes) == (len(data.train.images) == 60)
 
 
+EMNIST = [f"emnist-{name}-train-images-idx3-ubyte" for name in ("letters", "digits")]
+TRAIN = {"train-images-idx3-ubyte": idx(IMAGES), "train-labels-idx1-ubyte": idx(LABELS)}
+
+
 @pytest.mark.parametrize(
-    ("names", "message"),
+    ("files", "message"),
     [
-        pytest.param(["train-images-idx3-ubyte"], "found none, and train-images-.*ubyte without labels", id="images"),
-        pytest.param(["t10k-images-idx3-ubyte"], "images to train on, found t10k-images-idx3-ubyte", id="test"),
-        pytest.param(["train-labels-idx1-ubyte"], "expected images and labels named", id="labels"),
+        pytest.param({"train-images-idx3-ubyte": idx(IMAGES)}, "found none, and train-images-.*ubyte wi", id="images"),
+        pytest.param({"t10k-images-idx3-ubyte": idx(IMAGES)}, "images to train on, found t10k-images-idx3", id="test"),
+        pytest.param({"train-labels-idx1-ubyte": idx(LABELS)}, "expected images and labels named", id="labels"),
         pytest.param(
-            ["emnist-letters-train-images-idx3-ubyte", "emnist-digits-train-images-idx3-ubyte"],
-            "expected one array of train images, found emnist-digits-.*, emnist-letters-",
-            id="two sets",
+            dict.fromkeys(EMNIST, idx(IMAGES)), "one array of train images, found emnist-digits-.*, emnist-l", id="two"
+        ),
+        pytest.param(
+            TRAIN | {"train-images.idx3-ubyte": b""}, "one array of train images, found train-images-idx3-ubyte, train",
+            id="twice",
+        ),
+        *(
+            pytest.param(TRAIN | {"t10k-images-idx3-ubyte": data}, message, id=name)
+            for name, data, message in [
+                ("cut", idx(IMAGES)[:-5], "47,040 bytes of 60 × 28 × 28, found 47,035. Is the file cut off"),
+                ("labels as images", idx(LABELS), r"expected numbers .* found uint8 \(60,\)"),
+                ("floats", b"\0\0\x0d\x03" + bytes(12), "expected an IDX file of bytes .* found 00 00 0d 03"),
+                ("empty", b"", "expected an IDX file"),
+            ]
         ),
     ],
-)
-def test_idx_files_that_are_no_set_are_refused_with_what_is_there_and_missing(tmp_path, names, message):
-    for name in names:
-        save(tmp_path / name, LABELS if "labels" in name else IMAGES)
+)  # fmt: skip
+def test_idx_files_that_are_no_sets_are_refused_with_what_is_there_and_missing(tmp_path, files, message):
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
     with pytest.raises(BadInput, match=message):
         load(tmp_path)
 
@@ -326,11 +339,7 @@ def test_another_competition_has_its_folder_header_and_ids(tmp_path, monkeypatch
     assert "test.csv (7 of 5,000 rows): this run's predictions are no submission" in data.summary.warnings[0]
     small = dataclasses.replace(KANNADA_MNIST, test=competition.KnownFile("test.csv", 7))
     data = dataset.load("auto", competition=small)
-    assert (data.competition, data.form.columns, data.test.ids.tolist()) == (
-        small,
-        ("id", "label"),
-        [*range(7)],
-    )
+    assert (data.competition, data.form.columns, data.test.ids.tolist()) == (small, ("id", "label"), [*range(7)])
     assert [file.text for file in data.summary.files] == [
         "60 of 60,000 rows",
         "no fewer rows than Kaggle's file, not verified",
@@ -373,37 +382,6 @@ def test_arrays_that_are_no_images_are_refused():
             arrays.table_of(images)
 
 
-LABEL_FORMS = {
-    "(n, 1)": LABELS[:, None],
-    "one-hot": np.eye(10)[LABELS],
-    "floats": LABELS.astype(float),
-    "text": LABELS.astype(str),
-}
-NAMES = {
-    "x_train …": ("x_train", "y_train", "x_test", "y_test"),
-    "train_images …": ("train_images", "train_labels", "test_images", "test_labels"),
-    "X_train …": ("X_train", "y_train", "X_test", "y_test"),
-}
-
-
-@pytest.mark.parametrize("labels", LABEL_FORMS.values(), ids=LABEL_FORMS.keys())
-@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES.keys())
-def test_one_reader_gives_all_sets_and_labels_of_any_form(tmp_path, labels, names):
-    np.savez(tmp_path / "a.npz", **dict(zip(names, (IMAGES, labels, TEST, labels[:7]), strict=True)))
-    sets = arrays.read_sets(tmp_path / "a.npz", (28, 28, 1))
-    assert list(sets) == ["train", "test"]
-    split, table = arrays.set_to_predict(sets)
-    assert split == "test"
-    np.testing.assert_array_equal(table.images[..., 0], TEST)
-    assert [table.classes[label] for label in table.labels] == [str(label) for label in LABELS[:7]]
-
-
-def test_arrays_without_names_are_images_and_labels(tmp_path):
-    np.savez(tmp_path / "a.npz", IMAGES, LABELS)
-    [table] = arrays.read_sets(tmp_path / "a.npz", (28, 28, 1)).values()
-    np.testing.assert_array_equal(table.labels, LABELS)
-
-
 def test_the_sets_of_a_file_and_the_one_that_is_predicted_are_named(tmp_path, capsys):
     np.savez(tmp_path / "a.npz", train_images=IMAGES, train_labels=LABELS, test_images=TEST)
     images = list(ImageReader(ImageForm(), classes=tuple("0123456789")).read(tmp_path / "a.npz"))
@@ -411,9 +389,10 @@ def test_the_sets_of_a_file_and_the_one_that_is_predicted_are_named(tmp_path, ca
     assert "a.npz holds train (60 images), test (7 images); test is predicted." in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("names", [("data", "target"), ("x", "y"), ("images", "labels")])
-def test_an_archive_of_one_set_is_read_with_its_labels(tmp_path, names):
-    np.savez(tmp_path / "a.npz", **dict(zip(names, (IMAGES, LABELS), strict=True)))
+@pytest.mark.parametrize("names", [("data", "target"), ("x", "y"), ("images", "labels"), ()], ids=str)
+def test_an_archive_of_one_set_or_without_names_is_read_with_its_labels(tmp_path, names):
+    named = dict(zip(names, (IMAGES, LABELS), strict=True)) if names else {"arr_0": IMAGES, "arr_1": LABELS}
+    np.savez(tmp_path / "a.npz", **named)
     [table] = arrays.read_sets(tmp_path / "a.npz", (28, 28, 1)).values()
     np.testing.assert_array_equal(table.labels, LABELS)
 

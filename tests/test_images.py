@@ -183,10 +183,7 @@ def bad_files():
         "page.png": (file_of(page), "empty: nothing stands out from the page"),
         "white.png": (file_of(Image.new("RGB", (50, 80), "white")), "empty: nothing stands out from the page"),
         "glass.png": (file_of(Image.new("RGBA", (50, 80), (0, 0, 0, 0))), "empty: wholly transparent"),
-        "nothing.png": (
-            b"",
-            "not an image that Pillow can read; expected a PNG or JPEG",
-        ),
+        "nothing.png": (b"", "not an image that Pillow can read; expected a PNG or JPEG"),
     }
 
 

@@ -16,11 +16,7 @@ load_keras()
 
 from keras import layers
 
-from digits.model import (
-    networks,
-    predict,
-    trainer,
-)
+from digits.model import networks, predict, trainer
 from digits.model.augment import draw_transforms, identity_transforms, ink_margins
 from digits.model.networks import AffineTransform
 
