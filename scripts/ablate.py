@@ -22,7 +22,7 @@ from bench.data import prepare
 from bench.measuring import describe_run
 from digits.config import Recipe, load_recipe, set_values
 from digits.console import BadInput, entry_point, typed_command
-from digits.files import DATA, atomic_write
+from digits.files import atomic_write
 from digits.training.workers import share_machine
 
 
@@ -85,7 +85,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--list", action="store_true", help="show the variants and what they set, and do nothing else")
     add("--jobs", type=int, metavar="J", help="networks trained at a time (default: one per CPU core)")
     add("--few", action="store_true", help="train on a fifth of the images and score two others")
-    add("--data-dir", type=Path, default=DATA, metavar="DIR", help="its data, else the sample (default: data/)")
+    add("--data-dir", type=Path, metavar="DIR", help="its data, else the sample (default: data/)")
     add("--json", type=Path, metavar="FILE", help="keep every score here, and resume from there")
     add("--small", action="store_true", help="a few images of the sample: shows only that it works")
     return parser.parse_args(argv)

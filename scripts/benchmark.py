@@ -17,7 +17,7 @@ from bench import parts
 from bench.data import prepare
 from bench.measuring import describe_run
 from digits.console import BadInput, entry_point, typed_command
-from digits.files import DATA, atomic_write
+from digits.files import atomic_write
 
 SMALL = dict.fromkeys(("repeats", "seeds", "epochs", "original_epochs", "deotte_epochs"), 1) | {"quick_epochs": (1,)}
 
@@ -27,7 +27,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0] + ".", allow_abbrev=False)
     add = parser.add_argument
     add("--part", choices=[*parts.PARTS, "all", "none"], default="all", help="none: only show --json (default: all)")
-    add("--data-dir", type=Path, default=DATA, metavar="DIR", help="its data, else the sample (default: data/)")
+    add("--data-dir", type=Path, metavar="DIR", help="its data, else the sample (default: data/)")
     add("--repeats", type=int, default=5, metavar="N", help="of the part train (default: 5)")
     add("--seeds", type=int, default=3, metavar="N", help="of the part accuracy (default: 3)")
     add("--deotte-epochs", type=int, default=12, metavar="N", help="of Deotte's 45; 0: none of them (default: 12)")

@@ -19,20 +19,18 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "src")]
 
-from bench import trials
+from bench import kit, trials
 from bench.data import prepare
-from bench.measuring import Contestant, measure
+from bench.measuring import Contestant, in_slots, measure
 from digits import config
 from digits.config import Recipe
 from digits.console import BadInput, KitError, entry_point, progress_bar, table, typed_command
-from digits.files import DATA
-from digits.training.workers import share_machine
+from digits.training.workers import Slots, StoppedError, share_machine
 
 SPLIT = 201
 """The split of the trials: neither the one of the recipes' figures nor one of the ablation's."""
@@ -111,7 +109,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--limit", type=int, metavar="N", help="use N training images only")
     add("--metric", choices=tuple(config.Metric), help="competition's metric (default: as for train.py)")
     add("--study", type=Path, default=Path("tune.db"), metavar="FILE", help="keeps everything (default: tune.db)")
-    add("--data-dir", type=Path, default=DATA, metavar="DIR", help="with the competition's files; else the sample")
+    add("--data-dir", type=Path, metavar="DIR", help="with the competition's files; else the sample")
     return parser.parse_args(argv)
 
 
@@ -158,36 +156,41 @@ def finished(study) -> list:
     return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
 
 
-def search(study, axes: Sequence[Axis], base: Recipe, flags: argparse.Namespace, fit: Callable) -> None:
-    """Run trials until the study has as many as the flags say.
+def complete(study) -> list:
+    """Return the trials that came to their end, the best first."""
+    trials = [trial for trial in finished(study) if trial.state.name == "COMPLETE"]
+    return sorted(trials, key=lambda trial: trial.value)
 
-    `fit` takes a recipe and options, trains a network, and returns its seconds and scores.
-    """
+
+def search(
+    study, axes: Sequence[Axis], base: Recipe, flags: argparse.Namespace, slots: Slots, common: dict[str, Any]
+) -> None:
+    """Run trials until the study has as many as the flags say; each fit has the options `common`."""
     from optuna.trial import TrialState
 
     # Optuna's own threads may take one queued trial twice from SQLite, which has no lock on rows.
     lock = threading.Lock()
 
     def state() -> str:
-        done = finished(study)
-        complete = [trial for trial in done if trial.state.name == "COMPLETE"]
-        best = min(complete, key=lambda trial: trial.value, default=None)
-        found = f", best {best.value:.4f}" if best else ""
-        return f"{len(done)} of {flags.trials} trials{found}"
+        best = "".join(f", best {trial.value:.4f}" for trial in complete(study)[:1])
+        return f"{len(finished(study))} of {flags.trials} trials{best}"
 
-    text = state()
+    missing, text = flags.trials - len(finished(study)), state()
 
-    def run_trial(count: Callable[[float], None]) -> None:
+    def run_trial(_: int, share: dict[str, Any]) -> None:
         nonlocal text
         with lock:
             trial = study.ask()
             values = {axis.key: axis.suggest(trial) for axis in axes}
         recipe, losses, outcome = with_values(base, values), [], ""
         for fold in range(flags.folds):
+            options = {"recipe": recipe, "seed": 0, "split": SPLIT, "fold": fold, "folds": 5}
             try:
-                result = fit(recipe, {"seed": 0, "split": SPLIT, "fold": fold, "folds": 5})
+                result = measure(Contestant("a trial", kit.fit, options), common, **share)
+            except StoppedError:
+                raise
             except KitError as error:  # Above all a loss that is no longer finite: not settings to come back to.
-                outcome = str(error).strip().splitlines()[-1]
+                outcome = str(error)
                 break
             losses.append(result["scores"][0]["loss"])
             count(1)
@@ -210,15 +213,8 @@ def search(study, axes: Sequence[Axis], base: Recipe, flags: argparse.Namespace,
     if not study.get_trials(deepcopy=False):
         current = {axis.key: axis.current(base) for axis in axes}
         study.enqueue_trial({key: value for key, value in current.items() if value is not None})
-    missing = flags.trials - len(finished(study))
-    shown = progress_bar(lambda: text, missing * flags.folds)
-    with shown as count, ThreadPoolExecutor(share_machine(flags.trials, flags.jobs).at_a_time) as pool:
-        futures = [pool.submit(run_trial, count) for _ in range(missing)]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with progress_bar(lambda: text, missing * flags.folds) as count:
+        in_slots(slots, run_trial, range(missing))
 
 
 def importances(study) -> dict[str, float]:
@@ -228,7 +224,7 @@ def importances(study) -> dict[str, float]:
     """
     import optuna
 
-    if sum(trial.state.name == "COMPLETE" for trial in finished(study)) < LEAST_TRIALS:
+    if len(complete(study)) < LEAST_TRIALS:
         return {}
     try:
         return optuna.importance.get_param_importances(study)
@@ -236,55 +232,22 @@ def importances(study) -> dict[str, float]:
         return {}
 
 
-def draw(study, base: Recipe, axes: Sequence[Axis], shares: dict[str, float], title: str, path: Path) -> None:
-    """Plot the log-loss by trial, and by the value of each field; a line for the recipe `base`, if it was a trial."""
-    from matplotlib.figure import Figure
+def draw(study, base: Recipe, shares: dict[str, float], title: str, path: Path) -> None:
+    """Plot the loss by the value of each field; a line for the recipe `base`, if it was a trial."""
+    import numpy as np
+    from optuna.visualization.matplotlib import plot_slice
 
-    from digits.report import charts
-
-    complete = [trial for trial in finished(study) if trial.state.name == "COMPLETE"]
-    pruned = [trial for trial in finished(study) if trial.state.name == "PRUNED"]
-    columns = min(1 + len(axes), 3)
-    rows = -(-(1 + len(axes)) // columns)
-    figure = Figure(figsize=(4 * columns, 3.4 * rows + 0.4), layout="constrained")
-    plots = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-    for plot in plots[1 + len(axes) :]:
-        plot.set_visible(False)
-    best = min(complete, key=lambda trial: trial.value)
-
-    def scatter(plot, place: Callable) -> None:
-        """Draw the complete trials by their log-loss; at the top the others, whose log-loss is of fewer folds."""
-        losses = [trial.value for trial in complete]
-        plot.plot(list(map(place, complete)), losses, "o", color="#2a6fbb", label="trial")
-        if pruned:  # An empty line would have no place, and matplotlib no room for it.
-            top = {"transform": plot.get_xaxis_transform(), "clip_on": False}
-            plot.plot(list(map(place, pruned)), [1] * len(pruned), "x", color="#999999", label="pruned", **top)
-        plot.plot([place(best)], [best.value], "o", color="#c44e52", markersize=10, fillstyle="none", label="best")
-        for trial in [trial for trial in complete if with_values(base, trial.params) == base][:1]:
+    warnings.filterwarnings(
+        "ignore", message="Attempting to set identical"
+    )  # All trials have the same value of a field.
+    plots = np.array(plot_slice(study, target_name=loss_of(study))).ravel()
+    for plot, key in zip(plots, sorted(study.best_trial.params), strict=True):
+        plot.set_title("".join(f"importance {share:.0%}" for name, share in shares.items() if name == key))
+        for trial in [trial for trial in complete(study) if with_values(base, trial.params) == base][:1]:
             plot.axhline(trial.value, color="#999999", linestyle=":", label="the recipe as it is")
-
-    scatter(plots[0], lambda trial: trial.number)
-    plots[0].xaxis.get_major_locator().set_params(integer=True)
-    plots[0].set(xlabel="trial", ylabel=loss_of(study))
-    plots[0].set_title(title, pad=12)
-    figure.legend(*plots[0].get_legend_handles_labels(), loc="outside lower left", ncols=4)
-    if max(trial.value for trial in complete) > 3 * best.value:
-        plots[0].set_yscale("log")
-    for plot, axis in zip(plots[1:], axes, strict=False):
-        if axis.values:
-            plot.set_xticks(range(len(axis.values)), axis.values)
-            plot.set_xlim(-0.5, len(axis.values) - 0.5)
-        elif axis.log:
-            plot.set_xscale("log")
-        places = {value: number for number, value in enumerate(axis.values)}
-        scatter(plot, lambda trial, key=axis.key, places=places: places.get(trial.params[key], trial.params[key]))
-        if axis.log:
-            ticks = charts.log_ticks(*plot.get_xlim())
-            plot.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-            plot.set_xticks([], minor=True)
-        plot.set(xlabel=axis.key)
-        plot.set_title(f"importance {shares[axis.key]:.0%}" if axis.key in shares else "", pad=12)
-    figure.savefig(path, dpi=120)
+    figure = plots[0].figure
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
 def verdict(row: dict[str, Any], loss: str = "log-loss") -> str:
@@ -305,11 +268,10 @@ def verdict(row: dict[str, Any], loss: str = "log-loss") -> str:
 
 def print_trials(study, axes: Sequence[Axis], shares: dict[str, float]) -> None:
     """Print the five best trials, and how much each field matters."""
-    complete = [trial for trial in finished(study) if trial.state.name == "COMPLETE"]
     keys = [axis.key for axis in axes]
     rows = [
         [str(trial.number), *(_short(trial.params[key]) for key in keys), f"{trial.value:.4f}"]
-        for trial in sorted(complete, key=lambda trial: trial.value)[:5]
+        for trial in complete(study)[:5]
     ]
     print(f"\n{table(['best trials', *keys, loss_of(study)], rows, left=('best trials',))}\n")
     if shares:
@@ -360,23 +322,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
         study = open_study(flags.study, json.loads(json.dumps(purpose)))
         slots = share_machine(flags.trials, flags.jobs)
-        acquire = slots.acquirer()
-
-        def fit(recipe: Recipe, options: dict[str, Any]) -> dict[str, Any]:
-            with acquire() as environment:
-                share = {"folder": folder, "threads": slots.threads[0], "environment": environment}
-                recipe_options = {"recipe": dataclasses.asdict(recipe), "metric": data.metric, **options}
-                return measure(Contestant("a trial", "kit.fit", recipe_options), share)
-
+        common = {"folder": folder, "metric": data.metric}
         print(f"Study: {flags.study}, {len(finished(study))} of {flags.trials} trials done", flush=True)
         dashboard = shlex.join(["optuna-dashboard", f"sqlite:///{flags.study}"])
         print(f"In a browser: {dashboard} (pip install optuna-dashboard)", flush=True)
-        search(study, axes, base, flags, fit)
-        complete = [trial for trial in finished(study) if trial.state.name == "COMPLETE"]
-        if not complete:
+        search(study, axes, base, flags, slots, common)
+        if not complete(study):
             raise KitError("no trial was completed")
         best, shares = with_values(base, study.best_trial.params), importances(study)
-        draw(study, base, axes, shares, f"{base.name}: {len(complete)} of {len(finished(study))} complete", plot)
+        draw(study, base, shares, f"{base.name}: {len(complete(study))} of {len(finished(study))} complete", plot)
         print_trials(study, axes, shares)
         if trials.is_same(best, base):
             print(f"No trial was better than the recipe as it is. Keep the recipe.\n{plot}")
@@ -384,7 +338,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         recipes = {"the recipe as it is": base, "the best of the search": best}
         print(f"Confirming: {flags.confirm} networks of each on fresh splits")
         cells, state = study.user_attrs.get("cells", {}), f"{data.sha256} {code}"
-        common = {"folder": folder, "state": state, "few": False, "metric": data.metric}
+        common |= {"state": state}
         keep: Callable[[], None] = lambda: study.set_user_attr("cells", cells)  # noqa: E731
         trials.fit_missing(recipes, flags.confirm, cells, common, slots, keep)
     rows = trials.effects(recipes, flags.confirm, cells, state)

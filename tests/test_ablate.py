@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import threading
 
 import pytest
@@ -10,15 +9,12 @@ import pytest
 import ablate
 from bench import kit, trials
 from bench.data import prepare
+from bench.measuring import Contestant, measure
 from digits import config
 from digits.config import Tta, load_recipe
 from digits.console import BadInput, KitError
 from digits.training.workers import Slots
-
-
-def in_this_process(options, folder):
-    """Fit as a fresh process would, options through JSON and all, but with Keras loaded once for all tests."""
-    return json.loads(json.dumps(kit.fit(json.loads(json.dumps({"seed": 0, "folder": str(folder), **options})))))
+from train_process import STUB
 
 
 @pytest.fixture
@@ -101,12 +97,14 @@ def test_a_network_that_training_would_refuse_is_refused_before_anything_is_meas
     assert "probabilities that sum to 1" in capsys.readouterr().err
 
 
-def made_fit(contestant, common):
+def made_fit(contestant, common, **share):
     """Return a fit whose log-loss is 1, and less by a half where weights are averaged."""
-    loss = (0.5 if contestant.options["recipe"]["ema"] else 1) + common["seed"]
+    loss = (0.5 if contestant.options["recipe"].ema else 1) + common["seed"]
     return {
         "seconds": 2.0,
-        "scores": [{"tta": tta, "accuracy": 0.9, "loss": loss} for tta in contestant.options["ttas"]],
+        "scores": [
+            {"tta": dataclasses.asdict(tta), "accuracy": 0.9, "loss": loss} for tta in contestant.options["ttas"]
+        ],
     }
 
 
@@ -116,7 +114,7 @@ def test_the_ablation_pairs_its_seeds_and_fits_nothing_twice(monkeypatch):
     del variants["the recipe as it is"]
     fitted, cells = [], {}
 
-    def run(contestant, common):
+    def run(contestant, common, **share):
         fitted.append((contestant.label, common["seed"]))
         return made_fit(contestant, common)
 
@@ -135,8 +133,8 @@ def test_the_ablation_pairs_its_seeds_and_fits_nothing_twice(monkeypatch):
 def test_the_ablation_fits_as_many_at_a_time_as_there_are_places_and_each_has_one_to_itself(monkeypatch):
     together, used = threading.Barrier(2, timeout=60), []
 
-    def run(contestant, common):
-        used.append((common["threads"], common["environment"]["CUDA_VISIBLE_DEVICES"]))
+    def run(contestant, common, **share):
+        used.append((share["threads"], share["environment"]["CUDA_VISIBLE_DEVICES"]))
         together.wait()  # Breaks, if no other fit runs at the same time.
         return made_fit(contestant, common)
 
@@ -150,7 +148,7 @@ def test_the_ablation_fits_as_many_at_a_time_as_there_are_places_and_each_has_on
 
 
 def test_a_fit_that_fails_ends_the_ablation_and_what_was_done_is_kept(monkeypatch):
-    def run(contestant, common):
+    def run(contestant, common, **share):
         if common["seed"]:
             raise KitError("no such luck")
         return made_fit(contestant, common)
@@ -183,10 +181,10 @@ def test_the_ablation_goes_on_from_its_file(tmp_path, capsys, monkeypatch, small
     ]
 
 
-def test_a_fit_keeps_to_its_share_of_the_machine_and_is_scored_under_each_tta(folder, small_recipes, environment):
-    ttas = [dataclasses.asdict(Tta()), dataclasses.asdict(Tta(shift_pixels=1))]
-    share = {"threads": 7, "environment": {"CUDA_VISIBLE_DEVICES": "-1"}}
-    result = in_this_process({"recipe": dataclasses.asdict(load_recipe("quick")), "ttas": ttas, **share}, folder)
-    assert (os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"]) == ("7", "-1")
-    assert [score["tta"] for score in result["scores"]] == ttas
+def test_a_fit_is_scored_under_each_tta_by_its_process(folder, small_recipes):
+    ttas = [Tta(), Tta(shift_pixels=1)]
+    options = {"seed": 0, "folder": str(folder), "recipe": load_recipe("quick"), "ttas": ttas}
+    result = measure(Contestant("a fit", kit.fit, options), {}, environment=STUB)
+    assert [score["tta"] for score in result["scores"]] == [dataclasses.asdict(tta) for tta in ttas]
     assert all(0 <= score["accuracy"] <= 1 and score["loss"] > 0 for score in result["scores"])
+    assert json.loads(json.dumps(result)) == result

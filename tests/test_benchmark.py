@@ -1,6 +1,5 @@
 """The benchmark: what it compares, how it counts, what it prints. Its real measurements are slow tests."""
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -8,10 +7,11 @@ import sys
 import pytest
 
 import benchmark
-from bench import data, figure, kit, measuring, parts
+from bench import data, figure, kit, measuring, parts, plain
 from bench.measuring import Contestant, first_reached, paired_effect, spread
 from digits.console import KitError
 from digits.files import ROOT
+from train_process import STUB
 
 RUN = {"created": "2026-01-02T03:04:05+00:00", "machine": {"processors": 2, "processor": "made up"}}
 
@@ -23,9 +23,7 @@ def made_part(*medians):
 
 def measured(contestant, common):
     """Stand in for a measurement in a fresh process: the same figures for all."""
-    if recipe := contestant.options.get("recipe"):
-        assert dataclasses.asdict(kit.recipe_of(json.loads(json.dumps(contestant.options)))) == recipe
-    accuracy = {"kit.fit": 0.991, "plain.original": 0.98, "plain.deotte": 0.99}.get(contestant.function, 0)
+    accuracy = {kit.fit: 0.991, plain.original: 0.98, plain.deotte: 0.99}.get(contestant.function, 0)
     return {"seconds": 4.0, "images_per_second": 1000.0, "trace": [[2.0, accuracy / 2], [4.0, accuracy]]}
 
 
@@ -62,7 +60,7 @@ def test_contestants_take_turns_and_each_repetition_has_its_seed(tmp_path, monke
         return {"seconds": len(order)}
 
     monkeypatch.setattr(measuring, "measure", run)
-    results = measuring.take_turns([Contestant("a", "x.y"), Contestant("b", "x.y")], 2, tmp_path)
+    results = measuring.take_turns([Contestant("a", kit.fit), Contestant("b", kit.fit)], 2, tmp_path)
     assert order == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     assert [result["seconds"] for result in results["b"]] == [2, 4]
 
@@ -95,19 +93,10 @@ def test_every_part_compares_the_kit_with_something_and_is_printed_and_drawn(tmp
         assert (tmp_path / f"figure{suffix}").stat().st_size > 5000
 
 
-def test_a_measurement_that_fails_in_its_process_is_reported_with_its_last_words():
-    with pytest.raises(KitError, match=r"(?s)broken: failed with exit code 1: .*has no attribute 'no_such'"):
-        measuring.measure(Contestant("broken", "kit.no_such"), {})
-
-
-def test_a_measurement_that_is_interrupted_is_no_failure(tmp_path, monkeypatch):
-    """Ctrl-C in a terminal ends the processes of a command too, each with its own exit code."""
-    python = tmp_path / "python"
-    python.write_text("#!/bin/sh\nexit 130\n")
-    python.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(python))
-    with pytest.raises(KeyboardInterrupt):
-        measuring.measure(Contestant("interrupted", "kit.fit"), {})
+def test_a_measurement_that_fails_in_its_process_is_reported_with_its_name(capfd):
+    with pytest.raises(KitError, match=r"broken: its process failed with exit code 1"):
+        measuring.measure(Contestant("broken", kit.fit), {}, environment=STUB)
+    assert "KeyError: 'recipe'" in capfd.readouterr().err
 
 
 def test_the_command_keeps_each_part_and_shows_the_parts_kept_before(tmp_path, capsys, monkeypatch):

@@ -1,5 +1,7 @@
 """The search for better settings: its syntax, its study on disk, and what it concludes."""
 
+import dataclasses
+
 import pytest
 
 import tune
@@ -49,16 +51,17 @@ def fits(monkeypatch):
     """Fits whose log-loss is lowest at a learning rate of 0.005; a rate above 0.02 diverges."""
     fitted = []
 
-    def run(contestant, common):
+    def run(contestant, common, **share):
         options = {**common, **contestant.options}
-        recipe, fold = options["recipe"], options.get("fold", 0)
-        fitted.append((recipe["learning_rate"], options["split"], fold))
+        rate, fold = options["recipe"].learning_rate, options.get("fold", 0)
+        fitted.append((rate, options["split"], fold))
         if len(fitted) == run.killed_at:
             raise KeyboardInterrupt
-        if recipe["learning_rate"] > 0.02:
-            raise KitError("a trial: failed:\nTrainingFailedError: the loss was nan in epoch 1")
-        loss = 0.1 + abs(recipe["learning_rate"] - 0.005) + 0.0001 * ((fold + options["seed"]) % 2)
-        return {"seconds": 1.0, "scores": [{"tta": recipe["tta"], "accuracy": 0.9, "loss": loss}]}
+        if rate > 0.02:
+            raise KitError("the loss was nan in epoch 1")
+        loss = 0.1 + abs(rate - 0.005) + 0.0001 * ((fold + options["seed"]) % 2)
+        tta = dataclasses.asdict(options["recipe"].tta)
+        return {"seconds": 1.0, "scores": [{"tta": tta, "accuracy": 0.9, "loss": loss}]}
 
     run.killed_at = None
     monkeypatch.setattr(tune, "prepare", lambda folder, *_, **__: Prepared(folder, "made data", "0123", SHAPE, 10))

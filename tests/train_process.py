@@ -16,7 +16,7 @@ EXACT = [*FLAGS, "--deterministic"]
 REAL = ["--source", "sample", "--recipe", "quick", "--epochs", "2", "--limit", "300", "--no-tta", "--deterministic"]
 """The smallest run with Keras."""
 STUB = {
-    "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in ("src", "tests/stub")),
+    "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in ("src", "scripts", "tests/stub")),
     "DIGITS_ENGINE": "stub_trainer",
 }
 """The variables with which networks of the stub are trained, and no Keras is loaded."""

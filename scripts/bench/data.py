@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from digits.config import Metric, Options
-from digits.files import DATA
 
 SMALL_TRAIN = 600
 
@@ -18,8 +17,7 @@ class Prepared:
     folder: Path
     description: str
     sha256: str
-    input_shape: tuple[int, int, int]
-    """Height, width and channels of an image."""
+    input_shape: tuple[int, int, int]  # Height, width and channels.
     classes: int
     metric: Metric = Metric.ACCURACY
 
@@ -31,22 +29,18 @@ class Prepared:
 
 
 def prepare(
-    folder: Path, data_dir: Path, *, small: bool = False, limit: int | None = None, metric: str | None = None
+    folder: Path, data_dir: Path | None, *, small: bool = False, limit: int | None = None, metric: str | None = None
 ) -> Prepared:
-    """Fill `folder` with the training images and labels as .npy.
+    """Fill `folder` with the training images and labels as .npy, where the measuring processes find them.
 
-    Args:
-        folder: where the measuring processes find them.
-        data_dir: of the competition's files; the default folder may be empty, then it is the embedded sample.
-        small: take a few images of the sample, which show only that the measurement works.
-        limit: training images; None: all.
-        metric: the competition's; None: as for training.
+    They are those in `data_dir`, None for the default, or the embedded sample if that is empty; the first `limit`. With
+    `small` they are a few of the sample, which show only that the measurement works.
     """
     from digits.data import dataset
     from digits.runs.identity import data_hash
 
-    source, place = "sample" if small else "auto", None if data_dir == DATA else data_dir
-    data = dataset.load(source, place, limit=SMALL_TRAIN if small else limit, options=Options(metric=metric))
+    source, limit = ("sample", SMALL_TRAIN) if small else ("auto", limit)
+    data = dataset.load(source, data_dir, limit=limit, options=Options(metric=metric))
     images = data.train.images
     np.save(folder / "images.npy", images)
     np.save(folder / "labels.npy", data.train.labels)

@@ -1,21 +1,21 @@
-"""Measure in fresh processes, each `python -m bench.measuring FUNCTION OPTIONS`, in turns, and summarise."""
+"""Measure in fresh processes, in turns or side by side, and summarise."""
 
 import dataclasses
-import importlib
-import json
 import os
-import signal
 import statistics
-import subprocess
-import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from digits.console import INTERRUPTED, KitError, entry_point
+from digits.console import error_context
 from digits.files import ROOT
+from digits.model.backend import cpu_count
 from digits.runs import record
+from digits.training.workers import Slots, Worker
 
 
 @dataclass(frozen=True)
@@ -23,30 +23,57 @@ class Contestant:
     """One of those that are compared."""
 
     label: str
-    function: str
-    """As "module.name" in this package; it takes the options and returns what it measured."""
+    function: Callable[[dict], dict]  # From options to what it measured.
     options: dict = field(default_factory=dict)
 
 
-def measure(contestant: Contestant, common: dict) -> dict:
+def measure(
+    contestant: Contestant,
+    common: dict,
+    *,
+    threads: int | None = None,
+    environment: dict[str, str] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> dict:
     """Return what a contestant measured in a fresh process; its options are `common` and its own.
 
-    Raises:
-        KitError: if it failed, with the end of what it printed.
-        KeyboardInterrupt: if it was interrupted.
+    `threads` and `environment` are its share of the machine, as in `Slots`; by default it has all. Raises KitError if
+    it failed, or was `stopped`.
     """
-    code_path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "scripts")])
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.measuring", contestant.function, json.dumps(common | contestant.options)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": code_path, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    if done.returncode in (INTERRUPTED, -signal.SIGINT):  # Ctrl-C in a terminal reaches this process, too.
-        raise KeyboardInterrupt
-    if done.returncode:
-        raise KitError(f"{contestant.label}: failed with exit code {done.returncode}: {done.stderr.strip()[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    variables = {"PYTHONPATH": str(ROOT / "scripts")} | (environment or {})
+    with error_context(contestant.label), Worker(threads or cpu_count(), environment=variables) as worker:
+        return worker.run(_call, contestant.function, common | contestant.options, stopped=stopped)
+
+
+def _call(function: Callable[[dict], dict], options: dict, log: Callable) -> dict:
+    return function(options)
+
+
+def in_slots(
+    slots: Slots,
+    function: Callable[[Any, dict], Any],
+    items: Iterable,
+    on_result: Callable[[Any, Any], None] = lambda item, result: None,
+) -> None:
+    """Call function(item, share) for each item, as many at a time as there are slots, and `on_result` with each result.
+
+    The share are the arguments by which `measure` keeps to a slot, and stops when one of the others fails.
+    """
+    acquire, stopping = slots.acquirer(), threading.Event()
+
+    def call(item: Any) -> Any:
+        with acquire() as environment:
+            share = {"threads": slots.threads[0], "environment": environment, "stopped": stopping.is_set}
+            return function(item, share)
+
+    with ThreadPoolExecutor(slots.at_a_time) as pool:
+        try:
+            calls = {pool.submit(call, item): item for item in items}
+            for done in as_completed(calls):
+                on_result(calls[done], done.result())
+        finally:
+            stopping.set()
+            pool.shutdown(cancel_futures=True)
 
 
 def take_turns(contestants: Sequence[Contestant], repeats: int, folder: Path) -> dict[str, list[dict]]:
@@ -115,15 +142,3 @@ def describe_run(command: str) -> dict:
         "machine": dataclasses.asdict(record.machine()),
         "git": record.git_commit(),
     }
-
-
-@entry_point
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure one contestant and print one line of JSON."""
-    function, options = sys.argv[1:] if argv is None else argv
-    module, _, name = function.partition(".")
-    print(json.dumps(getattr(importlib.import_module(f"bench.{module}"), name)(json.loads(options))))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,12 +1,12 @@
 """The two parts of the benchmark: what each compares, and its results as text."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import kit, plain
 from bench.measuring import Contestant, first_reached, middle, spread, take_turns
-from digits.config import Recipe, load_recipe
-from digits.console import table
+from digits.config import load_recipe
+from digits.console import counted, table
 from digits.model.backend import backend_name, resolve_precision
 
 TARGETS = (0.986, 0.99, 0.995)
@@ -18,37 +18,29 @@ DEOTTE_EPOCHS, DEOTTE_NETWORKS = 45, 15
 class Plan:
     """How much to measure."""
 
-    folder: Path
-    """Holds the data, as `data.prepare` left it."""
-    repeats: int = 5
-    """Of the part train."""
-    seeds: int = 3
-    """Of the part accuracy."""
-    epochs: int = 2
-    """Of the part train, after one to warm up."""
+    folder: Path  # With the data, as `data.prepare` left it.
+    repeats: int = 5  # Of the part train.
+    seeds: int = 3  # Of the part accuracy.
+    epochs: int = 2  # Of the part train, after one to warm up.
     quick_epochs: tuple[int, ...] = (1, 2, 3, 8)
     original_epochs: int = 10
     deotte_epochs: int = 12
 
 
-def _options(recipe: Recipe, **more) -> dict:
-    return {"recipe": dataclasses.asdict(recipe), **more}
-
-
 def train(plan: Plan) -> dict:
     """Train one network at one batch size in several ways."""
     recipe = load_recipe("quick")
-    options = _options(recipe.changed(precision="float32"), epochs=plan.epochs)
-    contestants = [Contestant("the kit, augmenting", "kit.train", options)]
+    options = {"recipe": recipe.changed(precision="float32"), "epochs": plan.epochs}
+    contestants = [Contestant("the kit, augmenting", kit.train, options)]
     if (precision := resolve_precision("auto")) != "float32":
-        automatic = _options(recipe.changed(precision="auto"), epochs=plan.epochs)
-        contestants.append(Contestant(f"the kit, {precision}", "kit.train", automatic))
+        automatic = options | {"recipe": recipe.changed(precision="auto")}
+        contestants.append(Contestant(f"the kit, {precision}", kit.train, automatic))
     ways = {"model.fit": (False, True), "model.fit, Keras augmenting": (True, True)}
     if backend_name() == "tensorflow":
         ways |= {"model.fit, no autotune": (False, False), "model.fit, no autotune, Keras augmenting": (True, False)}
     for label, (augmented, autotune) in ways.items():
         way = options | {"augmented": augmented, "autotune": autotune}
-        contestants.append(Contestant(label, "plain.train", way))
+        contestants.append(Contestant(label, plain.train, way))
     results = take_turns(contestants, plan.repeats, plan.folder)
     rows = [
         {"label": label, **spread([result["images_per_second"] for result in measured])}
@@ -62,14 +54,12 @@ def accuracy(plan: Plan) -> dict:
     """Train to an accuracy on a held-out tenth: whole short fits of `quick`, the others scored after each epoch."""
     quick = load_recipe("quick")
     contestants = [
-        Contestant(
-            f"quick, {epochs} epoch{'s' if epochs > 1 else ''}", "kit.fit", _options(quick.changed(epochs=epochs))
-        )
+        Contestant(f"quick, {counted(epochs, 'epoch')}", kit.fit, {"recipe": quick.changed(epochs=epochs)})
         for epochs in sorted(set(plan.quick_epochs))
     ]
-    contestants.append(Contestant("the original script", "plain.original", {"epochs": plan.original_epochs}))
+    contestants.append(Contestant("the original script", plain.original, {"epochs": plan.original_epochs}))
     if plan.deotte_epochs:
-        contestants.append(Contestant("Deotte's recipe", "plain.deotte", {"epochs": plan.deotte_epochs}))
+        contestants.append(Contestant("Deotte's recipe", plain.deotte, {"epochs": plan.deotte_epochs}))
     results = take_turns(contestants, plan.seeds, plan.folder)
     rows = [_reached(label, measured) for label, measured in results.items()]
     part: dict = {

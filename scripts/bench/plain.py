@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bench.data import held_out_split
-from bench.kit import recipe_of
-from digits.model.backend import backend_name, load_keras
+from digits.model.backend import backend_name
 
 
 def scaled(images: np.ndarray) -> np.ndarray:
@@ -96,8 +95,7 @@ def train(options: dict) -> dict:
     "augmented": with Keras's augmentation layers in the model; "autotune": arrays go into `fit` as they are, else
     through `batches`.
     """
-    load_keras()
-    recipe = recipe_of(options)
+    recipe = options["recipe"]
     images, labels, _, _ = held_out_split(options)
     floats = scaled(images)
     network = network_of(recipe, options["augmented"])
@@ -144,7 +142,6 @@ def accuracy_of(network, images: np.ndarray, labels: np.ndarray) -> float:
 
 def original(options: dict) -> dict:
     """Run the original README's script: Adam, batches of 32, `epochs` epochs, float arrays into `model.fit`."""
-    load_keras()
     import keras
 
     keras.utils.set_random_seed(options["seed"])
@@ -163,7 +160,6 @@ def deotte(options: dict) -> dict:
     His network with Keras's own norms; Adam at 1e-3·0.95^epoch; batches of 64; rotation ±10°, zoom and shifts ±.1; and
     autotuning off, so that nothing is measured but the recipe.
     """
-    load_keras()
     import keras
 
     from digits.config import Augmentation

@@ -5,10 +5,10 @@ import hashlib
 import json
 import statistics
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 
+from bench import kit
 from bench.data import Prepared
-from bench.measuring import Contestant, measure, paired_effect
+from bench.measuring import Contestant, in_slots, measure, paired_effect
 from digits.config import Recipe, Tta, differences
 from digits.console import BadInput, counted, progress_bar, table
 from digits.model import check
@@ -43,9 +43,8 @@ def check_networks(recipes: Iterable[Recipe], data: Prepared) -> None:
         BadInput: naming the function, what is wrong with it and what was expected.
     """
     for recipe in {recipe.networks: recipe for recipe in recipes if recipe.sources}.values():
-        with Worker(cpu_count()) as worker:
-            precision = resolve_precision(recipe.precision)
-            worker.run(check.check_networks, recipe, precision, data.input_shape, data.classes)
+        shape = resolve_precision(recipe.precision), data.input_shape, data.classes
+        Worker(cpu_count()).run(check.check_networks, recipe, *shape)
 
 
 def training_of(recipe: Recipe) -> Recipe:
@@ -85,11 +84,7 @@ def missing_fits(recipes: dict[str, Recipe], seeds: int, cells: dict, state: str
             ttas = [each.tta for each in recipes.values() if cell_key(each, seed, state) == key]
             if key in missing or all(score_of(cells.get(key), tta) for tta in ttas):
                 continue
-            options = {
-                "recipe": dataclasses.asdict(recipe),
-                "ttas": [dataclasses.asdict(tta) for tta in dict.fromkeys(ttas)],
-            }
-            missing[key] = Contestant(name, "kit.fit", options), seed
+            missing[key] = Contestant(name, kit.fit, {"recipe": recipe, "ttas": list(dict.fromkeys(ttas))}), seed
     return missing
 
 
@@ -103,32 +98,23 @@ def fit_missing(
     Raises:
         KitError: if a fit failed.
     """
-    acquire = slots.acquirer()
-
-    def fit(contestant: Contestant, seed: int) -> dict:
-        with acquire() as environment:
-            settings = {"seed": seed, "split": FIRST_SPLIT + seed, "threads": slots.threads[0]}
-            return measure(contestant, {**common, **settings, "environment": environment})
-
     missing = missing_fits(recipes, seeds, cells, common["state"])
-    shown = progress_bar(lambda: f"{counted(len(missing), 'network')} to train", len(missing))
-    with shown as count, ThreadPoolExecutor(slots.at_a_time) as pool:
-        fits = {pool.submit(fit, *work): (key, *work) for key, work in missing.items()}
-        try:
-            for done in as_completed(fits):
-                key, contestant, seed = fits[done]
-                result = done.result()
-                cells[key] = result | {"name": contestant.label, "seed": seed}
-                first = result["scores"][0]
-                print(
-                    f"  seed {seed}, {contestant.label}: {first['accuracy']:.2%}, loss {first['loss']:.4f}, "
-                    f"{result['seconds']:.0f} s",
-                    flush=True,
-                )
-                count(1)
-                keep()
-        finally:
-            pool.shutdown(cancel_futures=True)
+
+    def fit(key: str, share: dict) -> dict:
+        contestant, seed = missing[key]
+        return measure(contestant, {**common, "seed": seed, "split": FIRST_SPLIT + seed}, **share)
+
+    def put(key: str, result: dict) -> None:
+        contestant, seed = missing[key]
+        cells[key] = result | {"name": contestant.label, "seed": seed}
+        first = result["scores"][0]
+        scores = f"{first['accuracy']:.2%}, loss {first['loss']:.4f}, {result['seconds']:.0f} s"
+        print(f"  seed {seed}, {contestant.label}: {scores}", flush=True)
+        count(1)
+        keep()
+
+    with progress_bar(lambda: f"{counted(len(missing), 'network')} to train", len(missing)) as count:
+        in_slots(slots, fit, missing, put)
 
 
 def effects(recipes: dict[str, Recipe], seeds: int, cells: dict, state: str) -> list[dict]:
