@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from digits import config
-from digits.config import Execution, Options, Settings
+from digits.config import Execution, Options, Recipe, Settings
 from digits.console import entry_point, error_context, flag_parser, typed_command
 from digits.files import kit_command
 
@@ -22,59 +22,42 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "Train networks on digits, score them out of fold, and write a checked submission.",
         "The backend is what KERAS_BACKEND says: tensorflow (default), jax or torch.",
     )
-    group = parser.add_argument_group("recipe")
+    group = parser.add_argument_group("recipe", "The default of each is the recipe's.")
     recipes = f"{', '.join(config.recipe_names())} (default: standard), or a TOML file"
     group.add_argument("--recipe", metavar="NAME", help=f"Recipe to train: {recipes}")
-    group.add_argument(
-        "--set", nargs="+", action="extend", metavar="KEY=VALUE", help="Fields of the recipe: learning_rate=0.005 …"
-    )
-    for field in recipe_flags():
-        meaning = f"{field.meaning[0].upper()}{field.meaning[1:]} (default: the recipe's)"
-        how = field.argument | ({"type": folds_or_file} if field.key == "folds" else {})
-        group.add_argument(f"--{field.key}", metavar=field.flag, help=meaning, **how)
+    changes = "Fields of the recipe: learning_rate=0.005 …"
+    group.add_argument("--set", nargs="+", action="extend", metavar="KEY=VALUE", help=changes)
+    config.add_flags(group, Recipe)
     group.add_argument("--no-tta", action="store_const", const=True, help="Predict each image once, as it is")
-    group.add_argument(
-        "--list-settings", action="store_true", help="Show each field's value, range and meaning, and train nothing"
-    )
+    meanings = "Show each field's value, range and meaning, and train nothing"
+    group.add_argument("--list-settings", action="store_true", help=meanings)
     group.add_argument("--save-recipe", type=Path, metavar="FILE", help="Write a recipe file, and train nothing")
     for title, kind in (("data and randomness", Options), ("execution", Execution)):
         config.add_flags(parser.add_argument_group(title), kind)
     return parser.parse_args(argv)
 
 
-def folds_or_file(text: str) -> int | Path:
-    """Return what --folds says: their number, or the path of a CSV."""
-    try:
-        return int(text)
-    except ValueError:
-        return Path(text)
-
-
-def recipe_flags() -> list[config.Field]:
-    """Return the fields of the recipe that have a flag of their own."""
-    return [field for field in config.fields().values() if field.flag]
-
-
 def training_flags(flags: argparse.Namespace) -> list[str]:
     """Return the given flags that say what to train, which a run's record says too."""
-    names = {f"--{key}": key for key in ("recipe", "set", *(field.key for field in recipe_flags()))}
-    names |= {"--no-tta": "no_tta"} | {option: field.key for option, field in config.flags_of(Options).items()}
+    names = {"--recipe": "recipe", "--set": "set", "--no-tta": "no_tta"}
+    names |= {option: field.key for kind in (Recipe, Options) for option, field in config.flags_of(kind).items()}
     return [option for option, name in names.items() if getattr(flags, name) is not None]
 
 
 def settings_of(flags: argparse.Namespace) -> Settings:
     """Return what the flags ask for; BadInput for a value out of range."""
-    options, folds = config.read_flags(Options, flags), flags.folds
-    if isinstance(folds, Path):
+    options = config.read_flags(Options, flags)
+    if isinstance(flags.folds, str):
         from digits.data import by_id
 
+        folds = Path(flags.folds)
         with error_context("--folds", fix="Give their number, or a CSV with the columns id and fold"):
             flags.folds = by_id.count_folds(folds)
         options["folds_file"] = str(folds.absolute())
     recipe = config.load_recipe(flags.recipe or "standard")
-    recipe = config.override(recipe, {field.key: getattr(flags, field.key) for field in recipe_flags()})
+    recipe = config.override(recipe, config.read_flags(Recipe, flags))
     if flags.no_tta:
-        recipe = config.override(recipe, {"tta.shift_pixels": 0, "tta.rotation_degrees": 0})
+        recipe = config.override(recipe, {"tta.shift_pixels": 0.0, "tta.rotation_degrees": 0.0})
     for name, value in options.items():
         if name == "extra" or (name == "groups" and value.endswith(".csv")):
             options[name] = str(Path(value).absolute())  # The run may be resumed from another folder.

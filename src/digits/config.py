@@ -52,19 +52,24 @@ class Metric(enum.StrEnum):
 
 
 def _setting(
-    default: T, meaning: str, low: float = 0, high: float = 0, choices: Sequence[str] = (), flag: str = ""
+    default: T,
+    meaning: str,
+    low: float = 0,
+    high: float = math.inf,
+    choices: Sequence[str] = (),
+    flag: str | None = None,
 ) -> T:
     """Declare a field with its meaning, and the range (both ends included) or the choices of its values.
 
-    A field with a `flag`, the name of its value, has a flag of its own beside --set.
+    A recipe's field has a flag of its own beside --set where `flag`, the name of its value, is given.
     """
     metadata = {"meaning": meaning, "low": low, "high": high, "choices": choices, "flag": flag}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def _flag(default: T, meaning: str, flag: str = "", low: int = 0, choices: Sequence[str] = ()) -> T:
+def _flag(default: T, meaning: str, flag: str | None = None, low: int = 0, choices: Sequence[str] = ()) -> T:
     """Declare a field that is a flag of the command line, with the name, least and choices of its value."""
-    return _setting(default, meaning, low, math.inf, choices, flag)
+    return _setting(default, meaning, low, choices=choices, flag=flag)
 
 
 @dataclass(frozen=True)
@@ -238,27 +243,6 @@ class Settings(Options):
     recipe: Recipe
 
 
-def add_flags(group: argparse._ArgumentGroup, kind: type) -> None:
-    """Add the flags of a dataclass to a group of a parser; one that is not given is None there."""
-    for option, field in flags_of(kind).items():
-        if field.type is bool:
-            constant = not field.default
-            group.add_argument(option, action="store_const", dest=field.key, const=constant, help=field.meaning)
-        else:
-            choices, name = field.choices or None, field.flag or None
-            group.add_argument(option, type=field.type, metavar=name, choices=choices, help=field.meaning)
-
-
-def read_flags(kind: type, values: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of a dataclass whose flags were given; BadInput for a number out of range."""
-    given = {field.key: getattr(values, field.key) for field in flags_of(kind).values()}
-    given = {key: value for key, value in given.items() if value is not None}
-    for option, field in flags_of(kind).items():
-        if field.type is int and given.get(field.key, field.low) < field.low:
-            raise BadInput(f"expected a whole number from {field.low} up", at=f"{option} {given[field.key]}")
-    return given
-
-
 @dataclass(frozen=True)
 class Field:
     """A field that a user sets: of a recipe by its dotted key, or of options by a flag."""
@@ -270,7 +254,7 @@ class Field:
     low: float
     high: float
     choices: Sequence[str]
-    flag: str  # The name of its value on the command line; a recipe's field has a flag of its own where it has one.
+    flag: str | None  # The name of its value on the command line.
 
     @property
     def option(self) -> str:
@@ -286,12 +270,7 @@ class Field:
             names = ", ".join(self.choices)
             return f"one of {names}" if self.type is str else f"a list of {names} or FILE.py:FUNCTION"
         number = "a whole number" if self.type is int else "a number"
-        return f"{number} from {self.low:g} to {self.high:,.5g}"
-
-    @property
-    def argument(self) -> dict[str, Any]:
-        """How argparse reads its own flag."""
-        return {"nargs": "+"} if get_origin(self.type) is tuple else {"type": self.type}
+        return f"{number} from {self.low:g} " + ("up" if math.isinf(self.high) else f"to {self.high:,.5g}")
 
     def parse(self, text: str) -> Any:
         """Return the value that a command line's text stands for, or the text where it stands for none."""
@@ -323,7 +302,7 @@ class Field:
         if self.choices:
             is_custom = get_origin(self.type) is tuple and _CUSTOM_NETWORK.fullmatch(item) is not None
             return is_custom or item in self.choices
-        return self.type is bool or self.low <= item <= self.high
+        return not isinstance(item, int | float) or self.low <= item <= self.high
 
 
 def fields_of(kind: Any, prefix: str = "") -> Iterable[Field]:
@@ -345,7 +324,28 @@ def fields() -> dict[str, Field]:
 
 def flags_of(kind: type) -> dict[str, Field]:
     """Return the fields of a dataclass that are flags: --data-dir, or --no-report for one that is true by default."""
-    return {field.option: field for field in fields_of(kind)}
+    return {field.option: field for field in fields_of(kind) if kind is not Recipe or field.flag}
+
+
+def add_flags(group: argparse._ArgumentGroup, kind: type) -> None:
+    """Add the flags of a dataclass to a group of a parser; one that is not given is None there."""
+    for option, field in flags_of(kind).items():
+        how: dict[str, Any] = {"type": field.parse, "metavar": field.flag, "choices": field.choices or None}
+        if field.type is bool:
+            how = {"action": "store_const", "dest": field.key, "const": not field.default}
+        elif get_origin(field.type) is tuple:
+            how = {"nargs": "+", "metavar": field.flag}
+        group.add_argument(option, help=f"{field.meaning[0].upper()}{field.meaning[1:]}", **how)
+
+
+def read_flags(kind: type, values: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of a dataclass whose flags were given; BadInput, naming the flag, for another value."""
+    given = {field: getattr(values, field.key) for field in flags_of(kind).values()}
+    return {
+        field.key: field.checked(value, f"{field.option} {' '.join(value) if isinstance(value, list) else value}")
+        for field, value in given.items()
+        if value is not None
+    }
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
@@ -360,8 +360,11 @@ def flat(recipe: Recipe) -> dict[str, Any]:
     return values | {"networks": list(recipe.networks)}
 
 
-def _with(recipe: Recipe, values: Mapping[str, Any], folder: Path = Path()) -> Recipe:
-    """Return `recipe` with the checked `values`, by dotted key, in place; new networks have a member each."""
+def override(recipe: Recipe, values: Mapping[str, Any], folder: Path = Path()) -> Recipe:
+    """Return `recipe` with the checked `values`, by dotted key, in place; new networks have a member each.
+
+    Raises BadInput if the file in `folder` of a network of the user's own cannot be used.
+    """
     if "networks" in values:
         networks, sources = _read_networks(values["networks"], folder)
         values = {"members": len(networks), **values, "networks": networks, "sources": sources}
@@ -389,9 +392,7 @@ def _read_networks(names: Sequence[str], folder: Path) -> tuple[tuple[str, ...],
             functions = _defined_names(ast.parse(source, path))
         except OSError as error:
             raise BadInput(f"The network {name}: {path} cannot be read ({error.strerror}).") from None
-        except UnicodeError:
-            raise BadInput(f"The network {name}: {path} is not a text file in UTF-8.") from None
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError) as error:  # The latter of a text that is not in UTF-8, too.
             raise BadInput(f"The network {name}: {path} is not Python: {error}.") from None
         if function not in functions:
             raise BadInput(
@@ -413,7 +414,7 @@ def _defined_names(module: ast.Module) -> list[str]:
 def _field(key: str, where: str) -> Field:
     """Return a field; for an unknown key, raise BadInput with the nearest known one after `where`."""
     if key not in fields():
-        raise BadInput(f"{where}: {key} is not a field of a recipe.{nearest(key, fields())} {_list_fields()}")
+        raise BadInput(f"{where}: {key} is not a field of a recipe.{nearest(key, fields())}", fix=_list_fields())
     return fields()[key]
 
 
@@ -463,21 +464,8 @@ def load_recipe(name_or_path: str, folder: Path = Path(), above: tuple[Path, ...
     for key, value in _flattened(values):
         assignment = f"{key} = {json.dumps(value, default=str)}"
         checked[key] = _field(key, name_or_path).checked(value, f"{name_or_path}: {assignment}")
-    recipe = dataclasses.replace(_with(base, checked, path.parent), name=path.stem)
+    recipe = dataclasses.replace(override(base, checked, path.parent), name=path.stem)
     return dataclasses.replace(recipe, base=path.stem) if path.parent == RECIPES else recipe
-
-
-def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    """Return `recipe` with the values of flags that are named like their fields; None leaves a field as it is.
-
-    Raises BadInput, naming the flag, for a value that its field does not take.
-    """
-    checked = {}
-    for key, value in values.items():
-        if value is not None:
-            shown = " ".join(value) if isinstance(value, list) else value
-            checked[key] = fields()[key].checked(value, f"--{key} {shown}")
-    return _with(recipe, checked)
 
 
 def set_values(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
@@ -492,7 +480,7 @@ def set_values(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
             raise BadInput(f"--set {assignment}: expected KEY=VALUE", fix=_list_fields())
         field = _field(key, f"--set {assignment}")
         values[key] = field.checked(field.parse(text), f"--set {assignment}")
-    return _with(recipe, values)
+    return override(recipe, values)
 
 
 def reference(recipe: Recipe) -> Recipe | None:

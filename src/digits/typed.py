@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import typing
+from pathlib import Path
 from typing import Any
 
 from digits.console import BadInput
@@ -12,6 +13,7 @@ _EXPECTED: dict[Any, tuple[str, Any]] = {
     int: ("a whole number", int),
     float: ("a number", int | float),
     str: ("a string", str),
+    Path: ("a path", str | Path),
     list: ("a list", list | tuple),
     tuple: ("a list", list | tuple),
     dict: ("an object", dict),
