@@ -4,32 +4,23 @@ import sys
 
 sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
 import digits.environment  # noqa: F401, I001 first: it finds the Python that has the packages
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from digits.console import entry_point, flag_parser
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the flags."""
-    parser = flag_parser(
-        "download.py",
-        "Fetch the competition's files from Kaggle, check them, and put them into data/.",
-    )
+@entry_point
+def main(argv: Sequence[str] | None = None) -> None:
+    """Fetch the data, or take it from a file."""
+    parser = flag_parser("download.py", "Fetch a competition's files from Kaggle, check them, and put them into data/.")
     add = parser.add_argument
     add("--zip", type=Path, metavar="FILE", help="File to use instead of the network: zip, tar, folder, CSV")
     add("--data-dir", type=Path, metavar="DIR", help="Folder to put the files into (default: data/)")
     slug = "Competition; another goes to data/SLUG/ (default: %(default)s)"
     add("--competition", default="digit-recognizer", metavar="SLUG", help=slug)
     add("--if-possible", action="store_true", help="Without credentials, print a note and exit with 0")
-    return parser.parse_args(argv)
-
-
-@entry_point
-def main(argv: Sequence[str] | None = None) -> None:
-    """Fetch the data, or take it from a file."""
-    flags = parse(argv)
+    flags = parser.parse_args(argv)
     from digits.data.competition import find_competition
     from digits.kaggle import client, download
 

@@ -4,8 +4,8 @@ import sys
 
 sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
 import digits.environment  # noqa: F401, I001 first: it finds the Python that has the packages
-import argparse
 import os
+from argparse import BooleanOptionalAction
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from digits.console import BadInput, entry_point, flag_parser
 FORMATS = ("onnx", "litert", "saved-model", "keras", "h5")
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the flags."""
+@entry_point
+def main(argv: Sequence[str] | None = None) -> None:
+    """Export, and print how the file compares with the run."""
     parser = flag_parser(
         "export.py",
         "Write all networks of a run as one file, from uint8 images to probabilities, and check it in its own runtime.",
@@ -23,22 +24,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("run", metavar="RUN", help="Name or folder of a run or blend")
-    add(
-        "--format",
-        choices=FORMATS,
-        required=True,
-        help="One of onnx (browsers, C++, C#), litert (phones), saved-model, keras, h5 (first network, mnistModel2.h5)",
-    )
-    add("--tta", action=argparse.BooleanOptionalAction, default=False, help="Include test-time augmentation")
+    formats = "One of onnx (browsers, C++, C#), litert (phones), saved-model, keras, h5 (first network, mnistModel2.h5)"
+    add("--format", choices=FORMATS, required=True, help=formats)
+    add("--tta", action=BooleanOptionalAction, default=False, help="Include test-time augmentation")
     add("--out", type=Path, metavar="FOLDER", help="Folder to write to (default: export/ in the run's folder)")
     add("--trust", action="store_true", help="Run a network file of the run that was not run on this machine before")
-    return parser.parse_args(argv)
-
-
-@entry_point
-def main(argv: Sequence[str] | None = None) -> None:
-    """Export, and print how the file compares with the run."""
-    flags = parse(argv)
+    flags = parser.parse_args(argv)
     os.environ["KERAS_BACKEND"] = "tensorflow"  # Of which the converters know; saved networks are the same on all.
     from digits.files import display_path
     from digits.inference.export import export, require_packages
@@ -55,11 +46,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"Checked on {exported.images:,} images in its own runtime: no prediction differs from the run's networks, no "
         f"probability by more than {exported.worst_difference:.0e}."
     )
-    if exported.differs_from_submission is not None:
-        print(
-            f"Predictions that differ from the run's own: {exported.differs_from_submission:,} of {exported.images:,}."
-        )
-    if exported.differs_from_submission:
+    different = exported.differs_from_submission
+    if different is not None:
+        print(f"Predictions that differ from the run's own: {different:,} of {exported.images:,}.")
+    if different:
         members = saved_members(run)
         if flags.format == "h5" and sum(len(member.models) for member in members) > 1:
             print("The run's own are of all its networks; this file holds the first alone.")

@@ -18,71 +18,38 @@ if TYPE_CHECKING:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the flags."""
-    parser = flag_parser(
-        "predict.py",
-        "Write a submission from one finished run, or from many blended; or predict your own images.",
-    )
+    purpose = "Write a submission from one finished run, or from many blended; or predict your own images."
+    parser = flag_parser("predict.py", purpose)
     add = parser.add_argument
-    add(
-        "runs",
-        nargs="+",
-        metavar="RUN",
-        help="Name or folder of a run; to blend, also a folder with another program's predictions",
-    )
-    add(
-        "--weights",
-        default="equal",
-        help="Weights: equal (default), greedy (found out-of-fold), or a number per run: 2,1,1",
-    )
-    add(
-        "--mean",
-        choices=("arithmetic", "logarithmic"),
-        default="arithmetic",
-        help="Mean of the probabilities (default: arithmetic)",
-    )
+    runs = "Name or folder of a run; to blend, also a folder with another program's predictions"
+    add("runs", nargs="+", metavar="RUN", help=runs)
+    weights = "Weights: equal (default), greedy (found out-of-fold), or a number per run: 2,1,1"
+    add("--weights", default="equal", help=weights)
+    means = "arithmetic", "logarithmic"
+    add("--mean", choices=means, default=means[0], help="Mean of the probabilities (default: arithmetic)")
     add("--from-models", action="store_true", help="Predict again with a single run's saved models, and compare")
-    add(
-        "--images",
-        nargs="+",
-        type=Path,
-        metavar="PATH",
-        help="Image files, folders of them, or .csv, .npy, .npz and IDX files to predict; predictions.csv and a "
-        "the page predictions.html go into the run's folder",
+    images = (
+        "Image files, folders of them, or .csv, .npy, .npz and IDX files to predict; predictions.csv and the page "
+        "predictions.html go into the run's folder"
     )
-    add(
-        "--prepare",
-        action=argparse.BooleanOptionalAction,
-        help="Bring images into MNIST's form first (default: image files yes, .csv, .npy and .npz no)",
-    )
-    add(
-        "--labels",
-        choices=("folders", "names"),
-        help="Labels of --images: names of folders, 7/a.png (default), or ends of names, a_7.png",
-    )
-    add(
-        "--data-dir",
-        type=Path,
-        metavar="DIR",
-        help="Folder of the competition's files (default: where the runs found them)",
-    )
+    add("--images", nargs="+", type=Path, metavar="PATH", help=images)
+    prepare = "Bring images into MNIST's form first (default: image files yes, .csv, .npy and .npz no)"
+    add("--prepare", action=argparse.BooleanOptionalAction, help=prepare)
+    labels = "Labels of --images: names of folders, 7/a.png (default), or ends of names, a_7.png"
+    add("--labels", choices=("folders", "names"), help=labels)
+    data_dir = "Folder of the competition's files (default: where the runs found them)"
+    add("--data-dir", type=Path, metavar="DIR", help=data_dir)
     add("--out", type=Path, metavar="FILE", help="Copy of the submission, or file for the predictions")
     add("--run", metavar="NAME", help="Name of the blend")
     add("--trust", action="store_true", help="Run a network file of the run that was not run on this machine before")
-    return parser.parse_args(argv)
-
-
-def blends(flags: argparse.Namespace) -> bool:
-    """Return whether a flag is given that only a blend uses."""
-    return flags.weights != "equal" or flags.mean != "arithmetic" or flags.run is not None
+    flags = parser.parse_args(argv)
+    flags.blends = flags.weights != "equal" or flags.mean != "arithmetic" or flags.run is not None
+    return flags
 
 
 def predict_own(flags: argparse.Namespace, runs: Sequence["Run"]) -> None:
-    """Predict the user's own images.
-
-    Raises:
-        BadInput: for flags of something else, and at the end for images that could not be used.
-    """
-    if len(runs) > 1 or flags.from_models or blends(flags) or flags.data_dir:
+    """Predict the user's own images; BadInput for flags of something else, and at the end for images of no use."""
+    if len(runs) > 1 or flags.from_models or flags.blends or flags.data_dir:
         raise BadInput(
             "--images takes one RUN, and of the other flags --prepare, --no-prepare, --labels and --out. Blend several "
             "runs first: python src/predict.py RUN RUN --run NAME"
@@ -149,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if flags.prepare is not None or flags.labels:
         raise BadInput("--prepare, --no-prepare and --labels are for --images.")
     if flags.from_models:
-        if len(flags.runs) > 1 or blends(flags):
+        if len(flags.runs) > 1 or flags.blends:
             raise BadInput("--from-models takes one RUN, and of the other flags --data-dir and --out.")
         for line in predictor.predict_again(find_run(flags.runs[0]), flags.data_dir, flags.out, trust=flags.trust):
             print(line)

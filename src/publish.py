@@ -7,7 +7,6 @@ import sys
 
 sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
 import digits.environment  # noqa: F401, I001 first: it finds the Python that has the packages
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +15,9 @@ from digits.console import entry_point, flag_parser, seconds
 from digits.files import ROOT, SUBMISSIONS
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the flags."""
+@entry_point
+def main(argv: Sequence[str] | None = None) -> None:
+    """Publish, predict, check."""
     parser = flag_parser(
         "publish.py",
         "Upload a run's models as a private Kaggle dataset, run the notebook that predicts with them, without "
@@ -30,13 +30,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--dataset-only", action="store_true", help="Publish the models, and push no notebook")
     add("--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="Folder of the runs")
     add("--wait", type=seconds, default=43_200, metavar="SECONDS", help="Longest wait (default: 12 h)")
-    return parser.parse_args(argv)
-
-
-@entry_point
-def main(argv: Sequence[str] | None = None) -> None:
-    """Publish, predict, check."""
-    flags = parse(argv)
+    flags = parser.parse_args(argv)
     from digits.data.competition import find_competition
     from digits.kaggle import client, kernel, publish
     from digits.runs.store import find_run

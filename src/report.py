@@ -4,7 +4,6 @@ import sys
 
 sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
 import digits.environment  # noqa: F401, I001 first: it finds the Python that has the packages
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from digits.console import entry_point, flag_parser
 from digits.files import SUBMISSIONS, display_path
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the flags."""
+@entry_point
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the page, and print what it is about and where it is."""
     parser = flag_parser(
         "report.py",
         "List all runs, the best first, in the terminal and as index.html; or write a run's report.html again; or "
@@ -23,13 +23,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("runs", metavar="RUN", nargs="*", help="Name or folder of a run; none: list all runs")
     add("--data-dir", type=Path, metavar="DIR", help="Folder of the data, if not where the run found them")
     add("--submissions-dir", type=Path, default=SUBMISSIONS, metavar="DIR", help="Folder of the runs")
-    return parser.parse_args(argv)
-
-
-@entry_point
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the page, and print what it is about and where it is."""
-    flags = parse(argv)
+    flags = parser.parse_args(argv)
     import shutil
 
     from digits.report import comparison, html, summary

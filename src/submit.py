@@ -9,7 +9,6 @@ import sys
 
 sys.path.insert(0, __file__.rpartition("/")[0])  # With PYTHONSAFEPATH, Python itself does not.
 import digits.environment  # noqa: F401, I001 first: it finds the Python that has the packages
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,12 +16,11 @@ from digits.console import KitError, entry_point, flag_parser, seconds
 from digits.files import SUBMISSIONS
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the flags."""
-    parser = flag_parser(
-        "submit.py",
-        "Check a file, submit it to Kaggle once, wait for the score and record it in ledger.csv.",
-    )
+@entry_point
+def main(argv: Sequence[str] | None = None) -> None:
+    """Submit, or show the ledger."""
+    purpose = "Check a file, submit it to Kaggle once, wait for the score and record it in ledger.csv."
+    parser = flag_parser("submit.py", purpose)
     add = parser.add_argument
     add("file", nargs="?", metavar="RUN|FILE", help="Run or file to submit (default: submission.csv)")
     add("-m", "--message", default="", metavar="TEXT", help="Message (default: run and accuracy)")
@@ -41,13 +39,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--notebook submits what that notebook wrote: give no file")
     if flags.status and (flags.file or flags.message or flags.dry_run or flags.again or flags.notebook):
         parser.error("--status submits nothing: give it alone")
-    return flags
-
-
-@entry_point
-def main(argv: Sequence[str] | None = None) -> None:
-    """Submit, or show the ledger."""
-    flags = parse(argv)
     from digits.data.competition import find_competition
     from digits.kaggle import client, kernel, ledger, submit
 

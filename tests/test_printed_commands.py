@@ -1,5 +1,6 @@
 """Each command that the kit prints does, pasted into bash, what it says: with odd names, links and other folders."""
 
+import argparse
 import ast
 import importlib
 import json
@@ -64,8 +65,17 @@ def pasted(commands: list[str], cwd: Path, folder: Path) -> list[list[str]]:
     return found
 
 
+class ParsedError(Exception):
+    """The flags of a command were read without fault."""
+
+
+def parse_and_stop(parser, argv):
+    assert not parser.parse_known_args(argv)[1]
+    raise ParsedError
+
+
 @pytest.mark.parametrize("place", ["the kit's folder", "src", "another folder"])
-def test_each_printed_command_is_read_by_bash_and_the_parser_as_it_is_meant(kit, tmp_path, place):
+def test_each_printed_command_is_read_by_bash_and_the_parser_as_it_is_meant(kit, tmp_path, place, monkeypatch):
     cwd = {"the kit's folder": kit, "src": kit / "src", "another folder": tmp_path}[place]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(kit / "src"), str(ROOT / "tests")])}
     own = tmp_path / "the user's"
@@ -80,7 +90,11 @@ def test_each_printed_command_is_read_by_bash_and_the_parser_as_it_is_meant(kit,
         entry_point = Path(script).stem
         assert (cwd / started).resolve() == kit / "src" / f"{entry_point}.py", message
         assert [plain(word, cwd) for word in given] == [plain(word, cwd) for word in expected], message
-        importlib.import_module(entry_point).parse(given)
+        main = importlib.import_module(entry_point).main
+        with monkeypatch.context() as patch:
+            patch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+            with pytest.raises(ParsedError):
+                main(given)
 
 
 def plain(word: str, cwd: Path) -> str:
