@@ -238,7 +238,7 @@ PACKED = {
     "gzip, cut": (torn_files.gzip_bytes(GOOD)[:-100], "expected a whole archive, found a damaged one"),
     "gzip, damaged": (torn_files.gzip_bytes(GOOD)[:-6] + b"abcdef", "expected a whole archive, found a damaged one"),
     "xz, cut": (lzma.compress(GOOD, preset=0)[:-50], "expected a whole archive, found a damaged one"),
-    "zip, cut": (torn_files.zip_bytes({"a.csv": GOOD})[:-100], r"expected a whole zip, found one that is cut short"),
+    "zip, cut": (torn_files.zip_bytes({"a.csv": GOOD})[:-100], "expected a whole archive, found a damaged one"),
     "a zip of two": (torn_files.zip_bytes({"a.csv": GOOD, "b.csv": GOOD}), r"expected one CSV inside, found \['a.csv'"),
 }
 
@@ -364,20 +364,20 @@ def test_a_folder_of_the_files_is_installed(tmp_path):
 
 
 BROKEN_ZIPS = {
-    "cut": (GOOD_ZIP[:-30], "expected a whole zip, found one that is cut short"),
-    "cut in its middle": (GOOD_ZIP[: len(GOOD_ZIP) // 2], "expected a whole zip, found one that is cut short"),
+    "cut": (GOOD_ZIP[:-30], "expected a whole archive, found a damaged one"),
+    "cut in its middle": (GOOD_ZIP[: len(GOOD_ZIP) // 2], "expected a whole archive, found a damaged one"),
     "its directory damaged": (GOOD_ZIP.replace(b"PK\x01\x02", b"PK\x01\x03"), "found a damaged one"),
     "a member's bytes damaged": (zip_with("train.csv").replace(LINES[9], LINES[9][::-1]), "found a damaged one .*CRC"),
     "a tar.gz, cut": (tar_of(MEMBERS)[:-2_000], "found a damaged one|expected a CSV, found a tar|damaged"),
-    "nothing in it": (torn_files.zip_bytes({}), "inside, found nothing"),
+    "nothing in it": (torn_files.zip_bytes({}), "bytes unpacked, found 0"),
     "a symbolic link": (zip_with("train.csv", b"/etc/passwd", LINK), "found 1 .'/etc/passwd'"),
     "another competition": (torn_files.zip_bytes({"train.csv": b"PassengerId,Age\n1,2\n"}), "zip, train.csv, line 1"),
     "other files": (torn_files.zip_bytes({"a.csv": b"1", "b.csv": b"2"}), "inside, found a.csv, b.csv"),
     "one file twice": (
         zip_of([("a/train.csv", FILE, GOOD), ("b/train.csv", FILE, GOOD)]),
-        "expected one train.csv inside, found the same name twice",
+        "expected one train.csv inside, found 2",
     ),
-    "a stranger alone": (torn_files.zip_bytes({"notes.txt": b"hello"}), "found a file that begins 'hello'"),
+    "a stranger alone": (torn_files.zip_bytes({"notes.txt": b"hello"}), "inside, found notes.txt"),
     "labels missing": (torn_files.zip_bytes({"train.csv": torn_files.predict_bytes()}), "expected a column 'label'"),
     "labels in the test file": (torn_files.zip_bytes({"test.csv": GOOD}), "expected test images without labels"),
     "a sample submission cut": (
@@ -387,7 +387,7 @@ BROKEN_ZIPS = {
     "a sample submission empty": (torn_files.zip_bytes({"sample_submission.csv": b"ImageId,Label\n"}), "found none"),
     "a sample of words": (torn_files.zip_bytes({"sample_submission.csv": b"ImageId,Label\n1,x\n"}), "line 2"),
     "no zip but a web page": (b"<!DOCTYPE html>", "expected a CSV, found a web page"),
-    "empty": (b"", "found a file that begins ''"),
+    "empty": (b"", "inside, found digit-recognizer.zip"),
 }
 
 
@@ -418,7 +418,7 @@ def test_an_encrypted_zip_is_refused(tmp_path):
 def test_a_zip_bomb_is_refused_by_what_it_says_and_by_what_it_does(tmp_path, monkeypatch):
     monkeypatch.setattr(csv_reader, "MAX_BYTES", 1_000_000)
     path = torn_files.write_zip(tmp_path, {"train.csv": b"0" * 1_000_001})
-    refused_archive(path, "1,000,001 bytes unpacked")
+    refused_archive(path, "unpacked, found 1,000,001")
     lying = path.read_bytes().replace((1_000_001).to_bytes(4, "little"), (50).to_bytes(4, "little"))
     path.write_bytes(lying)
     refused_archive(path, "damaged|expected at most")
@@ -515,10 +515,10 @@ SUBMISSIONS_REFUSED = {
     "ids as decimals": (SUBMISSION.replace("\n7,", "\n7.0,"), r"line 8: .* found '7.0'. .*\['ImageId'\].astype"),
     "ids from 0": (
         "ImageId,Label\n" + "".join(f"{n},0\n" for n in range(30)),
-        "expected the ids 1 to 30 .* found 0 to 29, without 30. A submission has",
+        "expected the 30 ids 1 to 30 as ImageId; missing: 30; others found: 0. A submission has",
     ),
     "an id twice": (SUBMISSION.replace("\n8,", "\n7,"), r"line 9: .* found 7 again"),
-    "an id left out": (SUBMISSION.replace("\n8,", "\n80,"), "found 1 to 80, without 8. .* a line for each"),
+    "an id left out": (SUBMISSION.replace("\n8,", "\n80,"), "missing: 8; others found: 80. .* a line for each"),
     "a row too few": (SUBMISSION.rpartition("30,")[0], "expected 30 rows below the header, as test.csv has, found 29"),
     "cut in a row": (SUBMISSION[:-3], "line 31: expected 2 fields, found 1. Is the file cut off here"),
     "commas below the header": (

@@ -11,7 +11,7 @@ import numpy as np
 
 from digits.console import BadInput, KitError, error_context
 from digits.data import csv_reader
-from digits.data.csv_reader import SIDES, Table, encode_labels, parse, read_bytes, table_hash
+from digits.data.csv_reader import SIDES, Table, parse, read_bytes
 from digits.data.image_form import Shape, fitting_size, in_shape
 from digits.files import display_path
 
@@ -145,10 +145,8 @@ def table_of(
         pixels = pixels[..., :1]
     if size != (height, width):
         notes = (*notes, f"{width} × {height} pixels resized to {size[1]} × {size[0]}")
-    pixels = np.ascontiguousarray(in_shape(pixels, (*size, pixels.shape[3])))
-    codes, classes = (None, ()) if labels is None else encode_labels(_label_texts(labels, len(pixels)))
-    content = table_hash(pixels, codes)
-    return Table(pixels, codes, classes, ids, content, content, notes)
+    texts = None if labels is None else _label_texts(labels, len(pixels))
+    return Table.of(in_shape(pixels, (*size, pixels.shape[3])), texts, ids, notes=notes)
 
 
 def _in_rows(images: np.ndarray, labels: int | None, trained: Shape | None) -> np.ndarray:

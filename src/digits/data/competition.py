@@ -157,6 +157,7 @@ DIGIT_RECOGNIZER = Competition(
         name="sample_submission.csv",
         rows=28_000,
         sha256="6ebaa8f99662433c2ad4fee65c76d8eb12ad627c3d2de1901704712e31bc0d9a",
+        content="6daff192c59c8f460d1877b4492c4d1ded191d1a4e00d462f4a05f400ff7d60f",
     ),
     header=("ImageId", "Label"),
     first_id=1,

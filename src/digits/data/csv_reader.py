@@ -3,11 +3,13 @@
 import bz2
 import contextlib
 import csv
+import functools
 import gzip
 import hashlib
 import io
 import lzma
 import math
+import operator
 import re
 import stat
 import tarfile
@@ -51,7 +53,6 @@ MAGIC = {
     "a Git LFS pointer, not the file itself (git lfs pull)": (b"version https://git-lfs",),
 }
 """How files that are no table begin."""
-_PIXELS = {str(value): value for value in range(256)}
 _SHOWN = 40
 """Characters of a wrong field that are shown."""
 
@@ -75,17 +76,34 @@ class Table:
     notes: tuple[str, ...] = ()
     name: str = ""
 
+    @classmethod
+    def of(
+        cls,
+        images: np.ndarray,
+        labels: Sequence[str] | None,
+        ids: np.ndarray | None,
+        sha256: str | None = None,
+        notes: Sequence[str] = (),
+    ) -> "Table":
+        """Return images with their labels as they are written; `sha256` None: that of the content."""
+        images, codes = np.ascontiguousarray(images), None
+        classes: tuple[str, ...] = ()
+        content = hashlib.sha256(images.data)
+        if labels is not None:
+            codes, classes = encode_labels(labels)
+            content.update(codes.data)
+        return cls(images, codes, classes, ids, sha256 or content.hexdigest(), content.hexdigest(), tuple(notes))
+
 
 @dataclass(frozen=True)
 class Columns:
-    """The numbers of a table's columns: `pixels` int (side²,) in row-major order; `notes` say what was assumed."""
+    """The numbers of a table's columns; `notes` say what was assumed."""
 
     width: int
-    pixels: np.ndarray
-    label: int | None
-    id: int | None
-    notes: tuple[str, ...] = ()
-    is_guessed: bool = False  # Whether the label or id was taken by its place alone.
+    pixels: list[int]  # In row-major order.
+    texts: dict[str, int]  # Of "label" and "id", where there are such columns.
+    notes: list[str]
+    is_guessed: bool  # Whether the label or id was taken by its place alone.
 
 
 def read_bytes(path: Path, member: str | None = None) -> bytes:
@@ -124,15 +142,13 @@ def _unpacked(path: Path, member: str | None) -> bytes:
     """Return at most `MAX_BYTES` + 1 bytes of a file, or of what is packed in it."""
     with path.open("rb") as raw:
         start = raw.read(6)
-    if zipfile.is_zipfile(path):
+    if start.startswith(b"PK"):
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if (name == member if member else is_wanted(name))]
             if len(names) != 1:
                 raise BadInput(f"expected {member or 'one CSV'} inside, found {archive.namelist()[:5]}")
             with archive.open(names[0]) as file:
                 return file.read(MAX_BYTES + 1)
-    if start.startswith(b"PK\x03\x04"):
-        raise BadInput("expected a whole zip, found one that is cut short (its end is missing)")
     openers: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
     unpack = next((opener for magic, opener in openers.items() if start.startswith(magic)), open)
     with unpack(path, "rb") as file:
@@ -171,19 +187,31 @@ def records(data: bytes) -> Iterator[tuple[int, list[str]]]:
         raise BadInput(f"expected plain CSV fields, found: {error}", at=f"line {reader.line_num}") from None
 
 
-def columns_of(data: bytes) -> dict[str, list[str]]:
-    """Return the fields of a table by the names of its columns; BadInput where a line has more or fewer fields."""
-    _, header = next(lines := records(data), (1, []))
+def rows_of(data: bytes) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the names of a table's columns, and its rows as (line number, fields), of which there may be none.
+
+    Raises BadInput where a name stands twice, or a line has more or fewer fields.
+    """
+    lines = records(data)
+    _, header = next(lines, (1, []))
     if len(set(header)) < len(header):
         raise BadInput(f"expected each column once, found {Counter(header).most_common(1)[0][0]!r} twice", at="line 1")
     rows = []
     for number, fields in lines:
         if len(fields) != len(header):
-            raise BadInput(f"expected {len(header)} fields, found {len(fields)}", at=f"line {number}")
-        rows.append(fields)
+            fix = "Is the file cut off here?" if len(fields) < len(header) else ""
+            fix = fix or f"Remove what follows {header[-1]}, also a comma."
+            raise BadInput(f"expected {len(header)} fields, found {len(fields)}", at=f"line {number}", fix=fix)
+        rows.append((number, fields))
+    return header, rows
+
+
+def columns_of(data: bytes) -> dict[str, list[str]]:
+    """Return the fields of a table by the names of its columns, as `rows_of` reads them; BadInput without rows."""
+    header, rows = rows_of(data)
     if not rows:
         raise BadInput("expected rows below the header, found none")
-    return {name: [fields[place] for fields in rows] for place, name in enumerate(header)}
+    return dict(zip(header, map(list, zip(*(fields for _, fields in rows), strict=True)), strict=True))
 
 
 def _decode(data: bytes) -> str:
@@ -218,17 +246,19 @@ def parse(data: bytes, *, labelled: bool = False) -> Table:
     has_header = words > 1 or len(set(first)) == len(first)  # No row of pixels has only different values.
     with error_context(f"line {number}"):
         columns = _find_columns(first, has_header, labelled)
-    pixels, labels, ids = _parse_fast(data, columns, has_header) or _parse_carefully(data, columns, has_header)
+    pixels, texts = _parse_fast(data, columns, has_header) or _parse_carefully(data, columns, has_header)
     if columns.is_guessed and _look_like_labels(pixels[:, -1]):
         fix = f"Put a line of names above, such as pixel0, …, pixel{len(first) - 2}, label."
         raise BadInput("expected a header, or the label first: the last column looks like labels as well", fix=fix)
-    if columns.is_guessed and ids is not None and len(set(ids)) < len(ids):
-        labels, ids = ids, None  # Without a header the first column may be the label as well: ids do not repeat.
-    codes, classes = (None, ()) if labels is None else encode_labels(labels)
+    ids = texts.pop("id", None)
+    if columns.is_guessed and ids and len(set(ids)) < len(ids):
+        texts, ids = (
+            {"label": ids},
+            None,
+        )  # Without a header the first column may be the label as well: ids do not repeat.
     side = math.isqrt(pixels.shape[1])
-    images = np.ascontiguousarray(pixels).reshape(-1, side, side, 1)
-    digest, content = hashlib.sha256(data).hexdigest(), table_hash(images, codes)
-    return Table(images, codes, classes, None if ids is None else as_ids(ids), digest, content, columns.notes)
+    images, digest = pixels.reshape(-1, side, side, 1), hashlib.sha256(data).hexdigest()
+    return Table.of(images, texts.get("label"), None if ids is None else as_ids(ids), digest, columns.notes)
 
 
 def _look_like_labels(values: np.ndarray) -> bool:
@@ -238,49 +268,42 @@ def _look_like_labels(values: np.ndarray) -> bool:
     return len(values) >= 20 and 2 <= len(numbers) <= MAX_CLASSES and is_gapless and counts.max() < 0.9 * len(values)
 
 
-def table_hash(images: np.ndarray, labels: np.ndarray | None) -> str:
-    """Return the sha256 of pixels and labels, which is the same however they are written."""
-    content = hashlib.sha256(np.ascontiguousarray(images).data)
-    content.update(b"" if labels is None else labels.data)
-    return content.hexdigest()
-
-
 def _find_columns(first: list[str], has_header: bool, labelled: bool) -> Columns:
     """Find the columns of a table by its header, or by their number alone."""
-    width, notes = len(first), []
-    named = has_header and first != [str(index) for index in range(width)]
-    names = [name.lower() for name in first] if named else []
-    if len(set(names)) < len(names):
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise BadInput(f"expected each column once, found {repeated[:_SHOWN]!r} {names.count(repeated)} times")
-    special = {kind: [names.index(name) for name in names if name in known] for kind, known in COLUMN_NAMES.items()}
+    width, numbers = len(first), [str(index) for index in range(len(first))]
+    names = [name.lower() for name in first] if has_header else numbers
+    repeated, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise BadInput(f"expected each column once, found {repeated[:_SHOWN]!r} {count} times")
+    special = {
+        kind: [index for index, name in enumerate(names) if name in known] for kind, known in COLUMN_NAMES.items()
+    }
     rest = [index for index in range(width) if not any(index in columns for columns in special.values())]
     kind = "label" if labelled else "id"
-    is_guessed = not named and not _side(width) and bool(_side(width - 1))
-    if is_guessed:
-        special[kind], rest = [0], rest[1:]
-    elif named and not special[kind] and (odd := _odd_column(names, rest)) is not None:
-        special[kind], rest = [odd], [index for index in rest if index != odd]
-        notes.append(f"column {first[odd]!r} taken as the {kind}")
-    if special["index"]:
-        notes.append("row numbers left out")
+    notes = ["row numbers left out"] if special["index"] else []
+    is_guessed = names == numbers and not _side(width) and bool(_side(width - 1))
+    odd = 0 if is_guessed else _odd_column(names, rest)
+    if odd is not None and not special[kind]:
+        special[kind] = [odd]
+        rest.remove(odd)
+        notes += [] if is_guessed else [f"column {first[odd]!r} taken as the {kind}"]
     for kind in ("label", "id"):
         if len(special[kind]) > 1:
             both = ", ".join(repr(first[index]) for index in special[kind])
             raise BadInput(f"expected one column with the {kind}, found {both}", fix="Remove one.")
     side = _side(len(rest))
     if not side:
-        raise BadInput(_not_square(first, rest, named))
+        raise BadInput(_not_square(first, rest, names != numbers))
     if labelled and not special["label"]:
         raise BadInput(f"expected a column 'label' beside {len(rest)} pixels, found none (a test file?)")
-    pixels = _row_major([names[index] for index in rest], side) if named else np.arange(len(rest))
-    if pixels is None:
+    order = _row_major([names[index] for index in rest], side)
+    if order is None:
         raise BadInput(
             f"expected pixels numbered without a gap, such as pixel0 … pixel{side * side - 1} or 1x1 … {side}x{side}, "
             f"found {first[rest[0]]!r} … {first[rest[-1]]!r}"
         )
-    label, id_column = (next(iter(special[kind]), None) for kind in ("label", "id"))
-    return Columns(width, np.array(rest)[pixels], label, id_column, tuple(notes), is_guessed)
+    texts = {kind: special[kind][0] for kind in ("label", "id") if special[kind]}
+    return Columns(width, [rest[place] for place in order], texts, notes, is_guessed)
 
 
 def _odd_column(names: list[str], rest: list[int]) -> int | None:
@@ -332,93 +355,78 @@ def _row_major(names: list[str], side: int) -> np.ndarray | None:
     return order if (positions[order] == np.arange(len(names))).all() else None
 
 
-_Columns = tuple[np.ndarray, list[str] | None, list[str] | None]
-"""Pixels uint8 (n, side²), labels and ids."""
+_Columns = tuple[np.ndarray, dict[str, list[str]]]
+"""Pixels uint8 (n, side²), and labels and ids by "label" and "id"."""
 
 
 def _parse_carefully(data: bytes, columns: Columns, has_header: bool) -> _Columns:
     """Parse any table that can be understood, or raise `BadInput` naming line and column."""
     lines = records(data)
-    header = next(lines)[1] if has_header else None
-    special = {kind: column for kind, column in (("label", columns.label), ("id", columns.id)) if column is not None}
-    texts: dict[str, list[str]] = {kind: [] for kind in special}
-    pixels: list[bytes] = []
+    header = next(lines)[1] if has_header else [str(number) for number in range(1, columns.width + 1)]
+    texts: dict[str, list[str]] = {kind: [] for kind in columns.texts}
+    pixels, pixels_of = bytearray(), operator.itemgetter(*columns.pixels)
     for number, fields in lines:
         if len(fields) != columns.width:
             hint = " (is the file cut off here?)" if len(fields) < columns.width else ""
-            if header and len(fields) == columns.width + 1 and not pixels:
+            if has_header and len(fields) == columns.width + 1 and not pixels:
                 hint = " (row names without a header? In R: write.csv(…, row.names=FALSE))"
             raise BadInput(f"expected {columns.width} fields, found {len(fields)}{hint}", at=f"line {number}")
-        row = [fields[index] for index in columns.pixels]
-        try:
-            pixels.append(bytes([_PIXELS[field] for field in row]))
-        except KeyError:
-            names = [header[index] if header else str(index + 1) for index in columns.pixels]
-            with error_context(f"line {number}"):
-                pixels.append(bytes([_pixel(*pair) for pair in zip(row, names, strict=True)]))
-        for kind, column in special.items():
+        values = [_pixel(field) for field in pixels_of(fields)]
+        if -1 in values:
+            wrong = columns.pixels[values.index(-1)]
+            found = repr(fields[wrong][:_SHOWN]) if fields[wrong] else "nothing"
+            fix = "Multiply the pixels by 255 and round them." if re.match(r"0*\.\d", fields[wrong]) else ""
+            place = f"line {number}, column {header[wrong]}"
+            raise BadInput(f"expected an integer 0-255, found {found}", at=place, fix=fix)
+        pixels += bytes(values)
+        for kind, column in columns.texts.items():
             if not fields[column]:
                 raise BadInput(f"expected a {kind}, found nothing", at=f"line {number}, column {kind}")
             texts[kind].append(fields[column])
     if not pixels:
         raise BadInput("expected rows below the header, found none")
-    table = np.frombuffer(b"".join(pixels), np.uint8).reshape(len(pixels), len(columns.pixels))
-    return table, texts.get("label"), texts.get("id")
+    return np.frombuffer(pixels, np.uint8).reshape(-1, len(columns.pixels)), texts
 
 
-def _pixel(text: str, column: str) -> int:
-    """Return a pixel's value; whole numbers may be written as 7, 007, 7.0 or 7e0."""
-    try:
+@functools.lru_cache(maxsize=4096)
+def _pixel(text: str) -> int:
+    """Return a pixel's value, which may be written as 7, 007, 7.0 or 7e0; -1 where it is no whole number 0-255."""
+    with contextlib.suppress(ValueError):
         value = float(text[:_SHOWN].replace("_", " "))
-        if value in range(256):
-            return int(value)
-    except ValueError:
-        value = math.nan
-    found = repr(text[:_SHOWN]) if text else "nothing"
-    fix = "Multiply the pixels by 255 and round them." if 0 < value < 1 else ""
-    raise BadInput(f"expected an integer 0-255, found {found}", at=f"column {column}", fix=fix)
+        return int(value) if value in range(256) else -1
+    return -1
 
 
 def _parse_fast(data: bytes, columns: Columns, has_header: bool) -> _Columns | None:
     """Parse a table of plain whole numbers 0-255, and of labels and ids as text, with NumPy; None for any other."""
     if b'"' in data or b"\0" in data:
         return None
-    is_pixel = np.isin(np.arange(columns.width), columns.pixels)
-    starts = np.flatnonzero(np.diff(is_pixel, prepend=~is_pixel[0]))  # Of columns side by side of one kind.
-    fields = [
-        (str(start), np.uint8 if is_pixel[start] else object, (stop - start,))
-        for start, stop in zip(starts, [*starts[1:], columns.width], strict=True)
-    ]
+    others = sorted(set(range(columns.width)) - set(columns.pixels))
     try:
         with warnings.catch_warnings(action="error"):  # NumPy would take 7.5 for 7 with a warning.
             rows = np.loadtxt(
                 io.BytesIO(data.removeprefix(UTF8_BOM)),
-                np.dtype(fields),
+                np.dtype([("pixels", np.uint8, (len(columns.pixels),)), ("others", object, (len(others),))]),
                 delimiter=",",
                 skiprows=int(has_header),
                 comments=None,
                 encoding="utf-8",
+                usecols=[*columns.pixels, *others],
                 ndmin=1,
             )
     except (ValueError, Warning):  # Other values, no table, or no UTF-8: the careful parser says where.
         return None
-    if not len(rows) or len(rows) != data.rstrip(b"\r\n").count(b"\n") + 1 - has_header:  # Empty lines are skipped.
+    lines = data.count(b"\n") + (not data.endswith(b"\n"))
+    commas = np.count_nonzero(np.frombuffer(data, np.uint8) == ord(","))
+    # NumPy skips empty lines, and leaves out fields behind the last column.
+    if not len(rows) or len(rows) != lines - has_header or commas != lines * (columns.width - 1):
         return None
-    pixels = np.concatenate([rows[name] for name, kind, _ in fields if kind is np.uint8], axis=1)
-    order = np.searchsorted(np.flatnonzero(is_pixel), columns.pixels)
-    texts = {
-        int(name) + offset: [text.strip(" \t") for text in rows[name][:, offset]]
-        for name, kind, (count,) in fields
-        for offset in range(count)
-        if kind is object
-    }
-    if not all(all(values) for values in texts.values()):
-        return None
-    label, name = (None if column is None else texts[column] for column in (columns.label, columns.id))
-    return pixels if (np.diff(order) == 1).all() else pixels[:, order], label, name
+    texts = {kind: rows["others"][:, others.index(column)] for kind, column in columns.texts.items()}
+    stripped = {kind: [text.strip(" \t") for text in column] for kind, column in texts.items()}
+    return (rows["pixels"], stripped) if all(map(all, stripped.values())) else None
 
 
-def encode_labels(texts: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+def encode_labels(texts: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return labels as uint8 (n,) positions among the classes, which are in order of number, then of the alphabet.
 
     A class is named as it is written: 7, 07 and 7.0 are three. Raises BadInput for more than `MAX_CLASSES` classes, and

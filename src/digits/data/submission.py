@@ -14,7 +14,7 @@ import numpy as np
 from digits.config import Metric
 from digits.console import BadInput, error_context, some_of
 from digits.data.competition import DIGIT_RECOGNIZER, ROWS, Competition
-from digits.data.csv_reader import positions_among, read_bytes, records
+from digits.data.csv_reader import positions_among, read_bytes, records, rows_of
 from digits.files import ROOT, atomic_write, display_path
 
 LARGEST_SUM_ERROR = 1e-3
@@ -205,31 +205,25 @@ def read_submission(path: Path, rows: int | None = ROWS, form: SubmissionForm = 
 
 def parse_submission(data: bytes, form: SubmissionForm) -> np.ndarray:
     """Parse a submission, its rows and columns in any order, and return its predictions as `read_submission` does."""
-    header = ",".join(form.columns)
+    header, id_name = ",".join(form.columns), form.columns[0]
     found: dict[str, int | list[float]] = {}
     with error_context(fix=f"A submission has the header {header} and a line for each test image."):
-        lines = records(data)
-        _, columns = next(lines, (1, []))
+        columns, rows = rows_of(data)
         if sorted(columns) != sorted(form.columns):
             shown, fix = ",".join(columns)[:60], _header_fix(columns, form)
             raise BadInput(f"expected the header {header!r}, found {shown!r}", at="line 1", fix=fix)
         order = [columns.index(name) for name in form.columns]
-        for number, fields in lines:
+        for number, fields in rows:
             with error_context(f"line {number}"):
-                if len(fields) != len(order):
-                    fix = f"Remove what follows {form.columns[-1]}, also a comma."
-                    if len(fields) < len(order):
-                        fix = "Is the file cut off here?"
-                    raise BadInput(f"expected {len(order)} fields, found {len(fields)}", fix=fix)
                 name, *others = (fields[position] for position in order)
-                if form.first_id is not None and not re.fullmatch(r"[0-9]{1,9}", name):
-                    fix = f"Write ids as integers: frame['{form.columns[0]}'].astype(int)"
-                    raise BadInput(f"expected a whole number as {form.columns[0]}, found {name[:40]!r}", fix=fix)
-                name = name if form.first_id is None else str(int(name))
-                predicted = form.read_row(others)
+                if form.first_id is not None:
+                    if not re.fullmatch(r"[0-9]{1,9}", name):
+                        fix = f"Write ids as integers: frame['{id_name}'].astype(int)"
+                        raise BadInput(f"expected a whole number as {id_name}, found {name[:40]!r}", fix=fix)
+                    name = str(int(name))
                 if name in found:
-                    raise BadInput(f"expected each {form.columns[0]} once, found {name} again")
-            found[name] = predicted
+                    raise BadInput(f"expected each {id_name} once, found {name} again")
+                found[name] = form.read_row(others)
         if not found:
             raise BadInput("expected rows below the header, found none")
         return form.array([found[name] for name in _ordered(found, form)])
@@ -239,16 +233,12 @@ def _ordered(names: Collection[str], form: SubmissionForm) -> Sequence[str]:
     """Return the ids of a submission in their order; BadInput where they are not those that are expected."""
     ids = form.ids or list(names)
     if form.first_id is not None:
-        numbers = sorted(map(int, names))
-        ids = [str(number) for number in range(form.first_id, form.first_id + len(names))]
-        if missing := [name for name in ids if name not in names]:
-            expected = f"the ids {ids[0]} to {ids[-1]} as {form.columns[0]}"
-            raise BadInput(f"expected {expected}, found {numbers[0]} to {numbers[-1]}, without {missing[0]}")
+        ids = [str(form.first_id + row) for row in range(len(names))]
     missing, known = [name for name in ids if name not in names], set(ids)
     unknown = [name for name in names if name not in known]
     if missing or unknown:
-        found = f"found none of {some_of(missing)}" if missing else f"found {some_of(unknown)}, too"
-        raise BadInput(f"expected the {len(ids):,} ids of sample_submission.csv as {form.columns[0]}, {found}")
+        counts = f"missing: {some_of(missing) or 'none'}; others found: {some_of(unknown) or 'none'}"
+        raise BadInput(f"expected the {len(ids):,} ids {ids[0]} to {ids[-1]} as {form.columns[0]}; {counts}")
     return ids
 
 

@@ -96,11 +96,10 @@ def install(file: Path, data_dir: Path, competition: Competition) -> None:
     if not competition.is_known:
         _unpack(file, data_dir, competition)
         return
-    data_dir.mkdir(parents=True, exist_ok=True)
-    before = {path: hashlib.sha256(path.read_bytes()).digest() for path in data_dir.glob("*.csv")}
+    before = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in data_dir.glob("*.csv")}
     for path, installed in archive.install(file, data_dir, competition).items():
-        is_other = path in before and before[path] != hashlib.sha256(path.read_bytes()).digest()
-        print(f"{installed.line if installed else display_path(path)}{'; replaces another file' if is_other else ''}")
+        is_other = before.get(path, installed.sha256) != installed.sha256
+        print(f"{installed.line}{'; replaces another file' if is_other else ''}")
     missing = [name for name in TABLES if find_file(data_dir, name, competition) is None]
     if missing:
         print(f"Still missing in {display_path(data_dir)}: {' and '.join(f'{name}.csv' for name in missing)}.")
