@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     options = blend.BlendOptions(
         weights=flags.weights,
-        logarithmic=flags.mean == "logarithmic",
+        mean=flags.mean,
         name=flags.run,
         data_dir=flags.data_dir,
         out=flags.out,

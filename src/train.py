@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if record := repeated_record(execution, training_flags(flags)):
         settings = record.asked()
         custom.require_trust(record.run, settings.recipe.sources, trusted=execution.trust)
-        execution = dataclasses.replace(execution, data_dir=execution.data_dir or record.data_dir)
+        execution = dataclasses.replace(execution, data_dir=execution.data_dir or record.settings.data_dir)
     if flags.save_recipe:
         config.save_recipe(settings.recipe, flags.save_recipe, command)
         print(f"Saved. Train with it: {kit_command('src/train.py', '--recipe', str(flags.save_recipe))}")

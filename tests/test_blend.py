@@ -155,7 +155,8 @@ def test_a_blend_whose_files_cannot_be_written_leaves_its_name_free(runs, tmp_pa
 
 def test_the_score_of_a_greedy_logarithmic_blend_is_of_that_mean(runs):
     arithmetic, logarithmic = (
-        blended(runs, name=str(mean), weights="greedy", logarithmic=mean).probabilities()[0] for mean in (False, True)
+        blended(runs, name=mean, weights="greedy", mean=mean).probabilities()[0]
+        for mean in ("arithmetic", "logarithmic")
     )
     assert not np.allclose(arithmetic, logarithmic, atol=1e-4)
 

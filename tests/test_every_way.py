@@ -317,14 +317,14 @@ def use(way: str, run, made, folder: Path) -> None:
         case "resume":
             execution = Execution(run=run.name, submissions=submissions, report=False)
             record = repeated_record(execution, [])
-            pipeline.train(record.asked(), dataclasses.replace(execution, data_dir=record.data_dir))
+            pipeline.train(record.asked(), dataclasses.replace(execution, data_dir=record.settings.data_dir))
         case "refit" | "from-run":
             record = run.record()
             settings = record.asked()
             if way == "refit":
                 settings = dataclasses.replace(settings, recipe=settings.recipe.changed(refit=1))
             pipeline.train(
-                settings, Execution(run=new, submissions=submissions, report=False, data_dir=record.data_dir)
+                settings, Execution(run=new, submissions=submissions, report=False, data_dir=record.settings.data_dir)
             )
         case "pseudo-labels":
             settings = dataclasses.replace(made["two"].record().asked(), pseudo_labels=str(run.folder))

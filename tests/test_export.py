@@ -64,7 +64,7 @@ def test_a_blend_is_one_model_too(run, images):
 
     submissions = run.folder.parent
     other = shutil.copytree(run.folder, submissions / "other")
-    second = blend([run, Run(other)], BlendOptions(weights="2,1", logarithmic=True, name="both"), submissions)
+    second = blend([run, Run(other)], BlendOptions(weights="2,1", mean="logarithmic", name="both"), submissions)
     predictor = Predictor(second)
     assert len(predictor.members) == 2
     assert np.abs(predictor.probabilities(images) - predictor.probabilities(images, one_by_one=True)).max() < 1e-5

@@ -153,12 +153,17 @@ def test_agreement_with_another_run_is_counted(run, data):
     assert f"{same} of 1,000" in page_of(run, dataset=data)
 
 
+def make_reference(run, folder):
+    """Write a reference run as it is committed: a record, and a packed submission."""
+    record = (run / "run.json").read_text().replace('"submission.csv"', '"submission.csv.gz"')
+    (folder / "run.json").write_text(record)
+    (folder / "submission.csv.gz").write_bytes(gzip.compress((run / "submission.csv").read_bytes()))
+
+
 def test_agreement_with_the_committed_reference_is_counted(run, data, tmp_path):
     reference = tmp_path / "reference" / "standard"
     reference.mkdir(parents=True)
-    two = run.folder.parent / "two"
-    shutil.copy(two / "run.json", reference)
-    (reference / "submission.csv.gz").write_bytes(gzip.compress((two / "submission.csv").read_bytes()))
+    make_reference(run.folder.parent / "two", reference)
     assert "<td>reference/standard</td>" in page_of(run, dataset=data, reference=reference.parent)
 
 
@@ -282,8 +287,7 @@ def test_a_comparison_with_a_leaked_run_says_so(run, data):
 def test_a_reference_run_which_has_only_answers_has_a_report_and_a_comparison(run, data):
     folder = run.folder.parent / "reference" / "two"
     folder.mkdir(parents=True)
-    shutil.copy(run.folder.parent / "two" / "run.json", folder)
-    (folder / "submission.csv.gz").write_bytes(gzip.compress((run.folder.parent / "two/submission.csv").read_bytes()))
+    make_reference(run.folder.parent / "two", folder)
     page = page_of(Run(folder), dataset=data)
     assert "<h1>reference/two</h1>" in page
     assert "Confusion matrix" not in page

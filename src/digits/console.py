@@ -69,12 +69,14 @@ class KaggleRefused(KitError):  # noqa: N818 likewise
     exit_code = 3
 
 
-def explain(error: OSError) -> str:
-    """Return the system's message and the file that it is about."""
+def explain(error: KitError | OSError) -> str:
+    """Return an error's message; of the system's the reason and the file that it is about."""
+    if isinstance(error, KitError):
+        return str(error)
     reason = error.strerror or str(error)
     if reason.endswith(" written"):  # NumPy's message for a full disk: "1000 requested and 10 written".
         reason = f"No space left on device ({reason} of an array)"
-    return f"{reason}: {error.filename}" if error.filename else reason
+    return ": ".join(filter(None, (reason, error.filename)))
 
 
 def print_line(line: str) -> None:
@@ -250,15 +252,12 @@ def entry_point(main: Callable[[Sequence[str] | None], None]) -> Callable[..., i
             with interruptible():
                 main(argv)
                 sys.stdout.flush()
-        except KitError as error:
-            print(f"error: {redact(str(error))}", file=sys.stderr)
-            return error.exit_code
         except KeyboardInterrupt as interrupt:
-            print(f"\n{interrupt}" if str(interrupt) else "\nInterrupted.", file=sys.stderr)
+            print(f"\n{str(interrupt) or 'Interrupted.'}", file=sys.stderr)
             return INTERRUPTED
-        except OSError as error:
+        except (KitError, OSError) as error:
             print(f"error: {redact(explain(error))}", file=sys.stderr)
-            return KitError.exit_code
+            return getattr(error, "exit_code", KitError.exit_code)
         return 0
 
     return guarded

@@ -1,5 +1,6 @@
 """Blend runs, with weights found out of fold."""
 
+import contextlib
 import shutil
 import time
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ from digits.files import SUBMISSIONS, display_path
 from digits.runs import metrics
 from digits.runs.averaging import disagreement, mean, out_of_fold, test_mean
 from digits.runs.foreign import ForeignFolder
-from digits.runs.metrics import Score
 from digits.runs.record import Blend, BlendMember, FinishedRecord, ForeignPredictions, RunSettings, now
 from digits.runs.store import FOLDS_CSV, Run, ensemble_member, new_run
 
@@ -92,10 +92,8 @@ def members_of(run: Run) -> list[Member]:
 class BlendOptions:
     """How runs are blended."""
 
-    weights: str = "equal"
-    """"equal", "greedy" (found on the out-of-fold rows; the score comes from nested folds), or numbers separated by
-    commas, one for each member."""
-    logarithmic: bool = False  # Average log-probabilities.
+    weights: str = "equal"  # Or "greedy", or numbers separated by commas, one for each member.
+    mean: str = "arithmetic"  # Or "logarithmic", of the log-probabilities.
     name: str | None = None  # Of the new run; None: blend-TIME.
     data_dir: Path | None = None  # Where the training labels are; None: where the first run found them.
     out: Path | None = None  # Where to copy the submission.
@@ -109,6 +107,7 @@ def blend(inputs: Sequence[Run | ForeignFolder], options: BlendOptions, submissi
     are not one for each member, or the name is taken.
     """
     started, runs = time.perf_counter(), [each for each in inputs if isinstance(each, Run)]
+    logarithmic = options.mean == "logarithmic"
     check_different(inputs, "To count it more than others: --weights, a number for each member")
     if not runs:
         raise BadInput("expected a run in the blend, found predictions of other programs only", fix="Add a RUN.")
@@ -133,10 +132,10 @@ def blend(inputs: Sequence[Run | ForeignFolder], options: BlendOptions, submissi
     weights = _weights(options.weights, members, predicted, labels)
     blended = np.full_like(members[0].out_of_fold, np.nan)
     if options.weights == "greedy":
-        blended[scored] = nested_blend(predicted, labels, logarithmic=options.logarithmic)
+        blended[scored] = nested_blend(predicted, labels, logarithmic=logarithmic)
     else:
-        blended[scored] = mean(predicted, weights, logarithmic=options.logarithmic)
-    test = mean([member.test for member in members], weights, logarithmic=options.logarithmic)
+        blended[scored] = mean(predicted, weights, logarithmic=logarithmic)
+    test = mean([member.test for member in members], weights, logarithmic=logarithmic)
 
     run = new_run("blend", options.name, submissions)
     try:
@@ -144,71 +143,54 @@ def blend(inputs: Sequence[Run | ForeignFolder], options: BlendOptions, submissi
     except BaseException:
         shutil.rmtree(run.folder)
         raise
-    folds = {path.read_bytes() if path.is_file() else None for path in (each.folder / FOLDS_CSV for each in runs)}
-    if len(folds) == 1 and (same := folds.pop()):
-        (run.folder / FOLDS_CSV).write_bytes(same)
+    with contextlib.suppress(FileNotFoundError):  # Runs of earlier versions have none.
+        folds = {(each.folder / FOLDS_CSV).read_bytes() for each in runs}
+        if len(folds) == 1:
+            (run.folder / FOLDS_CSV).write_bytes(folds.pop())
     results.checks = list(dict.fromkeys(check for record in records for check in record.failed_checks))
-    scores = [metrics.score(probabilities, labels, dataset.metric) for probabilities in predicted]
-    results.blend = _described(members, weights, predicted, scores, options)
-    results.blend.foreign.extend(foreign)
+    by = {"greedy": "nested folds"}.get(options.weights, "the same weights on every row")
+    results.blend = Blend(
+        [
+            BlendMember(
+                name=member.name,
+                weight=round(float(weight), 4),
+                run=member.run,
+                network=member.network,
+                member=member.number,
+                **vars(metrics.score(probabilities, labels, dataset.metric)),
+            )
+            for member, weight, probabilities in zip(members, weights, predicted, strict=True)
+        ],
+        disagreement([probabilities.argmax(axis=1) for probabilities in predicted]).tolist(),
+        options.mean,
+        by,
+        foreign,
+    )
+    first = records[0]
+    data_dir = (options.data_dir and options.data_dir.absolute()) or first.settings.data_dir
+    settings = RunSettings(
+        folds=max(record.settings.folds for record in records),
+        members=len(members),
+        data_dir=data_dir,
+        **{name: getattr(first.settings, name) for name in DATA_OPTIONS},
+    )
+    identity = {"blend": [each.name for each in inputs], "weights": options.weights, "data": first.identity["data"]}
     record = FinishedRecord(
         run=run.name,
         command=options.command,
         created=now(),
-        source=records[0].source,
+        source=first.source,
         leaked=leaked,
         recipe=None,
-        settings=_settings(records, len(members), options.data_dir),
-        identity={
-            "blend": [each.name for each in inputs],
-            "weights": options.weights,
-            "data": records[0].identity["data"],
-        },
-        data=records[0].data,
+        settings=settings,
+        identity=identity,
+        data=first.data,
         extra=next((record.extra for record in records if record.extra), None),
         **vars(results),
         seconds=round(time.perf_counter() - started, 1),
     )
     run.write_record(record)
     return run
-
-
-def _settings(records: Sequence[FinishedRecord], members: int, data_dir: Path | None) -> RunSettings:
-    """Return the blend's settings: the first run's data, the most folds."""
-    first = records[0].settings
-    return RunSettings(
-        folds=max(record.settings.folds for record in records),
-        members=members,
-        data_dir=str(data_dir.absolute()) if data_dir else first.data_dir,
-        **{name: getattr(first, name) for name in DATA_OPTIONS},
-    )
-
-
-def _described(
-    members: Sequence[Member],
-    weights: np.ndarray,
-    predicted: Sequence[np.ndarray],
-    scores: Sequence[Score],
-    options: BlendOptions,
-) -> Blend:
-    """Return the record of the blend; `predicted` are the members' probabilities of the scored rows."""
-    described = [
-        BlendMember(
-            name=member.name,
-            weight=round(float(weight), 4),
-            run=member.run,
-            network=member.network,
-            member=member.number,
-            **vars(score),
-        )
-        for member, weight, score in zip(members, weights, scores, strict=True)
-    ]
-    return Blend(
-        described,
-        disagreement([probabilities.argmax(axis=1) for probabilities in predicted]).tolist(),
-        "logarithmic" if options.logarithmic else "arithmetic",
-        "nested folds" if options.weights == "greedy" else "the same weights on every row",
-    )
 
 
 def check_different(runs: Sequence[Run | ForeignFolder], fix: str) -> None:
@@ -241,4 +223,4 @@ def _weights(text: str, members: Sequence[Member], predicted: Sequence[np.ndarra
     if len(weights) != len(members):
         names = ", ".join(member.name for member in members)
         raise BadInput(f"--weights {text!r}: expected {len(members)} numbers, one for each of {names}.")
-    return weights / weights.sum() if weights.sum() else weights
+    return weights / (weights.sum() or 1)

@@ -39,8 +39,7 @@ class Machine:
     processors: int
     networks_at_a_time: int | None = None
     threads_a_network: int | None = None
-    threads_in_last_round: int | None = None
-    """The networks of an incomplete last round share the CPU cores that would be idle."""
+    threads_in_last_round: int | None = None  # Whose networks share the CPU cores that would be idle.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ class RunSettings(Options):
 
     folds: int
     members: int
-    data_dir: str | None = None  # None: the default folder.
+    data_dir: Path | None = None  # None: the default folder.
 
 
 @dataclass(frozen=True)
@@ -177,20 +176,16 @@ class Record:
         cls, run_name: str, settings: Settings, data: Dataset, identity: dict[str, Any], execution: Execution
     ) -> "Record":
         """Return the record of a run that begins now."""
-        data_dir = str(execution.data_dir.absolute()) if execution.data_dir else None
+        recipe, data_dir = settings.recipe, execution.data_dir and execution.data_dir.absolute()
+        run_settings = RunSettings(folds=recipe.folds, members=recipe.members, data_dir=data_dir, **_options(settings))
         return cls(
             run=run_name,
             command=execution.command,
             created=now(),
             source=data.source,
             leaked=data.leaked,
-            recipe=settings.recipe,
-            settings=RunSettings(
-                folds=settings.recipe.folds,
-                members=settings.recipe.members,
-                data_dir=data_dir,
-                **_options(settings),
-            ),
+            recipe=recipe,
+            settings=run_settings,
             identity=identity,
             data=data.summary,
             backend=backend_name(),
@@ -205,12 +200,7 @@ class Record:
     @property
     def recipe_name(self) -> str:
         """The recipe's name, or "blend"."""
-        return "blend" if self.recipe is None else self.recipe.name
-
-    @property
-    def data_dir(self) -> Path | None:
-        """The folder of the data, None for the default."""
-        return Path(self.settings.data_dir) if self.settings.data_dir else None
+        return getattr(self.recipe, "name", "blend")
 
     def asked(self) -> Settings:
         """Return the settings of the command.
@@ -227,28 +217,22 @@ class Record:
 
     def has_data_of(self, other: "Record") -> bool:
         """Return whether two runs have the same data, if perhaps with images of another size."""
-        first, second = self.data, other.data
         if self.identity.get("data") == other.identity.get("data"):
             return True
+        first, second = self.data, other.data
         is_resized = first.form and second.form and first.form.shape != second.form.shape
-        have_same_files = (first.files, first.names) == (second.files, second.names)
-        return bool(is_resized) and have_same_files and first.class_counts == second.class_counts
+        are_same = [getattr(first, name) == getattr(second, name) for name in ("files", "names", "class_counts")]
+        return bool(is_resized) and all(are_same)
 
     def load_data(self, data_dir: Path | None = None) -> Dataset:
         """Load the data that the run was trained on; `data_dir` is where they are now, if not where they were.
 
         Raises BadInput if they are not there, or not what they should be.
         """
-        settings, form = self.settings, self.data.form or ImageForm()
-        return dataset.load(
-            self.source,
-            data_dir or self.data_dir,
-            competition=find_competition(settings.competition) if settings.competition else None,
-            limit=settings.limit,
-            allow_leak=True,
-            folds=2,  # Of one, a tenth is held out, which few images do not suffice for.
-            options=dataclasses.replace(settings, image_shape=form.shape),
-        )
+        shape = (self.data.form or ImageForm()).shape
+        options = dataclasses.replace(self.settings, source=self.source, allow_leak=True, image_shape=shape)
+        # Of one fold, a tenth is held out, which few images do not suffice for.
+        return load_dataset(options, data_dir or self.settings.data_dir, folds=2)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what run.json holds."""
@@ -258,7 +242,7 @@ class Record:
     def write(self, path: Path) -> None:
         """Write run.json."""
         with atomic_write(path) as temporary:
-            text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+            text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, default=str)
             temporary.write_text(text + "\n", encoding="utf-8")
 
     @staticmethod
@@ -321,20 +305,34 @@ class FinishedRecord(Results, Record):
     @property
     def foreign(self) -> list[ForeignPredictions]:
         """The predictions of other programs in a blend."""
-        return self.blend.foreign if self.blend else []
+        return getattr(self.blend, "foreign", [])
 
     @property
     def foreign_note(self) -> str:
         """What the score of such a blend rests on."""
-        folders = ", ".join(each.folder for each in self.foreign)
-        with_folds = all(each.are_same_folds for each in self.foreign)
-        folds = "its folds.csv has the same folds" if with_folds else "that their folds are the same is assumed"
+        folders, folds = ", ".join(each.folder for each in self.foreign), "its folds.csv has the same folds"
+        if not all(each.are_same_folds for each in self.foreign):
+            folds = "that their folds are the same is assumed"
         return f"Blended with predictions of another program ({folders}): {folds}."
 
     @property
     def failed_checks(self) -> list[Check]:
         """The checks that did not pass."""
         return [check for check in self.checks if not check.passed]
+
+
+def load_dataset(options: Options, data_dir: Path | None, folds: int) -> Dataset:
+    """Load the data that `options` name, from the folder `data_dir` where it is given, checked for so many folds."""
+    competition = find_competition(options.competition) if options.competition else None
+    return dataset.load(
+        options.source,
+        data_dir,
+        competition=competition,
+        limit=options.limit,
+        allow_leak=options.allow_leak,
+        folds=folds,
+        options=options,
+    )
 
 
 def _options(settings: Options) -> dict[str, Any]:

@@ -62,8 +62,7 @@ class FoldResult:
     history: list[dict]  # One `trainer.Epoch` as a dict for each epoch.
     seconds: float
     peak_memory_bytes: int
-    wrong_without_tta: int | None = None
-    """Held-out errors without test-time augmentation, where the recipe has any."""
+    wrong_without_tta: int | None = None  # Held-out errors without test-time augmentation, where there is any.
 
     @property
     def key(self) -> NetworkKey:
@@ -80,21 +79,21 @@ def fold_name(fold: int, member: int) -> str:
     """Return how a network's files are named; those of a fold's first member carry the fold alone."""
     if fold == REFIT:
         return f"refit-{member}"
-    return f"fold-{fold}" if member == 1 else f"fold-{fold}-member-{member}"
+    return f"fold-{fold}-member-{member}".removesuffix("-member-1")
 
 
 def save_fold_result(path: Path, result: FoldResult) -> None:
     """Write a fold's result as .npz."""
-    values = {name: value for name, value in vars(result).items() if value is not None}
-    write_npz(path, values | {"history": json.dumps(result.history)})
+    values = vars(result) | {"history": json.dumps(result.history)}
+    write_npz(path, {name: value for name, value in values.items() if value is not None})
 
 
 def load_fold_result(path: Path) -> FoldResult:
     """Read what `save_fold_result` wrote; BrokenFileError if the file is damaged."""
-    read = read_npz(path)
+    arrays: dict[str, Any] = read_npz(path)
     try:
-        values: dict[str, Any] = {name: value if value.ndim else value.item() for name, value in read.items()}
-        return FoldResult(**values | {"history": json.loads(values["history"])})
+        scalars = {name: array.item() for name, array in arrays.items() if not array.ndim}
+        return FoldResult(**arrays | scalars | {"history": json.loads(scalars["history"])})
     except (ValueError, TypeError, KeyError) as error:
         raise BrokenFileError(f"{display_path(path)} is not a fold's result ({error}).") from None
 
@@ -135,22 +134,19 @@ class Run:
 
     @property
     def submission_path(self) -> Path:
-        """The submission's file; of a reference run the packed one; BadInput as `finished_record`."""
-        plain = self.folder / self.finished_record().submission.file
-        packed = plain.with_name(f"{plain.name}.gz")
-        return packed if packed.is_file() else plain
+        """The submission's file; BadInput as `finished_record`."""
+        return self.folder / self.finished_record().submission.file
 
     def fold_results(self) -> list[FoldResult]:
         """Read the results of the folds' finished networks, in order of fold and member; none for a blend."""
-        return self._results("fold-*.npz")
+        return self._results("fold-*[0-9].npz")
 
     def refit_results(self) -> list[FoldResult]:
         """Read the results of the finished networks that were trained on all rows, in order."""
-        return self._results("refit-*.npz")
+        return self._results("refit-*[0-9].npz")
 
     def _results(self, pattern: str) -> list[FoldResult]:
-        files = [path for path in self.results_folder.glob(pattern) if ".checkpoint" not in path.name]
-        return sorted(map(load_fold_result, files), key=lambda result: (result.fold, result.member))
+        return sorted(map(load_fold_result, self.results_folder.glob(pattern)), key=lambda result: result.key)
 
     def models(self, member: int | None = None) -> list[Path]:
         """Return the saved models of the networks that this finished run averages, or of one of its members.
@@ -166,11 +162,10 @@ class Run:
             if member in (None, ensemble_member(number, record.settings.members))
         ]
         if missing := [path.name for path in paths if not path.exists()]:
-            option = "--run" if is_default_folder(self.folder.parent) else "--from-run"
-            raise BadInput(
-                f"{display_path(self.folder)} lacks {len(missing)} of {len(paths)} saved models ({missing[0]})",
-                fix=f"Train again: {kit_command('src/train.py', option, self.address)}",
-            )
+            options = {self.name: "--run"}
+            train = kit_command("src/train.py", options.get(self.address, "--from-run"), self.address)
+            problem = f"{display_path(self.folder)} lacks {len(missing)} of {len(paths)} saved models ({missing[0]})"
+            raise BadInput(problem, fix=f"Train again: {train}")
         return paths
 
     def record(self) -> Record:
@@ -239,20 +234,16 @@ class Run:
                 np.save(temporary, array)
         scored = ~np.isnan(out_of_fold[:, 0])
         score = metrics.score(out_of_fold[scored], dataset.train.labels[scored], dataset.metric)
-        test_score = None
+        counts = np.bincount(test.argmax(axis=1), minlength=test.shape[1]).tolist()
+        predictions = TestPredictions(len(test), counts)
         if dataset.test.labels is not None:
             test_score = metrics.score(test, dataset.test.labels, dataset.metric)
-        predictions = test.argmax(axis=1)
+            predictions = TestPredictions(len(test), counts, test_score)
         if out is None and dataset.competition is not None:
             out = self.folder.parent / dataset.competition.submission
-        counts = np.bincount(predictions, minlength=test.shape[1]).tolist()
-        ids, form = dataset.test.ids, dataset.form
-        return Results(
-            out_of_fold=score,
-            expected_score=metrics.expected_score(score, len(test)),
-            test=TestPredictions(len(test), counts, test_score),
-            submission=write_run_submission(self.folder, ids, test, form, out, leaked=leaked),
-        )
+        submission = write_run_submission(self.folder, dataset.test.ids, test, dataset.form, out, leaked=leaked)
+        expected = metrics.expected_score(score, len(test))
+        return Results(out_of_fold=score, expected_score=expected, test=predictions, submission=submission)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -281,8 +272,7 @@ def resumable(command: str) -> Iterator[None]:
     except BadInput:
         raise
     except (KitError, OSError) as error:
-        reason = explain(error) if isinstance(error, OSError) else error
-        raise KitError(f"{reason}\n{remedy}") from None
+        raise KitError(f"{explain(error)}\n{remedy}") from None
 
 
 def find_run(name_or_path: str, submissions: Path = SUBMISSIONS) -> Run:
@@ -314,7 +304,7 @@ def submission_form(competition: Competition, submissions: Path) -> SubmissionFo
     else:
         problem = f"no run in {display_path(submissions)} is of {competition.slug}, so its classes are not known"
         raise BadInput(problem, fix=f"Train first: {competition.training_commands}")
-    form = sample_submission(record.data_dir or competition.data_dir, competition)
+    form = sample_submission(record.settings.data_dir or competition.data_dir, competition)
     return form.matched(tuple(record.data.names), record.data.metric)
 
 
@@ -324,12 +314,8 @@ def all_runs(submissions: Path = SUBMISSIONS) -> list[Run]:
     return [Run(path.parent) for path in records]
 
 
-def _names(submissions: Path) -> list[str]:
-    return [run.name for run in all_runs(submissions)]
-
-
 def _runs_there(submissions: Path) -> str:
-    names = _names(submissions)
+    names = [run.name for run in all_runs(submissions)]
     if not names:
         return f"There is none yet. Train one: {kit_command('src/train.py')}"
     if len(names) <= 5:
@@ -366,8 +352,9 @@ def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) 
 def _how_to_resume(record: Record, different: Collection[str]) -> str:
     if not all(key.startswith("code.") for key in different):
         return f"To resume it with its own settings: {kit_command('src/train.py', '--run', record.run)}"
-    commit = (record.git or "").partition(" ")[0]
-    remedy = f"git switch --detach {commit}" if commit else "use the version of the kit that began it"
+    remedy = "use the version of the kit that began it"
+    if record.git:
+        remedy = f"git switch --detach {record.git.partition(' ')[0]}"
     return f"All but resuming works as before; to resume it: {remedy}"
 
 
@@ -390,13 +377,13 @@ def new_run(prefix: str, name: str | None, submissions: Path = SUBMISSIONS) -> R
     """
     if name is None:
         letters = re.sub(r"[^A-Za-z0-9._-]+", "-", prefix).strip("._-")[:60] or "run"
-        base, number = f"{letters}-{datetime.datetime.now():%Y%m%d-%H%M%S}", 1
+        base, number = f"{letters}-{datetime.datetime.now():%Y%m%d-%H%M%S}", 0
         while True:
-            run = Run(submissions / (base if number == 1 else f"{base}-{number}"))
+            number += 1
+            run = Run(submissions / f"{base}-{number}".removesuffix("-1"))
             with contextlib.suppress(FileExistsError):  # Another process was faster.
                 run.results_folder.mkdir(parents=True)
                 return run
-            number += 1
     run = _named(name, submissions)
     if (run.folder / RUN_JSON).exists():
         raise BadInput(f"There is a run {name} already. Give this one another name: --run NAME")
@@ -441,9 +428,10 @@ def repeated_record(execution: Execution, given: Sequence[str]) -> Record | None
     if (run.folder / RUN_JSON).is_file():
         return _with_own_folds(run)
     if execution.data_dir is None:
+        near = nearest(run.name, (each.name for each in all_runs(execution.submissions)))
         raise BadInput(
-            f"There is no run {run.name!r} to resume.{nearest(run.name, _names(execution.submissions))} "
-            f"To begin it, say what to train, such as --recipe standard. {_runs_there(execution.submissions)}"
+            f"There is no run {run.name!r} to resume.{near} To begin it, say what to train, such as --recipe standard. "
+            f"{_runs_there(execution.submissions)}"
         )
     return None
 
@@ -461,6 +449,7 @@ def compare_predictions(run: Run, first: Run) -> str:
     now, before = run.finished_record(), first.record()
     if isinstance(before, FinishedRecord) and now.submission.sha256 == before.submission.sha256:
         return f"All {now.submission.rows:,} predictions are those of run {first.name}."
-    different = differences(before.identity, now.identity)
-    reason = f"{', '.join(different)} differ" if different else "no --deterministic, or another machine"
+    reason = "no --deterministic, or another machine"
+    if different := differences(before.identity, now.identity):
+        reason = f"{', '.join(different)} differ"
     return f"Not all predictions are those of run {first.name} ({reason})."

@@ -12,8 +12,7 @@ import pandas as pd
 
 from digits.config import Execution, Recipe, Settings, describe_differences, recipe_names
 from digits.console import BadInput, counted, error_context
-from digits.data import by_id, dataset
-from digits.data.competition import find_competition
+from digits.data import by_id
 from digits.data.dataset import Dataset, LabelledSplit
 from digits.data.folder import find_file
 from digits.data.folds import Pairs, split_folds
@@ -24,7 +23,7 @@ from digits.model import check
 from digits.model.backend import cpu_count
 from digits.runs.identity import identity_of
 from digits.runs.pseudo_labels import PseudoLabels, pseudo_labels_of
-from digits.runs.record import ExtraImages, FinishedRecord, Record, machine
+from digits.runs.record import ExtraImages, FinishedRecord, Record, load_dataset, machine
 from digits.runs.store import REFIT, Run, find_run, open_run
 from digits.training.fold import FoldTask
 from digits.training.workers import Slots, Worker, share_machine
@@ -43,11 +42,9 @@ class Plan:
     tasks: list[FoldTask]
     slots: Slots
     execution: Execution
-    started: float
-    """When the work began, in seconds of `time.perf_counter`; earlier pieces of the run count too."""
+    started: float  # In seconds of `time.perf_counter`; earlier pieces of the run count too.
     deadline: float = math.inf  # In seconds of `time.monotonic`; nothing is trained after it.
-    final_seconds: float | None = None
-    """Of a run that was finished before and has all its networks: only its results are written again."""
+    final_seconds: float | None = None  # Of a finished run that has all its networks, whose results are written again.
 
     @property
     def seconds(self) -> float:
@@ -66,7 +63,7 @@ def prepare(settings: Settings, execution: Execution) -> Plan:
     Raises BadInput if the data or the settings cannot be used; a new run leaves no folder then.
     """
     started, recipe = time.perf_counter(), settings.recipe
-    deadline = math.inf if execution.minutes is None else time.monotonic() + 60 * execution.minutes
+    deadline = time.monotonic() + 60 * (execution.minutes or math.inf)
     if execution.tensorboard:
         from digits.report import tensorboard
 
@@ -142,16 +139,7 @@ def _load_data(settings: Settings, data_dir: Path | None) -> Dataset:
         if value:
             problem = f"expected no such flag with --source {settings.source}, which does not use it"
             raise BadInput(problem, at=f"--{flag} {value}")
-    competition = find_competition(settings.competition) if settings.competition else None
-    data = dataset.load(
-        settings.source,
-        data_dir,
-        competition=competition,
-        limit=settings.limit,
-        allow_leak=settings.allow_leak,
-        folds=settings.recipe.folds,
-        options=settings,
-    )
+    data = load_dataset(settings, data_dir, settings.recipe.folds)
     print(f"Data: {data.summary.description}.")
     for warning in data.summary.warnings:
         print(f"Note: {warning}")
@@ -177,7 +165,6 @@ def _with_extra(data: Dataset, folder: Path) -> tuple[LabelledSplit, ExtraImages
 
 def _describe(recipe: Recipe, identity: dict[str, Any], slots: Slots) -> str:
     """Return a run's recipe, size, backend and precision in a line."""
-
     networks = counted(recipe.folds, "fold")
     if recipe.members > 1:
         networks += f" × {recipe.members} members"
@@ -216,18 +203,17 @@ def _groups(groups: str, data: Dataset, data_dir: Path | None) -> tuple[pd.DataF
     """Return a table by ids and its column of groups: of the user's CSV, or train.csv and the column so named."""
     if groups.endswith(".csv"):
         return by_id.read_table(Path(groups)), "group"
-    folder = data_dir or (data.expected.data_dir if data.expected else None)
-    file = find_file(folder, "train", data.expected) if folder and data.source == "kaggle" else None
-    if file is None:
+    folder = data_dir or getattr(data.expected, "data_dir", None)
+    file = data.source == "kaggle" and folder and find_file(folder, "train", data.expected)
+    if not file:
         raise BadInput("expected a CSV of ids and groups, for these data have no train.csv", fix="--groups FILE.csv")
     return by_id.read_table(file.path, file.member), groups
 
 
 def _splits(folds: Pairs, data: Dataset, train: LabelledSplit) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Return for each fold, and for refits, the rows to train on and those to validate; extra images train in all."""
-    rows, extra_rows = np.arange(len(data.train.labels)), np.arange(len(data.train.labels), len(train.labels))
-    splits = dict(enumerate(folds, 1))
-    splits[REFIT] = rows, rows[:0]
+    rows, extra_rows = np.split(np.arange(len(train.labels)), [len(data.train.labels)])
+    splits = dict(enumerate(folds, 1)) | {REFIT: (rows, rows[:0])}
     return {fold: (np.concatenate([chosen, extra_rows]), held_out) for fold, (chosen, held_out) in splits.items()}
 
 
