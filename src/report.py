@@ -43,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(display_path(html.build_report(runs[0], data_dir=flags.data_dir)))
     else:
         compared = comparison.compare(runs, flags.data_dir)
-        for pair in compared.pairs:
-            names = f"{pair.first.name} and {pair.second.name}"
-            print(f"{names}: {summary.verdict(pair)} {summary.changed_predictions(pair)}")
+        print(summary.of_comparison(compared))
         print(display_path(html.build_comparison(compared)))
 
 

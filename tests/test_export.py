@@ -59,6 +59,14 @@ def test_one_model_predicts_what_the_networks_do_one_by_one(predictor, images):
     assert np.abs(predictor.probabilities(images[:1]) - one_by_one[:1]).max() < 1e-5
 
 
+def test_the_report_shows_the_layers_of_the_saved_networks(run):
+    from digits.report.html import build_report
+
+    page = build_report(run, dataset.load("sample", limit=600)).read_text(encoding="utf-8")
+    assert "693,962 weights, 0.9 million multiply-adds" in page
+    assert "<td>5408</td><td>320</td><td>194,688</td>" in page
+
+
 def test_a_blend_is_one_model_too(run, images):
     from digits.runs.blend import BlendOptions, blend
 

@@ -11,6 +11,7 @@ from digits.console import BadInput
 from digits.inference.predictor import Predictor
 from digits.model import check, custom
 from digits.model.backend import load_keras
+from digits.report.layers import read_layers
 from digits.runs.record import FoldScore, RunSettings
 from digits.runs.store import Run
 from made_run import SCORE, made_record
@@ -246,6 +247,7 @@ def test_what_the_check_accepts_is_predicted_with_as_it_was_trained(kind, precis
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), dtype=np.uint8)
     expected = predict_probabilities(trained, images)
     save_network(trained, tmp_path / "fold-1.keras")
+    assert sum(each.weights for each in read_layers(tmp_path / "fold-1.keras", 10)) == trained.count_params()
     member = SavedMember([tmp_path / "fold-1.keras"], config.Tta(), {"own.py": source})
     assert np.allclose(Ensemble([member]).probabilities(images), expected, atol=0.1 if "16" in precision else 1e-5)
     assert np.allclose(Ensemble([member], precision=None).probabilities(images, one_by_one=True), expected, atol=1e-2)

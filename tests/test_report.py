@@ -53,8 +53,8 @@ def test_the_page_says_the_score_how_sure_and_what_was_mistaken(run, data):
     assert page.count('<figure class="card"') >= known.wrong
     titles = re.findall(r"<h2>(.*?)</h2>", page)
     assert titles == [
-        "Out-of-fold accuracy", "Folds", "Members", "Learning curves", "Confusion matrix", "Errors",
-        "Possible label errors", "Calibration", "Class distribution", "Test images", "Other submissions", "Settings",
+        "Out-of-fold accuracy", "Folds", "Members", "Learning curves", "Confusion matrix", "Calibration",
+        "Errors", "Possible label errors", "Test images", "Class distribution", "Settings", "Other submissions",
         "Run details",
     ]  # fmt: skip
     assert 'class="alarm' not in page
@@ -263,6 +263,9 @@ def test_three_runs_are_compared_in_pairs(run, data):
     compared = comparison.compare([run, Run(folder / "two"), Run(folder / "three")])
     assert len(compared.pairs) == 3
     assert compared.pairs[1].held_out.p_value == 1
+    lines = summary.of_comparison(compared).splitlines()
+    assert len(lines) == 4, "a table with a line for each pair"
+    assert re.match(r"three − two +[+-][\d.]+ ± [\d.]+  p [=<]", lines[3])
     page = html.build_comparison(compared).read_text(encoding="utf-8")
     assert page.count("predictions differ") == 3, "a matrix with a cell for each pair"
     assert re.search("Settings that differ.*<th scope=.row.>seed</th><td>0</td><td>1</td><td>0</td>", page, re.DOTALL)

@@ -119,7 +119,8 @@ def suspicious_labels(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarr
         thresholds[label] = probabilities[labels == label, label].mean()
     confident = np.where(probabilities >= thresholds, probabilities, 0)
     other = confident.argmax(axis=1)
-    suspects = np.flatnonzero(confident.any(axis=1) & (other != labels))
+    wrong = probabilities.argmax(axis=1) != labels
+    suspects = np.flatnonzero(confident.any(axis=1) & (other != labels) & wrong)
     margin = probabilities[suspects, other[suspects]] - probabilities[suspects, labels[suspects]]
     return suspects[np.argsort(-margin, kind="stable")]
 
@@ -201,8 +202,8 @@ def members(data: RunData) -> list[MemberScore]:
     disagreement = averaging.disagreement([probabilities.argmax(axis=1) for probabilities in predicted]).tolist()
     scores = [metrics.score(probabilities, data.labels, data.record.out_of_fold.metric) for probabilities in predicted]
     return [
-        MemberScore(f"member {number}: {results[0].network}", score, differs)
-        for (number, results), score, differs in zip(groups.items(), scores, disagreement, strict=True)
+        MemberScore(results[0].network, score, differs)
+        for results, score, differs in zip(groups.values(), scores, disagreement, strict=True)
     ]
 
 

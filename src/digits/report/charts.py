@@ -148,7 +148,7 @@ def _curves(
         marker = "o-" if len(means) == 1 else "-"
         axes.plot(list(means), list(means.values()), marker, color=color, linewidth=2.2, label=label)
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     return [value for line in values.values() for value in line]
 
 
@@ -167,7 +167,8 @@ def draw_errors_of_runs(axes: Axes, runs: Sequence[RunData]) -> None:
         values += _curves(axes, data.results, name, _percent_wrong(data), data.name, color)
     _log_axis(axes, values, "%")
     axes.set(ylabel="errors, held-out" if held_out else "errors, training")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    columns = 2 if max(len(data.name) for data in runs) <= 16 else 1
+    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=columns)
 
 
 def draw_errors(axes: Axes, data: RunData) -> None:
@@ -217,6 +218,7 @@ def draw_confusion(axes: Axes, counts: np.ndarray, names: Sequence[str]) -> None
 
 def _class_ticks(axis, names: Sequence[str]) -> None:
     """Name the classes, upright where the names would run into each other."""
+    names = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
     axis.set_ticks(range(len(names)), names, rotation=90 if len("  ".join(names)) > 40 else 0)
 
 
@@ -226,11 +228,12 @@ def draw_class_shares(axes: Axes, training: Sequence[int], predicted: Sequence[i
     expected = trained / trained.sum()
     error = 1.96 * np.sqrt(expected * (1 - expected) * (1 / trained.sum() + 1 / answered.sum()))
     positions = np.arange(len(names))
-    axes.bar(positions, 100 * expected, color=GRID, width=0.72, label="training labels")
+    axes.bar(positions, 100 * expected, color=MUTED, alpha=0.45, width=0.72, label="training labels")
     shares = 100 * answered / answered.sum()
     _points_with_errors(axes, positions, shares, 100 * error, "predictions ± 95%")
     _class_ticks(axes.xaxis, names)
-    axes.yaxis.set_major_formatter(PercentFormatter())
+    axes.yaxis.set_major_formatter("{x:g}%")
+    axes.set_ylim(bottom=0)
     axes.grid(axis="x", visible=False)
     axes.set(title="Class distribution", xlabel="class")
     _legend_below(axes)

@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import io
 import os
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from digits.report import analysis, charts, summary
 from digits.report.analysis import Calibration, RunData
 from digits.report.charts import svg
 from digits.report.comparison import Agreement, Compared, agreement
+from digits.report.layers import Layers, read_layers
 from digits.report.leaderboard import leaderboard, link_to, scored_entries
 from digits.runs import metrics
 from digits.runs.metrics import Score
@@ -82,6 +84,15 @@ def cards(images: Split, rows: np.ndarray, by_run: RunProbabilities, file: str) 
         picture = data_uri(form.shown(images.images[row]))
         shown.append(Card(picture, true, true_name, predictions, place, bars, axis, title))
     return shown
+
+
+def _files(data: RunData) -> tuple[str, str]:
+    """Return what the cards of training and of test images call their source: the CSV file, where it is one."""
+    first, last = data.record.data.files[0].name, data.record.data.files[-1].name
+    return (
+        first if first.endswith(".csv") else "training image",
+        last if last.endswith(".csv") else "test image",
+    )
 
 
 def _predict(data: RunData, probabilities: np.ndarray | None, row: int, true: int | None) -> Prediction:
@@ -170,6 +181,7 @@ def build_report(
         scored_rows=analysis.rows_scored_after_epochs(data),
         curves=[(title, svg(draw, data)) for title, draw in curves.items() if data.results],
         shares=svg(charts.draw_class_shares, record.data.class_counts, record.test.class_counts, record.data.names),
+        networks=_networks(data),
         augmentation=png_uri(augmentation.read_bytes()) if augmentation.exists() else "",
         errors=_errors(data),
         unsure=_unsure(data),
@@ -217,10 +229,9 @@ def _errors(data: RunData) -> ErrorSections | None:
     wrong, suspects = analysis.mistakes(probabilities, labels), analysis.suspicious_labels(probabilities, labels)
     calibration = analysis.calibration(probabilities, labels)
     counts = analysis.confusion(probabilities.argmax(axis=1), labels, len(data.record.data.names))
-    file = data.record.data.files[0].name if data.record.source == "kaggle" else "training image"
 
     def gallery(positions: np.ndarray) -> list[Card]:
-        return cards(train, data.scored[positions], [(data, data.out_of_fold)], file)
+        return cards(train, data.scored[positions], [(data, data.out_of_fold)], _files(data)[0])
 
     return ErrorSections(
         confusion=counts.tolist(),
@@ -236,12 +247,21 @@ def _errors(data: RunData) -> ErrorSections | None:
     )
 
 
+def _networks(data: RunData) -> dict[str, list[Layers]]:
+    """Return the layers of a run's different networks by their names, as far as its models are there."""
+    networks, classes = {}, len(data.record.data.names)
+    for name, fold in {fold.network: fold for fold in reversed(data.record.folds)}.items():
+        with contextlib.suppress(OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError):
+            networks[name] = read_layers(data.run.model_path(fold.fold, fold.member), classes)
+    return networks
+
+
 def _unsure(data: RunData) -> list[Card]:
     """Return the least confident predictions of test images."""
     if data.test_images is None or data.test is None:
         return []
     rows = np.argsort(data.test.max(axis=1), kind="stable")[:MOST_UNSURE]
-    return cards(data.test_images, rows, [(data, data.test)], "test image")
+    return cards(data.test_images, rows, [(data, data.test)], _files(data)[1])
 
 
 def _samples(data: RunData) -> dict[str, str]:
@@ -287,8 +307,8 @@ def build_comparison(compared: Compared) -> Path:
     held_out: RunProbabilities = [(data, data.out_of_fold) for data in runs]
     predicted: RunProbabilities = [(data, data.test) for data in runs]
     kinds = (
-        ("Held-out images on which they disagree", "training image", train, compared.rows, held_out),
-        ("Test images with different predictions", "test image", test, compared.test_rows, predicted),
+        ("Held-out images on which they disagree", _files(runs[0])[0], train, compared.rows, held_out),
+        ("Test images with different predictions", _files(runs[0])[1], test, compared.test_rows, predicted),
     )
     galleries = [
         (title, len(rows), cards(images, rows[:MOST_COMPARED], by_run, file))
@@ -305,7 +325,7 @@ def build_comparison(compared: Compared) -> Path:
         missing=runs[0].missing,
         test=metrics.TESTS[runs[0].record.out_of_fold.metric],
         settings=_different_settings(runs),
-        curves=svg(charts.draw_errors_of_runs, trained, size=(6.4, 4)) if len(trained) > 1 else "",
+        curves=svg(charts.draw_errors_of_runs, trained, size=(4.6, 3.6)) if len(trained) > 1 else "",
         index=INDEX,
     )
 
@@ -315,7 +335,8 @@ def _different_settings(runs: list[RunData]) -> list[tuple[str, list[Any]]]:
     by_run = [{setting.name: setting.value for setting in analysis.settings_of(data.record)} for data in runs]
     keys = dict.fromkeys(key for settings in by_run for key in settings)
     rows = [(key, [settings.get(key) for settings in by_run]) for key in keys]
-    return [(key, values) for key, values in rows if any(value != values[0] for value in values)]
+    recorded = {key: [settings[key] for settings in by_run if key in settings] for key in keys}  # A blend has few.
+    return [(key, values) for key, values in rows if any(value != recorded[key][0] for value in recorded[key])]
 
 
 def build_leaderboard(submissions: Path, reference: Path = REFERENCE) -> Path:

@@ -15,7 +15,7 @@ from digits.runs.record import FinishedRecord
 from digits.runs.store import Run, find_runs
 
 if TYPE_CHECKING:
-    from digits.report.comparison import Pair
+    from digits.report.comparison import Compared, Pair
     from digits.report.leaderboard import Board, Leaderboard
 
 
@@ -61,6 +61,26 @@ def _board(board: "Board", headings: Sequence[str]) -> str:
         rows.append(cells[: len(headings)])
     titles = [board.titles.get(heading, heading) for heading in headings]
     return f"{board.heading}\n{table(titles, rows, left=('run', 'recipe'))}"
+
+
+def of_comparison(compared: "Compared") -> str:
+    """Return which runs are better: of two in sentences, of more in a table of each two."""
+    if len(compared.pairs) == 1:
+        pair = compared.pairs[0]
+        return f"{pair.first.name} and {pair.second.name}: {verdict(pair)} {changed_predictions(pair)}"
+    metric, rows = compared.runs[0].record.out_of_fold.metric, []
+    for pair in compared.pairs:
+        names, changed = f"{pair.second.name} − {pair.first.name}", "–" if pair.changed is None else f"{pair.changed:,}"
+        if pair.held_out:
+            better = pair.better.name if pair.better else "not significant"
+            rows.append((names, pair.held_out.text, p_text(pair.held_out.p_value), better, changed))
+        else:
+            rows.append((names, "–", "–", "–", changed))
+    unit = f"{metric.text}, percentage points" if metric is Metric.ACCURACY else metric.text
+    text = table(("runs", unit, metrics.TESTS[metric], "better", "predictions that differ"), rows, ("runs", "better"))
+    untested = dict.fromkeys(f"–: {verdict(pair)}" for pair in compared.pairs if not pair.held_out)
+    leaked = [f"LEAKED: {data.name} was trained on test images." for data in compared.runs if data.record.leaked]
+    return "\n".join([text, *untested, *leaked])
 
 
 def verdict(pair: "Pair") -> str:
