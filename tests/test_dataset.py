@@ -2,9 +2,7 @@ import hashlib
 import os
 import re
 import sys
-import threading
 import types
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,6 @@ import pytest
 import torn_files
 from digits.console import BadInput
 from digits.data import competition, csv_reader, dataset
-from digits.data import folder as data_folder
 from digits.data.competition import DIGIT_RECOGNIZER, KANNADA_MNIST, Form
 from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
 
@@ -152,10 +149,10 @@ def test_a_folder_that_was_named_is_used_or_refused_saying_what_is_there(folder,
     archive = torn_files.write_zip(tmp_path / "zips")
     for path, message in {
         tmp_path / "none": "none is no folder",
-        tmp_path / "empty": "The folder is empty",
+        tmp_path / "empty": "The folder holds nothing",
         tmp_path / "idx": r"The folder holds notes\.txt",
         tmp_path: r"expected one file train\.csv, found data with ünlaut/train\.csv, other/train\.csv",
-        archive: r"digit-recognizer\.zip is a file, not a folder\. Unpack it: scripts/download\.sh --zip",
+        archive: r"digit-recognizer\.zip is no folder\. Unpack it: scripts/download\.sh --zip",
     }.items():
         with pytest.raises(BadInput, match=message):
             dataset.load("auto", path)
@@ -441,24 +438,3 @@ def test_the_competitions_files_are_read_and_known(tmp_path):
     assert data.test.ids[[0, -1]].tolist() == [1, 28_000]
     assert data.train.images.max() == 255
     assert data.summary.duplicates == 0
-
-
-def test_two_tables_that_are_read_at_once_leave_warnings_as_they_were(monkeypatch, tmp_path):
-    entered, both, left = threading.Event(), threading.Barrier(2), threading.Event()
-
-    def read_table(_, name, *__):
-        assert name == "train" or entered.wait(10)
-        with warnings.catch_warnings(action="error"):
-            entered.set()
-            both.wait(10)
-            if name == "test":
-                assert left.wait(10)
-                with pytest.raises(UserWarning):
-                    warnings.warn("7.5 is no whole number", UserWarning, stacklevel=1)
-        left.set()
-
-    monkeypatch.setattr(data_folder, "find_file", lambda _, name, *__: name in data_folder.TABLES)
-    monkeypatch.setattr(data_folder, "_read_table", read_table)
-    before = list(warnings.filters)
-    data_folder.read_folder(tmp_path, DIGIT_RECOGNIZER)
-    assert warnings.filters == before

@@ -152,7 +152,7 @@ def test_images_without_name_or_twice_or_damaged_are_named(tmp_path):
         load(folder)
     folder = write(tmp_path / "b")
     (folder / "test/10.png").write_bytes(b"\x89PNG nothing")
-    with pytest.raises(BadInput, match=r"test/10\.png: expected an image"):
+    with pytest.raises(BadInput, match=r"test/10\.png: not an image that"):
         load(folder)
     (folder / "test/10.png").unlink()
     with pytest.raises(BadInput, match=r"sample_submission\.csv: expected an image .* none for 1 of 3: 10"):

@@ -468,7 +468,7 @@ def positions_among(names: Sequence[str], classes: Sequence[str]) -> list[int | 
     return [written.get(name, numbers.get(_number(name))) for name in names]
 
 
-def as_ids(ids: list[str]) -> np.ndarray:
+def as_ids(ids: Sequence[str]) -> np.ndarray:
     """Return ids as int64 (n,) where all are whole numbers, else as str (n,)."""
     are_numbers = all(re.fullmatch(r"0|[1-9]\d{0,17}", text) for text in ids)
     return np.array(ids, np.int64 if are_numbers else None)

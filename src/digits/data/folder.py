@@ -2,14 +2,11 @@
 
 import contextlib
 import re
-import warnings
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import TypeVar
 
 import numpy as np
 
@@ -18,15 +15,23 @@ from digits.console import BadInput, error_context, some_of
 from digits.data import arrays
 from digits.data.arrays import PACKINGS, split_of
 from digits.data.competition import DIGIT_RECOGNIZER, Competition, find_competition
-from digits.data.csv_reader import MAX_CLASSES, Table, as_ids, columns_of, is_wanted, parse, read_bytes, records
-from digits.data.image_files import NotADigitImage, class_folders, image_files, read_header, read_image, resize
+from digits.data.csv_reader import (
+    Table,
+    as_ids,
+    columns_of,
+    is_wanted,
+    parse,
+    read_bytes,
+    readable,
+    rows_of,
+)
+from digits.data.image_files import read_header, read_image, resize
 from digits.data.image_form import fitting_size
 from digits.data.listing import ImageIndex, ListedImages, list_images, may_list
 from digits.data.submission import SubmissionForm, known_form
 from digits.files import display_path, kit_command
 
 TABLES = ("train", "test")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,19 +64,17 @@ def find_file(folder: Path, name: str, competition: Competition | None = None) -
     That is NAME.csv, plain or packed; or in the competition's zip, or the folder's only one; or the folder's only other
     CSV with NAME in its name, custom data also one folder deeper. Several raise BadInput.
     """
-    for packing in PACKINGS:
-        path = folder / f"{name}.csv{packing}"
-        if path.exists() or path.is_symlink():
-            return LocatedFile(path, path.name)
     names, is_known = _names_in(folder), competition is not None and competition.is_known
-    archives = [other for other in names if other.endswith(".zip") and not other.endswith(".csv.zip")]
-    archive = competition.archive if competition and competition.archive in archives else None
-    if archive or len(archives) == 1:
-        path = folder / (archive or archives[0])
-        member = _member_of(path, f"{name}.csv")
-        if member or (archive and is_known):
-            member = member or f"{name}.csv"  # Reading it says what is wrong.
-            return LocatedFile(path, member, member)
+    if plain := [f"{name}.csv{packing}" for packing in PACKINGS if f"{name}.csv{packing}" in names]:
+        return LocatedFile(folder / plain[0], plain[0])
+    zips = [other for other in names if other.endswith(".zip") and not other.endswith(".csv.zip")]
+    if competition and competition.archive in zips:
+        zips = [competition.archive]
+    if len(zips) == 1:
+        with error_context(display_path(folder / zips[0])), readable(), zipfile.ZipFile(folder / zips[0]) as opened:
+            members = [member for member in opened.namelist() if is_wanted(member)]
+        if len(same := [member for member in members if PurePath(member).name == f"{name}.csv"]) == 1:
+            return LocatedFile(folder / zips[0], same[0], same[0])
     others = [other for other in _csvs(names) if _plain(name) in _plain(other)]
     if not others and not is_known:
         below = [f"{inner}/{other}" for inner in names for other in _csvs(_names_in(folder / inner))]
@@ -99,26 +102,15 @@ def _names_in(folder: Path) -> list[str]:
     return []
 
 
-def _member_of(archive: Path, name: str) -> str | None:
-    """Return the path of the file `name` inside a zip: its only member of that name, whatever its folder."""
-    with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        with zipfile.ZipFile(archive) as opened:
-            members = [member for member in opened.namelist() if is_wanted(member) and Path(member).name == name]
-        if len(members) == 1:
-            return members[0]
-    return None
-
-
 def _read_table(folder: Path, name: str, competition: Competition | None) -> Table:
     """Read the table `name` ("train" or "test") of a folder."""
-    file = find_file(folder, name, competition)
-    if file is None:
-        fix = ""
-        if zipfile.is_zipfile(folder):
-            fix = f"Unpack it: {unpack_command(folder)}"
-        at = f"{display_path(folder / name)}.csv"
-        raise BadInput(f"there is no such file. {_what_is_in(folder)}", at=at, fix=fix)
-    return file.read_table(labelled=name == "train")
+    if file := find_file(folder, name, competition):
+        return file.read_table(labelled=name == "train")
+    found = f"{display_path(folder)} is no folder"
+    if folder.is_dir():
+        found = f"The folder holds {some_of(_names_in(folder)) or 'nothing'}"
+    fix = f"Unpack it: {unpack_command(folder)}" if zipfile.is_zipfile(folder) else ""
+    raise BadInput(f"there is no such file. {found}", at=f"{display_path(folder / name)}.csv", fix=fix)
 
 
 def unpack_command(archive: Path) -> str:
@@ -126,17 +118,6 @@ def unpack_command(archive: Path) -> str:
     is_slug = re.fullmatch(r"[a-zA-Z0-9-]+", archive.stem)
     competition = find_competition(archive.stem) if is_slug else DIGIT_RECOGNIZER
     return kit_command("scripts/download.sh", "--zip", archive) + competition.flag
-
-
-def _what_is_in(folder: Path) -> str:
-    """Return what a folder holds instead of the data."""
-    path = display_path(folder)
-    if folder.is_file():
-        return f"{path} is a file, not a folder"
-    if not folder.is_dir():
-        return f"{path} is no folder"
-    names = _names_in(folder)
-    return f"The folder holds {some_of(names)}" if names else "The folder is empty"
 
 
 def read_folder(folder: Path, competition: Competition | None, options: Options | None = None) -> dict[str, Table]:
@@ -164,10 +145,7 @@ def read_folder(folder: Path, competition: Competition | None, options: Options 
         if not is_known and len(inner) == 1:
             return read_folder(inner[0], competition, options)
     wanted = [name for name in TABLES if is_known or name == "train" or find_file(folder, name, competition)]
-    # Outside the threads, too: in them one would take back what makes NumPy's warnings errors for the other.
-    with warnings.catch_warnings(action="error"), ThreadPoolExecutor(2) as threads:
-        read = threads.map(lambda name: _read_table(folder, name, competition), wanted)
-        return dict(zip(wanted, read, strict=True))
+    return {name: _read_table(folder, name, competition) for name in wanted}
 
 
 def _tables_of_arrays(folder: Path) -> dict[str, Table]:
@@ -253,38 +231,34 @@ def refuse_columns(options: Options | None) -> None:
 def _tables_of_images(folder: Path, test_ids: Sequence[str] | None) -> dict[str, Table]:
     """Return the tables of a folder of images: CLASS/*.png, or train/CLASS/*.png, and test/*.png or test/CLASS/*.png.
 
-    The folders of the sets may have other names (see `arrays.split_of`). Test images without labels are those of
-    `test_ids`, where these are known. Empty where there are no images.
+    The folders of the sets may have other names (see `_set_of`). Test images without labels are those of `test_ids`,
+    where these are known. Empty where there are no images.
     """
-    roots = {split: folder / name for name in _names_in(folder) if (split := _split_of_folder(folder / name))}
+    roots = {split: folder / name for name in _names_in(folder) if (split := _set_of(name))}
     tables: dict[str, Table] = {}
     for split, root in ({"train": folder} | roots).items():
-        classes = class_folders(root)
+        index, ids = ImageIndex(root), None
+        files = [file for file in index.files if file.parent.parent == root]
         if root == folder:
-            classes = {name: files for name, files in classes.items() if not _split_of_folder(folder / name)}
-        if len(classes) > MAX_CLASSES:
-            message = f"expected at most {MAX_CLASSES} classes, found {len(classes)} folders"
-            raise BadInput(message, at=display_path(root))
-        labels = [name for name, images in classes.items() for _ in images]
-        files, ids = [file for images in classes.values() for file in images], None
+            files = [file for file in files if not _set_of(file.parent.name)]
+        labels = [file.parent.name for file in files]
         if not files and split == "test" and test_ids:
             ids = test_ids
             with error_context("sample_submission.csv"):
-                files = ImageIndex(root).files_of(split, ids)
+                files = index.files_of(split, ids)
         elif not files and root != folder:
-            files = image_files(root)
+            files = [file for file in index.files if file.parent == root]
         if files:
-            tables[split] = _table_of_images(files, labels, ids, tables.get("train"))
-            tables[split] = replace(tables[split], name=f"{split} images")
+            table = _table_of_images(files, labels, ids, tables.get("train"))
+            tables[split] = replace(table, name=f"{split} images")
     return tables
 
 
-def _split_of_folder(path: Path) -> str | None:
+def _set_of(folder: str) -> str | None:
     """Return which set a folder of images is, by its whole name: "train", "val", "test", "unlabelled", or None."""
-    name = path.name.lower()
-    if not path.is_dir() or not re.fullmatch(r"train(ing)?|test(ing)?|val(id|idation)?|unlabell?ed|unknown", name):
-        return None
-    return split_of(name) or "unlabelled"
+    pattern = r"train(ing)?|test(ing)?|val(id|idation)?|(unlabell?ed|unknown)"
+    match = re.fullmatch(pattern, folder.lower())
+    return match and (split_of(folder) or "unlabelled")
 
 
 def _table_of_images(
@@ -292,8 +266,8 @@ def _table_of_images(
 ) -> Table:
     """Read image files, with labels or none, in the size of those to train on; ids None: names, or CLASS/NAME."""
     images, notes = _read_images(files, train.images.shape[1:3] if train else None)
-    names = [file.name for file in files] if ids is None else list(ids)
-    if ids is None and len(set(names)) < len(names):
+    names = ids or [file.name for file in files]
+    if len(set(names)) < len(names):
         names = [f"{file.parent.name}/{file.name}" for file in files]
     with error_context(display_path(files[0].parent)):
         table = arrays.table_of(images, np.array(labels) if labels else None, as_ids(names))
@@ -302,35 +276,27 @@ def _table_of_images(
 
 def _read_images(files: Sequence[Path], size: tuple[int, int] | None) -> tuple[np.ndarray, list[str]]:
     """Return images uint8 (n, height, width, 3), and what was changed; `size` None: the most frequent, within SIDES."""
-    headers = [_decode(read_header, file) for file in files]
-    size = size or Counter(fitting_size(header.size) for header in headers).most_common(1)[0][0]
+    headers = []
+    for file in files:
+        with error_context(display_path(file)):
+            headers.append(read_header(file))
+    size = size or Counter(fitting_size(size) for size, _ in headers).most_common(1)[0][0]
     images = np.empty((len(files), *size, 3), np.uint8)
-    long_side, in_grey = max(size), 0
+    in_grey = 0
     for row, file in enumerate(files):
-        pixels = _decode(read_image, file, long_side=2 * long_side, first_frame=True)
+        with error_context(display_path(file)):
+            pixels = read_image(file, long_side=2 * max(size), first_frame=True)
         images[row] = resize(pixels, size)
         in_grey += pixels.shape[2] == 1
-    others = Counter(header.size for header in headers if header.size != size)
-    sizes = ", ".join(f"{width} × {height}" for (height, width), _ in others.most_common(3))
-    more = " …" if len(others) > 3 else ""
-    is_mixed = in_grey and not (images == images[..., :1]).all()
-    counts = {
-        f"of other sizes ({sizes}{more}) are resized to {size[1]} × {size[0]}": others.total(),
-        "in grey are read as RGB, as the others are": in_grey if is_mixed else 0,
-        "are animations: the first frame is read": sum(header.is_animated for header in headers),
-        "may be transparent: what is gets the image's colour, black or white": sum(h.is_transparent for h in headers),
-        "have 16 bits or more: each is scaled to 8 by its brightest pixel": sum(header.is_deep for header in headers),
-    }
-    return images, [f"{count:,} of {len(files):,} images {text}" for text, count in counts.items() if count]
-
-
-def _decode(read: Callable[..., T], file: Path, **options) -> T:
-    """Return what `read` reads of an image file; BadInput, naming it, where that is none."""
-    with error_context(display_path(file)):
-        try:
-            return read(file, **options)
-        except NotADigitImage as error:
-            raise BadInput(f"expected an image, found: {error}") from None
+    others = Counter(other for other, _ in headers if other != size)
+    changes: Counter[str] = Counter()
+    if others:
+        sizes = some_of([f"{width} × {height}" for (height, width), _ in others.most_common()])
+        changes[f"of other sizes ({sizes}) are resized to {size[1]} × {size[0]}"] = others.total()
+    if in_grey and not (images == images[..., :1]).all():
+        changes["in grey are read as RGB, as the others are"] = in_grey
+    changes.update(change for _, changes_of_one in headers for change in changes_of_one)
+    return images, [f"{count:,} of {len(files):,} images {change}" for change, count in changes.items()]
 
 
 def sample_submission(folder: Path, competition: Competition | None) -> SubmissionForm:
@@ -343,15 +309,15 @@ def sample_submission(folder: Path, competition: Competition | None) -> Submissi
     file = find_file(folder, "sample_submission", competition) if folder.is_dir() else None
     if file is None:
         return SubmissionForm(("id", "label"))
-    data = read_bytes(file.path, file.member)
+    data = file.read()
     with error_context(f"{display_path(folder)}, {file.name}"):
-        header, *rows = [fields for _, fields in records(data)] or [[]]
-        if len(header) < 2 or any(len(fields) != len(header) for fields in rows):
+        header, rows = rows_of(data)
+        if len(header) < 2:
             expected = "two columns, the id and the label, or an id and a column for each class"
             raise BadInput(f"expected {expected}, found {','.join(header)[:60]!r}")
-        ids = tuple(fields[0] for fields in rows)
+        ids = tuple(fields[0] for _, fields in rows)
         repeated = [name for name, count in Counter(ids).items() if count > 1]
         if repeated or not ids:
             found = f"found {some_of(repeated)} again" if repeated else "found none"
             raise BadInput(f"expected a row for each test image, {found}", fix="Take the competition's own file.")
-    return SubmissionForm(tuple(header), ids=ids, examples=frozenset(fields[1] for fields in rows))
+    return SubmissionForm(tuple(header), ids=ids, examples=frozenset(fields[1] for _, fields in rows))

@@ -2,16 +2,16 @@
 
 import contextlib
 import io
+import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from digits.console import BadInput, KitError
+from digits.console import BadInput
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 MAX_PIXELS = 100_000_000
@@ -20,27 +20,24 @@ WORKING_SIDE = 1024
 """The longest side, in pixels, at which an image is kept, give or take a factor of two; MNIST's digits have 20."""
 
 
-class NotADigitImage(KitError):  # noqa: N818 the fault is the input's, as of BadInput
+class NotADigitImage(BadInput):
     """This one image cannot be used; the message is a phrase that says why."""
 
 
-@dataclass(frozen=True)
-class ImageHeader:
-    """What a file says of its image before this is decoded; the size is height and width, upright."""
+def read_header(path: Path) -> tuple[tuple[int, int], list[str]]:
+    """Return height and width of an image, upright, and in words what reading it as 8 bits RGB changes.
 
-    size: tuple[int, int]
-    is_animated: bool
-    is_transparent: bool
-    is_deep: bool
-    """Whether its pixels have more than 8 bits."""
-
-
-def read_header(path: Path) -> ImageHeader:
-    """Return what an image file says of its image; NotADigitImage where it is none that can be read."""
+    Raises NotADigitImage where it cannot be read.
+    """
     with _opened(path) as image:
         is_turned = image.getexif().get(0x0112, 1) > 4  # EXIF's orientation.
+        changes = {
+            "are animations: the first frame is read": _is_animated(image),
+            "may be transparent: what is gets the image's colour, black or white": _is_transparent(image),
+            "have 16 bits or more: each is scaled to 8 by its brightest pixel": _is_deep(image),
+        }
         size = (image.width, image.height) if is_turned else (image.height, image.width)
-        return ImageHeader(size, _is_animated(image), _is_transparent(image), _is_deep(image))
+        return size, [text for text, is_needed in changes.items() if is_needed]
 
 
 def read_image(source: Path | bytes, *, long_side: int = WORKING_SIDE, first_frame: bool = False) -> np.ndarray:
@@ -151,21 +148,19 @@ def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return smooth.reshape(*size, pixels.shape[2])
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Return the image files right in a folder, in the order of their names, numbers by value."""
-    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
-    return sorted(files, key=name_order)
+def images_below(folder: Path) -> list[Path]:
+    """Return the image files in a folder and below it, folder by folder, numbers in names by value."""
+    files = []
+    for root, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if name[0] != "." and name != "__MACOSX")
+        paths = [Path(root, name) for name in names if name[0] != "."]
+        files += sorted((path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES), key=_name_order)
+    return files
 
 
-def name_order(path: Path) -> list[tuple[int, str]]:
+def _name_order(path: Path) -> list[tuple[int, str]]:
     """Return a key to sort names by, in which each second part is a number."""
     return [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", path.name)]
-
-
-def class_folders(folder: Path) -> dict[str, list[Path]]:
-    """Return the image files of each subfolder that holds some, by the subfolder's name."""
-    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
-    return {path.name: files for path in folders if (files := image_files(path))}
 
 
 def find_images(path: Path) -> list[Path]:
@@ -178,11 +173,9 @@ def find_images(path: Path) -> list[Path]:
         raise BadInput(f"there is no such file{hint}")
     if not path.is_dir():
         return [path]
-    images = [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
-    files = [file for file in images if not any(part[0] == "." for part in file.relative_to(path).parts)]
-    if not files:
-        raise BadInput(f"a folder without images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return sorted(files)
+    if files := sorted(images_below(path)):
+        return files
+    raise BadInput(f"a folder without images ({', '.join(sorted(IMAGE_SUFFIXES))})")
 
 
 def folder_label(path: Path, classes: Sequence[str]) -> str | None:

@@ -1,6 +1,5 @@
 """Images that a table lists by their ids: train.csv beside folders of image files."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -9,7 +8,7 @@ from digits.config import Options, nearest
 from digits.console import BadInput, counted, some_of
 from digits.data.arrays import split_of
 from digits.data.csv_reader import COLUMN_NAMES, SIDES, records
-from digits.data.image_files import IMAGE_SUFFIXES, name_order
+from digits.data.image_files import images_below
 
 Columns = dict[str, list[str]]
 """The fields of a table by the names of its columns."""
@@ -39,11 +38,7 @@ class ImageIndex:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.files: list[Path] = []
-        for root, folders, names in os.walk(folder):
-            folders[:] = sorted(name for name in folders if name[0] != "." and name != "__MACOSX")
-            paths = [Path(root, name) for name in names if name[0] != "."]
-            self.files += sorted((path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES), key=name_order)
+        self.files = images_below(folder)
 
     def of(self, split: str | None) -> list[Path]:
         """Return the files in folders of that split by their names; None: in those of no split."""
