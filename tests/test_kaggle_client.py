@@ -199,32 +199,26 @@ def test_without_credentials_it_is_said_where_to_get_and_put_them(standing, monk
     assert "What to look at" not in str(caught.value)
 
 
-NOT_PLAIN = "is not plain UTF-8 text"
+NOT_JSON, NOT_A_TOKEN = "is not JSON with username and key", "is not a token on one line, in UTF-8"
 NOT_USED, REFUSED = "the Kaggle credentials cannot be used: ", "Kaggle does not accept the credentials of "
 
 
 @pytest.mark.parametrize(
     ("name", "content", "head", "words"),
     [
-        pytest.param("kaggle.json", b"", NOT_USED, "is empty", id="empty"),
-        pytest.param("kaggle.json", b"not json", NOT_USED, "is not JSON with username and key", id="no JSON"),
-        pytest.param("kaggle.json", b"[1]", NOT_USED, "is not JSON with username and key", id="a list"),
-        pytest.param("kaggle.json", b'{"user": "a"}', NOT_USED, "has no username and no key", id="other keys"),
-        pytest.param("kaggle.json", b'{"username": "a", "key": ""}', REFUSED, "has no key", id="an empty key"),
-        pytest.param("kaggle.json", ("\ufeff" + KEY_FILE).encode(), NOT_USED, NOT_PLAIN, id="a byte order mark"),
-        pytest.param("kaggle.json", KEY_FILE.encode("utf-16"), NOT_USED, NOT_PLAIN, id="UTF-16"),
-        pytest.param(
-            "kaggle.json",
-            json.dumps({"username": USER, "key": TOKEN}).encode(),
-            REFUSED,
-            "has a token as its key: save it in access_token",
-            id="a token as key",
-        ),
-        pytest.param("credentials.json", b"{}", NOT_USED, "has no refresh_token", id="an empty login"),
-        pytest.param("access_token", b" \n", NOT_USED, "is empty", id="a blank token"),
-        pytest.param("access_token", TOKEN.encode("utf-16"), NOT_USED, NOT_PLAIN, id="a token in UTF-16"),
-        pytest.param("access_token", f"{TOKEN}\nand more".encode(), NOT_USED, "holds more", id="two lines"),
-        pytest.param("access_token", b"\xef\xbb\xbf" + TOKEN.encode(), NOT_USED, NOT_PLAIN, id="a token with a mark"),
+        pytest.param("kaggle.json", b"", NOT_USED, NOT_JSON, id="empty"),
+        pytest.param("kaggle.json", b"not json", NOT_USED, NOT_JSON, id="no JSON"),
+        pytest.param("kaggle.json", b"[1]", NOT_USED, NOT_JSON, id="a list"),
+        pytest.param("kaggle.json", b'{"user": "a"}', NOT_USED, NOT_JSON, id="other keys"),
+        pytest.param("kaggle.json", b'{"username": "a", "key": ""}', REFUSED, NOT_JSON, id="an empty key"),
+        pytest.param("kaggle.json", ("\ufeff" + KEY_FILE).encode(), NOT_USED, NOT_JSON, id="a byte order mark"),
+        pytest.param("kaggle.json", KEY_FILE.encode("utf-16"), NOT_USED, NOT_JSON, id="UTF-16"),
+        pytest.param("kaggle.json", KEY_FILE.replace(KEY, TOKEN).encode(), REFUSED, NOT_JSON, id="a token as key"),
+        pytest.param("credentials.json", b"{}", NOT_USED, "is not JSON with refresh_token", id="an empty login"),
+        pytest.param("access_token", b" \n", NOT_USED, NOT_A_TOKEN, id="a blank token"),
+        pytest.param("access_token", TOKEN.encode("utf-16"), NOT_USED, NOT_A_TOKEN, id="a token in UTF-16"),
+        pytest.param("access_token", f"{TOKEN}\nand more".encode(), NOT_USED, NOT_A_TOKEN, id="two lines"),
+        pytest.param("access_token", b"\xef\xbb\xbf" + TOKEN.encode(), NOT_USED, NOT_A_TOKEN, id="a token with a mark"),
     ],
 )
 def test_a_file_that_should_hold_credentials_is_named_with_what_is_wrong(home, standing, name, content, head, words):
@@ -246,7 +240,7 @@ def test_a_file_that_should_hold_credentials_is_named_with_what_is_wrong(home, s
             r"cannot be used: .*kaggle\.json is not where the client looks",
             id="elsewhere",
         ),
-        pytest.param({"empty": ""}, {"KAGGLE_API_TOKEN": "HOME/empty"}, "used: .*/empty is empty", id="empty"),
+        pytest.param({"empty": ""}, {"KAGGLE_API_TOKEN": "HOME/empty"}, "used: .*/empty is not a token", id="empty"),
         pytest.param({}, {"KAGGLE_KEY": KEY}, "cannot be used: of KAGGLE_USERNAME and KAGGLE_KEY only one", id="half"),
         pytest.param({}, {"KAGGLE_API_TOKEN": "KGAT_" + 300 * "x"}, "used: KAGGLE_API_TOKEN is too", id="long"),
         pytest.param({}, {"KAGGLE_API_TOKEN": "mistyped"}, f"{REFUSED}KAGGLE_API_TOKEN", id="expired"),

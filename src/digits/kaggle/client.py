@@ -40,13 +40,23 @@ BEFORE_SUBMITTING = ("IntrospectToken", "GenerateAccessToken", "StartSubmissionU
 """The client's calls before the one that submits; an error of an unknown call may be of that one."""
 BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY")
-CONNECTION_FAULTS = {
-    Kind.PROXY: "the proxy that {proxy} names does not let it through; expected http://HOST:PORT, with a login "
-    "http://NAME:PASSWORD@HOST:PORT (socks5:// needs: pip install pysocks).",
-    Kind.CERTIFICATE: "the certificate is not trusted; where a proxy inspects the traffic, {bundle} must name the file "
-    "with its certificate, found {file}.",
-    Kind.NAME: "the name of Kaggle's server cannot be resolved. Is there a network?",
-    Kind.CONNECTION: "it was refused, broke off or timed out.",
+CREDENTIALS = {
+    "kaggle.json": (("username", "key"), "JSON with username and key (a token belongs into access_token)"),
+    "credentials.json": (("refresh_token",), "JSON with refresh_token"),
+}
+"""The keys of the JSON that files with credentials hold, and that in words; the others hold a token."""
+FAILURES = {
+    Kind.CLIENT: f"The kaggle client {{text}}. Install it: {{python}} -m pip install '{REQUIREMENT}' six",
+    Kind.DISK: "Nothing can be written to {text}. Make room, or set TMPDIR=FOLDER.",
+    Kind.UPLOAD: "Kaggle's storage refused the upload.",
+    Kind.PROXY: "The connection to Kaggle failed: the proxy that {proxy} names does not let it through; expected "
+    "http://HOST:PORT, with a login http://NAME:PASSWORD@HOST:PORT (socks5:// needs: pip install pysocks).",
+    Kind.CERTIFICATE: "The connection to Kaggle failed: the certificate is not trusted; where a proxy inspects the "
+    "traffic, {bundle} must name the file with its certificate, found {file}.",
+    Kind.NAME: "The connection to Kaggle failed: the name of its server cannot be resolved. Is there a network?",
+    Kind.CONNECTION: "The connection to Kaggle failed: it was refused, broke off or timed out.",
+    Kind.UNREADABLE: "The answer is not Kaggle's (a login page of the network, or a proxy?): {text}.",
+    Kind.OTHER: "The kaggle client failed: {text}.",
 }
 ANSWERS: dict[tuple[str, int], tuple[type[KitError], str]] = {
     ("kernels_push", 409): (KaggleRefused, "Kaggle has a notebook of this title already. Give another: --title TITLE"),
@@ -159,28 +169,18 @@ def error_of(call: str, page: str, reply: Reply) -> KitError:
     maybe_submitted = call in SUBMITS and reply.method not in BEFORE_SUBMITTING
     if reply.failure is Kind.CREDENTIALS or reply.status == 401:
         return _credentials_error(page, reply, "" if reply.status else text)
-    if reply.failure is Kind.ANSWER:
+    if reply.failure is Kind.ANSWER or reply.failure is None:
         return _answer_error(call, page, reply, text, maybe_submitted)
+    proxy = next((name for name in PROXY_VARIABLES if os.environ.get(name)), "https_proxy")
+    bundle = next((name for name in BUNDLE_VARIABLES if os.environ.get(name)), BUNDLE_VARIABLES[0])
+    names = {"proxy": proxy, "bundle": bundle, "file": os.environ.get(bundle) or "none"}
+    message = FAILURES[reply.failure].format(text=text, python=display_path(Path(sys.executable)), **names)
     if reply.failure is Kind.CLIENT:
-        python = display_path(Path(sys.executable))
-        return BadInput(f"The kaggle client {text}. Install it: {python} -m pip install '{REQUIREMENT}' six")
-    if reply.failure is Kind.DISK:
-        return KitError(f"Nothing can be written to {text}. Make room, or set TMPDIR=FOLDER.")
-    if reply.failure is Kind.UPLOAD:
-        return UnreachableError("Kaggle's storage refused the upload.")
-    if reply.failure in CONNECTION_FAULTS:
-        proxy = next((name for name in PROXY_VARIABLES if os.environ.get(name)), "https_proxy")
-        bundle = next((name for name in BUNDLE_VARIABLES if os.environ.get(name)), BUNDLE_VARIABLES[0])
-        file = os.environ.get(bundle) or "none"
-        message = "The connection to Kaggle failed: "
-        message += CONNECTION_FAULTS[reply.failure].format(proxy=proxy, bundle=bundle, file=file)
-    elif reply.failure is Kind.UNREADABLE:
-        message = f"The answer is not Kaggle's (a login page of the network, or a proxy?): {text}."
-    else:
-        message = f"The kaggle client failed: {text}."
+        return BadInput(message)
     # A download that broke off ends as another error: the client compares what came with the announced size.
-    if reply.failure in (Kind.NAME, Kind.CONNECTION) or maybe_submitted or call == "competition_download_files":
-        return UnreachableError(message, maybe_submitted=maybe_submitted)
+    may_pass = reply.failure in (Kind.UPLOAD, Kind.NAME, Kind.CONNECTION) or call == "competition_download_files"
+    if reply.failure is not Kind.DISK and (may_pass or maybe_submitted):
+        return UnreachableError(message, maybe_submitted=maybe_submitted and reply.failure is not Kind.UPLOAD)
     return KitError(message)
 
 
@@ -201,26 +201,18 @@ def _answer_error(call: str, page: str, reply: Reply, text: str, maybe_submitted
 
 def _file_fault(file: Path) -> str:
     """Return why the client cannot use a file with credentials, or an empty text."""
+    keys, expected = CREDENTIALS.get(file.name, ((), "a token on one line"))
     try:
         text = file.read_bytes().decode()
+        values = dict(json.loads(text)) if keys else {}
+        is_whole = all(values.get(key) for key in keys) and (keys or len(text.split()) == 1)
+        if is_whole and not text.startswith("\ufeff") and not str(values.get("key")).startswith("KGAT_"):
+            return ""
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    except UnicodeDecodeError:
-        text = "\ufeff"
-    if text.startswith("\ufeff"):
-        return "is not plain UTF-8 text without a byte order mark"
-    if not text.strip():
-        return "is empty"
-    if file.suffix != ".json":
-        return "holds more than a token on one line" if len(text.split()) > 1 else ""
-    names = ["refresh_token"] if file.name == "credentials.json" else ["username", "key"]
-    try:
-        values = dict(json.loads(text))
-    except (ValueError, TypeError):
-        return f"is not JSON with {' and '.join(names)}"
-    if missing := [name for name in names if not values.get(name)]:
-        return f"has no {' and no '.join(missing)}"
-    return "has a token as its key: save it in access_token" if str(values.get("key")).startswith("KGAT_") else ""
+    except (ValueError, TypeError):  # No UTF-8, no JSON, or of another form.
+        pass
+    return f"is not {expected}, in UTF-8 without a byte order mark"
 
 
 def _credentials_error(page: str, reply: Reply, text: str) -> CredentialsError:
@@ -229,11 +221,8 @@ def _credentials_error(page: str, reply: Reply, text: str) -> CredentialsError:
     token, user, key = (os.environ.get(name, "").strip() for name in names)
     files = {file: _file_fault(file) for file in credential_files()}
     if not reply.source and not reply.status:  # The client reads one kaggle.json, and it takes a good one.
-        files |= {
-            file: fault or "is not where the client looks"
-            for file, fault in files.items()
-            if file.name == "kaggle.json"
-        }
+        unread = [file for file, fault in files.items() if file.name == "kaggle.json" and not fault]
+        files |= dict.fromkeys(unread, "is not where the client looks")
     faults = [f"{file} {fault}" for file, fault in files.items() if fault]
     if bool(user) != bool(key):
         faults.append("of KAGGLE_USERNAME and KAGGLE_KEY only one is set")
@@ -243,17 +232,17 @@ def _credentials_error(page: str, reply: Reply, text: str) -> CredentialsError:
         files = {Path("KAGGLE_API_TOKEN"): ""} | files
     refused = reply.source or ", ".join(str(file) for file, fault in files.items() if not fault)
     faults += [text] if text and not faults else []
-    if not refused and not faults:
-        return MissingCredentialsError(
-            f"no Kaggle credentials found. Make a token at {TOKEN_PAGE}, save it in ~/.kaggle/access_token (or set "
-            f"KAGGLE_API_TOKEN), and accept the rules: {page}/rules"
-        )
     renewal = "; credentials.json is renewed by: kaggle auth login" if "credentials.json" in refused else ""
     cure = f"Make a new token: {TOKEN_PAGE}{renewal}"
-    if not refused:
+    if refused:
+        reasons = f"\nWhat to look at: {'; '.join(faults)}." if faults else ""
+        return CredentialsError(f"Kaggle does not accept the credentials of {refused}. {cure}{reasons}")
+    if faults:
         return CredentialsError(f"the Kaggle credentials cannot be used: {'; '.join(faults)}. {cure}")
-    reasons = f"\nWhat to look at: {'; '.join(faults)}." if faults else ""
-    return CredentialsError(f"Kaggle does not accept the credentials of {refused}. {cure}{reasons}")
+    return MissingCredentialsError(
+        f"no Kaggle credentials found. Make a token at {TOKEN_PAGE}, save it in ~/.kaggle/access_token (or set "
+        f"KAGGLE_API_TOKEN), and accept the rules: {page}/rules"
+    )
 
 
 def short(text: str) -> str:
