@@ -68,8 +68,6 @@ def test_a_network_that_failed_is_named_with_its_reason():
 class WorkerOfThisProcess:
     """A worker that needs no process."""
 
-    def __init__(self, *_, **__): ...
-
     def __enter__(self):
         return self
 
@@ -91,18 +89,18 @@ def test_rows_in_another_order_than_the_models_say_fail(monkeypatch):
         def probabilities(self, images, *, one_by_one, on_part=None):
             return np.array([by_image[image.tobytes()] for image in images])
 
-    monkeypatch.setattr(pipeline, "Worker", WorkerOfThisProcess)
     monkeypatch.setattr(predictor, "Ensemble", StubEnsemble)
-    assert pipeline.check_saved_models(None, images, probabilities).passed
-    assert not pipeline.check_saved_models(None, images, np.roll(probabilities, 1, axis=0)).passed
+    assert pipeline.check_saved_models(WorkerOfThisProcess(), None, images, probabilities).passed
+    assert not pipeline.check_saved_models(WorkerOfThisProcess(), None, images, np.roll(probabilities, 1, axis=0)).passed
 
 
-def test_a_model_that_cannot_be_read_fails_the_check_and_not_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "Worker", WorkerOfThisProcess)
+def test_a_model_that_cannot_be_read_fails_the_check_and_not_the_run(tmp_path):
     broken = tmp_path / "fold-1.keras"
     broken.write_bytes(b"not a model")
     member = predictor.SavedMember([broken], Tta(), {})
-    check = pipeline.check_saved_models(member, np.zeros((3, 28, 28, 1), np.uint8), sure_of([1, 2, 3]))
+    check = pipeline.check_saved_models(
+        WorkerOfThisProcess(), member, np.zeros((3, 28, 28, 1), np.uint8), sure_of([1, 2, 3])
+    )
     assert not check.passed
     assert "fold-1.keras: not a model that Keras loads safely" in check.detail
 

@@ -177,3 +177,17 @@ def test_slots_are_acquired_in_turn_and_released_after_an_error(machine):
         assert again == other
         with acquire() as once_more:
             assert once_more == other
+
+
+def test_a_spare_worker_is_taken_by_a_task_of_its_kind_and_ends_when_nobody_takes_it(monkeypatch):
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    with workers.Spare() as spare:
+        spare.start(1, deterministic=False)
+        ready = spare._worker
+        with spare.take(1, deterministic=True) as other, spare.take(1, deterministic=False) as same:
+            assert same is ready is not other
+        spare.start(1, deterministic=False)
+        process = spare._worker._process
+        assert process.poll() is None
+    assert process.poll() is not None

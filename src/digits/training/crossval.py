@@ -11,8 +11,9 @@ import numpy as np
 
 from digits.console import BadInput, KitError
 from digits.files import BrokenFileError, atomic_write
+from digits.model.backend import cpu_count
 from digits.runs.store import REFIT, FoldResult, NetworkKey, Run, load_fold_result, save_fold_result
-from digits.training.fold import Arrays, FoldTask, TrainFold, train_in_worker
+from digits.training.fold import Arrays, FoldTask, Progress, TrainFold, train_in_worker
 from digits.training.plan import Plan
 from digits.training.progress import ProgressDisplay
 from digits.training.workers import StoppedError
@@ -124,11 +125,17 @@ def _local(plan: Plan, arrays: Arrays, display: ProgressDisplay, stopped: Callab
     """Yield a function that trains in a process of this machine; all processes share one copy of the arrays."""
     folder, acquire = plan.run.results_folder / "arrays", plan.slots.acquirer()
 
+    def log(message: str | Progress) -> None:
+        ends = isinstance(message, Progress) and message.state == "predicting" and message.key == plan.tasks[-1].key
+        if ends and not any(plan.slots.environments):
+            plan.spare.start(cpu_count(), deterministic=plan.record.settings.deterministic)
+        display.log(message)
+
     def train(task: FoldTask) -> tuple[FoldResult, bytes]:
         with acquire() as environment:
             if stopped():
                 raise StoppedError("stopped")
-            return train_in_worker(task, folder, log=display.log, stopped=stopped, environment=environment)
+            return train_in_worker(task, folder, log=log, stopped=stopped, environment=environment, spare=plan.spare)
 
     try:
         arrays.save(folder)

@@ -13,7 +13,7 @@ from digits.console import KitError
 from digits.model.backend import peak_memory_bytes
 from digits.model.engine import load_engine
 from digits.runs.store import REFIT, FoldResult, NetworkKey, ensemble_member
-from digits.training.workers import ProcessDiedError, Worker
+from digits.training.workers import ProcessDiedError, Spare
 
 _REPORT_SECONDS = 0.5
 _SCORED_SHARE, _LEAST_SCORED = 1 / 20, 100
@@ -137,17 +137,19 @@ def train_in_worker(
     log: Log,
     stopped: Callable[[], bool] = lambda: False,
     environment: Mapping[str, str] | None = None,
+    spare: Spare | None = None,
 ) -> tuple[FoldResult, bytes]:
     """Return train_fold(task, data) from a process of its own; one that is killed is tried once more.
 
-    The process has the variables of `environment`, and is ended when `stopped` is true, asked a few times a second.
+    The process is that of `spare` where it fits. It has the variables of `environment`, and is ended when `stopped` is
+    true, asked a few times a second.
 
     Raises:
         KitError: if the loss is no longer finite, or the second process was killed too.
     """
 
     def attempt() -> tuple[FoldResult, bytes]:
-        worker = Worker(task.threads, deterministic=task.deterministic, environment=environment)
+        worker = (spare or Spare()).take(task.threads, deterministic=task.deterministic, environment=environment)
         return worker.run(train_fold, task, data, log=log, stopped=stopped)
 
     try:

@@ -21,7 +21,7 @@ from digits.training.crossval import cross_validate
 from digits.training.plan import Plan, prepare
 from digits.training.progress import ProgressDisplay
 from digits.training.results import write_results
-from digits.training.workers import Worker
+from digits.training.workers import Spare, Worker
 
 ROWS_PREDICTED_AGAIN = 100
 
@@ -32,9 +32,11 @@ def train(settings: Settings, execution: Execution) -> Run:
     Raises BadInput if the data or the settings cannot be used, where a new run leaves no folder; KitError if no network
     of a fold could be trained, or another process works on the run.
     """
-    plan = prepare(settings, execution)
-    display = ProgressDisplay(plan.tasks, len(plan.dataset.test.images))
-    with plan.run.locked(), resumable(plan.resume_command), _removed_if_unusable(plan), display:
+    with contextlib.ExitStack() as contexts:
+        plan = prepare(settings, execution, contexts.enter_context(Spare()))
+        display = ProgressDisplay(plan.tasks, len(plan.dataset.test.images))
+        for context in (plan.run.locked(), resumable(plan.resume_command), _removed_if_unusable(plan), display):
+            contexts.enter_context(context)
         results, failures = work(plan, display)
         display.stage("checking the saved models")
         finish(plan, results, failures)
@@ -81,9 +83,8 @@ def finish(plan: Plan, results: Sequence[FoldResult], failures: Mapping[NetworkK
     member = predictor.SavedMember(models, plan.recipe.tta, plan.recipe.sources)
     images, test = plan.dataset.test.images, averaging.test_mean(results)
     report_modules = ["digits.report.html"] if plan.execution.report else []
-    check = check_saved_models(
-        member, images, test, deterministic=record.settings.deterministic, imported_meanwhile=report_modules
-    )
+    worker = plan.spare.take(cpu_count(), deterministic=record.settings.deterministic)
+    check = check_saved_models(worker, member, images, test, imported_meanwhile=report_modules)
     finished.checks.append(check)
     finished.peak_memory_bytes = max([peak_memory_bytes(), *(result.peak_memory_bytes for result in results)])
     finished.seconds = plan.seconds
@@ -92,20 +93,20 @@ def finish(plan: Plan, results: Sequence[FoldResult], failures: Mapping[NetworkK
 
 
 def check_saved_models(
+    worker: Worker,
     member: predictor.SavedMember,
     images: np.ndarray,
     probabilities: np.ndarray,
     *,
-    deterministic: bool = False,
     imported_meanwhile: Sequence[str] = (),
 ) -> Check:
-    """Check that the saved models, loaded in a fresh process, predict what was written for some of the test rows.
+    """Check that the saved models, loaded in a fresh worker, predict what was written for some of the test rows.
 
     `images` are uint8 (n, height, width, channels), and `probabilities` what was written of them, float32 (n, classes).
     """
     rows = np.unique(np.linspace(0, len(images) - 1, ROWS_PREDICTED_AGAIN).astype(int))
     try:
-        with Worker(cpu_count(), deterministic=deterministic) as worker:
+        with worker:
             for module in imported_meanwhile:  # While the process loads Keras: a second less a run.
                 importlib.import_module(module)
             return worker.run(predictor.check_saved_models, member, images[rows], probabilities[rows])

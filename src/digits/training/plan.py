@@ -26,7 +26,7 @@ from digits.runs.pseudo_labels import PseudoLabels, pseudo_labels_of
 from digits.runs.record import ExtraImages, FinishedRecord, Record, load_dataset, machine
 from digits.runs.store import REFIT, Run, find_run, open_run
 from digits.training.fold import FoldTask
-from digits.training.workers import Slots, Worker, share_machine
+from digits.training.workers import Slots, Spare, Worker, share_machine
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,7 @@ class Plan:
     slots: Slots
     execution: Execution
     started: float  # In seconds of `time.perf_counter`; earlier pieces of the run count too.
+    spare: Spare = dataclasses.field(default_factory=Spare)
     deadline: float = math.inf  # In seconds of `time.monotonic`; nothing is trained after it.
     final_seconds: float | None = None  # Of a finished run that has all its networks, whose results are written again.
 
@@ -57,8 +58,10 @@ class Plan:
         return kit_command("src/train.py", "--run", self.run.name, *self.execution.resume_words)
 
 
-def prepare(settings: Settings, execution: Execution) -> Plan:
+def prepare(settings: Settings, execution: Execution, spare: Spare) -> Plan:
     """Load the data, open the run, and list the networks to train; print what is assumed.
+
+    Meanwhile `spare` starts the process of the first network.
 
     Raises BadInput if the data or the settings cannot be used; a new run leaves no folder then.
     """
@@ -72,6 +75,7 @@ def prepare(settings: Settings, execution: Execution) -> Plan:
         from digits.training import cluster
 
         cluster.require_scheduler(execution.cluster)
+    slots = _slots(settings, execution, spare)
     data = _load_data(settings, execution.data_dir)
     identity = identity_of(settings, data)
     folds = _folds(settings, data, execution.data_dir)
@@ -98,9 +102,7 @@ def prepare(settings: Settings, execution: Execution) -> Plan:
     record = Record.begin(run.name, settings, data, identity, execution)
     record.extra = extra
     record.pseudo_labels = pseudo_labels.used() if pseudo_labels else None
-    slots = Slots((1,) * recipe.network_count, ({},))  # On a cluster the workers choose the threads.
     if execution.cluster is None:
-        slots = share_machine(recipe.network_count, execution.jobs, deterministic=settings.deterministic)
         record.machine = dataclasses.replace(
             machine(),
             networks_at_a_time=slots.at_a_time,
@@ -125,11 +127,23 @@ def prepare(settings: Settings, execution: Execution) -> Plan:
         train=train,
         tasks=tasks,
         slots=slots,
+        spare=spare,
         execution=execution,
         started=started,
         deadline=deadline,
         final_seconds=before.seconds if has_all and isinstance(before, FinishedRecord) else None,
     )
+
+
+def _slots(settings: Settings, execution: Execution, spare: Spare) -> Slots:
+    """Divide the machine among the run's networks, and start the first one's process."""
+    networks = settings.recipe.network_count
+    if execution.cluster is not None:
+        return Slots((1,) * networks, ({},))  # The workers choose the threads.
+    slots = share_machine(networks, execution.jobs, deterministic=settings.deterministic)
+    if not any(slots.environments):  # Two processes would contend for a GPU's memory.
+        spare.start(slots.threads[0], deterministic=settings.deterministic)
+    return slots
 
 
 def _load_data(settings: Settings, data_dir: Path | None) -> Dataset:

@@ -161,6 +161,42 @@ class Worker:
         self._connection.close()
 
 
+class Spare:
+    """A worker that loads Keras before it is needed, at most one; as a context, it ends the one that nobody took."""
+
+    def __init__(self) -> None:
+        """Start nothing yet."""
+        self._worker: Worker | None = None
+        self._kind: tuple[int, bool] | None = None
+        self._lock = threading.Lock()
+
+    def start(self, threads: int, *, deterministic: bool) -> None:
+        """Start a worker in place of the one that was not taken."""
+        with self._lock:
+            self._end()
+            self._worker, self._kind = Worker(threads, deterministic=deterministic), (threads, deterministic)
+
+    def take(self, threads: int, *, deterministic: bool, environment: Mapping[str, str] | None = None) -> Worker:
+        """Return a worker as asked: the one that was started, or a new one where that is of another kind."""
+        with self._lock:
+            if self._worker and not environment and self._kind == (threads, deterministic):
+                worker, self._worker = self._worker, None
+                return worker
+        return Worker(threads, deterministic=deterministic, environment=environment)
+
+    def _end(self) -> None:
+        if self._worker:
+            self._worker.__exit__()
+            self._worker = None
+
+    def __enter__(self) -> "Spare":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._end()
+
+
 def _cause_of_death(exit_code: int) -> KitError:
     if exit_code >= 0:
         return KitError(f"its process failed with exit code {exit_code}; the traceback is above")
