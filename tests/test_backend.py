@@ -58,3 +58,25 @@ def test_cuda_visible_devices_chooses_among_gpus_and_makes_none(driver, monkeypa
     driver("")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert backend.usable_gpus() == {}
+
+
+def test_two_threads_without_a_gpu_compute_an_op_each(driver, monkeypatch):
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "KERAS_BACKEND"):
+        monkeypatch.setenv(name, "tensorflow" if name == "KERAS_BACKEND" else "0")
+    monkeypatch.setattr(backend, "compute_capabilities", list)
+    backend.prepare_process(2, deterministic=False)
+    assert backend.computes_halves()
+    backend.prepare_process(1, deterministic=False)
+    assert not backend.computes_halves()
+    monkeypatch.setattr(backend, "compute_capabilities", lambda: [8.0])
+    backend.prepare_process(2, deterministic=False)
+    assert not backend.computes_halves()
+
+
+def test_hidden_modules_look_uninstalled_and_come_back(monkeypatch):
+    monkeypatch.delitem(backend.sys.modules, "this", raising=False)
+    with backend.without_modules("this", "os"):
+        with pytest.raises(ImportError):
+            import this  # noqa: F401
+        import os  # noqa: F401 loaded before
+    assert "this" not in backend.sys.modules

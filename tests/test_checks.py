@@ -90,8 +90,9 @@ def test_rows_in_another_order_than_the_models_say_fail(monkeypatch):
             return np.array([by_image[image.tobytes()] for image in images])
 
     monkeypatch.setattr(predictor, "Ensemble", StubEnsemble)
-    assert pipeline.check_saved_models(WorkerOfThisProcess(), None, images, probabilities).passed
-    assert not pipeline.check_saved_models(WorkerOfThisProcess(), None, images, np.roll(probabilities, 1, axis=0)).passed
+    worker = WorkerOfThisProcess()
+    assert pipeline.check_saved_models(worker, None, images, probabilities).passed
+    assert not pipeline.check_saved_models(worker, None, images, np.roll(probabilities, 1, axis=0)).passed
 
 
 def test_a_model_that_cannot_be_read_fails_the_check_and_not_the_run(tmp_path):

@@ -263,3 +263,28 @@ def test_an_older_keras_without_muon_still_trains_with_the_others(monkeypatch):
     assert trainer.build_optimizer(TINY, 10) is not None
     with pytest.raises(BadInput, match=r"has no Muon\. Use --set optimizer=adamw"):
         trainer.build_optimizer(dataclasses.replace(TINY, optimizer="muon"), 10)
+
+
+def test_halves_of_a_batch_train_one_network_whose_state_continues_without_halves(tmp_path, monkeypatch):
+    monkeypatch.setattr(networks, "computes_halves", lambda: True)
+    fit = fitted(TINY.changed(batch_size=64), epochs=1)
+    assert [type(layer).__name__ for layer in fit._model.layers][-1] == "_Halves"
+    assert fit.score(*made_digits(320)) > 0.1
+    fit.save(tmp_path / "state.npz")
+    images, _ = made_digits(7)
+    whole = np.asarray(fit.network(images))
+    np.testing.assert_allclose(networks.in_halves(fit.network).predict_on_batch(images), whole, rtol=1e-5)
+    monkeypatch.setattr(networks, "computes_halves", lambda: False)
+    again = trainer.Trainer(fit.recipe, "tiny", *made_digits(320), (0, 1, 1))
+    again.load(tmp_path / "state.npz")
+    np.testing.assert_allclose(np.asarray(again.network(images)), whole, rtol=1e-5)
+
+
+def test_each_half_of_a_batch_is_normalised_by_its_own_moments(monkeypatch):
+    monkeypatch.setattr(networks, "computes_halves", lambda: True)
+    shape = (2, 2, 1)
+    norm = networks.keras.Sequential([networks.keras.Input(shape), networks.FusedBatchNormalization()])
+    images = np.random.default_rng(0).normal(3, 2, (8, *shape)).astype(np.float32)
+    outputs = np.asarray(networks.in_halves(norm)(images, training=True))
+    for half in (outputs[:4], outputs[4:]):
+        np.testing.assert_allclose([half.mean(), half.std()], [0, 1], atol=1e-2)

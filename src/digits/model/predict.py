@@ -16,10 +16,12 @@ from digits.console import DISK_FULL, BadInput
 from digits.files import atomic_write, display_path
 from digits.model import custom
 from digits.model.augment import affine_transforms
-from digits.model.networks import augmented_model, plain
+from digits.model.networks import augmented_model, in_halves, plain
 
 BATCH_SIZE = 512
 """Of images of 28×28 pixels; of larger ones fewer, so that their maps take no more memory."""
+LEAST_HALVED_BATCHES = 10
+"""For fewer, tracing the network twice takes longer than computing halves of batches at the same time saves."""
 FADING = 0.01
 """Over so much of the largest probability the weight of augmented copies falls to 0: a jump would enlarge the small
 differences between two machines' probabilities."""
@@ -162,6 +164,8 @@ def predict_image_sets(
     height, width = network.input_shape[1:3]
     augmented, transforms = augmented_model(network), tta_transforms(tta, (height, width))
     batch_size = max(1, min(BATCH_SIZE, BATCH_SIZE * 28**2 // (height * width)))
+    if sum(map(len, image_sets)) >= LEAST_HALVED_BATCHES * batch_size:
+        network, augmented = in_halves(network), in_halves(augmented)
 
     def predict(images: np.ndarray, transform: np.ndarray | None = None) -> np.ndarray:
         """Return the probabilities of the images, or of their copies after one transform."""
