@@ -47,7 +47,10 @@ def devtools(tmp_path):
 
 
 async def draw_and_read(address, url, width):
-    """Draw a seven with the mouse; return the answer, the overflow in pixels, requests, and console lines."""
+    """Draw a seven with the mouse, and clear it.
+
+    Return the answer, what is there in its place afterwards, the overflow in pixels, requests, and console lines.
+    """
     connection = await websocket_connect(address, max_message_size=1 << 28)
     requests, console, number = [], [], 0
 
@@ -90,15 +93,19 @@ async def draw_and_read(address, url, width):
         await asyncio.sleep(0.1)
     answer = await value("document.getElementById('answer').textContent")
     overflow = await value("document.documentElement.scrollWidth - innerWidth")
+    shown = "['answer', 'note', 'alike'].map((id) => byId(id).textContent)"
+    cleared = await value(f"byId('clear').click(); {shown}")
     connection.close()
-    return answer, overflow, requests, console
+    return answer, cleared, overflow, requests, console
 
 
 def test_a_digit_drawn_with_the_mouse_is_recognised_without_a_request_elsewhere(devtools, running):  # noqa: F811
     url = f"http://127.0.0.1:{running.server_port}/"
     for width in (380, 1400):
-        answer, overflow, requests, console = asyncio.run(draw_and_read(devtools, url, width))
+        answer, cleared, overflow, requests, console = asyncio.run(draw_and_read(devtools, url, width))
         assert answer == "7"
+        assert (cleared[0], cleared[1][:17]) == ("?", "The picture shows")
+        assert cleared[2], "no empty card"
         assert overflow <= 0, width
         assert {f"{url}predict", url} == {each for each in requests if not each.startswith("data:")}
         assert console == []
