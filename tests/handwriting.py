@@ -69,11 +69,14 @@ FONTS = (
 
 
 def stroked(digit, random, *, size, height, width, pressure=0.25, slant=8.0, turn=4.0, centre=(0.5, 0.5), steady=0.02):
-    """Return ink float32 (size[1], size[0]) in 0-1 of a digit `height` pixels high, of strokes `width` pixels wide."""
+    """Return ink float32 (size[1], size[0]) in 0-1 of a digit `height` pixels high, of strokes `width` pixels wide.
+
+    `digit` is one of STROKES, or forms such as these.
+    """
     scale = 4 if max(size) <= 200 else 2
     canvas = Image.new("L", (size[0] * scale, size[1] * scale))
     draw = ImageDraw.Draw(canvas)
-    forms = STROKES[digit]
+    forms = digit if isinstance(digit, list) else STROKES[digit]
     form = forms[random.integers(len(forms))]
     shear, angle = np.tan(np.radians(random.uniform(-slant, slant))), np.radians(random.uniform(-turn, turn))
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -154,6 +157,24 @@ def drawn(style, digit, seed=0):
     image = Image.new("RGBA", alpha.size, (0, 0, 0) if digit % 2 else (255, 255, 255))
     image.putalpha(alpha)
     return image
+
+
+def with_upstroke(seed):
+    """Return a PIL image of a 1 with an upstroke: a fifth to three fifths of its height, 20 to 60° off the vertical.
+
+    Some have a foot, half are photographs.
+    """
+    random = np.random.default_rng((1, seed))
+    angle, length, sag = np.radians(random.uniform(20, 60)), random.uniform(0.2, 0.6), random.uniform(-0.1, 0.1)
+    top, foot = np.array([0.35, 0]), np.array([0.35 + random.uniform(-0.15, 0.1), 1])
+    along, across = (np.array(way) for way in ((-np.sin(angle), np.cos(angle)), (np.cos(angle), np.sin(angle))))
+    middle = top + length * (along / 2 + sag * across)
+    strokes = [[top + length * along, middle, top], [top, (top + foot) / 2, foot]]
+    if random.random() < 0.4:
+        strokes.append([np.subtract(foot, (0.2, 0)), np.add(foot, (0.2, 0))])
+    form = [[tuple(point) for point in stroke] for stroke in strokes]
+    ink = stroked([form], random, size=(300, 300), height=190, width=random.uniform(5, 20))
+    return photographed(ink, random) if seed % 2 else paper(ink, random, noise=2)
 
 
 SURROUNDINGS = ("desk", "sticky note", "ring", "field", "crossed field", "date stamp", "cut at the ink", "fat marker")

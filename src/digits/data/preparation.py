@@ -18,6 +18,9 @@ FINE = 4
 """A digit is drawn at this many times its final size while its strokes are measured: a quarter pixel is seen."""
 STROKE_WIDTHS = (2.2, 4.0)
 """Strokes of a digit of 20 pixels are brought into this range, in pixels; MNIST's are mostly 2 to 4 wide."""
+SIZE = 0.9
+"""Digits are made so large, in shares of the training images' digits: a 1 with a long upstroke, which is rare among
+MNIST's, is then read as a 7 less often (docs/use-a-model.md)."""
 
 
 def load_extra(
@@ -71,9 +74,9 @@ def prepare(pixels: np.ndarray, box: int = BOX) -> Prepared:
     """Find the digit in pixels uint8 (h, w, 1 or 3) and give it MNIST's size, place and stroke.
 
     The page's own brightness is divided out, so that shadows and uneven light vanish; ink darker or lighter than the
-    page becomes white on black; specks and page edges go; the ink's box is scaled to 20×20 pixels, strokes too thin or
-    too thick for that size are corrected, and the centre of mass comes to the middle of 28×28. Digits of other data
-    than MNIST's have a `box` of their own.
+    page becomes white on black; specks and page edges go; strokes too thin or too thick for a box of 20×20 pixels are
+    corrected, the ink is scaled to `SIZE` of that box, and the centre of mass comes to the middle of 28×28. Digits of
+    other data than MNIST's have a `box` of their own.
 
     Raises:
         NotADigitImage: if there is nothing on the page.
@@ -82,7 +85,7 @@ def prepare(pixels: np.ndarray, box: int = BOX) -> Prepared:
         return Prepared(pixels.copy())
     digit = find_digit(pixels)
     notes = (*digit.notes, "touches the edge") if digit.touches_edge else digit.notes
-    return Prepared(_centred(_scaled(digit.strokes(), box)), notes)
+    return Prepared(_centred(_scaled(digit.strokes(), round(SIZE * box))), notes)
 
 
 def _scaled(strokes: np.ndarray, box: int) -> np.ndarray:

@@ -21,8 +21,9 @@ from digits.files import atomic_write, display_path
 from digits.inference.predictor import Predictor
 from digits.runs.record import FinishedRecord
 
-UNSURE = 0.7
-"""A prediction of a lower probability, 0-1, is noted as unsure."""
+UNSURE = 0.9
+"""A prediction of a lower probability, 0-1, is noted as unsure. With the recipes' label smoothing the highest is about
+0.955; networks trained with a label smoothing of 0.1 or more are seldom surer than this."""
 MOST_SHOWN = 500
 """The most images on a page; of more, the most doubtful."""
 THUMBNAIL = 112
