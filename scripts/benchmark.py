@@ -6,6 +6,7 @@ parts that are there already stay, and the figure shows all of them.
 
 import argparse
 import json
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -28,9 +29,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--part", choices=[*parts.PARTS, "all", "none"], default="all", help="none: only show --json (default: all)")
     add("--data-dir", type=Path, metavar="DIR", help="its data, else the sample (default: data/)")
-    add("--repeats", type=int, default=5, metavar="N", help="of the part train (default: 5)")
+    add("--repeats", type=int, default=5, metavar="N", help="of the parts train and command (default: 5)")
     add("--seeds", type=int, default=3, metavar="N", help="of the part accuracy (default: 3)")
     add("--deotte-epochs", type=int, default=12, metavar="N", help="of Deotte's 45; 0: none of them (default: 12)")
+    add(
+        "--train",
+        metavar="FLAGS",
+        default="--recipe quick --epochs 3",
+        help="of the part command (default: %(default)s)",
+    )
+    add("--against", type=Path, metavar="DIR", help="another checkout, for the part command (default: none)")
     add("--json", type=Path, metavar="FILE", help="keep the figures here, also those of earlier parts")
     add("--figure", type=Path, metavar="FILE", help="draw the figures here (.svg, .png)")
     add("--small", action="store_true", help="a few images of the sample and no repetition: shows only that it works")
@@ -45,8 +53,11 @@ def measure(flags: argparse.Namespace, command: str, kept: dict) -> dict:
     """Return the parts `kept`, with those that the flags ask for measured, each written to --json when it is done."""
     wanted = {"all": list(parts.PARTS), "none": []}.get(flags.part, [flags.part])
     sizes = SMALL if flags.small else {name: getattr(flags, name) for name in ("repeats", "seeds", "deotte_epochs")}
+    words = [*shlex.split(flags.train), *(("--data-dir", str(flags.data_dir.absolute())) if flags.data_dir else ())]
+    if flags.small:
+        words = ["--recipe", "small", "--epochs", "1", "--limit", "300", "--source", "sample", "--no-report"]
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        plan = parts.Plan(Path(folder), **sizes)
+        plan = parts.Plan(Path(folder), words=tuple(words), against=flags.against, **sizes)
         data = prepare(plan.folder, flags.data_dir, small=flags.small).description if wanted else ""
         for part in wanted:
             print(f"{part} …")

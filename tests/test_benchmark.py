@@ -24,7 +24,8 @@ def made_part(*medians):
 def measured(contestant, common):
     """Stand in for a measurement in a fresh process: the same figures for all."""
     accuracy = {kit.fit: 0.991, plain.original: 0.98, plain.deotte: 0.99}.get(contestant.function, 0)
-    return {"seconds": 4.0, "images_per_second": 1000.0, "trace": [[2.0, accuracy / 2], [4.0, accuracy]]}
+    figures = {"seconds": 4.0, "images_per_second": 1000.0, "wrong": 5, "rows": 1000}
+    return figures | {"trace": [[2.0, accuracy / 2], [4.0, accuracy]]}
 
 
 def test_a_target_is_reached_when_the_next_check_holds_it_and_the_last_check_counts_as_it_is():
@@ -78,7 +79,7 @@ def test_the_part_train_is_printed_with_medians_spreads_and_ratios_to_the_first_
 
 def test_every_part_compares_the_kit_with_something_and_is_printed_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(measuring, "measure", measured)
-    plan = parts.Plan(tmp_path, repeats=1, seeds=2, deotte_epochs=2)
+    plan = parts.Plan(tmp_path, repeats=1, seeds=2, deotte_epochs=2, against=tmp_path)
     kept = {name: part(plan) for name, part in parts.PARTS.items()}
     for name, part in kept.items():
         assert len(part["rows"]) > 1
@@ -87,6 +88,7 @@ def test_every_part_compares_the_kit_with_something_and_is_printed_and_drawn(tmp
     text = parts.render("accuracy", kept["accuracy"])
     assert "To 99.0%: quick, 1 epoch, 4 s; the original script takes more than 1.0 times as long;" in text
     assert "To 99.5%: no mean of `quick` reached it." in text
+    assert "4.0  4.0–4.0         1.00  99.500% ± 0.223%  5 of 1,000" in parts.render("command", kept["command"])
     assert kept["accuracy"]["deotte_whole_seconds"] == 4 / 2 * 45 * 15
     for suffix in (".png", ".svg"):
         figure.draw(kept, tmp_path / f"figure{suffix}")

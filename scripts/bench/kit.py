@@ -1,7 +1,12 @@
 """The kit itself, as the benchmark, the ablation and the search run it, each function in a worker process."""
 
 import dataclasses
+import json
+import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 from bench.data import held_out_split
 from digits.config import Metric, Recipe
@@ -21,6 +26,23 @@ def train(options: dict) -> dict:
     epochs = [trainer.run_epoch() for _ in range(options["epochs"])]
     seconds = time.perf_counter() - started
     return {"images_per_second": sum(epoch.images_per_second * epoch.seconds for epoch in epochs) / seconds}
+
+
+def run_command(options: dict) -> dict:
+    """Run a checkout's train.py with `words`, from the command to the checked submission and the report.
+
+    The split's seed is `split` + seed, so each repetition holds out another tenth. The seconds are of the command.
+    """
+    checkout, name = Path(options["checkout"]), f"benchmark-{time.time_ns()}"
+    command = [sys.executable, str(checkout / "src" / "train.py"), "--run", name, *options["words"]]
+    command += ["--fold-seed", str(options["split"] + options["seed"]), "--out", f"{options['folder']}/submission.csv"]
+    started = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - started
+    run = checkout / "submissions" / name
+    score = json.loads((run / "run.json").read_text(encoding="utf-8"))["out_of_fold"]
+    shutil.rmtree(run)
+    return {"seconds": seconds, "wrong": score["wrong"], "rows": score["rows"]}
 
 
 def fit(options: dict) -> dict:

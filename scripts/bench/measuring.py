@@ -17,6 +17,9 @@ from digits.model.backend import cpu_count
 from digits.runs import record
 from digits.training.workers import Slots, Worker
 
+FIRST_SPLIT = 101
+"""The split of seed 0; the recipes' figures are of split 0."""
+
 
 @dataclass(frozen=True)
 class Contestant:

@@ -1,12 +1,14 @@
-"""The two parts of the benchmark: what each compares, and its results as text."""
+"""The parts of the benchmark: what each compares, and its results as text."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import kit, plain
-from bench.measuring import Contestant, first_reached, middle, spread, take_turns
+from bench.measuring import FIRST_SPLIT, Contestant, first_reached, middle, spread, take_turns
 from digits.config import load_recipe
 from digits.console import counted, table
+from digits.files import ROOT
 from digits.model.backend import backend_name, resolve_precision
 
 TARGETS = (0.986, 0.99, 0.995)
@@ -25,6 +27,8 @@ class Plan:
     quick_epochs: tuple[int, ...] = (1, 2, 3, 8)
     original_epochs: int = 10
     deotte_epochs: int = 12
+    words: tuple[str, ...] = ("--recipe", "quick", "--epochs", "3")  # Of the part command.
+    against: Path | None = None  # Another checkout of the kit, for the part command.
 
 
 def train(plan: Plan) -> dict:
@@ -73,6 +77,24 @@ def accuracy(plan: Plan) -> dict:
     return part
 
 
+def command(plan: Plan) -> dict:
+    """Run whole commands, from their start to the checked submission, here and in another checkout."""
+    checkouts = {"the kit": ROOT} | ({f"the kit in {plan.against}": plan.against} if plan.against else {})
+    contestants = [
+        Contestant(label, kit.run_command, {"checkout": str(path), "words": plan.words, "split": FIRST_SPLIT})
+        for label, path in checkouts.items()
+    ]
+    results = take_turns(contestants, plan.repeats, plan.folder)
+    rows = []
+    for label, measured in results.items():
+        wrong, scored = (sum(result[key] for result in measured) for key in ("wrong", "rows"))
+        error = (wrong / scored * (1 - wrong / scored) / scored) ** 0.5
+        seconds = spread([result["seconds"] for result in measured])
+        rows.append({"label": label, **seconds, "wrong": wrong, "scored": scored, "error": error, "runs": measured})
+    title = f"seconds of the whole command: train.py {shlex.join(plan.words)}, each time another tenth held out"
+    return {"title": title, "n": plan.repeats, "rows": rows}
+
+
 def _reached(label: str, results: list[dict]) -> dict:
     """Return the row of one contestant: its whole fits, and when each seed's reached each target (None: never)."""
     traces = [result["trace"] for result in results]
@@ -85,30 +107,35 @@ def _reached(label: str, results: list[dict]) -> dict:
     }
 
 
-PARTS = {"train": train, "accuracy": accuracy}
+PARTS = {"train": train, "accuracy": accuracy, "command": command}
 
 
 def render(name: str, part: dict) -> str:
     """Return a part's title and table."""
     lines = [f"{name}: {part['title']} (n = {part['n']})"]
-    if name == "train":
-        first = part["rows"][0]["median"]
-        cells = [
-            (
-                row["label"],
-                f"{row['median']:,.0f}",
-                f"{row['low']:,.0f}–{row['high']:,.0f}",
-                f"{row['median'] / first:.2f}",
-            )
-            for row in part["rows"]
-        ]
-        return "\n".join([*lines, table(["", "median", "min–max", "× the first"], cells, left=("",))])
+    if name != "accuracy":
+        headings, digits = ["", "median", "min–max", "× the first"], 0 if name == "train" else 1
+        cells = [_median_cells(row, part["rows"][0]["median"], digits) for row in part["rows"]]
+        if name == "command":
+            headings += ["accuracy", "wrong"]
+            cells = [cell + _score_cells(row) for cell, row in zip(cells, part["rows"], strict=True)]
+        return "\n".join([*lines, table(headings, cells, left=("",))])
     headings = ["", "training", "accuracy", "min–max", *(f"to {target:.1%}" for target in part["targets"])]
     lines += [table(headings, [_accuracy_cells(row, part["targets"]) for row in part["rows"]], left=("",)), ""]
     lines += [_ratio(part, target) for target in part["targets"]]
     if whole := part.get("deotte_whole_seconds"):
         lines.append(f"Deotte's 15 networks × 45 epochs, extrapolated: {whole / 3600:.1f} hours.")
     return "\n".join(lines)
+
+
+def _median_cells(row: dict, first: float, digits: int) -> list[str]:
+    median, low, high = (f"{row[key]:,.{digits}f}" for key in ("median", "low", "high"))
+    return [row["label"], median, f"{low}–{high}", f"{row['median'] / first:.2f}"]
+
+
+def _score_cells(row: dict) -> list[str]:
+    accuracy = 1 - row["wrong"] / row["scored"]
+    return [f"{accuracy:.3%} ± {row['error']:.3%}", f"{row['wrong']:,} of {row['scored']:,}"]
 
 
 def _seconds(value: float) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from bench import kit
 from bench.data import Prepared
-from bench.measuring import Contestant, in_slots, measure, paired_effect
+from bench.measuring import FIRST_SPLIT, Contestant, in_slots, measure, paired_effect
 from digits.config import Recipe, Tta, differences
 from digits.console import BadInput, counted, progress_bar, table
 from digits.model import check
@@ -16,8 +16,6 @@ from digits.model.backend import backend_name, cpu_count, resolve_precision
 from digits.runs.identity import MODEL_CODE, code_hashes
 from digits.training.workers import Slots, Worker
 
-FIRST_SPLIT = 101
-"""The split of seed 0; the recipes' figures are of split 0."""
 UNUSED = {"folds": 1, "members": 1, "refit": 0, "evaluate_every": 0}
 """The fields of a recipe that do not change one network's fit."""
 

@@ -184,8 +184,8 @@ class Options:
     """What a training command asks for besides its recipe; run.json records it."""
 
     seed: int = _flag(0, "Seed of weights, batch order and augmentation, not of folds", "S")
-    fold_seed: int = 0
-    """Of the split alone, so that runs with other seeds share their folds and can be compared row by row."""
+    fold_seed: int = _flag(0, "Seed of the split into folds alone", "S")
+    """Runs with other seeds of training share their folds and can be compared row by row."""
     folds_file: str | None = None
     """The CSV that gives the folds, where --folds names one; the recipe's number of folds follows it."""
     groups: str | None = _flag(
