@@ -311,7 +311,8 @@ np.add.at(counts, (labels, predicted), 1)
 np.fill_diagonal(counts, 0)
 matrix.imshow(counts, cmap="Oranges")
 for row, column in zip(*counts.nonzero(), strict=True):
-    matrix.text(column, row, counts[row, column], ha="center", va="center")
+    color = "white" if counts[row, column] > counts.max() / 2 else "black"
+    matrix.text(column, row, counts[row, column], ha="center", va="center", color=color)
 matrix.set(title="Errors: true class (row) and prediction (column)", xticks=range(10), yticks=range(10))
 confidence, edges = out_of_fold.max(axis=1), np.array([0, 0.5, 0.7, 0.9, 0.95, 0.98, 1])
 groups = pd.DataFrame({"confidence": confidence, "right": predicted == labels}).groupby(pd.cut(confidence, edges))

@@ -264,8 +264,8 @@ def test_three_runs_are_compared_in_pairs(run, data):
     assert len(compared.pairs) == 3
     assert compared.pairs[1].held_out.p_value == 1
     lines = summary.of_comparison(compared).splitlines()
-    assert len(lines) == 4, "a table with a line for each pair"
-    assert re.match(r"three − two +[+-][\d.]+ ± [\d.]+  p [=<]", lines[3])
+    assert len(lines) == 5, "a title, and a table with a line for each pair"
+    assert re.match(r"three − two +[+-][\d.]+ ± [\d.]+  p [=<]", lines[4])
     page = html.build_comparison(compared).read_text(encoding="utf-8")
     assert page.count("predictions differ") == 3, "a matrix with a cell for each pair"
     assert re.search("Settings that differ.*<th scope=.row.>seed</th><td>0</td><td>1</td><td>0</td>", page, re.DOTALL)

@@ -76,11 +76,12 @@ def of_comparison(compared: "Compared") -> str:
             rows.append((names, pair.held_out.text, p_text(pair.held_out.p_value), better, changed))
         else:
             rows.append((names, "–", "–", "–", changed))
-    unit = f"{metric.text}, percentage points" if metric is Metric.ACCURACY else metric.text
-    text = table(("runs", unit, metrics.TESTS[metric], "better", "predictions that differ"), rows, ("runs", "better"))
+    unit = ", in percentage points" if metric is Metric.ACCURACY else ""
+    title = f"Differences of {metric.text}{unit}, and how many predictions of test images differ:"
+    text = table(("runs", "difference", metrics.TESTS[metric], "better", "differ"), rows, left=("runs", "better"))
     untested = dict.fromkeys(f"–: {verdict(pair)}" for pair in compared.pairs if not pair.held_out)
     leaked = [f"LEAKED: {data.name} was trained on test images." for data in compared.runs if data.record.leaked]
-    return "\n".join([text, *untested, *leaked])
+    return "\n".join([title, text, *untested, *leaked])
 
 
 def verdict(pair: "Pair") -> str:
