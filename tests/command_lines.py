@@ -107,7 +107,6 @@ def stub_work(patched: pytest.MonkeyPatch) -> None:
 
 
 def actions_of(name: str) -> list[argparse.Action]:
-    """Return the flags and arguments of an entry point."""
     found: list[argparse.Action] = []
 
     class StopError(Exception):

@@ -111,7 +111,6 @@ def server(monkeypatch, tmp_path):
 
 @pytest.fixture
 def log():
-    """A list for the lines that a user would read."""
     return []
 
 

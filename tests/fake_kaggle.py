@@ -30,28 +30,14 @@ TOKEN = "KGAT_fedcba9876543210TOKENTOKEN"
 SIGNATURE = "Signature=SIGNEDSIGNEDSIGNED"
 STORAGE = "http://localhost/storage"
 
-FAST = RetryPolicy(
-    call_seconds=20,
-    submit_seconds=20,
-    stall_seconds=20,
-    attempts=3,
-    first_pause_seconds=0.01,
-    longest_pause_seconds=5,
-    listing_seconds=0.1,
-    poll_seconds=0.05,
-    longest_poll_seconds=0.2,
-)
-"""For the server."""
-FASTER = replace(
-    FAST,
-    call_seconds=0.05,
-    transfer_seconds=0.1,
-    first_pause_seconds=0.001,
-    listing_seconds=0.02,
-    poll_seconds=0.005,
+FAST = RetryPolicy(  # For the server.
+    call_seconds=20, submit_seconds=20, stall_seconds=20, attempts=3, first_pause_seconds=0.01, longest_pause_seconds=5,
+    listing_seconds=0.1, poll_seconds=0.05, longest_poll_seconds=0.2,
+)  # fmt: skip
+FASTER = replace(  # Without one.
+    FAST, call_seconds=0.05, transfer_seconds=0.1, first_pause_seconds=0.001, listing_seconds=0.02, poll_seconds=0.005,
     longest_poll_seconds=0.01,
-)
-"""Without one."""
+)  # fmt: skip
 
 
 @dataclass
@@ -63,14 +49,11 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     drop: bool = False
     stall: float = 0
-    after: bool = False
-    """Do the work first: the answer alone is lost."""
-    short: int | None = None
-    """Send so many bytes of the right body, then drop the connection."""
+    after: bool = False  # Do the work first: the answer alone is lost.
+    short: int | None = None  # Send so many bytes of the right body, then drop the connection.
 
 
 def of_json(value: dict, status: int = 200) -> Answer:
-    """Return a value as the API answers it."""
     return Answer(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
 
@@ -87,8 +70,7 @@ class FakeKaggle:
         self.pushed: list[dict] = []
         self.push_reply: dict = {}
         self.states, self.failure, self.log = ["QUEUED", "RUNNING", "COMPLETE"], "", "all is well\n"
-        self.output: dict[str, bytes] = {}
-        """The files that versions of a notebook left, by "version/name"."""
+        self.output: dict[str, bytes] = {}  # The files that versions of a notebook left, by "version/name".
         self.dataset: dict | None = None
         self.new_dataset_status = "READY"
         self.blobs: dict[str, int] = {}
@@ -98,10 +80,7 @@ class FakeKaggle:
         self._faults: dict[str, list[Answer]] = {}
         self._lock = threading.Lock()
 
-    # What tests do.
-
     def kaggle(self, log: Callable[[str], None] = lambda line: None, policy: RetryPolicy = FASTER, **how) -> Kaggle:
-        """Return the calls to it from this process."""
         return Kaggle(policy, log, in_process, **how)
 
     def fault(self, method: str, times: int = 1, message: str | None = None, **what: object) -> None:
@@ -112,11 +91,9 @@ class FakeKaggle:
         self._faults.setdefault(method, []).extend([Answer(**what)] * times)
 
     def clear_faults(self) -> None:
-        """Forget the faults to come."""
         self._faults.clear()
 
     def record(self, description: str, **values: str) -> dict:
-        """Record a submission, as the API or the site does."""
         self.last_ref += 1
         row = {
             "ref": self.last_ref,
@@ -130,10 +107,7 @@ class FakeKaggle:
         self.submissions.insert(0, row)
         return row
 
-    # What it answers.
-
     def respond(self, url: str, headers: dict, body: bytes) -> Answer:
-        """Answer a request, or have it go wrong."""
         parts = urlsplit(url)
         if parts.hostname != "localhost":
             self.strangers.append(url)
@@ -157,7 +131,6 @@ class FakeKaggle:
         return replace(answer, short=fault.short) if fault and fault.short is not None else fault or answer
 
     def knows(self, authorization: str) -> bool:
-        """Check the credentials of a call."""
         basic = base64.b64encode(f"{USER}:{KEY}".encode()).decode()
         return authorization in (f"Basic {basic}", f"Bearer {TOKEN}")
 
@@ -251,9 +224,6 @@ def _version(request: dict) -> int:
     return int("".join(filter(str.isdigit, request.get("versionLabel", ""))) or 1)
 
 
-# In this process.
-
-
 class _StalledError(BaseException):
     """In the place of a time limit: a process that never answers."""
 
@@ -321,14 +291,10 @@ def sign_in(monkeypatch: object, home: Path) -> None:
 
 
 def use(monkeypatch: object, kaggle: FakeKaggle, **seconds: float) -> None:
-    """Let the commands call it from this process."""
     from digits.kaggle import client
 
     policy = replace(FASTER, **seconds)
     monkeypatch.setattr(client, "Kaggle", lambda **how: kaggle.kaggle(log_on_stderr, policy, **how))
-
-
-# As a server.
 
 
 def _handler(kaggle: FakeKaggle, stop: threading.Event) -> type[BaseHTTPRequestHandler]:
@@ -394,7 +360,6 @@ def leaks(folder: Path, said: str) -> list[str]:
 
 
 def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for a condition that another process or thread brings about."""
     until = time.monotonic() + seconds
     while not true() and time.monotonic() < until:
         time.sleep(0.02)

@@ -52,7 +52,6 @@ def broken(data: bytes, random: np.random.Generator) -> bytes:
 
 
 def small_csv(random: np.random.Generator, **form: str) -> bytes:
-    """Return a small training file."""
     rows = random.integers(0, 256, (random.integers(1, 6), len(COLUMNS)), np.uint8)
     rows[:, 0] %= 10
     return torn_files.csv_bytes(rows, COLUMNS, **form)
@@ -70,7 +69,6 @@ def fuzz_csv(random: np.random.Generator, folder: Path) -> None:
 
 
 def fuzz_packed(random: np.random.Generator, folder: Path) -> None:
-    """Break a gzip or zip with a small CSV."""
     data = small_csv(random)
     packed = torn_files.gzip_bytes(data) if random.random() < 0.5 else torn_files.zip_bytes({"fuzz.csv": data})
     path = folder / "fuzz.csv.packed"
@@ -79,7 +77,6 @@ def fuzz_packed(random: np.random.Generator, folder: Path) -> None:
 
 
 def fuzz_submission(random: np.random.Generator, folder: Path) -> None:
-    """Break a small submission."""
     path = folder / "submission.csv"
     path.write_bytes(broken(torn_files.sample_bytes(4), random))
     submission.read_submission(path, rows=None)

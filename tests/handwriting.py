@@ -217,12 +217,10 @@ def surrounded(kind, digit, seed=0):
 
 
 def fonts():
-    """Return the handwriting fonts that are installed."""
     return [path for name in FONTS if (path := Path("/usr/share/fonts/truetype") / name).exists()]
 
 
 def typed(font, digit, size=160):
-    """Return a PIL image of `digit` in a font."""
     image = Image.new("L", (260, 260), 255)
     ImageDraw.Draw(image).text((130, 130), str(digit), fill=0, font=ImageFont.truetype(font, size), anchor="mm")
     return image

@@ -35,7 +35,6 @@ KANNADA = find_competition("kannada-mnist")
 
 
 def message_of(function, *arguments) -> str:
-    """Return what a function prints, or the message of its error."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         try:
@@ -46,7 +45,6 @@ def message_of(function, *arguments) -> str:
 
 
 def run_of(folder: Path) -> Run:
-    """Write the record of a finished run of the competition into a folder."""
     folder.mkdir(parents=True)
     run = Run(folder)
     folds = [FoldScore(**vars(SCORE), fold=1, member=1, network="compact", epochs=1, seconds=1.0)]
@@ -56,7 +54,6 @@ def run_of(folder: Path) -> Run:
 
 
 def resumed(name: str, **execution) -> str:
-    """Return the command that resumes a run."""
     unused = dict.fromkeys(("before", "record", "recipe", "dataset", "train", "tasks", "slots", "started"))
     plan = Plan(**unused, run=Run(SUBMISSIONS / name), execution=Execution(run=name, **execution))
     return f"Resume with: {plan.resume_command}"

@@ -50,15 +50,11 @@ def test_each_variant_changes_one_thing_of_the_recipe():
 def test_variants_of_prediction_share_the_recipes_fits():
     base = load_recipe("quick")
     assert trials.cell_key(base, 0, "") == trials.cell_key(base.changed(tta=Tta(rotation_degrees=9)), 0, "")
-    others = [
-        trials.cell_key(base, 1, ""),
-        trials.cell_key(base, 0, "new"),
-        trials.cell_key(base.changed(ema=0.5), 0, ""),
-    ]
-    assert len({trials.cell_key(base, 0, ""), *others}) == 4
+    others = [(base, 1, ""), (base, 0, "new"), (base.changed(ema=0.5), 0, "")]
+    assert len({trials.cell_key(*cell) for cell in [(base, 0, ""), *others]}) == 4
 
 
-def test_only_known_variants_are_chosen_or_those_of_the_command_line():
+def test_only_known_variants_are_chosen_or_those_of_the_command_line(tmp_path):
     base = load_recipe("quick")
     assert list(ablate.chosen(base, "no TTA, no shift")) == ["the recipe as it is", "no shift", "no TTA"]
     with pytest.raises(BadInput, match="'no such': expected names from --list"):
@@ -68,13 +64,10 @@ def test_only_known_variants_are_chosen_or_those_of_the_command_line():
     assert recipes["epochs=3 dropout=1"].epochs == 3
     with pytest.raises(BadInput, match="--set emma=0: emma is not a field"):
         ablate.chosen(base, None, [["emma=0"]])
-
-
-def test_a_network_of_a_folder_with_a_space_in_its_name_is_tried_too(tmp_path):
     file = tmp_path / "my projects" / "nets.py"
     file.parent.mkdir()
     file.write_text("def tiny(input_shape, classes): ...\n")
-    (_, variant) = ablate.chosen(load_recipe("quick"), None, [[f"networks={file}:tiny", "epochs=1"]]).values()
+    (_, variant) = ablate.chosen(base, None, [[f"networks={file}:tiny", "epochs=1"]]).values()
     assert variant.networks == ("nets.py:tiny",)
 
 
@@ -154,16 +147,9 @@ def test_a_fit_that_fails_ends_the_ablation_and_what_was_done_is_kept(monkeypatc
         return made_fit(contestant, common)
 
     monkeypatch.setattr(trials, "measure", run)
-    cells, kept = {}, []
+    cells, kept, recipes = {}, [], {"the recipe": load_recipe("quick")}
     with pytest.raises(KitError, match="no such luck"):
-        trials.fit_missing(
-            {"the recipe": load_recipe("quick")},
-            3,
-            cells,
-            {"state": ""},
-            Slots((1,), ({},)),
-            lambda: kept.append(len(cells)),
-        )
+        trials.fit_missing(recipes, 3, cells, {"state": ""}, Slots((1,), ({},)), lambda: kept.append(len(cells)))
     assert kept == [1]
 
 
@@ -175,10 +161,8 @@ def test_the_ablation_goes_on_from_its_file(tmp_path, capsys, monkeypatch, small
     assert "seed 0, no label smoothing" in capsys.readouterr().out
     assert ablate.main(command) == 0
     assert "seed 0" not in capsys.readouterr().out
-    assert [row["name"] for row in json.loads(kept.read_text())["rows"]] == [
-        "the recipe as it is",
-        "no label smoothing",
-    ]
+    names = [row["name"] for row in json.loads(kept.read_text())["rows"]]
+    assert names == ["the recipe as it is", "no label smoothing"]
 
 
 def test_a_fit_is_scored_under_each_tta_by_its_process(folder, small_recipes):

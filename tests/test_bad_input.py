@@ -26,24 +26,20 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzäö"
 
 
 def lines(changed: dict[int, bytes]) -> bytes:
-    """Return the good train.csv with some lines (counted from 1) changed."""
     return b"".join(changed.get(number, line) + b"\n" for number, line in enumerate(LINES, start=1))
 
 
 def field(line: int, column: int, value: bytes) -> bytes:
-    """Return the good train.csv with one field changed."""
     fields = LINES[line - 1].split(b",")
     fields[column] = value
     return lines({line: b",".join(fields)})
 
 
 def columns(order: list[int]) -> bytes:
-    """Return the good train.csv with its columns in this order."""
     return b"".join(b",".join(line.split(b",")[index] for index in order) + b"\n" for line in LINES)
 
 
 def header(*names: str) -> bytes:
-    """Return the good train.csv below another header."""
     return ",".join(names).encode() + b"\n" + BODY
 
 
@@ -52,7 +48,6 @@ def numbered(form: str, first: int = 0) -> list[str]:
 
 
 def cut(side: int) -> bytes:
-    """Return a train.csv of images cut to their first side × side pixels."""
     return torn_files.csv_bytes(ROWS[:, : 1 + side * side], TRAIN_COLUMNS[: 1 + side * side])
 
 
@@ -309,7 +304,6 @@ def zip_of(infos: list[tuple[str, int, bytes]]) -> bytes:
 
 
 def tar_of(members: dict[str, bytes], mode: str = "w:gz") -> bytes:
-    """Return a tar archive."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode=mode) as opened:
         for name, data in members.items():
@@ -331,6 +325,7 @@ def zip_with(name: str, data: bytes = GOOD, mode: int = FILE) -> bytes:
 
 
 ARCHIVES = {
+    "Kaggle's": GOOD_ZIP,
     "in a folder": torn_files.zip_bytes({f"digit-recognizer/{name}": data for name, data in MEMBERS.items()}),
     "zipped by macOS": torn_files.zip_bytes(
         MEMBERS | {f"__MACOSX/._{name}": b"\0\5\x16\7" for name in MEMBERS} | {".DS_Store": b"\0"}
@@ -349,18 +344,14 @@ ARCHIVES = {
 
 
 @pytest.mark.parametrize("data", ARCHIVES.values(), ids=ARCHIVES.keys())
-def test_archives_of_other_tools_are_installed(tmp_path, data):
+def test_archives_of_any_tool_are_installed_byte_for_byte(tmp_path, data):
     (tmp_path / "archive").write_bytes(data)
-    archive.install(tmp_path / "archive", tmp_path / "data")
-    assert torn_files.everything_in(tmp_path / "data") == MEMBERS
-
-
-def test_a_folder_of_the_files_is_installed(tmp_path):
-    (tmp_path / "unzipped").mkdir()
-    for name, data in MEMBERS.items():
-        (tmp_path / "unzipped" / name).write_bytes(data)
-    archive.install(tmp_path / "unzipped", tmp_path / "data")
-    assert torn_files.everything_in(tmp_path / "data") == MEMBERS
+    good = torn_files.write_pair(tmp_path / "good", train=b"broken")
+    paths = archive.install(tmp_path / "archive", good)
+    assert {path.name: path.read_bytes() for path in paths} == MEMBERS
+    assert torn_files.everything_in(good) == MEMBERS, "also what was broken is replaced"
+    archive.install(good, tmp_path / "new/data")
+    assert torn_files.everything_in(tmp_path / "new/data") == MEMBERS, "from a folder"
 
 
 BROKEN_ZIPS = {
@@ -386,6 +377,14 @@ BROKEN_ZIPS = {
     ),
     "a sample submission empty": (torn_files.zip_bytes({"sample_submission.csv": b"ImageId,Label\n"}), "found none"),
     "a sample of words": (torn_files.zip_bytes({"sample_submission.csv": b"ImageId,Label\n1,x\n"}), "line 2"),
+    "its last member cut": (
+        torn_files.zip_bytes(MEMBERS | {"train.csv": GOOD[:-900]}),
+        r"zip, train\.csv, line 41: expected 785 fields",
+    ),
+    "fewer answers than test images": (
+        torn_files.zip_bytes(MEMBERS | {"sample_submission.csv": torn_files.sample_bytes(5)}),
+        "found 5 and 6",
+    ),
     "no zip but a web page": (b"<!DOCTYPE html>", "expected a CSV, found a web page"),
     "empty": (b"", "inside, found digit-recognizer.zip"),
 }
@@ -425,7 +424,6 @@ def test_a_zip_bomb_is_refused_by_what_it_says_and_by_what_it_does(tmp_path, mon
 
 
 def npz_with(**changed: np.ndarray | None) -> bytes:
-    """Return a mnist.npz with some arrays changed, or left out."""
     arrays = {name: array for name, array in {**torn_files.npz_arrays(), **changed}.items() if array is not None}
     content = io.BytesIO()
     np.savez(content, **arrays)

@@ -29,44 +29,26 @@ def test_sound_answers_pass_all_checks():
     assert checks.check_all_trained(5, {}).passed
 
 
-def test_probabilities_that_do_not_sum_to_1_or_are_no_numbers_fail():
+def test_each_fault_fails_its_check_and_is_named():
     probabilities = sure_of(LABELS)
     assert not checks.check_probabilities(probabilities * 1.01).passed
     probabilities[3, 4] = np.nan
     assert not checks.check_probabilities(probabilities).passed
-
-
-def test_constant_answers_fail():
-    check = checks.check_not_constant(sure_of(np.full(100, 7)), np.full(10, 100), Metric.ACCURACY)
-    assert not check.passed
-    assert check.detail == "1 of 10 classes occur"
-
-
-def test_class_shares_unlike_the_training_labels_fail():
     answers = np.where(LABELS == 4, 9, LABELS)
     assert not checks.check_class_shares(np.bincount(answers), np.bincount(LABELS)).passed
-
-
-def test_less_confidence_on_the_test_images_fails():
-    check = checks.check_confidence(sure_of(LABELS, 0.99), sure_of(LABELS, 0.9))
-    assert not check.passed
-    assert check.detail == "0.9900 out of fold, 0.9000 on test"
-
-
-def test_a_fold_that_does_not_learn_is_named():
-    check = checks.check_learned({"fold-1": 0.99, "fold-2": 0.11, "fold-3": 0.98})
-    assert not check.passed
-    assert check.detail == "did not: fold-2"
-
-
-def test_a_network_that_failed_is_named_with_its_reason():
-    check = checks.check_all_trained(2, {"fold 3/3": "the loss was nan in epoch 2"})
-    assert not check.passed
-    assert check.detail.startswith("fold 3/3: the loss was nan in epoch 2. The same command with --run")
+    reasons = {"fold 2/4": "time was up", "fold 3/4": "no memory", "fold 4/4": "time was up"}
+    failed = {
+        checks.check_not_constant(sure_of(np.full(100, 7)), np.full(10, 100), Metric.ACCURACY): "1 of 10 classes occur",
+        checks.check_confidence(sure_of(LABELS, 0.99), sure_of(LABELS, 0.9)): "0.9900 out of fold, 0.9000 on test",
+        checks.check_learned({"fold-1": 0.99, "fold-2": 0.11, "fold-3": 0.98}): "did not: fold-2",
+        checks.check_all_trained(1, reasons): "fold 2/4, fold 4/4: time was up; fold 3/4: no memory. The same command",
+    }
+    for check, detail in failed.items():
+        assert not check.passed
+        assert check.detail.startswith(detail)
 
 
 class WorkerOfThisProcess:
-    """A worker that needs no process."""
 
     def __enter__(self):
         return self
@@ -104,8 +86,3 @@ def test_a_model_that_cannot_be_read_fails_the_check_and_not_the_run(tmp_path):
     )
     assert not check.passed
     assert "fold-1.keras: not a model that Keras loads safely" in check.detail
-
-
-def test_networks_that_failed_alike_are_named_together():
-    check = checks.check_all_trained(1, {"fold 2/4": "time was up", "fold 3/4": "no memory", "fold 4/4": "time was up"})
-    assert check.detail.startswith("fold 2/4, fold 4/4: time was up; fold 3/4: no memory. ")

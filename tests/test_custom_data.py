@@ -317,9 +317,16 @@ def test_test_images_a_little_brighter_than_the_training_images_do_not_overflow(
     np.testing.assert_array_equal(data.test.images[..., 0], (TEST // 4 + TEST // 200) * 3)
 
 
-def test_test_images_of_another_range_than_the_training_images_are_refused(tmp_path):
-    np.savez(tmp_path / "data.npz", x_train=IMAGES // 128, y_train=LABELS, x_test=TEST)
-    with pytest.raises(BadInput, match=r"expected images with pixels 0-1 as .* found up to 255\. Write both"):
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        pytest.param(IMAGES // 128, TEST, "0-1 as .* found up to 255", id="brighter"),
+        pytest.param(IMAGES, np.tile(TEST, (9, 1, 1)) // 200, "0-255 as .* found up to 1", id="darker"),
+    ],
+)
+def test_test_images_of_another_range_than_the_training_images_are_refused(tmp_path, train, test, message):
+    np.savez(tmp_path / "data.npz", x_train=train, y_train=LABELS, x_test=test)
+    with pytest.raises(BadInput, match=rf"expected images with pixels {message}\. Write both"):
         load(tmp_path)
 
 
@@ -376,10 +383,13 @@ def test_the_files_of_an_unknown_competition_say_what_is_to_be_submitted(tmp_pat
     assert dataset.load("auto", competition=slug, folds=2).competition is None
 
 
-def test_arrays_that_are_no_images_are_refused():
+def test_arrays_that_are_no_images_are_refused(tmp_path):
     for images in (np.zeros((0, 28, 28)), np.zeros(()), np.zeros((3, 4, 4)), np.zeros((3, 9, 9, 4)), np.array(["a"])):
         with pytest.raises(BadInput, match=r"expected numbers|expected images of at least 8 × 8 pixels, found 4 × 4"):
             arrays.table_of(images)
+    (tmp_path / "bad.npy").write_bytes(b"no array")
+    with pytest.raises(BadInput, match=r"bad\.npy: expected a NumPy array"):
+        arrays.read_sets(tmp_path / "bad.npy", (28, 28, 1))
 
 
 def test_the_sets_of_a_file_and_the_one_that_is_predicted_are_named(tmp_path, capsys):

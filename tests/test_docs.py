@@ -10,13 +10,7 @@ from digits.files import ROOT
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "submissions" / "README.md"]
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
-STARTED_BY = {
-    "quickstart": "train",
-    "download": "download",
-    "submit": "submit",
-    "push_kernel": "push_kernel",
-    "publish": "publish",
-}
+STARTED_BY = {"quickstart": "train"} | {name: name for name in ("download", "submit", "push_kernel", "publish")}
 """The shell scripts that hand their flags to an entry point."""
 
 
@@ -45,7 +39,6 @@ def test_every_message_in_troubleshooting_is_one_of_the_kits():
 
 
 def anchors_of(text):
-    """Return the anchors that GitHub gives to the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -62,7 +55,6 @@ def test_links_between_the_pages_lead_somewhere():
 
 
 def flags_of(module, capsys):
-    """Return the flags that an entry point's --help names."""
     with pytest.raises(SystemExit):
         importlib.import_module(module).main(["--help"])
     return set(re.findall(r"--[a-z][\w-]*", capsys.readouterr().out))

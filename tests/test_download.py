@@ -1,11 +1,9 @@
 import functools
-import io
 import os
 import re
 import subprocess
 import sys
 import tempfile
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import download
 from digits.kaggle import client
 from digits.kaggle.client import Kaggle
 from fake_kaggle import FAST, leaks
-from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
+from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS, zip_bytes
 
 
 def table(header, rows, first):
@@ -31,22 +29,12 @@ FILES = {
 }
 
 
-def zipped(files):
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return content.getvalue()
-
-
-GOOD = zipped(FILES)
+GOOD = zip_bytes(FILES)
 CORRUPT = GOOD[:300] + bytes(200) + GOOD[500:]
 HTML = b"<!DOCTYPE html><title>Sign in</title>"
 
 
 class User:
-    """A user's data folder, a Kaggle, and the command."""
-
     def __init__(self, kaggle, folder, capfd):
         self.kaggle, self.data, self.capfd = kaggle, folder / "data", capfd
         self.data.mkdir()
@@ -73,7 +61,6 @@ def temporary(monkeypatch, tmp_path):
 
 @pytest.fixture
 def user(memory, tmp_path, temporary, capfd):
-    """With a Kaggle in this process."""
     memory.archive = GOOD
     return User(memory, tmp_path, capfd)
 
@@ -102,7 +89,7 @@ def test_the_data_is_fetched_checked_and_the_second_time_not_fetched(user):
         *(
             pytest.param(content, 1, "not the data", id=f"content {number}")
             for number, content in enumerate(
-                [HTML, CORRUPT, GOOD[:2000], zipped({"a.csv": b"x", "b": b""}), zipped({"test.csv": b"x"})]
+                [HTML, CORRUPT, GOOD[:2000], zip_bytes({"a.csv": b"x", "b": b""}), zip_bytes({"test.csv": b"x"})]
             )
         ),
     ],
@@ -213,7 +200,7 @@ def test_a_zip_on_disk_is_taken_without_network(user, tmp_path):
 
 
 def test_a_file_on_disk_says_what_it_replaces_and_what_is_still_missing(user, tmp_path):
-    (tmp_path / "part.zip").write_bytes(zipped({"sample_submission.csv": FILES["sample_submission.csv"]}))
+    (tmp_path / "part.zip").write_bytes(zip_bytes({"sample_submission.csv": FILES["sample_submission.csv"]}))
     assert user("--zip", tmp_path / "part.zip") == 0
     assert user.out.endswith("data: train.csv and test.csv.\n")
     assert list(user.files) == ["sample_submission.csv"]
@@ -239,7 +226,7 @@ def test_a_file_on_disk_that_is_not_the_data_changes_nothing(user, tmp_path, con
 
 def test_any_competition_is_fetched_unpacked_and_what_training_lacks_is_said(user, monkeypatch, tmp_path):
     listing = b"id,kind,hospital\na,1,0\nb,0,0\n"
-    user.kaggle.archive = zipped({"train.csv": listing, "train/a.png": b"", "train/b.png": b"", "about.txt": b""})
+    user.kaggle.archive = zip_bytes({"train.csv": listing, "train/a.png": b"", "train/b.png": b"", "about.txt": b""})
     assert user("--competition", "https://www.kaggle.com/competitions/digit-recogniser/data") == 0
     assert "digit-recogniser is not known here. Did you mean digit-recognizer?" in user.err
     assert "data: train, about.txt, train.csv" in user.out
@@ -251,7 +238,7 @@ def test_any_competition_is_fetched_unpacked_and_what_training_lacks_is_said(use
     assert "already in" in user.out
     assert not user.kaggle.calls
     (tmp_path / "got.zip").write_bytes(
-        zipped({"train.csv": listing.replace(b",hospital", b"").replace(b",0\n", b"\n")})
+        zip_bytes({"train.csv": listing.replace(b",hospital", b"").replace(b",0\n", b"\n")})
     )
     assert user("--competition", "digit-recogniser", "--zip", tmp_path / "got.zip") == 0
     assert "All images found: 2 to train on, 0 to predict" in user.out
@@ -262,7 +249,6 @@ def test_any_competition_is_fetched_unpacked_and_what_training_lacks_is_said(use
 
 @pytest.fixture
 def online(server, monkeypatch, tmp_path, temporary, capfd):
-    """With the server of the tests."""
     server.archive = GOOD
     policy = replace(FAST, attempts=2)
     monkeypatch.setattr(client, "Kaggle", functools.partial(Kaggle, policy))

@@ -56,7 +56,6 @@ def running(sample, tmp_path_factory):
 
 
 def ask(server, method, path, body=None, **headers):
-    """Return status and text of one request."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
     connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
     answer = connection.getresponse()

@@ -15,14 +15,10 @@ def sure(*digits):
     return np.eye(10, dtype=np.float32)[list(digits)]
 
 
-def test_the_mean_of_one_member_is_that_member():
+def test_weights_count_by_their_share_and_the_mean_of_one_member_is_that_member():
     assert np.array_equal(averaging.mean([sure(3, 4)]), sure(3, 4))
-
-
-def test_weights_count_by_their_share():
     blended = averaging.mean([sure(1), sure(2)], [3, 1])
-    assert blended[0, 1] == pytest.approx(0.75)
-    assert blended[0, 2] == pytest.approx(0.25)
+    assert blended[0, 1:3] == pytest.approx([0.75, 0.25])
 
 
 def test_a_logarithmic_mean_is_a_distribution_and_lets_a_sure_no_weigh_more():
@@ -33,15 +29,17 @@ def test_a_logarithmic_mean_is_a_distribution_and_lets_a_sure_no_weigh_more():
     assert blended[0, 1] > averaging.mean([first, second])[0, 1]
 
 
-@pytest.mark.parametrize("weights", [[1], [0, 0], [1, -1], [1, 2, 3]])
-def test_weights_that_make_no_sense_are_refused(weights):
-    with pytest.raises(BadInput, match="Expected 2 weights"):
-        averaging.mean([sure(1), sure(2)], weights)
-
-
-def test_members_of_different_rows_are_refused():
-    with pytest.raises(BadInput, match="same rows"):
-        averaging.mean([sure(1), sure(1, 2)])
+@pytest.mark.parametrize(
+    ("members", "weights", "message"),
+    [
+        *(([sure(1), sure(2)], weights, "Expected 2 weights") for weights in ([1], [0, 0], [1, -1], [1, 2, 3])),
+        ([sure(1), sure(1, 2)], None, "same rows"),
+    ],
+    ids=["too few", "all 0", "negative", "too many", "other rows"],
+)
+def test_weights_that_make_no_sense_and_members_of_different_rows_are_refused(members, weights, message):
+    with pytest.raises(BadInput, match=message):
+        averaging.mean(members, weights)
 
 
 def test_out_of_fold_averages_members_and_leaves_unseen_rows_empty():

@@ -98,7 +98,6 @@ def net(input_shape, classes):
 
 
 def mark(reason: str | None) -> str:
-    """Return the cell of a way that is refused for a reason."""
     footnotes = {None: "yes", NOT_ITS_ROWS: "¹", "nothing in common": "²", "of different data": "²", "data differ": "²"}
     return footnotes.get(reason, "no")
 
@@ -120,7 +119,6 @@ def table() -> str:
 
 
 def with_table(text: str) -> str:
-    """Return the page with the table as it is now."""
     head, rest = text.split(MARKS[0])
     return f"{head}{MARKS[0]}{table()}{MARKS[1]}{rest.split(MARKS[1])[1]}"
 
@@ -143,7 +141,6 @@ def _save_models(run, network="seed", sources=None):
 
 
 def _own(run, kind, folder):
-    """Return a copy of a run as one of a network of the user's own."""
     from digits.data import dataset
     from digits.model import custom
     from digits.runs.identity import identity_of
@@ -175,7 +172,6 @@ def _earlier(run, folder):
 
 
 def _foreign(run, folder):
-    """Write a run's predictions as another program leaves them."""
     folder.mkdir()
     for name in ("out_of_fold", "test_probabilities"):
         shutil.copy(run.folder / f"{name}.npy", folder)
@@ -268,7 +264,6 @@ def made(patched, tmp_path_factory):
 
 
 def _run_command(main, *arguments):
-    """Run an entry point; what it refuses is raised."""
     from digits.console import KitError
 
     try:
@@ -278,7 +273,6 @@ def _run_command(main, *arguments):
 
 
 def use(way: str, run, made, folder: Path) -> None:
-    """Use a run in one way."""
     import export
     import predict
     import submit

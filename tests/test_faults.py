@@ -31,7 +31,6 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src")}
 
 
 def command(body: str, **how) -> subprocess.Popen:
-    """Start an entry point whose main does `body`."""
     code = (
         "import os, sys, time\nfrom digits.console import entry_point\n"
         f"@entry_point\ndef main(argv):\n{textwrap.indent(textwrap.dedent(body), '    ')}\n"

@@ -24,14 +24,8 @@ def run(runs):
 
 def test_all_figures_are_drawn_into_the_run_s_folder(run, sample):
     paths = charts.draw_all(run, sample)
-    assert {path.stem for path in paths} == {
-        "learning-curves",
-        "confusion-matrix",
-        "class-shares",
-        "calibration",
-        "mistakes",
-        "augmentation",
-    }
+    names = {"learning-curves", "confusion-matrix", "class-shares", "calibration", "mistakes", "augmentation"}
+    assert {path.stem for path in paths} == names
     for path in paths:
         assert path.parent == run.folder
         picture = np.asarray(Image.open(path).convert("L"))
@@ -41,19 +35,14 @@ def test_all_figures_are_drawn_into_the_run_s_folder(run, sample):
     assert not list(run.folder.glob("*.tmp*"))
 
 
-def made_data(run, sample, predicted):
-    """A run that predicted these labels of the training images, with certainty."""
-    return replace(gather(run, sample), out_of_fold=np.eye(10, dtype=np.float32)[predicted])
-
-
-def test_no_mistake_is_no_fault(run, sample):
-    figure = charts.mistakes_gallery(made_data(run, sample, sample.train.labels))
-    assert "No errors" in figure.texts[0].get_text()
-
-
-def test_a_gallery_tells_how_many_mistakes_it_leaves_out(run, sample):
-    figure = charts.mistakes_gallery(made_data(run, sample, (sample.train.labels + 1) % 10))
-    assert "The 30 most confident of 600" in figure.texts[0].get_text()
+@pytest.mark.parametrize(
+    ("off_by", "title"),
+    [pytest.param(0, "No errors", id="none"), pytest.param(1, "The 30 most confident of 600", id="all")],
+)
+def test_a_gallery_tells_how_many_errors_it_leaves_out(run, sample, off_by, title):
+    predicted = np.eye(10, dtype=np.float32)[(sample.train.labels + off_by) % 10]
+    figure = charts.mistakes_gallery(replace(gather(run, sample), out_of_fold=predicted))
+    assert title in figure.texts[0].get_text()
 
 
 def test_scipy_warps_digits_as_the_training_layer_does(sample):
@@ -125,12 +114,11 @@ def test_calibration_counts_every_row_once_and_finds_certain_errors():
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", [r"$\frac$", "a$b", "x_1^2", "<b>&", "あ", "a very long name of a class"])
-def test_a_class_may_have_any_name_in_a_chart(name):
-    names = [name, *DIGITS[1:]]
+def test_a_class_may_have_any_name_in_a_chart():
+    names = [r"$\frac$", "a$b", "x_1^2", "<b>&", "あ", "a very long name of a class", *DIGITS[6:]]
     text = charts.svg(charts.draw_class_shares, [10] * 10, [10] * 10, names)
     root = ElementTree.fromstring(base64.b64decode(text.partition(",")[2]).decode())
-    assert name in [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert set(names) <= {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
     charts.svg(charts.draw_confusion, np.eye(10, dtype=int), names)
 
 

@@ -16,9 +16,8 @@ import predict
 import torn_files
 from digits.console import BadInput
 from digits.data import dataset
-from digits.data.arrays import read_sets
 from digits.data.image_files import NotADigitImage, as_image, find_images, folder_label, name_label, read_image
-from digits.data.image_form import ImageForm, Prepared, in_shape, is_ready
+from digits.data.image_form import ImageForm, Prepared, in_shape
 from digits.data.preparation import fit, load_extra, prepare
 from digits.inference import predictions, predictor
 from digits.inference.predictions import (
@@ -64,26 +63,21 @@ def test_mnists_own_digits_are_left_as_they_are(sample):
         assert np.array_equal(prepared(as_image(image)).image, image)
 
 
-def test_each_style_becomes_a_digit_a_tenth_smaller_than_mnists_and_in_its_place():
-    for style in handwriting.STYLES:
-        for digit in (1, 4, 7):
-            image = prepared(handwriting.drawn(style, digit, seed=3)).image[..., 0]
-            rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
-            assert 17 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 18, (style, digit)
-            assert np.abs(np.array(ndimage.center_of_mass(image)) - 14).max() < 1, (style, digit)
-            assert image.max() > 200, (style, digit)
-
-
-def test_preparation_brings_handwriting_near_to_mnist(neighbours):
+def test_preparation_brings_handwriting_near_to_mnist_a_tenth_smaller_and_in_its_place(neighbours):
     pixels, labels = [], []
     for number, style in enumerate(handwriting.STYLES):
         for digit in ((number + step) % 10 for step in range(4)):  # Each digit four times, to spare time.
             pixels.append(read_image(file_of(handwriting.drawn(style, digit, seed=3))))
             labels.append(digit)
-    with_it = np.stack([prepare(each).image for each in pixels]).reshape(-1, 784)
-    without = np.stack([fit(each, ImageForm(), is_prepared=True).image for each in pixels]).reshape(-1, 784)
-    assert neighbours.score(with_it, labels) >= 0.85
-    assert neighbours.score(without, labels) <= 0.6
+    with_it = np.stack([prepare(each).image for each in pixels])
+    for image, digit in zip(with_it[..., 0], labels, strict=True):
+        rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
+        assert 17 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 18, digit
+        assert np.abs(np.array(ndimage.center_of_mass(image)) - 14).max() < 1, digit
+        assert image.max() > 200, digit
+    without = np.stack([fit(each, ImageForm(), is_prepared=True).image for each in pixels])
+    assert neighbours.score(with_it.reshape(-1, 784), labels) >= 0.85
+    assert neighbours.score(without.reshape(-1, 784), labels) <= 0.6
 
 
 def test_a_1_with_an_upstroke_is_seldom_taken_for_another_digit(neighbours):
@@ -163,7 +157,6 @@ def test_what_was_noticed_is_noted():
 
 
 def bomb() -> bytes:
-    """Return a PNG whose header says 20,000 × 20,000 pixels."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -222,35 +215,7 @@ def test_labels_come_from_the_folder_or_the_end_of_the_name(tmp_path, name, by_f
     assert name_label(tmp_path / name, classes) == by_name
 
 
-ARRAY_FORMS = {
-    "npy": lambda images: images,
-    "no channel": lambda images: images[..., 0],
-    "rows": lambda images: images.reshape(20, 784),
-    "0 to 1": lambda images: images / 255,
-    "int64": lambda images: images.astype(np.int64),
-}
-
-
-@pytest.mark.parametrize("form", ARRAY_FORMS.values(), ids=ARRAY_FORMS.keys())
-def test_arrays_are_read_in_their_usual_forms(tmp_path, sample, form):
-    images = sample.test.images[:20]
-    np.save(tmp_path / "a.npy", form(images))
-    assert np.array_equal(read_sets(tmp_path / "a.npy", (28, 28, 1))["images"].images, images)
-
-
-def test_an_idx_file_is_read_and_what_is_no_array_is_refused(tmp_path, sample):
-    images = sample.test.images[:20]
-    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 20, 28, 28) + images.tobytes())
-    assert np.array_equal(read_sets(tmp_path / "t10k-images-idx3-ubyte", (28, 28, 1))["test"].images, images)
-    (tmp_path / "bad.npy").write_bytes(b"no array")
-    with pytest.raises(BadInput, match=r"bad\.npy: expected a NumPy array"):
-        read_sets(tmp_path / "bad.npy", (28, 28, 1))
-    assert is_ready(images[0])
-
-
 class Neighbours:
-    """A predictor that needs no network."""
-
     classes = tuple("0123456789")
 
     def __init__(self, neighbours):
@@ -278,6 +243,9 @@ def command(monkeypatch, tmp_path, neighbours, capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+NO_INPUT = "expected a place for the table and the page that is no input"
 
 
 def test_images_are_predicted_and_scored_and_shown(command, tmp_path):
@@ -413,12 +381,6 @@ def test_the_page_shows_doubtful_images_first_with_each_note_on_its_line(tmp_pat
     ]  # fmt: skip
 
 
-def test_an_image_given_as_a_run_is_told_how_to_be_predicted(tmp_path, capsys):
-    (tmp_path / "a.png").write_bytes(file_of(handwriting.drawn("pen", 4)))
-    assert predict.main([str(tmp_path / "a.png")]) == 2
-    assert "is a file, not a run. To predict it: python src/predict.py RUN --images" in capsys.readouterr().err
-
-
 def test_a_number_at_the_end_of_a_name_is_a_label_only_where_a_flag_says_so(command, tmp_path):
     handwriting.drawn("pen", 4).save(tmp_path / "photo_1.png")
     code, out, err = command("--images", "photo_1.png")
@@ -444,29 +406,30 @@ def test_nothing_is_written_where_nothing_was_predicted(command, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("images", "out"),
+    ("words", "message"),
     [
-        pytest.param("four.html", "four.csv", id="the page"),
-        pytest.param("rows.csv", "rows.csv", id="the table"),
-        pytest.param("photos", "photos/table.csv", id="a folder of inputs"),
+        pytest.param("--images four.html --out four.csv", NO_INPUT, id="the page"),
+        pytest.param("--images rows.csv --out rows.csv", NO_INPUT, id="the table"),
+        pytest.param("--images photos --out photos/table.csv", NO_INPUT, id="a folder of inputs"),
+        pytest.param("--images x.png --weights greedy", "--images takes one RUN", id="weights"),
+        pytest.param("--images x.png --out t.html", "--out t.html: expected a name for the table", id="no table"),
     ],
 )
-def test_predictions_never_replace_an_input(command, tmp_path, images, out):
+def test_predictions_never_replace_an_input_and_flags_that_do_not_go_with_images_are_refused(
+    command, tmp_path, words, message
+):
     handwriting.drawn("pen", 4).save(tmp_path / "four.png")
     (tmp_path / "photos").mkdir()
     (tmp_path / "rows.csv").touch()
-    code, _, err = command("--images", images, "--out", out)
+    code, _, err = command(*words.split())
     assert code == 2
-    assert "expected a place for the table and the page that is no input" in err
+    assert message in err
 
 
-def test_flags_of_a_blend_do_not_go_with_images(command):
-    code, _, err = command("--images", "x.png", "--weights", "greedy")
-    assert code == 2
-    assert "--images takes one RUN" in err
-    code, _, err = command("--images", "x.png", "--out", "table.html")
-    assert code == 2
-    assert "--out table.html: expected a name for the table" in err
+def test_an_image_given_as_a_run_is_told_how_to_be_predicted(tmp_path, capsys):
+    (tmp_path / "a.png").touch()
+    assert predict.main([str(tmp_path / "a.png")]) == 2
+    assert "is a file, not a run. To predict it: python src/predict.py RUN --images" in capsys.readouterr().err
 
 
 def own_images(folder, digits=(4, 7)):

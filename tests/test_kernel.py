@@ -32,7 +32,6 @@ def sources(notebook, kind):
 
 
 def modules_of(text):
-    """Return the files that a folded cell writes, by path."""
     parts = text.partition("\n")[2].removeprefix("# ==> ").split("\n# ==> ")
     return {path: content.rstrip("\n") + "\n" for path, _, content in (part.partition("\n") for part in parts)}
 

@@ -37,7 +37,6 @@ def kit(tmp_path):
 
 
 def command_in(message: str) -> str:
-    """Return the command at the end of a line of a message."""
     for line in message.splitlines():
         for start in range(len(line)):
             with_command = re.match(r"python |'|/|\./|scripts/", line[start:])
@@ -98,7 +97,6 @@ def test_each_printed_command_is_read_by_bash_and_the_parser_as_it_is_meant(kit,
 
 
 def plain(word: str, cwd: Path) -> str:
-    """Return a path without links and from the root, and other words as they are."""
     return str((cwd / word).resolve()) if "/" in word and (cwd / word).exists() else word
 
 

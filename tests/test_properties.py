@@ -61,14 +61,21 @@ def test_what_the_fast_path_takes_the_careful_path_reads_alike(text, names, colu
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_a_byte_order_mark_and_a_header_that_ends_in_a_word_take_the_fast_path(ending):
+def test_well_formed_bytes_of_any_header_take_the_fast_path(ending):
     rows = np.arange(3 * 64, dtype=np.uint8).reshape(3, 64)
     names = [f"r{row}c{column}x" for row in range(8) for column in range(8)]
+    plain = torn_files.csv_bytes(rows, names, ending)
+    identified = b"".join(
+        b"%s,%s" % (b"id" if not row else b"%d" % (row + 300), line)
+        for row, line in enumerate(plain.splitlines(keepends=True))
+    )
     with unittest.mock.patch.object(csv_reader, "_parse_carefully", side_effect=AssertionError):
-        for data in (torn_files.csv_bytes(rows, names, ending), torn_files.csv_bytes(rows[1:], rows[0], ending)):
+        without_header = torn_files.csv_bytes(rows[1:], rows[0], ending)
+        for data in (plain, without_header, plain.removesuffix(ending.encode()), identified):
             for mark in (b"", csv_reader.UTF8_BOM):
                 table = csv_reader.parse(mark + data)
                 np.testing.assert_array_equal(torn_files.pixels(table), rows[-len(torn_files.pixels(table)) :])
+                assert table.ids is None or table.ids.tolist() == [301, 302, 303]
 
 
 @given(data=st.binary(max_size=200))

@@ -31,13 +31,10 @@ def earlier(tmp_path):
     return run
 
 
-def test_a_fold_gets_only_what_its_own_networks_were_sure_of(earlier):
+def test_a_fold_gets_only_what_its_own_networks_were_sure_of_and_the_record_says_what_share(earlier):
     found = pseudo_labels.pseudo_labels_of(earlier, IDENTITY)
     assert [array.tolist() for array in found.by_fold[1]] == [[0, 2], [3, 5]]
     assert [array.tolist() for array in found.by_fold[2]] == [[0, 1, 2], [3, 4, 6]]
-
-
-def test_the_record_says_threshold_and_share(earlier):
     used = pseudo_labels.pseudo_labels_of(earlier, IDENTITY, threshold=0.96).used()
     assert used == PseudoLabelsUsed("earlier", 0.96, {"1": 0.3333, "2": 0.6667})
 
@@ -48,13 +45,10 @@ def test_a_run_of_other_folds_or_data_is_refused_because_labels_would_leak(earli
         pseudo_labels.pseudo_labels_of(earlier, IDENTITY | {key: 3})
 
 
-def test_a_run_that_is_not_finished_is_refused(earlier):
-    earlier.write_record(made_record(False, identity=IDENTITY))
-    with pytest.raises(BadInput, match="not finished"):
-        pseudo_labels.pseudo_labels_of(earlier, IDENTITY)
-
-
-def test_a_run_that_lacks_a_fold_is_refused(earlier):
+def test_a_run_that_lacks_a_fold_or_is_not_finished_is_refused(earlier):
     earlier.result_path(2, 1).unlink()
     with pytest.raises(BadInput, match="has no network of fold 2 yet"):
+        pseudo_labels.pseudo_labels_of(earlier, IDENTITY)
+    earlier.write_record(made_record(False, identity=IDENTITY))
+    with pytest.raises(BadInput, match="not finished"):
         pseudo_labels.pseudo_labels_of(earlier, IDENTITY)

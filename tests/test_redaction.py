@@ -22,27 +22,17 @@ from fake_kaggle import FAST, in_process
 
 LETTERS = string.ascii_letters + string.digits + "-_.+/=~%$"
 PLACES = (
-    *(
-        "KAGGLE_API_TOKEN",
-        "KAGGLE_API_TOKEN as a file",
-        "access_token",
-        "access_token.txt",
-        "KAGGLE_KEY",
-        "kaggle.json",
-    ),
-    *("KAGGLE_CONFIG_DIR", "broken kaggle.json", "UTF-16 access_token", "credentials.json", "unreadable"),
-)
+    "KAGGLE_API_TOKEN", "KAGGLE_API_TOKEN as a file", "access_token", "access_token.txt", "KAGGLE_KEY", "kaggle.json",
+    "KAGGLE_CONFIG_DIR", "broken kaggle.json", "UTF-16 access_token", "credentials.json", "unreadable",
+)  # fmt: skip
 COMMANDS = (
-    lambda folder: submit.main(["--submissions-dir", str(folder / "submissions"), "--yes"]),
-    lambda folder: submit.main(["--submissions-dir", str(folder / "submissions"), "--dry-run"]),
-    lambda folder: submit.main(["--submissions-dir", str(folder / "submissions"), "--status"]),
-    lambda folder: download.main(["--data-dir", str(folder / "data")]),
-    lambda folder: push_kernel.main(["--submissions-dir", str(folder / "submissions"), "--no-wait"]),
+    *((submit.main, "--submissions-dir", "submissions", flag) for flag in ("--yes", "--dry-run", "--status")),
+    (download.main, "--data-dir", "data"),
+    (push_kernel.main, "--submissions-dir", "submissions", "--no-wait"),
 )
 
 
 def put(place, secret, folder, environment):
-    """Put a secret where the client looks."""
     home = folder / "home" / ".kaggle"
     home.mkdir(parents=True)
     key_file = json.dumps({"username": "someone", "key": secret})
@@ -99,7 +89,8 @@ def run(place, secret, kind, command, folder, monkeypatch, capfd):
         known = COMPETITIONS["digit-recognizer"]
         patch.setitem(COMPETITIONS, known.slug, replace(known, test=replace(known.test, rows=100)))
         patch.setattr(client, "Kaggle", functools.partial(client.Kaggle, replace(FAST, attempts=1), call=in_process))
-        code = command(folder)
+        main, flag, place, *more = command
+        code = main([flag, str(folder / place), *more])
     out, err = capfd.readouterr()
     assert code in (0, 1, 2, 3)
     assert "Traceback" not in err

@@ -30,8 +30,16 @@ FOLD = FoldScore(fold=1, member=1, network="compact", epochs=1, seconds=1.0, **v
 
 @pytest.fixture
 def run(runs):
-    """Return run "one", beside run "two"."""
     return runs[0]
+
+
+@pytest.fixture(scope="module")
+def page(made_runs, sample, tmp_path_factory):
+    """The page of run "one" as it is, with the leaderboard beside it."""
+    folder = shutil.copytree(made_runs, tmp_path_factory.mktemp("page") / "submissions")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset, "load", lambda *_, **__: sample)
+        return page_of(Run(folder / "one"), dataset=sample)
 
 
 def page_of(run, **options):
@@ -45,9 +53,8 @@ def change(one, **fields):
 # The page.
 
 
-def test_the_page_says_the_score_how_sure_and_what_was_mistaken(run, data):
-    page = page_of(run, dataset=data)
-    known = run.finished_record().out_of_fold
+def test_the_page_says_the_score_how_sure_and_what_was_mistaken(page, run):
+    known, two = run.finished_record().out_of_fold, Run(run.folder.parent / "two")
     assert f"{known.accuracy:.2%}" in page
     assert f"{known.wrong} of 600" in page
     assert page.count('<figure class="card"') >= known.wrong
@@ -59,13 +66,15 @@ def test_the_page_says_the_score_how_sure_and_what_was_mistaken(run, data):
     ]  # fmt: skip
     assert 'class="alarm' not in page
     assert re.search("epochs</th><td>6</td><td>8</td><td class=.text.>times through the training images", page)
+    facts = json.loads((run.folder / "run.json").read_text())
+    for value in (facts["command"], facts["submission"]["sha256"], facts["versions"]["numpy"]):
+        assert value in page
+    assert f"<td>two</td><td>{100 * two.finished_record().out_of_fold.accuracy:.2f}%" in page
+    assert f"{(run.predictions() == two.predictions()).sum()} of 1,000" in page
 
 
-def test_the_page_needs_nothing_but_itself(run, data):
-    page = page_of(run, dataset=data)
-    outside = re.findall(r'(?:src|href)\s*=\s*"(?!data:|#)([^"]*)"', page)
-    assert outside == ["../index.html"]
-    assert (run.folder.parent / "index.html").exists()
+def test_the_page_needs_nothing_but_itself(page):
+    assert re.findall(r'(?:src|href)\s*=\s*"(?!data:|#)([^"]*)"', page) == ["../index.html"]
     assert "@import" not in page
     assert "default-src 'none'" in page
     assert len(page) < 1_500_000
@@ -73,39 +82,33 @@ def test_the_page_needs_nothing_but_itself(run, data):
         assert not re.search(rf">\s*{word}\s*<", page)
 
 
-def test_the_errors_are_shown_most_confident_first_with_their_own_pictures(run, data):
+def test_the_errors_are_shown_most_confident_first_with_their_own_pictures(page, run, data):
     gathered = analysis.gather(run, data)
     wrong = analysis.mistakes(gathered.probabilities, data.train.labels[gathered.scored])
-    sure = gathered.probabilities[wrong].max(axis=1)
-    assert (np.diff(sure) <= 0).all()
-    section = page_of(run, dataset=data).split('id="errors"')[1]
+    assert (np.diff(gathered.probabilities[wrong].max(axis=1)) <= 0).all()
+    section = page.split('id="errors"')[1]
     picture = base64.b64decode(re.search(r'src="data:image/png;base64,([^"]+)"', section)[1])
     row = gathered.scored[wrong[0]]
     assert (255 - np.asarray(Image.open(io.BytesIO(picture))) == data.train.images[row, ..., 0]).all()
     assert f"training image {data.train.ids[row]}" in section
 
 
-def test_what_a_run_is_called_cannot_break_the_page(run, data):
-    evil = '<script>alert("1")</script>'
-    change(run, run=evil, command=evil)
+def test_a_leak_and_a_failed_check_stand_above_the_score_and_no_name_breaks_the_page(run, data):
+    evil, folds = '<script>alert("1")</script>', run.finished_record().folds
+    change(
+        run, run=evil, command=evil, leaked=True,
+        checks=[Check("probabilities sum to 1", False, "the sum is off by 0.3")],
+        folds=[replace(fold, wrong_without_tta=fold.wrong + 2) for fold in folds],
+    )  # fmt: skip
     page = page_of(run, dataset=data)
     assert evil not in page
     assert "&lt;script&gt;" in page
     assert page.count("<script>") == 1
-
-
-def test_a_leaked_run_says_so_in_the_largest_letters(run, data):
-    change(run, leaked=True)
-    page = page_of(run, dataset=data)
     assert re.search(r'class="alarm leaked">\s*<h2>LEAKED</h2>', page)
-    assert page.index("LEAKED") < page.index("accuracy</h2>")
-
-
-def test_a_failed_check_is_shown_before_the_score(run, data):
-    change(run, checks=[Check("probabilities sum to 1", False, "the sum is off by 0.3")])
-    page = page_of(run, dataset=data)
     assert "1 check failed" in page
-    assert page.index("the sum is off by 0.3") < page.index("accuracy</h2>")
+    assert max(page.index("LEAKED"), page.index("the sum is off by 0.3")) < page.index("accuracy</h2>")
+    wrong = sum(fold.wrong for fold in folds)
+    assert f"{wrong + 12} errors without it, {wrong} with it" in page, "of test-time augmentation"
 
 
 def test_without_the_data_the_page_says_so_and_shows_the_rest(run, monkeypatch):
@@ -128,49 +131,34 @@ def test_other_data_than_the_run_s_are_not_shown_as_its_own(run, data):
     assert '<figure class="card"' not in page
 
 
-def test_an_unfinished_run_has_no_page(run, data):
-    run.write_record(made_record(False))
-    with pytest.raises(BadInput, match="not finished"):
-        build_report(run, data)
-
-
-def test_probabilities_that_cannot_be_read_are_named(run, data):
+def test_an_unfinished_run_and_one_of_unreadable_probabilities_have_no_page(run, data):
     (run.folder / "out_of_fold.npy").write_bytes(b"torn")
     with pytest.raises(BadInput, match="probabilities cannot be read"):
+        build_report(run, data)
+    run.write_record(made_record(False))
+    with pytest.raises(BadInput, match="not finished"):
         build_report(run, data)
 
 
 # Beside other submissions.
 
 
-def test_agreement_with_another_run_is_counted(run, data):
-    other = np.load(run.folder.parent / "two" / "test_probabilities.npy").argmax(axis=1)
-    same = int((np.load(run.folder / "test_probabilities.npy").argmax(axis=1) == other).sum())
-    assert (
-        f"<td>two</td><td>{100 * Run(run.folder.parent / 'two').finished_record().out_of_fold.accuracy:.2f}%"
-        in page_of(run, dataset=data)
-    )
-    assert f"{same} of 1,000" in page_of(run, dataset=data)
-
-
-def make_reference(run, folder):
-    """Write a reference run as it is committed: a record, and a packed submission."""
-    record = (run / "run.json").read_text().replace('"submission.csv"', '"submission.csv.gz"')
-    (folder / "run.json").write_text(record)
-    (folder / "submission.csv.gz").write_bytes(gzip.compress((run / "submission.csv").read_bytes()))
-
-
-def test_agreement_with_the_committed_reference_is_counted(run, data, tmp_path):
-    reference = tmp_path / "reference" / "standard"
+def reference_of(run):
+    """Return a copy of run "two" beside it as a reference run is committed: with only its record and its answers."""
+    reference, two = run.folder.parent / "reference" / "two", run.folder.parent / "two"
     reference.mkdir(parents=True)
-    make_reference(run.folder.parent / "two", reference)
-    assert "<td>reference/standard</td>" in page_of(run, dataset=data, reference=reference.parent)
+    record = (two / "run.json").read_text().replace('"submission.csv"', '"submission.csv.gz"')
+    (reference / "run.json").write_text(record)
+    (reference / "submission.csv.gz").write_bytes(gzip.compress((two / "submission.csv").read_bytes()))
+    return Run(reference)
 
 
-def test_a_run_on_other_test_images_is_not_compared(run, data):
-    two = Run(run.folder.parent / "two")
-    change(two, source="kaggle")
-    assert "<td>two</td>" not in page_of(run, dataset=data)
+def test_agreement_with_the_committed_reference_is_counted_and_with_no_run_on_other_test_images(run, data):
+    reference = reference_of(run)
+    change(Run(run.folder.parent / "two"), source="kaggle")
+    page = page_of(run, dataset=data, reference=reference.folder.parent)
+    assert "<td>reference/two</td>" in page
+    assert "<td>two</td>" not in page
 
 
 @pytest.mark.parametrize("form", [Form.OWN, Form.UNVERIFIED, Form.PARTIAL])
@@ -179,16 +167,6 @@ def test_runs_on_other_files_of_the_same_name_and_length_are_not_compared(run, d
     for number, one in enumerate((run, two)):
         change(one, data=replace(one.finished_record().data, files=[DataFile("test.csv", 1000, str(number), form)]))
     assert comparison.agreement(analysis.gather(run, data), two) is None
-
-
-def test_the_public_score_of_a_submission_is_in_the_report_and_on_the_leaderboard(run, data):
-    answers = run.finished_record().submission.sha256
-    record(run.folder.parent / "ledger.csv", Entry(run="one", sha256=answers, out_of_fold=0.9964, standard_error=0.0003,
-           public_score=0.99671, tag="a", time="2026-11-23T10:00:00Z", status="complete"))  # fmt: skip
-    page = page_of(run, dataset=data)
-    assert "Out-of-fold accuracy and public score" in page
-    assert "public score <b>0.99671</b>" in page
-    assert "0.99671" in (run.folder.parent / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_report_shows_the_scores_of_its_own_competition_and_the_leaderboard_all(run, data, monkeypatch):
@@ -202,14 +180,15 @@ def test_a_report_shows_the_scores_of_its_own_competition_and_the_leaderboard_al
         answers = Run(run.folder.parent / name).finished_record().submission.sha256
         record(run.folder.parent / ledger, Entry(run=name, sha256=answers, out_of_fold=0.99, standard_error=0.001,
                public_score=score, tag=name, time="2026-11-23T10:00:00Z", status="complete"))  # fmt: skip
-    assert "public score <b>0.99671</b>" in page_of(run, dataset=data)
+    page = page_of(run, dataset=data)
+    assert "Out-of-fold accuracy and public score" in page
+    assert "public score <b>0.99671</b>" in page
     assert [sorted(runs) for runs in drawn] == [["one"], ["one", "two"]]
     assert "public score <b>0.98765</b>" in page_of(Run(run.folder.parent / "two"), dataset=data)
     assert [sorted(runs) for runs in drawn[2:]] == [["two"], ["one", "two"]]
-    assert "0.98765" in (run.folder.parent / "index.html").read_text(encoding="utf-8")
-
-
-def test_a_broken_ledger_does_not_hide_the_rest(run, data):
+    board = (run.folder.parent / "index.html").read_text(encoding="utf-8")
+    assert "0.99671" in board
+    assert "0.98765" in board
     (run.folder.parent / "ledger.csv").write_text("not,a,ledger\n")
     assert "The ledger cannot be read" in page_of(run, dataset=data)
 
@@ -217,19 +196,13 @@ def test_a_broken_ledger_does_not_hide_the_rest(run, data):
 # Labels that look wrong.
 
 
-def test_a_wrong_label_is_suspected_first_and_a_right_one_is_not(data):
+def test_a_wrong_label_is_suspected_and_neither_a_right_one_nor_an_unsure_mistake(data):
     labels = data.train.labels.copy()
-    probabilities = np.eye(10, dtype=np.float32)[labels] * 0.9 + 0.01
-    labels[17] = (labels[17] + 3) % 10
-    assert analysis.suspicious_labels(probabilities, labels).tolist() == [17]
-
-
-def test_an_unsure_mistake_is_no_suspicion(data):
-    labels = data.train.labels
     probabilities = np.eye(10, dtype=np.float32)[labels] * 0.9 + 0.01
     probabilities[5] = 0.1
     probabilities[5, (labels[5] + 1) % 10] = 0.2
-    assert len(analysis.suspicious_labels(probabilities, labels)) == 0
+    labels[17] = (labels[17] + 3) % 10
+    assert analysis.suspicious_labels(probabilities, labels).tolist() == [17]
 
 
 # Several runs.
@@ -246,15 +219,9 @@ def test_runs_are_compared_on_the_rows_that_both_held_out(run, data):
     page = html.build_comparison(compared).read_text(encoding="utf-8")
     assert f"Held-out images on which they disagree: {len(compared.rows)}" in page
     assert f"Test images with different predictions: {len(compared.test_rows)}" in page
-
-
-def test_the_most_confident_disagreement_comes_first(run, data):
-    two = Run(run.folder.parent / "two")
-    rows = comparison.compare([run, two]).test_rows
-    probabilities = [one.probabilities()[1][rows] for one in (run, two)]
+    probabilities = [one.probabilities()[1][compared.test_rows] for one in (run, two)]
     assert (probabilities[0].argmax(axis=1) != probabilities[1].argmax(axis=1)).all()
-    surest = np.minimum(*(one.max(axis=1) for one in probabilities))
-    assert (np.diff(surest) <= 0).all()
+    assert (np.diff(np.minimum(*(one.max(axis=1) for one in probabilities))) <= 0).all(), "the most confident first"
 
 
 def test_three_runs_are_compared_in_pairs(run, data):
@@ -271,30 +238,26 @@ def test_three_runs_are_compared_in_pairs(run, data):
     assert re.search("Settings that differ.*<th scope=.row.>seed</th><td>0</td><td>1</td><td>0</td>", page, re.DOTALL)
 
 
-def test_runs_on_other_data_are_compared_on_the_test_images_alone(run, data):
+def test_runs_on_other_data_are_compared_on_the_test_images_alone_and_a_leaked_one_is_said_to_be_so(run, data):
     two = Run(run.folder.parent / "two")
     change(two, identity=two.record().identity | {"data": "another"})
-    compared = comparison.compare([run, two])
-    assert compared.pairs[0].held_out is None
-    assert "cannot be tested" in summary.verdict(compared.pairs[0])
-    assert html.build_comparison(compared).exists()
-
-
-def test_a_comparison_with_a_leaked_run_says_so(run, data):
     change(run, leaked=True)
-    compared = comparison.compare([run, Run(run.folder.parent / "two")])
-    assert summary.changed_predictions(compared.pairs[0]).startswith("LEAKED: one trained on test images")
+    (pair,) = (compared := comparison.compare([run, two])).pairs
+    assert pair.held_out is None
+    assert "cannot be tested" in summary.verdict(pair)
+    assert summary.changed_predictions(pair).startswith("LEAKED: one trained on test images")
     assert "<h2>LEAKED</h2>" in html.build_comparison(compared).read_text(encoding="utf-8")
+    change(two, source="kaggle")
+    with pytest.raises(BadInput, match="nothing in common"):
+        comparison.compare([run, two])
 
 
 def test_a_reference_run_which_has_only_answers_has_a_report_and_a_comparison(run, data):
-    folder = run.folder.parent / "reference" / "two"
-    folder.mkdir(parents=True)
-    make_reference(run.folder.parent / "two", folder)
-    page = page_of(Run(folder), dataset=data)
+    reference = reference_of(run)
+    page = page_of(reference, dataset=data)
     assert "<h1>reference/two</h1>" in page
     assert "Confusion matrix" not in page
-    compared = comparison.compare([run, Run(folder)])
+    compared = comparison.compare([run, reference])
     assert compared.pairs[0].held_out is None
     assert compared.pairs[0].changed == len(compared.test_rows) > 0
     page = html.build_comparison(compared).read_text(encoding="utf-8")
@@ -375,49 +338,24 @@ def test_each_kind_of_run_has_a_report_and_a_place_on_the_leaderboard(run, data,
     assert marks == {"all wrong": ["LEAKED", "1 failed check"], "extra images": ["extra images"]}.get(kind, [])
 
 
-@pytest.mark.parametrize("name", ["<script>alert(1)</script>", '" onclick="alert(1)', r"$\frac$", "=1+1", "x_1^2"])
-def test_a_class_may_have_any_name_on_the_pages(runs, data, name):
+def test_a_class_may_have_any_name_on_the_pages(runs, data):
+    names = ["<script>alert(1)</script>", '" onclick="alert(1)', r"$\frac$", "=1+1", "x_1^2"]
     for run in runs:
-        change(run, data=replace(run.finished_record().data, classes=[name, *"123456789"]))
+        change(run, data=replace(run.finished_record().data, classes=[*names, *"56789"]))
     compared = html.build_comparison(comparison.compare(runs)).read_text(encoding="utf-8")
     for page in (page_of(runs[0], dataset=data), compared):
-        assert str(escape(name)) in page
+        assert [name for name in names if str(escape(name)) not in page] == []
         assert "<script>alert" not in page
         assert '" onclick="alert' not in page
-
-
-def test_the_errors_without_tta_are_shown_where_the_record_has_them(run, data):
-    assert "Test-time augmentation" not in page_of(run, dataset=data)
-    folds = run.finished_record().folds
-    change(run, folds=[replace(fold, wrong_without_tta=fold.wrong + 2) for fold in folds])
-    wrong = sum(fold.wrong for fold in folds)
-    assert f"{wrong + 12} errors without it, {wrong} with it" in page_of(run, dataset=data)
-
-
-def test_runs_that_share_nothing_cannot_be_compared(run, data):
-    two = Run(run.folder.parent / "two")
-    change(two, source="kaggle", identity=two.record().identity | {"data": "another"})
-    with pytest.raises(BadInput, match="nothing in common"):
-        comparison.compare([run, two])
 
 
 # The command.
 
 
-def test_the_command_writes_and_names_the_page(run, data, capsys):
+def test_the_command_writes_and_names_the_page_and_refuses_a_run_that_is_not_there(run, data, capsys):
     assert entry_point.main(["one", "--submissions-dir", str(run.folder.parent)]) == 0
     assert capsys.readouterr().out.strip().endswith("one/report.html")
     assert entry_point.main(["one", "two", "--submissions-dir", str(run.folder.parent)]) == 0
     assert "compare-one-two.html" in capsys.readouterr().out
-
-
-def test_a_run_that_is_not_there_is_bad_input(tmp_path, capsys):
-    assert entry_point.main(["no-such-run", "--submissions-dir", str(tmp_path)]) == 2
+    assert entry_point.main(["no-such-run", "--submissions-dir", str(run.folder.parent)]) == 2
     assert "no-such-run" in capsys.readouterr().err
-
-
-def test_the_page_shows_the_details_of_run_json(run, data):
-    page = page_of(run, dataset=data)
-    facts = json.loads((run.folder / "run.json").read_text())
-    for value in (facts["command"], facts["submission"]["sha256"], facts["versions"]["numpy"]):
-        assert value in page

@@ -45,24 +45,14 @@ def same(one, other):
     return all(np.array_equal(vars(one)[name], vars(other)[name]) for name in vars(one))
 
 
-def test_a_result_comes_back_as_it_was_written(tmp_path):
-    save_fold_result(tmp_path / "fold-1.npz", a_result())
-    assert same(load_fold_result(tmp_path / "fold-1.npz"), a_result())
-
-
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
-def test_a_truncated_result_is_refused(tmp_path, share):
-    path = tmp_path / "fold-1.npz"
-    save_fold_result(path, a_result())
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(BrokenFileError, match=r"fold-1\.npz is damaged"):
-        load_fold_result(path)
-
-
-def test_a_result_with_any_bit_changed_is_refused_or_read_as_it_was(tmp_path):
+def test_a_truncated_result_is_refused_and_one_with_a_changed_bit_too_or_it_is_read_as_it_was(tmp_path):
     path = tmp_path / "fold-1.npz"
     save_fold_result(path, a_result())
     whole, random = path.read_bytes(), np.random.default_rng(0)
+    for share in (0.0, 0.1, 0.5, 0.9, 0.999):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(BrokenFileError, match=r"fold-1\.npz is damaged"):
+            load_fold_result(path)
     for _ in range(300):
         broken = bytearray(whole)
         broken[random.integers(len(whole))] ^= 1 << random.integers(8)
@@ -113,16 +103,12 @@ def test_a_name_that_no_run_can_have_is_refused(tmp_path, name):
         open_run(IDENTITY, name, tmp_path)
 
 
-def test_a_run_that_was_killed_before_it_had_a_record_is_begun_again_in_its_folder(tmp_path):
+def test_a_run_that_was_killed_before_it_had_a_record_is_begun_again_and_another_folder_taken_for_none(tmp_path):
     run, _ = open_run(IDENTITY, "mine", tmp_path)
     (run.folder / ".lock").touch()
     (run.folder / ".run.json.12ab34cd.tmp.json").write_text("{")
     assert open_run(IDENTITY, "mine", tmp_path) == (run, None)
-
-
-def test_a_folder_of_something_else_is_not_taken_for_a_run(tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.tex").touch()
+    (run.folder / "thesis.tex").touch()
     with pytest.raises(BadInput, match=r"is no run \(it holds 'thesis.tex'"):
         open_run(IDENTITY, "mine", tmp_path)
 
@@ -195,17 +181,11 @@ def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
     assert path.read_text() == "new"
 
 
-def test_whatever_ends_a_run_early_names_the_command_that_resumes_it():
-    for error, kind in (
-        (KeyboardInterrupt(), KeyboardInterrupt),
-        (OSError(28, "No space left on device", "x.npz"), KitError),
-        (KitError("failed"), KitError),
-    ):
-        with (
-            pytest.raises(kind, match=r"Resume with: python src/train\.py --run mine"),
-            resumable("python src/train.py --run mine"),
-        ):
-            raise error
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left"), KitError("failed")], ids=repr)
+def test_whatever_ends_a_run_early_names_the_command_that_resumes_it(error):
+    kind, command = KitError if isinstance(error, OSError) else type(error), "python src/train.py --run mine"
+    with pytest.raises(kind, match=f"Resume with: {command}"), resumable(command):
+        raise error
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '"run"', "\udcff"])
@@ -300,7 +280,7 @@ def test_the_records_of_the_reference_runs_are_read(path):
     assert record.folds[0].log_loss > 0
 
 
-def test_the_results_of_a_run_made_by_an_earlier_version_are_read_from_its_folder_parts(tmp_path):
+def test_results_are_read_as_they_were_written_in_folds_or_by_an_earlier_version_in_parts(tmp_path):
     assert Run(tmp_path).result_path(1, 1) == tmp_path / "folds" / "fold-1.npz"
     (tmp_path / "parts").mkdir()
     save_fold_result(tmp_path / "parts" / "fold-1.npz", a_result())

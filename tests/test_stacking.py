@@ -22,12 +22,10 @@ def write_table(path, header, rows):
 
 
 def folds_of(run):
-    """Return the fold of each row as the run's folds.csv says it."""
     return [line.split(",") for line in (run.folder / "folds.csv").read_text(encoding="utf-8").splitlines()[1:]]
 
 
 def make(monkeypatch, folder, name, *flags):
-    """Return a finished run with made-up networks of what flags of train.py ask for."""
     command = ["--recipe", "quick", "--epochs", "2", *map(str, flags)]
     settings = train.settings_of(train.parse(command))
     options = {key: value for key, value in vars(settings).items() if key not in ("recipe", "source")}
@@ -82,11 +80,11 @@ def test_the_folds_of_a_run_are_in_its_folder_and_give_another_run_the_same(data
     assert [fold for _, fold in folds_of(one)].count("") == 540
 
 
-def test_rows_are_numbered_from_0_or_1(tmp_path):
-    for first in (0, 1):
-        rows = [(first + 2, "c"), (first, "a"), (first + 1, "b")]
-        table = by_id.read_table(write_table(tmp_path / "a.csv", "row,fold", rows))
-        assert by_id.of_images(table, np.array(["x", "y", "z"]))["fold"].tolist() == ["a", "b", "c"]
+@pytest.mark.parametrize("first", [0, 1])
+def test_rows_are_numbered_from_0_or_1(tmp_path, first):
+    rows = [(first + 2, "c"), (first, "a"), (first + 1, "b")]
+    table = by_id.read_table(write_table(tmp_path / "a.csv", "row,fold", rows))
+    assert by_id.of_images(table, np.array(["x", "y", "z"]))["fold"].tolist() == ["a", "b", "c"]
 
 
 BAD_FOLDS = [
@@ -141,6 +139,8 @@ def test_no_group_is_in_two_folds_and_copies_join_theirs(sample, data, tmp_path,
     write_table(path, "id,group", zip(ids, sample.train.labels, strict=True))
     with pytest.raises(BadInput, match="needs at least 3 different images of each class, found 1 of class"):
         make(monkeypatch, tmp_path, "few", "--folds", 3, "--groups", path)
+    with pytest.raises(BadInput, match="expected a CSV of ids and groups"):
+        make(monkeypatch, tmp_path, "few", "--groups", "patient")
     copies = np.array([0, 1, 2, 1, 4])
     assert len(set(by_id.group_numbers(np.array(["a", "a", "b", "b", "c"]), copies).tolist())) == 2
 
@@ -151,11 +151,6 @@ def test_groups_are_a_column_of_the_training_csv(tmp_path):
     assert by_id.column_of(table, "patient").tolist() == ["y", "x"]
     with pytest.raises(BadInput, match="expected a column site, found Patient, image, label"):
         by_id.column_of(by_id.read_table(path), "site")
-
-
-def test_groups_by_column_need_a_training_csv(data, tmp_path, monkeypatch):
-    with pytest.raises(BadInput, match="expected a CSV of ids and groups"):
-        make(monkeypatch, tmp_path, "made", "--groups", "patient")
 
 
 def write_foreign(folder, run, data, *, csv=False):
@@ -227,6 +222,11 @@ def only_labels(folder):
     write_table(folder / "submission.csv", "ImageId,Label", [(1, 7)])
 
 
+def drop_line(folder):
+    text = (folder / "test.csv").read_text(encoding="utf-8")
+    (folder / "test.csv").write_text(text.rsplit("\n", 2)[0] + "\n", encoding="utf-8")
+
+
 BAD_FOREIGN = [
     (only_labels, "expected one file of out-of-fold probabilities, found submission.csv.*not labels"),
     (lambda folder: (folder / "test.csv").unlink(), "one file of test probabilities, found oof_pred"),
@@ -237,12 +237,8 @@ BAD_FOREIGN = [
     (change_csv("\n7,", "\n7,-"), "from 0 to 1"),
     (change_csv("\n7,0.", "\n7,x"), "expected numbers, found another cell"),
     (change_csv("\n7,", "\n7,,"), "expected 11 fields, found 12"),
-    (lambda folder: drop_line(folder / "test.csv"), "a line for each of 1,000 images"),
+    (drop_line, "a line for each of 1,000 images"),
 ]
-
-
-def drop_line(path):
-    path.write_text(path.read_text(encoding="utf-8").rsplit("\n", 2)[0] + "\n", encoding="utf-8")
 
 
 @pytest.mark.parametrize(("spoil", "reason"), BAD_FOREIGN)

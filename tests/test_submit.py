@@ -37,7 +37,6 @@ def answers(seed=0, rows=ROWS):
 
 
 def changed(labels, rows):
-    """Return the labels with the first rows wrong."""
     return np.concatenate([(labels[:rows] + 1) % 10, labels[rows:]])
 
 
@@ -56,7 +55,6 @@ def make_run(folder, name="a-run", labels=None, test_form=Form.IDENTICAL, **chan
 
 
 def make_reference(folder, labels):
-    """Write a reference run as it is committed; return the answers' hash."""
     submission = SubmissionFile("submission.csv.gz", None, len(labels), content_hash(labels))
     sha256 = make_run(folder / "reference", "standard", labels, submission=submission)
     (folder / "reference" / "submission.csv").unlink()
@@ -178,24 +176,19 @@ def test_status_lists_also_what_was_submitted_elsewhere_best_first(user):
     assert "submitted before" in user.err
 
 
-def test_a_run_can_be_named_instead_of_its_file(user):
+def test_a_run_can_be_named_instead_of_its_file_and_is_that_in_whose_folder_the_file_lies(user):
     sha256 = make_run(user.folder, "first")
     make_run(user.folder, "second", answers(1))
-    for name in ("first", user.folder / "first"):
+    make_run(user.folder, "other")  # A blend of "first" alone has its answers.
+    for name in ("first", user.folder / "first", user.folder / "first" / "submission.csv"):
         assert user(name, "--dry-run") == 0
         assert f"digits:{sha256[:12]}" in user.out
+        assert "run first" in user.out
     assert user("third") == 2
-    assert "There is no run 'third'. There are: first, second." in user.err
+    assert "There is no run 'third'. There are: first, other, second." in user.err
     sha256 = make_reference(user.folder, answers(2))  # Its file is packed.
     assert user("reference/standard", "--dry-run", "--yes") == 0
     assert f"digits:{sha256[:12]}" in user.out
-
-
-def test_the_run_of_a_file_is_the_one_in_whose_folder_it_lies(user):
-    make_run(user.folder, "r1")
-    make_run(user.folder, "b1")  # A blend of r1 alone has its answers.
-    assert user(user.folder / "r1" / "submission.csv", "--dry-run") == 0
-    assert "run r1" in user.out
 
 
 # Refused before anything is sent.
@@ -262,27 +255,27 @@ def test_the_same_answers_are_sent_again_only_when_asked(user):
     assert user.states == ["complete", "complete"]
 
 
-def test_a_doubt_is_asked_about_and_without_a_terminal_refused(user, monkeypatch):
-    make_run(user.folder, checks=[Check("ink", False, "3 empty images")])
-    assert refused(user, 2, "3 empty images", "--yes")
+STRANGE = np.concatenate([np.full(900, 7, np.uint8), answers()[900:]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"checks": [Check("ink", False, "3 empty images")]}, "3 empty images", id="a failed check"),
+        pytest.param({"test_form": Form.DIFFERENT}, "run predicted is not the competition's", id="another test.csv"),
+        pytest.param({"labels": STRANGE}, "as often as in training (Cramér's V 0.", id="strange shares of classes"),
+    ],
+)
+def test_a_doubt_is_asked_about_and_without_a_terminal_refused(user, monkeypatch, changes, words):
+    make_run(user.folder, **changes)
+    assert refused(user, 2, words, "--yes")
+    assert user.err.count("warning: ") == 1
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda question: "n")
     assert refused(user, 2, "not sent")
     monkeypatch.setattr("builtins.input", lambda question: "y")
     assert user() == 0
     assert user.used == 1
-
-
-def test_strange_shares_of_the_classes_are_a_doubt(user, tmp_path):
-    labels = np.concatenate([np.full(900, 7, np.uint8), answers()[900:]])
-    write_submission(tmp_path / "mine.csv", np.arange(1, ROWS + 1), labels)
-    assert refused(user, 2, "do not occur as often as in training (Cramér's V 0.", arguments=[tmp_path / "mine.csv"])
-    assert user.err.count("warning: ") == 1
-
-
-def test_the_run_of_another_test_file_than_the_competition_s_is_doubted(user):
-    make_run(user.folder, test_form=Form.DIFFERENT)
-    assert refused(user, 2, "test.csv that the run predicted is not the competition's")
 
 
 def test_a_run_that_another_of_the_same_data_beats_by_more_than_the_errors_is_doubted(user):
@@ -308,13 +301,6 @@ def test_answers_unlike_all_earlier_ones_are_doubted(user):
     make_run(user.folder, "better", changed(answers(), 37))
     assert user("--dry-run") == 0
     assert "differs in 37 of 2,800 rows from the last submission (run good, public score 0.99671)" in user.out
-
-
-def test_a_file_of_no_known_run_is_sent_and_said_to_be_so(user, tmp_path):
-    write_submission(tmp_path / "mine.csv", np.arange(1, ROWS + 1), answers(3))
-    assert user(tmp_path / "mine.csv") == 0
-    assert "No run in" in user.out
-    assert user.states == ["complete"]
 
 
 def test_no_submission_left_today_is_told_before_the_upload_with_the_reset(user):
@@ -519,17 +505,18 @@ def lost_attempt(user, age_seconds):
     return tag
 
 
-def test_an_attempt_that_died_but_arrived_is_taken_up_not_repeated(user):
-    user.kaggle.record(f"text [{lost_attempt(user, 0)}]")
+@pytest.mark.parametrize("arrived", [True, False])
+def test_an_attempt_that_died_is_taken_up_if_it_arrived_and_else_made_again(user, arrived):
+    tag = lost_attempt(user, 60)
+    if arrived:
+        user.kaggle.record(f"text [{tag}]")
+    else:
+        assert user("--status") == 0
+        assert user.states == ["failed"]
+        assert "not in Kaggle's list" in user.out
     assert user() == 0
-    assert "nothing is uploaded again" in user.out
-    assert (user.states, user.used) == (["complete"], 1)
-
-
-def test_an_attempt_that_died_and_did_not_arrive_can_be_made_again(user):
-    lost_attempt(user, 60)
-    assert user() == 0
-    assert (user.states, user.used) == (["complete"], 1)
+    assert ("nothing is uploaded again" in user.out) == arrived
+    assert (user.states[-1], user.used) == ("complete", 1)
 
 
 def test_an_attempt_of_a_moment_ago_is_waited_for(user, monkeypatch):
@@ -541,22 +528,17 @@ def test_an_attempt_of_a_moment_ago_is_waited_for(user, monkeypatch):
     assert (user.states, user.used) == (["unconfirmed"], 0)
 
 
-def test_an_old_attempt_that_kaggle_does_not_list_is_failed_for_status(user):
-    lost_attempt(user, 60)
-    assert user("--status") == 0
-    assert user.states == ["failed"]
-    assert "not in Kaggle's list" in user.out
-
-
-def test_a_file_of_another_tool_is_sent_as_kaggle_takes_it(user):
-    make_run(user.folder)
-    plain = (user.folder / "submission.csv").read_bytes()
+def test_a_file_of_another_tool_is_sent_as_kaggle_takes_it_and_said_to_be_of_no_known_run(user, tmp_path):
+    write_submission(tmp_path / "mine.csv", np.arange(1, ROWS + 1), answers(3))
+    plain = (tmp_path / "mine.csv").read_bytes()
     _, *rows = plain.decode().splitlines()
-    other = user.folder / "other.csv"
+    other = tmp_path / "other.csv"
     other.write_text('"ImageId";"Label"\r' + "\r".join(row.replace(",", ";") for row in reversed(rows)) + "\r\r")
     assert user(other) == 0
     assert user.kaggle.uploads == [plain]
     assert other.read_bytes() != plain
+    assert "No run in" in user.out
+    assert user.states == ["complete"]
 
 
 def test_another_process_and_a_broken_ledger_stop_the_submission(user):

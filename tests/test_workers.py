@@ -52,14 +52,18 @@ def test_the_result_comes_from_another_process_with_its_messages_and_environment
     assert pid != os.getpid()
 
 
-def test_an_error_arrives_as_a_message():
-    for error, kind, text in (
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
         (BadInput("no such thing"), BadInput, "no such thing"),
         (OSError(28, "No space left on device", "x.npz"), KitError, "No space left on device: x.npz"),
         (MemoryError(), KitError, "out of memory"),
-    ):
-        with pytest.raises(kind, match=text):
-            run(fail, error)
+    ],
+    ids=["bad input", "a full disk", "no memory"],
+)
+def test_an_error_arrives_as_a_message(error, kind, text):
+    with pytest.raises(kind, match=text):
+        run(fail, error)
 
 
 def test_a_programming_error_shows_its_traceback_and_is_not_retried(capfd):
@@ -69,10 +73,10 @@ def test_a_programming_error_shows_its_traceback_and_is_not_retried(capfd):
     assert "ZeroDivisionError: ours" in capfd.readouterr().err
 
 
-def test_a_process_that_dies_is_reported_as_killed_or_with_its_signal():
-    for how, text in ((signal.SIGKILL, "was killed"), (signal.SIGSEGV, "ended by signal 11")):
-        with pytest.raises(ProcessDiedError, match=text):
-            run(end, how)
+@pytest.mark.parametrize(("how", "text"), [(signal.SIGKILL, "was killed"), (signal.SIGSEGV, "ended by signal 11")])
+def test_a_process_that_dies_is_reported_as_killed_or_with_its_signal(how, text):
+    with pytest.raises(ProcessDiedError, match=text):
+        run(end, how)
 
 
 def test_a_process_is_ended_when_asked_to_stop():
@@ -136,22 +140,21 @@ def test_jobs_change_how_many_are_trained_at_a_time_but_no_threads():
     assert share_machine(1, deterministic=True).threads == (1,)
 
 
-def test_memory_bounds_how_many_are_trained_at_a_time_except_the_first_and_what_was_asked(machine):
-    machine(gigabytes=4)
-    assert (share_machine(5).at_a_time, share_machine(5, 4).at_a_time, share_machine(5).threads) == (2, 4, (1,) * 5)
+def test_memory_or_a_container_s_limit_bounds_how_many_are_trained_at_a_time_except_the_first_and_what_was_asked(
+    machine,
+):
     machine(gigabytes=1)
     assert share_machine(5).at_a_time == 1
-
-
-def test_a_container_s_limit_is_its_memory(machine):
+    machine(gigabytes=4)
+    assert (share_machine(5).at_a_time, share_machine(5, 4).at_a_time, share_machine(5).threads) == (2, 4, (1,) * 5)
+    machine(gigabytes=4, container=(64 << 30, None))
+    assert share_machine(5).at_a_time == 2
     unlimited = 9223372036854771712  # What version 1 of cgroups says where there is no limit.
     for container, at_a_time in (
         ((None, None), 5), ((4 << 30, None), 2), (("max", None), 5), ((None, 4 << 30), 2), ((None, unlimited), 5),
     ):  # fmt: skip
         machine(container=container)
         assert share_machine(5).at_a_time == at_a_time, container
-    machine(gigabytes=4, container=(64 << 30, None))
-    assert share_machine(5).at_a_time == 2
 
 
 def test_each_gpu_has_one_network_at_a_time_and_those_that_share_one_do_not_allocate_all_of_it(machine):

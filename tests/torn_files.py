@@ -31,22 +31,18 @@ def csv_bytes(rows: np.ndarray, header: tuple[str, ...], ending: str = "\n", quo
 
 
 def train_bytes(rows: int = 40, **form: str) -> bytes:
-    """Return a tiny train.csv."""
     return csv_bytes(tiny_rows(rows), TRAIN_COLUMNS, **form)
 
 
 def predict_bytes(rows: int = 6, **form: str) -> bytes:
-    """Return a tiny test.csv."""
     return csv_bytes(tiny_rows(rows, labelled=False), PIXEL_COLUMNS, **form)
 
 
 def sample_bytes(rows: int = 6) -> bytes:
-    """Return a tiny sample_submission.csv."""
     return b"ImageId,Label\n" + b"".join(b"%d,0\n" % row for row in range(1, rows + 1))
 
 
 def write_pair(folder: Path, train: bytes | None = None, test: bytes | None = None) -> Path:
-    """Write train.csv and test.csv and return their folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train.csv").write_bytes(train_bytes() if train is None else train)
     (folder / "test.csv").write_bytes(predict_bytes() if test is None else test)
@@ -54,7 +50,6 @@ def write_pair(folder: Path, train: bytes | None = None, test: bytes | None = No
 
 
 def zip_bytes(members: dict[str, bytes]) -> bytes:
-    """Return a zip of these members."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members.items():
@@ -63,12 +58,10 @@ def zip_bytes(members: dict[str, bytes]) -> bytes:
 
 
 def competition_members() -> dict[str, bytes]:
-    """Return the members of a tiny digit-recognizer.zip."""
     return {"sample_submission.csv": sample_bytes(), "test.csv": predict_bytes(), "train.csv": train_bytes()}
 
 
 def write_zip(folder: Path, members: dict[str, bytes] | None = None, name: str = ARCHIVE) -> Path:
-    """Write a zip and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
     path.write_bytes(zip_bytes(competition_members() if members is None else members))
@@ -76,7 +69,6 @@ def write_zip(folder: Path, members: dict[str, bytes] | None = None, name: str =
 
 
 def gzip_bytes(data: bytes) -> bytes:
-    """Return data as gzip."""
     return gzip.compress(data, 1, mtime=0)
 
 
@@ -88,7 +80,6 @@ def npz_arrays(train: int = 100, test: int = 20) -> dict[str, np.ndarray]:
 
 
 def write_npz(folder: Path, arrays: dict[str, np.ndarray] | None = None) -> Path:
-    """Write a mnist.npz and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "mnist.npz"
     np.savez(path, **(npz_arrays() if arrays is None else arrays))

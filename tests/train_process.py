@@ -49,14 +49,12 @@ def start(
 
 
 def finish(submissions: Path, *flags: str, **how) -> tuple[int, str, str]:
-    """Run a command to its end and return (exit code, stdout, stderr)."""
     process = start(submissions, *flags, **how)
     out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 
 def wait_for(condition, process, seconds=300):
-    """Wait until `condition()` is true while `process` lives."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -65,7 +63,6 @@ def wait_for(condition, process, seconds=300):
 
 
 def workers(process) -> list[psutil.Process]:
-    """Return the processes in which `process` trains."""
     found = []
     for child in psutil.Process(process.pid).children():
         with contextlib.suppress(psutil.Error):  # It may have ended since.
@@ -75,5 +72,4 @@ def workers(process) -> list[psutil.Process]:
 
 
 def same_results(one: Path, other: Path) -> bool:
-    """Return whether two runs' folders hold the same probabilities and submission, byte for byte."""
     return all((one / name).read_bytes() == (other / name).read_bytes() for name in RESULTS)
