@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import functools
 import json
 import re
 import sys
@@ -83,6 +84,7 @@ def module_path(name: str) -> Path | None:
     return file if file.exists() and not path.startswith(LEFT_OUT) else None
 
 
+@functools.cache
 def imports_of(path: Path) -> set[Path]:
     """Return the files of the kit's modules that a file imports, also inside functions."""
     names = set()

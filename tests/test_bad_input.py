@@ -542,8 +542,3 @@ def test_a_submission_that_kaggle_would_refuse_is_refused_with_how_to_write_it(t
     with pytest.raises(BadInput) as caught:
         submission.read_submission(path, rows=30)
     assert re.search(message, str(caught.value))
-
-
-def test_a_submission_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="there is no such file"):
-        submission.read_submission(tmp_path / "none.csv")

@@ -32,12 +32,6 @@ def test_an_ensemble_predicts_images_of_any_shape_as_its_networks_do_one_by_one(
     assert np.allclose(together.predict_on_batch(given), one_by_one, atol=1e-5)
 
 
-def test_networks_for_images_of_two_sizes_make_no_single_model():
-    sizes = [[networks.build_network("seed", (side, side, 3))] for side in (16, 20)]
-    with pytest.raises(BadInput, match="expected networks that take images of one size, found"):
-        ensemble_model(sizes, [Tta()] * 2, [0.5, 0.5])
-
-
 def test_images_turn_about_the_centre_of_their_own_height_and_width():
     image = random_images((20, 32, 3))[:1]
     zero = np.zeros(1)
@@ -46,29 +40,23 @@ def test_images_turn_about_the_centre_of_their_own_height_and_width():
     assert np.allclose(turned[0, 1:-1, 1:-1], image[0, ::-1, ::-1][1:-1, 1:-1], atol=0.1)
 
 
-def test_shifts_keep_the_ink_of_all_channels_within_a_wide_image():
-    images = np.zeros((200, 20, 32, 3), np.uint8)
-    images[:, 8:12, 2:6, 0] = images[:, 8:12, 24:28, 2] = 200
-    margins = ink_margins(images)
-    assert margins[0].tolist() == [2, 4, 8, 8]
-    augmentation = Augmentation(shift_pixels=9, keep_ink=True)
-    drawn = draw_transforms(np.random.default_rng(0), margins, (20, 32), augmentation)
-    moved = np.asarray(networks.AffineTransform()(images, drawn))
-    assert np.allclose(moved.sum(axis=(1, 2)), images.sum(axis=(1, 2)), rtol=1e-4)
-
-
-def test_images_of_another_shape_than_the_network_s_are_refused():
-    network = networks.build_network("seed", (28, 28, 1))
-    with pytest.raises(BadInput, match=r"expected images of 28×28×1 .* found 28×28×3"):
-        predict.predict_probabilities(network, random_images((28, 28, 3)))
-
-
 def network_input(images, transforms, augmentation):
     """What a network sees of images in training, float32."""
     keras = networks.keras
     inputs = keras.Input(images.shape[1:])
     identity = keras.Model(inputs, keras.layers.Identity()(inputs))
     return np.asarray(networks.augmented_model(identity, augmentation)([images, transforms]))
+
+
+@pytest.mark.parametrize("flips", [{}, {"flip_left_right": True, "flip_up_down": True}], ids=["plain", "flipped"])
+def test_shifts_keep_the_ink_of_all_channels_within_a_wide_image(flips):
+    images = np.zeros((300, 20, 32, 3), np.uint8)
+    images[:, 8:12, 2:6, 0] = images[:, 8:12, 24:28, 2] = 200
+    margins, augmentation = ink_margins(images), Augmentation(shift_pixels=9, keep_ink=True, **flips)
+    assert margins[0].tolist() == [2, 4, 8, 8]
+    drawn = draw_transforms(np.random.default_rng(0), margins, (20, 32), augmentation)
+    moved = network_input(images, drawn, augmentation)
+    assert np.allclose(moved.sum(axis=(1, 2)), images.sum(axis=(1, 2)), rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -85,14 +73,6 @@ def test_every_other_training_image_is_flipped_and_the_others_stay(augmentation,
     is_flipped = np.isclose(shown, flipped(images), atol=0.1).all(axis=(1, 2, 3))
     assert np.allclose(shown[~is_flipped], images[~is_flipped], atol=0.1)
     assert 70 < is_flipped.sum() < 130
-
-
-def test_a_flipped_image_loses_no_ink_to_its_shift():
-    images = np.zeros((300, 20, 32, 1), np.uint8)
-    images[:, 8:12, 2:6] = 200
-    augmentation = Augmentation(shift_pixels=9, keep_ink=True, flip_left_right=True, flip_up_down=True)
-    drawn = draw_transforms(np.random.default_rng(0), ink_margins(images), (20, 32), augmentation)
-    assert np.allclose(network_input(images, drawn, augmentation).sum(axis=(1, 2)), 200 * 16, rtol=1e-4)
 
 
 def test_brightness_and_contrast_change_within_their_ranges_and_stay_in_0_to_255():
@@ -140,7 +120,13 @@ def test_a_recipe_with_all_changes_of_images_trains():
     assert predict.predict_probabilities(fit.finish(), images, Tta(flip_up_down=True)).sum(axis=1) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", ["compact", "vgg", "deotte"])
-def test_a_network_that_cannot_take_a_size_is_refused_by_name_with_a_recipe_that_can(name):
-    with pytest.raises(BadInput, match=f"the network {name} cannot take images of 8 × 8 pixels. Use --recipe photo"):
-        networks.build_network(name, (8, 8, 3), classes=3)
+def test_images_and_networks_that_do_not_fit_are_refused():
+    for name in ("compact", "vgg", "deotte"):
+        message = f"the network {name} cannot take images of 8 × 8 pixels. Use --recipe photo"
+        with pytest.raises(BadInput, match=message):
+            networks.build_network(name, (8, 8, 3), classes=3)
+    with pytest.raises(BadInput, match=r"expected images of 28×28×1 .* found 28×28×3"):
+        predict.predict_probabilities(networks.build_network("seed", (28, 28, 1)), random_images((28, 28, 3)))
+    sizes = [[networks.build_network("seed", (side, side, 3))] for side in (16, 20)]
+    with pytest.raises(BadInput, match="expected networks that take images of one size, found"):
+        ensemble_model(sizes, [Tta()] * 2, [0.5, 0.5])

@@ -42,17 +42,18 @@ def run(tmp_path):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Replace training by given outcomes of folds; return these and the list of folds that were trained."""
-    outcomes, asked = {}, []
+    """Replace training by given outcomes of folds; return these, and the folds and variables that it was asked for."""
+    outcomes, asked, variables = {}, [], []
 
-    def train_in_worker(task, folder, **how):
+    def train_in_worker(task, folder, *, environment, **how):
         asked.append(task.fold)
+        variables.append(environment)
         if task.fold in outcomes:
             raise outcomes[task.fold]
         return a_result(task), b"model"
 
     monkeypatch.setattr(crossval, "train_in_worker", train_in_worker)
-    return outcomes, asked
+    return outcomes, asked, variables
 
 
 def validated(run, at_a_time=2, environments=None, **how):
@@ -62,39 +63,19 @@ def validated(run, at_a_time=2, environments=None, **how):
         FoldTask(quick, fold, 1, 0, "float32", rows, rows[fold::3], run.checkpoint_path(fold, 1)) for fold in (1, 2, 3)
     ]
     plan = Plan(
-        run=run,
-        before=None,
-        record=None,
-        recipe=quick,
-        dataset=SimpleNamespace(test=SPLIT),
-        train=SPLIT,
-        tasks=tasks,
-        slots=Slots((1, 1, 1), environments or ({},) * at_a_time),
-        execution=Execution(),
-        started=0.0,
-        **how,
-    )
+        run=run, before=None, record=None, recipe=quick, dataset=SimpleNamespace(test=SPLIT), train=SPLIT, tasks=tasks,
+        slots=Slots((1, 1, 1), environments or ({},) * at_a_time), execution=Execution(), started=0.0, **how,
+    )  # fmt: skip
     return crossval.cross_validate(plan, ProgressDisplay(tasks))
 
 
-def test_results_come_in_order_and_are_on_disk_with_their_models(run, trained):
-    results, failures = validated(run)
+def test_results_come_in_order_of_networks_with_the_variables_of_their_slots_and_are_on_disk_with_models(run, trained):
+    results, failures = validated(run, environments=({"GPU": "7"},))
+    assert trained[2] == [{"GPU": "7"}] * 3
     assert ([result.fold for result in results], failures) == ([1, 2, 3], {})
     assert [load_fold_result(run.result_path(fold, 1)).fold for fold in (1, 2, 3)] == [1, 2, 3]
     assert all(run.model_path(fold, 1).read_bytes() == b"model" for fold in (1, 2, 3))
     assert {path.name for path in run.results_folder.iterdir()} == {"fold-1.npz", "fold-2.npz", "fold-3.npz"}
-
-
-def test_each_network_gets_the_variables_of_its_slot(run, trained, monkeypatch):
-    found = []
-
-    def train_in_worker(task, folder, *, environment, **how):
-        found.append(environment)
-        return a_result(task), b"model"
-
-    monkeypatch.setattr(crossval, "train_in_worker", train_in_worker)
-    validated(run, environments=({"GPU": "7"},))
-    assert found == [{"GPU": "7"}] * 3
 
 
 def test_what_is_finished_is_not_trained_again_and_a_damaged_result_is(run, trained, capsys):
@@ -127,18 +108,21 @@ def test_a_network_whose_model_was_deleted_is_trained_again_and_its_result_kept_
     assert "fold 2/3: fold-2.keras is missing. It is trained again." in capsys.readouterr().out
 
 
-def test_a_network_that_fails_affects_no_other(run, trained, capsys):
+def test_a_network_that_fails_affects_no_other_but_all_that_fail_or_bad_input_end_the_run(run, trained, capsys):
     trained[0][2] = TrainingFailedError("the loss was nan in epoch 3")
     results, failures = validated(run)
     assert [result.fold for result in results] == [1, 3]
     assert failures == {(2, 1): "the loss was nan in epoch 3"}
     assert "fold 2/3  FAILED: the loss was nan in epoch 3" in capsys.readouterr().out
-
-
-def test_no_network_at_all_is_an_error_with_every_reason(run, trained):
+    for fold in (1, 3):
+        run.result_path(fold, 1).unlink()
     trained[0].update({fold: KitError(f"reason {fold}") for fold in (1, 2, 3)})
     with pytest.raises(KitError, match=r"(?s)no network could be trained:.*fold 1/3: reason 1.*fold 3/3: reason 3"):
         validated(run)
+    trained[0][1] = BadInput("no such backend")
+    with pytest.raises(BadInput, match="no such backend"):
+        validated(run, at_a_time=1)
+    assert trained[1][-1] == 1
 
 
 def test_what_is_not_finished_when_the_time_is_up_is_left_and_the_rest_kept(run, monkeypatch):
@@ -159,13 +143,6 @@ def test_what_is_not_finished_when_the_time_is_up_is_left_and_the_rest_kept(run,
     results, failures = validated(run, at_a_time=1, deadline=60.0)
     assert ([result.fold for result in results], asked) == ([1], [1, 2])
     assert failures == dict.fromkeys([(2, 1), (3, 1)], "it was not finished when the time was up")
-
-
-def test_bad_input_stops_everything_at_once(run, trained):
-    trained[0][1] = BadInput("no such backend")
-    with pytest.raises(BadInput, match="no such backend"):
-        validated(run, at_a_time=1)
-    assert trained[1][0] == 1
 
 
 def test_a_full_disk_while_a_result_is_written_keeps_those_before_it(run, trained, monkeypatch):
@@ -233,10 +210,12 @@ def test_a_real_run_that_is_killed_resumes_and_gives_the_same_bytes(real_run, tm
     assert same_results(run.folder, real_run)
 
 
-def test_a_run_repeated_from_its_record_whose_worker_is_killed_gives_the_same_bytes(stub_run, tmp_path):
+def test_a_run_repeated_beside_modules_named_as_the_kits_whose_worker_is_killed_gives_the_same(stub_run, tmp_path):
+    for name in ("digits", "random", "keras", "stub_trainer"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
     run = Run(tmp_path / "hurt")
     flags = ["--from-run", str(stub_run / "run.json"), "--jobs", "2", "--run", "hurt"]
-    process = start(tmp_path, *flags, environment=SLOW)
+    process = start(tmp_path, *flags, environment=SLOW, cwd=tmp_path)
     wait_for(lambda: run.checkpoint_path(1, 1).exists() or run.result_path(1, 1).exists(), process)
     workers(process)[0].kill()
     out, err = process.communicate(timeout=600)
@@ -254,13 +233,6 @@ def test_a_finished_run_that_is_trained_again_keeps_its_duration(stub_run, tmp_p
     assert out.count("finished before") == 2
     assert run.finished_record().seconds == 7.5
     assert same_results(run.folder, stub_run)
-
-
-def test_modules_of_the_users_own_in_the_working_folder_are_not_taken_for_the_kits(tmp_path):
-    for name in ("digits", "random", "keras", "stub_trainer"):
-        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
-    code, out, err = finish(tmp_path / "runs", *FLAGS, "--run", "mine", cwd=tmp_path)
-    assert (code, err) == (0, ""), out
 
 
 @pytest.mark.slow

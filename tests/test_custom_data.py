@@ -405,6 +405,8 @@ def test_an_archive_of_one_set_or_without_names_is_read_with_its_labels(tmp_path
     np.savez(tmp_path / "a.npz", **named)
     [table] = arrays.read_sets(tmp_path / "a.npz", (28, 28, 1)).values()
     np.testing.assert_array_equal(table.labels, LABELS)
+    np.savez(tmp_path / "a.npz", data=np.zeros((20, 64)), target=np.arange(20) % 10)
+    assert arrays.read_sets(tmp_path / "a.npz", (28, 28, 1))["images"].images.shape == (20, 8, 8, 1)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
@@ -434,11 +436,6 @@ def test_a_csv_to_predict_is_read_with_its_labels(tmp_path, suffix, has_header):
 def test_an_array_to_predict_is_one_picture_unless_its_rows_are_images(tmp_path, shape, expected):
     np.save(tmp_path / "a.npy", np.full(shape, 9, np.uint8))
     assert arrays.read_sets(tmp_path / "a.npy", (28, 28, 1))["images"].images.shape == expected
-
-
-def test_rows_with_a_label_each_are_images_of_any_size(tmp_path):
-    np.savez(tmp_path / "a.npz", data=np.zeros((20, 64)), target=np.arange(20) % 10)
-    assert arrays.read_sets(tmp_path / "a.npz", (28, 28, 1))["images"].images.shape == (20, 8, 8, 1)
 
 
 def test_names_of_classes_are_text_in_a_submission(tmp_path):
@@ -514,12 +511,8 @@ def test_image_files_of_any_kind_join_the_others_and_what_is_changed_is_said(tmp
 def test_images_below_8_pixels_are_refused_and_large_ones_fit_into_96(tmp_path):
     write_images(tmp_path / "large", photographs(20, (50, 200)), [f"{row % 2}/{row:02}.png" for row in range(20)])
     assert load(tmp_path / "large").train.images.shape[1:] == (24, 96, 3)
+    before = load(tmp_path / "large", options=Options(image_shape=ImageForm().shape))
+    assert before.train.images.shape[1:] == (28, 28, 1), "as a run of an earlier version had them"
     write_images(tmp_path / "small", photographs(20, (7, 20)), [f"{row % 2}/{row:02}.png" for row in range(20)])
     with pytest.raises(BadInput, match="expected images of at least 8 × 8 pixels, found 20 × 7"):
         load(tmp_path / "small")
-
-
-def test_data_of_a_run_of_before_are_loaded_in_grey_and_28_pixels(tmp_path):
-    write_images(tmp_path, photographs(20, (16, 16)), [f"{row % 2}/{row:02}.png" for row in range(20)])
-    data = load(tmp_path, options=Options(image_shape=ImageForm().shape))
-    assert data.train.images.shape[1:] == (28, 28, 1)

@@ -22,7 +22,7 @@ from digits.console import BadInput, KitError, TrainingFailedError
 from digits.data import dataset
 from digits.files import ROOT
 from digits.runs.checks import Check
-from digits.runs.store import FoldResult, Run
+from digits.runs.store import REFIT, FoldResult, Run
 from digits.training import crossval, pipeline
 from digits.training.fold import Arrays
 from train_process import FLAGS, finish, start, wait_for, workers
@@ -53,14 +53,11 @@ def test_work_goes_on_when_nobody_reads_what_it_says(tmp_path):
     assert (tmp_path / "done").exists()
 
 
-def test_closed_streams_are_no_fault_and_no_file_gets_their_numbers(tmp_path):
+def test_closed_streams_and_a_locale_without_the_letters_are_no_fault(tmp_path):
     body = f"file = open({str(tmp_path / 'done')!r}, 'w'); assert file.fileno() > 2; print('into the void')"
     process = command(body, stdout=None, stderr=None, preexec_fn=lambda: os.closerange(0, 3))
     assert process.wait(60) == 0
     assert (tmp_path / "done").read_text() == ""
-
-
-def test_a_locale_without_the_letters_is_no_fault():
     for variable in ({"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}):
         process = command("print('99.1 % ± 0.2 %, 2 × 3, Übung')", env=ENVIRONMENT | variable)
         out, err = process.communicate(timeout=60)
@@ -197,7 +194,7 @@ def as_nobody(place: Path) -> dict:
 def trained(monkeypatch, tmp_path):
     """Return a function that trains with given outcomes of (fold, member): an error, or the accuracy of the network."""
 
-    def train(outcomes, members=1):
+    def train(outcomes, members=1, refit=0):
         def train_in_worker(task, folder, **how):
             outcome = outcomes.get((task.fold, task.member), 0.99)
             if isinstance(outcome, BaseException):
@@ -213,7 +210,7 @@ def trained(monkeypatch, tmp_path):
 
         monkeypatch.setattr(crossval, "train_in_worker", train_in_worker)
         monkeypatch.setattr(pipeline, "check_saved_models", lambda *_, **__: Check("saved models", True, ""))
-        recipe = dataclasses.replace(load_recipe("quick"), folds=2, members=members)
+        recipe = dataclasses.replace(load_recipe("quick"), folds=2, members=members, refit=refit)
         settings = Settings(recipe=recipe, source="sample", limit=600)
         return pipeline.train(settings, Execution(submissions=tmp_path, run="mine", report=False)).finished_record()
 
@@ -245,34 +242,23 @@ def test_networks_are_trained_member_by_member_and_recorded_fold_by_fold(trained
     assert [(score.fold, score.member) for score in record.folds] == [(1, 1), (1, 2), (2, 1), (2, 2)]
 
 
-def test_no_network_that_trains_is_an_error_and_the_same_command_tries_again(trained):
+def test_no_network_that_trains_is_an_error_with_every_reason_and_the_same_command_tries_again(trained):
     error = TrainingFailedError("the loss was nan")
-    with pytest.raises(KitError, match=r"no network could be trained.*\n.*\n.*\nWhat is finished is kept"):
-        trained({(1, 1): error, (2, 1): error})
+    message = r"(?s)no network could be trained:.*fold 2/2: the.*refit 1/1: the loss was nan\nWhat is finished is kept"
+    with pytest.raises(KitError, match=message):
+        trained({(1, 1): error, (2, 1): error, (REFIT, 1): error}, refit=1)
     assert len(trained({}).folds) == 2
 
 
-def test_a_full_disk_at_the_end_names_the_command_that_resumes_the_run(trained, monkeypatch):
-    monkeypatch.setattr(Run, "write_results", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
-    with pytest.raises(KitError, match=r"No space left\nWhat is finished is kept"):
-        trained({})
-
-
-def test_a_run_whose_input_is_bad_leaves_no_folder(trained, tmp_path):
-    """Found by a worker as here, or before."""
+def test_a_run_whose_input_is_bad_leaves_no_folder_and_a_full_disk_at_the_end_the_command_that_resumes_it(
+    trained, tmp_path, monkeypatch
+):
     with pytest.raises(BadInput, match="no such backend"):
         trained({(1, 1): BadInput("no such backend")})
     assert not (tmp_path / "mine").exists()
-
-
-def test_what_is_missing_is_reported_before_a_run_begins(tmp_path):
-    for flags, text in (
-        (["--cluster", "tcp://127.0.0.1:1"], "no Dask scheduler answers there"),
-        (["--pseudo-labels", "none"], "There is no run 'none'"),
-    ):
-        code, out, err = finish(tmp_path, *FLAGS, *flags)
-        assert (code, text in err) == (2, True), out + err
-        assert not tmp_path.exists() or not list(tmp_path.iterdir())
+    monkeypatch.setattr(Run, "write_results", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(KitError, match=r"No space left\nWhat is finished is kept"):
+        trained({})
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ from digits.kaggle.ledger import Entry
 from digits.model.augment import apply_transforms
 from digits.report import charts
 from digits.report.analysis import calibration, gather
-from digits.report.html import data_uri
 
 DIGITS = [str(digit) for digit in range(10)]
 
@@ -136,9 +135,3 @@ def test_a_logarithmic_axis_has_at_least_two_and_at_most_seven_labelled_ticks(lo
     ticks = charts.log_ticks(low, low * factor)
     assert 2 <= len(set(ticks)) == len(ticks) <= 7
     assert all(0.95 * low <= tick <= 1.05 * low * factor for tick in ticks)
-
-
-def test_a_picture_in_a_page_is_small_and_dark_on_white(sample):
-    uri = data_uri(sample.train.images[0])
-    assert uri.startswith("data:image/png;base64,")
-    assert len(uri) < 1000

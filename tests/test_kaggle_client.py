@@ -188,6 +188,13 @@ def test_credentials_are_found_where_the_client_finds_them(
     assert log[-1].endswith(source)
 
 
+def test_a_key_that_others_can_read_is_warned_about(home, standing, log):
+    put(home / ".kaggle" / "kaggle.json", KEY_FILE, mode=0o644)
+    standing()
+    assert log[1].startswith("warning: other users")
+    assert "chmod 600" in log[1]
+
+
 def test_without_credentials_it_is_said_where_to_get_and_put_them(standing, monkeypatch):
     for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
         monkeypatch.setenv(name, "  ")
@@ -262,13 +269,6 @@ def test_a_file_that_cannot_be_read_is_named(home, standing):
     put(home / ".kaggle" / "access_token", TOKEN, mode=0)
     with pytest.raises(KaggleRefused, match="access_token cannot be read"):
         standing()
-
-
-def test_a_key_that_others_can_read_is_warned_about(home, standing, log):
-    put(home / ".kaggle" / "kaggle.json", KEY_FILE, mode=0o644)
-    standing()
-    assert log[1].startswith("warning: other users")
-    assert "chmod 600" in log[1]
 
 
 def test_a_revoked_login_is_named_and_its_file_kept(home, standing, memory):

@@ -242,18 +242,20 @@ def test_the_whole_notebook_runs_in_a_kaggle_like_folder_and_its_networks_predic
 
 
 @pytest.mark.slow
-def test_a_notebook_without_data_fails(notebook, kernel_of_this_python, tmp_path):
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        pytest.param([], r"no train\.csv", id="no data"),
+        pytest.param(["--pseudo-labels", "none"], "training ended with exit code 2", id="training fails"),
+    ],
+)
+def test_a_notebook_without_data_and_one_whose_training_fails_fail(
+    notebook, kernel_of_this_python, tmp_path, flags, message
+):
     from nbclient.exceptions import CellExecutionError
 
     (tmp_path / "input").mkdir()
-    with pytest.raises(CellExecutionError, match=r"no train\.csv"):
-        run_notebook(notebook, tmp_path, ["--recipe", "quick"])
-
-
-@pytest.mark.slow
-def test_a_notebook_whose_training_fails_fails(notebook, kernel_of_this_python, tmp_path):
-    from nbclient.exceptions import CellExecutionError
-
-    write_data(tmp_path / "input" / "digit-recognizer")
-    with pytest.raises(CellExecutionError, match="training ended with exit code 2"):
-        run_notebook(notebook, tmp_path, ["--recipe", "quick", "--pseudo-labels", "none"])
+    if flags:
+        write_data(tmp_path / "input" / "digit-recognizer")
+    with pytest.raises(CellExecutionError, match=message):
+        run_notebook(notebook, tmp_path, ["--recipe", "quick", *flags])

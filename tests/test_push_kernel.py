@@ -263,15 +263,10 @@ def test_the_output_of_a_version_is_fetched_page_by_page_and_of_no_other(memory,
 # Publishing.
 
 
-def test_the_kit_s_notebook_is_for_its_own_competition_only(memory, tmp_path, capsys):
-    assert push_kernel.main(["--competition", "kannada-mnist", "--submissions-dir", str(tmp_path)]) == 2
-    assert "scripts/publish.sh RUN --competition kannada-mnist" in capsys.readouterr().err
-    assert not memory.calls
-
-
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
+        pytest.param(["--competition", "kannada-mnist"], "publish.sh RUN --competition kannada-mnist", id="another"),
         pytest.param(["--recipe", "quik"], "Did you mean quick?", id="recipe"),
         pytest.param(["--set", "epoch=3"], "epochs", id="setting"),
         pytest.param(["--recipe", "mine.toml"], "the kit's recipes and networks only", id="a recipe of one's own"),

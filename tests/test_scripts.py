@@ -59,24 +59,25 @@ def test_quickstart_installs_the_locked_versions_once_downloads_and_trains_with_
     assert second == ["src/download.py --if-possible", "src/train.py --folds 3"]
 
 
-def test_quickstart_fetches_the_competition_that_is_named(tmp_path):
-    flags = "--recipe photo --competition land-cover --folds 3"
-    fetched = "src/download.py --competition land-cover"
-    assert quickstart(tmp_path, *flags.split())[1] == [fetched, f"src/train.py {flags}"]
+PHOTO = "--recipe photo --competition land-cover --folds 3"
+IF_POSSIBLE = ["src/download.py --if-possible"]
 
 
-def test_quickstart_alone_trains_the_recipe_small_on_the_sample_and_the_default_on_the_competition(tmp_path):
-    for data, trained in ((None, " --recipe small"), ("train.csv.gz", ""), ("digit-recognizer.zip", "")):
-        folder = tmp_path / str(data)
-        (folder / "a kit" / "data").mkdir(parents=True)
-        if data:
-            (folder / "a kit" / "data" / data).touch()
-        assert quickstart(folder)[1] == ["src/download.py --if-possible", f"src/train.py{trained}"]
-
-
-def test_quickstart_downloads_nothing_where_the_user_says_where_the_data_are(tmp_path):
-    for number, flags in enumerate([("--source", "sample"), ("--data-dir", "elsewhere"), ("--help",)]):
-        assert quickstart(tmp_path / str(number), *flags)[1] == [f"src/train.py {' '.join(flags)}"]
+@pytest.mark.parametrize(
+    ("data", "flags", "downloads", "trained"),
+    [
+        pytest.param(None, "", IF_POSSIBLE, "--recipe small", id="the sample"),
+        pytest.param("train.csv.gz", "", IF_POSSIBLE, "", id="the competition's files"),
+        pytest.param("digit-recognizer.zip", "", IF_POSSIBLE, "", id="its archive"),
+        pytest.param(None, PHOTO, ["src/download.py --competition land-cover"], PHOTO, id="another competition"),
+        *(pytest.param(None, flags, [], flags, id=flags) for flags in ("--source sample", "--data-dir x", "--help")),
+    ],
+)
+def test_quickstart_downloads_and_trains_what_is_there_or_asked_for(tmp_path, data, flags, downloads, trained):
+    (tmp_path / "a kit" / "data").mkdir(parents=True)
+    if data:
+        (tmp_path / "a kit" / "data" / data).touch()
+    assert quickstart(tmp_path, *flags.split())[1] == [*downloads, f"src/train.py {trained}".strip()]
 
 
 def test_an_environment_that_was_left_half_made_is_made_again(tmp_path):

@@ -185,11 +185,12 @@ def test_predictions_of_another_program_are_blended_and_marked(csv, runs, data, 
         text = summary.of_run(run)
         assert "another program (" in text
         assert "that their folds are the same is assumed" in text
-        assert record.foreign[0].sha256 in html.build_report(run).read_text(encoding="utf-8")
         with pytest.raises(BadInput, match="blends predictions of another program"):
             saved_members(run)
-    assert "boosted trees (foreign)" in summary.of_leaderboard(leaderboard(one.folder.parent))
-    assert "[foreign predictions]" in summary.of_leaderboard(leaderboard(one.folder.parent))
+    assert record.foreign[0].sha256 in html.build_report(again).read_text(encoding="utf-8")
+    board = summary.of_leaderboard(leaderboard(one.folder.parent))
+    assert "boosted trees (foreign)" in board
+    assert "[foreign predictions]" in board
 
 
 def test_the_folds_of_another_program_are_compared_with_the_run_s(runs, data, tmp_path):

@@ -185,7 +185,7 @@ def test_a_run_can_be_named_instead_of_its_file_and_is_that_in_whose_folder_the_
         assert f"digits:{sha256[:12]}" in user.out
         assert "run first" in user.out
     assert user("third") == 2
-    assert "There is no run 'third'. There are: first, other, second." in user.err
+    assert "There is no run 'third'. There are: first, second, other." in user.err
     sha256 = make_reference(user.folder, answers(2))  # Its file is packed.
     assert user("reference/standard", "--dry-run", "--yes") == 0
     assert f"digits:{sha256[:12]}" in user.out
@@ -203,9 +203,14 @@ def refused(user, code, *words, arguments=()):
     return True
 
 
-def test_no_file_and_a_broken_one_are_refused_without_a_call(user):
+def test_no_file_a_broken_one_another_process_and_a_broken_ledger_stop_the_submission_without_a_call(user):
     assert refused(user, 2, "no such file", "python src/train.py")
     make_run(user.folder)
+    with file_lock(user.folder / ".submit.lock"):
+        assert refused(user, 1, "Another process holds")
+    (user.folder / "ledger.csv").write_text("mine\n")
+    assert refused(user, 2, "ledger.csv, line 1")
+    assert (user.folder / "ledger.csv").read_text() == "mine\n"
     lines = (user.folder / "submission.csv").read_text().splitlines(keepends=True)
     (user.folder / "submission.csv").write_text("".join(lines[:500]) + "501,x\n" + "".join(lines[501:]))
     assert refused(user, 2, "line 501")
@@ -263,11 +268,15 @@ STRANGE = np.concatenate([np.full(900, 7, np.uint8), answers()[900:]])
     [
         pytest.param({"checks": [Check("ink", False, "3 empty images")]}, "3 empty images", id="a failed check"),
         pytest.param({"test_form": Form.DIFFERENT}, "run predicted is not the competition's", id="another test.csv"),
-        pytest.param({"labels": STRANGE}, "as often as in training (Cramér's V 0.", id="strange shares of classes"),
+        pytest.param(
+            None, "as often as in training (Cramér's V 0.", id="strange shares of classes in a file of no run"
+        ),
     ],
 )
 def test_a_doubt_is_asked_about_and_without_a_terminal_refused(user, monkeypatch, changes, words):
-    make_run(user.folder, **changes)
+    make_run(user.folder, **changes or {})
+    if changes is None:
+        write_submission(user.folder / "submission.csv", np.arange(1, ROWS + 1), STRANGE)
     assert refused(user, 2, words, "--yes")
     assert user.err.count("warning: ") == 1
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
@@ -303,18 +312,7 @@ def test_answers_unlike_all_earlier_ones_are_doubted(user):
     assert "differs in 37 of 2,800 rows from the last submission (run good, public score 0.99671)" in user.out
 
 
-def test_no_submission_left_today_is_told_before_the_upload_with_the_reset(user):
-    make_run(user.folder)
-    user.kaggle.allowed_a_day = 2
-    for number in range(2):
-        user.kaggle.record(f"number {number}")
-    assert user() == 3
-    assert "no submissions are left (2 made today, 2 in all)" in user.err
-    assert "midnight UTC" in user.err
-    assert user.kaggle.uploads == []
-
-
-def test_limits_that_kaggle_does_not_tell_are_no_reason_not_to_submit(user):
+def test_no_submission_left_today_is_told_before_the_upload_and_an_unknown_limit_no_reason_not_to_submit(user):
     make_run(user.folder)
     user.kaggle.never_submitted = True
     assert user("--dry-run") == 0
@@ -323,6 +321,11 @@ def test_limits_that_kaggle_does_not_tell_are_no_reason_not_to_submit(user):
     assert user() == 0
     assert "warning: Kaggle does not say how many" in user.out
     assert user.used == 1
+    user.kaggle.never_submitted, user.kaggle.allowed_a_day = False, 1
+    assert user("--again") == 3
+    assert "no submissions are left (1 made today, 1 in all)" in user.err
+    assert "midnight UTC" in user.err
+    assert len(user.kaggle.uploads) == 1
 
 
 def test_without_credentials_nothing_is_sent_and_status_prints_the_ledger_that_is_there(user, monkeypatch):
@@ -396,19 +399,6 @@ def test_a_submission_that_kaggle_counts_but_does_not_list_is_not_sent_again(use
     assert (user.states, user.used) == (["complete"], 1)
 
 
-def test_kaggle_s_own_reason_for_an_error_is_shown(user):
-    make_run(user.folder)
-    user.kaggle.outcome = {"status": "ERROR", "errorDescription": "Submission must have 28000 rows"}
-    user.kaggle.polls_until_scored = 1
-    assert user() == 1
-    assert "Submission must have 28000 rows" in user.err
-    (entry,) = user.ledger
-    assert (entry.status, entry.reason) == ("error", "Submission must have 28000 rows")
-    user.kaggle.outcome = {"status": "COMPLETE", "publicScore": "0.99"}
-    assert user() == 0
-    assert user.states == ["error", "complete"]
-
-
 def test_a_list_that_fails_after_the_upload_does_not_lose_the_submission(user, monkeypatch):
     make_run(user.folder)
     submit_to_kaggle = user.kaggle._CreateSubmission
@@ -442,12 +432,19 @@ def test_an_interrupt_says_what_is_not_known(user, monkeypatch):
     assert (user.states, user.used) == (["complete"], 1)
 
 
-def test_a_long_message_does_not_cost_the_tag_and_a_score_that_is_no_number_is_none(user):
-    sha256 = make_run(user.folder)
+def test_kaggle_s_own_reason_for_an_error_is_shown_and_a_score_that_is_no_number_is_none(user):
+    sha256, text = make_run(user.folder), "Submission must have 28000 rows"
+    user.kaggle.outcome = {"status": "ERROR", "errorDescription": text}
+    user.kaggle.polls_until_scored = 1
+    assert user("-m", "Zahlen – 数字 " * 1000) == 1
+    assert text in user.err
+    assert (user.ledger[0].status, user.ledger[0].reason) == ("error", text)
+    (sent,) = user.kaggle.submissions
+    assert sent["description"].endswith(f" [digits:{sha256[:12]}]"), "a long message does not cost the tag"
+    assert len(sent["description"]) < 250
     user.kaggle.outcome = {"status": "COMPLETE", "publicScore": "None"}
-    assert user("-m", "Zahlen – 数字 " * 1000) == 0
-    assert user.kaggle.submissions[0]["description"].endswith(f" [digits:{sha256[:12]}]")
-    assert len(user.kaggle.submissions[0]["description"]) < 250
+    assert user() == 0
+    assert user.states == ["error", "complete"]
     assert "Public score: -" in user.out
 
 
@@ -539,15 +536,6 @@ def test_a_file_of_another_tool_is_sent_as_kaggle_takes_it_and_said_to_be_of_no_
     assert other.read_bytes() != plain
     assert "No run in" in user.out
     assert user.states == ["complete"]
-
-
-def test_another_process_and_a_broken_ledger_stop_the_submission(user):
-    make_run(user.folder)
-    with file_lock(user.folder / ".submit.lock"):
-        assert refused(user, 1, "Another process holds")
-    (user.folder / "ledger.csv").write_text("mine\n")
-    assert refused(user, 2, "ledger.csv, line 1")
-    assert (user.folder / "ledger.csv").read_text() == "mine\n"
 
 
 # Code competitions.

@@ -42,6 +42,11 @@ def test_the_next_step_names_this_very_run_and_is_not_to_submit_it_after_a_faile
     assert f"before you submit: {display_path(run.folder / 'run.json')}" in text  # There is no page.
     (run.folder / "report.html").touch()
     assert f"before you submit: {display_path(run.folder / 'report.html')}" in summary.of_run(run)
+    run.write_record(made_record(data=dataclasses.replace(competition, competition="kannada-mnist")))
+    text = summary.of_run(run)
+    assert "takes a notebook's output, not a file" in text
+    assert f"scripts/publish.sh {display_path(run.folder)} --competition kannada-mnist" in text
+    assert "submit.sh" not in text
     submission = dataclasses.replace(made_record().submission, copy=None)
     run.write_record(made_record(submission=submission))
     assert "predictions, not a submission" in summary.of_run(run)
@@ -59,16 +64,6 @@ def test_the_commands_that_are_printed_reach_the_shell_as_they_are_meant(tmp_pat
     words = shlex.split(summary.of_run(run).partition("By hand:")[2])
     assert words[words.index("-f") + 1] == str(run.folder / "submission.csv")
     assert words[-2:] == ["-m", "made 0.99640 out of fold, digits:111111111111"]
-
-
-def test_the_next_step_of_a_code_competition_is_to_publish_the_models(tmp_path):
-    run = Run(tmp_path / "made")
-    run.folder.mkdir()
-    run.write_record(made_record(data=dataclasses.replace(made_record().data, competition="kannada-mnist")))
-    text = summary.of_run(run)
-    assert "takes a notebook's output, not a file" in text
-    assert f"scripts/publish.sh {display_path(run.folder)} --competition kannada-mnist" in text
-    assert "submit.sh" not in text
 
 
 def test_a_terminal_too_narrow_for_the_list_of_runs_leaves_columns_out_and_says_which():

@@ -66,13 +66,6 @@ def whole():
     return fitted()
 
 
-def test_a_network_learns(whole):
-    images, labels = made_digits(100, seed=1)
-    probabilities = predict.predict_probabilities(whole.network, images)
-    assert (probabilities.argmax(axis=1) == labels).mean() > 0.9
-    assert probabilities.dtype == np.float32
-
-
 def test_an_epoch_reports_its_images_once_takes_one_step_a_batch_and_ends_otherwise_with_another_seed(whole):
     fit, reported = trainer.Trainer(TINY, "tiny", *made_digits(350), (1, 1, 1)), []
     fit.run_epoch(reported.append)
@@ -95,7 +88,10 @@ def test_a_resumed_and_scored_training_ends_where_another_of_its_seed_does_and_i
     assert again.score(images[:70], labels[:70]) > 0.5
     again.history.append(again.run_epoch())
     assert [epoch.epoch for epoch in again.history] == [1, 2, 3, 4]
-    assert np.allclose(*(predict.predict_probabilities(fit.network, images) for fit in (whole, again)), atol=1e-5)
+    expected, found = (predict.predict_probabilities(fit.network, images) for fit in (whole, again))
+    assert np.allclose(expected, found, atol=1e-5)
+    assert (expected.argmax(axis=1) == labels).mean() > 0.9
+    assert expected.dtype == np.float32
     last = [weight.copy() for weight in again.network.get_weights()]
     averaged = again.finish()
     assert any(not np.allclose(*pair) for pair in zip(last, averaged.get_weights(), strict=True))
@@ -140,24 +136,18 @@ def test_only_images_of_a_small_largest_probability_have_augmented_copies(whole,
     assert predict.predict_probabilities(whole.network, images, tta) == pytest.approx(expected, abs=1e-5)
 
 
-def test_one_cycle_rises_to_its_peak_and_falls_to_nothing():
+def test_one_cycle_rises_to_its_peak_and_falls_to_nothing_others_begin_at_it_and_unknown_ones_are_refused():
     rates = np.array([float(trainer.OneCycle(1.0, 100, 0.2)(step)) for step in range(100)])
     assert rates[0] < 0.06
     assert rates.max() == pytest.approx(1, abs=0.02)
     assert rates.argmax() in (19, 20)
     assert rates[-1] < 0.001
-
-
-@pytest.mark.parametrize("schedule", ["constant", "exponential"])
-def test_schedules_begin_at_their_peak(schedule):
-    rates = trainer.learning_rates(TINY.changed(schedule=schedule, epochs=20), steps_per_epoch=10)
-    assert float(rates if isinstance(rates, float) else rates(0)) == pytest.approx(2e-2)
-
-
-@pytest.mark.parametrize("settings", [{"schedule": "wild"}, {"optimizer": "wild"}])
-def test_unknown_schedules_and_optimizers_are_refused_by_name(settings):
-    with pytest.raises(ValueError, match="'wild'; expected"):
-        trainer.build_optimizer(TINY.changed(**settings), 10)
+    for schedule in ("constant", "exponential"):
+        rates = trainer.learning_rates(TINY.changed(schedule=schedule, epochs=20), steps_per_epoch=10)
+        assert float(rates if isinstance(rates, float) else rates(0)) == pytest.approx(2e-2)
+    for unknown in ({"schedule": "wild"}, {"optimizer": "wild"}):
+        with pytest.raises(ValueError, match="'wild'; expected"):
+            trainer.build_optimizer(TINY.changed(**unknown), 10)
 
 
 def test_the_other_optimizers_train_too():
