@@ -268,9 +268,7 @@ STRANGE = np.concatenate([np.full(900, 7, np.uint8), answers()[900:]])
     [
         pytest.param({"checks": [Check("ink", False, "3 empty images")]}, "3 empty images", id="a failed check"),
         pytest.param({"test_form": Form.DIFFERENT}, "run predicted is not the competition's", id="another test.csv"),
-        pytest.param(
-            None, "as often as in training (Cramér's V 0.", id="strange shares of classes in a file of no run"
-        ),
+        pytest.param(None, "as often as in training (Cramér's V 0.", id="strange shares, no run"),
     ],
 )
 def test_a_doubt_is_asked_about_and_without_a_terminal_refused(user, monkeypatch, changes, words):
