@@ -18,48 +18,32 @@ STROKES = {
         [[(0.04, 0.2), (0.2, 0.01), (0.48, 0.05), (0.52, 0.35), (0.28, 0.7), (0.02, 0.97)], [(0.02, 0.97), (0.6, 1)]],
         [[(0.05, 0.2), (0.3, 0.0), (0.54, 0.2), (0.35, 0.6), (0.08, 0.93), (0.05, 0.82), (0.25, 0.88), (0.6, 1.0)]],
     ],
-    3: [
-        [
-            [(0.05, 0.1), (0.3, 0.0), (0.5, 0.15), (0.42, 0.38), (0.2, 0.46)],
-            [(0.2, 0.46), (0.48, 0.52), (0.57, 0.75), (0.35, 0.98), (0.02, 0.92)],
-        ]
-    ],
+    3: [[
+        [(0.05, 0.1), (0.3, 0.0), (0.5, 0.15), (0.42, 0.38), (0.2, 0.46)],
+        [(0.2, 0.46), (0.48, 0.52), (0.57, 0.75), (0.35, 0.98), (0.02, 0.92)],
+    ]],
     4: [
         [[(0.35, 0.0), (0.2, 0.3), (0.02, 0.64)], [(0.02, 0.64), (0.6, 0.62)], [(0.44, 0.3), (0.43, 1.0)]],
         [[(0.08, 0.02), (0.04, 0.25), (0.06, 0.48)], [(0.06, 0.48), (0.5, 0.46)], [(0.5, 0), (0.48, 0.5), (0.5, 1)]],
     ],
-    5: [
-        [
-            [(0.1, 0.02), (0.56, 0.0)],
-            [(0.1, 0.02), (0.08, 0.42)],
-            [(0.08, 0.42), (0.32, 0.34), (0.55, 0.55), (0.5, 0.85), (0.25, 1.0), (0.0, 0.88)],
-        ]
-    ],
+    5: [[
+        [(0.1, 0.02), (0.56, 0.0)], [(0.1, 0.02), (0.08, 0.42)],
+        [(0.08, 0.42), (0.32, 0.34), (0.55, 0.55), (0.5, 0.85), (0.25, 1.0), (0.0, 0.88)],
+    ]],
     6: [[[(0.45, 0.0), (0.2, 0.22), (0.04, 0.6), (0.12, 0.92), (0.35, 1.0), (0.54, 0.8), (0.42, 0.56), (0.1, 0.66)]]],
     7: [
         [[(0.02, 0.04), (0.58, 0.02)], [(0.58, 0.02), (0.4, 0.45), (0.25, 1.0)]],
         [[(0.02, 0.05), (0.58, 0.03)], [(0.58, 0.03), (0.38, 0.5), (0.24, 1.0)], [(0.16, 0.5), (0.54, 0.48)]],
     ],
-    8: [
-        [
-            [
-                (0.46, 0.12), (0.25, 0.0), (0.08, 0.18), (0.26, 0.42), (0.5, 0.66), (0.46, 0.93),
-                (0.22, 1.0), (0.04, 0.8), (0.2, 0.54), (0.46, 0.3), (0.45, 0.1),
-            ]
-        ]
-    ],
+    8: [[[
+        (0.46, 0.12), (0.25, 0.0), (0.08, 0.18), (0.26, 0.42), (0.5, 0.66), (0.46, 0.93),
+        (0.22, 1.0), (0.04, 0.8), (0.2, 0.54), (0.46, 0.3), (0.45, 0.1),
+    ]]],
     9: [
-        [
-            [(0.5, 0.15), (0.28, 0.0), (0.06, 0.2), (0.14, 0.45), (0.4, 0.42), (0.52, 0.14)],
-            [(0.52, 0.14), (0.5, 0.6), (0.4, 1.0)],
-        ],
-        [
-            [(0.5, 0.15), (0.28, 0.0), (0.06, 0.2), (0.14, 0.45), (0.4, 0.42), (0.52, 0.14)],
-            [(0.52, 0.14), (0.52, 0.65), (0.4, 0.95), (0.1, 0.92)],
-        ],
+        [[(0.5, 0.15), (0.28, 0.0), (0.06, 0.2), (0.14, 0.45), (0.4, 0.42), (0.52, 0.14)], tail]
+        for tail in ([(0.52, 0.14), (0.5, 0.6), (0.4, 1.0)], [(0.52, 0.14), (0.52, 0.65), (0.4, 0.95), (0.1, 0.92)])
     ],
 }  # fmt: skip
-STYLES = ("pen", "marker", "slanted", "pencil", "photo", "inverted", "off-centre", "tiny", "huge", "transparent")
 FONTS = (
     "fifthhorseman/dkg.ttf", "breip/Breip.ttf", "rufscript/Rufscript010.ttf",
     "sjfonts/SteveHand.ttf", "sjfonts/Delphine.ttf", "humor-sans/Humor-Sans.ttf", "klee/KleeOne-Regular.ttf",
@@ -122,41 +106,46 @@ def photographed(ink, random):
     return Image.open(file)
 
 
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+DRAWN = {
+    "pen": ({"size": (300, 300), "height": 190, "width": 5}, {}),
+    "marker": (
+        {"size": (280, 280), "height": 190, "width": 24, "pressure": 0.1}, {"page": WHITE, "pen": (200, 30, 40)}
+    ),
+    "slanted": ({"size": (260, 320), "height": 200, "width": 11, "slant": 24}, {"pen": (20, 40, 160)}),
+    "pencil": (
+        {"size": (320, 320), "height": 200, "width": 7, "pressure": 0.5, "steady": 0.03},
+        {"page": (236, 233, 226), "pen": (120, 120, 125), "noise": 4},
+    ),
+    "photo": ({"size": (640, 480), "height": 250, "width": 11}, {}),
+    "inverted": (
+        {"size": (280, 280), "height": 180, "width": 14}, {"page": (24, 46, 36), "pen": (225, 225, 215), "noise": 3}
+    ),
+    "off-centre": ({"size": (400, 300), "height": 140, "width": 10}, {}),
+    "tiny": ({"size": (500, 400), "height": 26, "width": 2.5, "centre": (0.6, 0.4)}, {}),
+    "huge": (
+        {"size": (200, 240), "height": 222, "width": 26, "slant": 2, "turn": 1}, {"page": WHITE, "pen": BLACK}
+    ),
+    "transparent": ({"size": (280, 280), "height": 190, "width": 15}, {}),
+}  # fmt: skip
+"""The strokes and the paper of each style."""
+STYLES = tuple(DRAWN)
+
+
 def drawn(style, digit, seed=0):
     """Return a PIL image of `digit` in one of STYLES; the same seed draws the same."""
     random = np.random.default_rng((STYLES.index(style), digit, seed))
-    if style == "pen":
-        ink = stroked(digit, random, size=(300, 300), height=190, width=5)
-        return paper(ink, random)
-    if style == "marker":
-        ink = stroked(digit, random, size=(280, 280), height=190, width=24, pressure=0.1)
-        return paper(ink, random, page=(255, 255, 255), pen=(200, 30, 40))
-    if style == "slanted":
-        ink = stroked(digit, random, size=(260, 320), height=200, width=11, slant=24)
-        return paper(ink, random, pen=(20, 40, 160))
-    if style == "pencil":
-        ink = stroked(digit, random, size=(320, 320), height=200, width=7, pressure=0.5, steady=0.03)
-        return paper(
-            ink * random.uniform(0.6, 1, ink.shape), random, page=(236, 233, 226), pen=(120, 120, 125), noise=4
-        )
-    if style == "photo":
-        return photographed(stroked(digit, random, size=(640, 480), height=250, width=11), random)
-    if style == "inverted":
-        ink = stroked(digit, random, size=(280, 280), height=180, width=14)
-        return paper(ink, random, page=(24, 46, 36), pen=(225, 225, 215), noise=3)
+    strokes, page = DRAWN[style]
     if style == "off-centre":
-        centre = random.choice([0.22, 0.78]), random.choice([0.25, 0.75])
-        return paper(stroked(digit, random, size=(400, 300), height=140, width=10, centre=centre), random)
-    if style == "tiny":
-        return paper(stroked(digit, random, size=(500, 400), height=26, width=2.5, centre=(0.6, 0.4)), random)
-    if style == "huge":
-        ink = stroked(digit, random, size=(200, 240), height=222, width=26, slant=2, turn=1)
-        return paper(ink, random, page=(255, 255, 255), pen=(0, 0, 0))
-    ink = stroked(digit, random, size=(280, 280), height=190, width=15)
-    alpha = Image.fromarray((ink * 255).astype(np.uint8))
-    image = Image.new("RGBA", alpha.size, (0, 0, 0) if digit % 2 else (255, 255, 255))
-    image.putalpha(alpha)
-    return image
+        strokes = strokes | {"centre": (random.choice([0.22, 0.78]), random.choice([0.25, 0.75]))}
+    ink = stroked(digit, random, **strokes)
+    if style == "photo":
+        return photographed(ink, random)
+    if style == "transparent":
+        image = Image.new("RGBA", ink.shape[::-1], BLACK if digit % 2 else WHITE)
+        image.putalpha(alone(ink))
+        return image
+    return paper(ink * random.uniform(0.6, 1, ink.shape) if style == "pencil" else ink, random, **page)
 
 
 def with_upstroke(seed):
