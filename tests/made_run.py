@@ -83,6 +83,20 @@ def cross_validate(plan, *_):
     return results, {}
 
 
+class WorkerOfThisProcess:
+    """As `workers.Worker`, without a process."""
+
+    def __init__(self, *_, **__): ...
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_): ...
+
+    def run(self, function, *arguments):
+        return function(*arguments, log=print)
+
+
 def make_run(monkeypatch, submissions, name="made", *, seed=0, recipe=None, data_dir=None, **settings):
     """Return a finished run in the folder `submissions`, of the embedded sample cut to 600 unless told otherwise."""
     monkeypatch.setattr(pipeline, "cross_validate", cross_validate)

@@ -14,6 +14,7 @@ from digits import config
 from digits.config import Tta, load_recipe
 from digits.console import BadInput, KitError
 from digits.training.workers import Slots
+from made_run import WorkerOfThisProcess
 from train_process import STUB
 
 
@@ -77,17 +78,11 @@ def test_a_setting_that_one_fit_does_not_show_is_refused(words):
         ablate.chosen(load_recipe("quick"), None, [[words]])
 
 
-def test_a_network_that_training_would_refuse_is_refused_before_anything_is_measured(tmp_path, capsys):
-    file = tmp_path / "nets.py"
-    file.write_text(
-        "import keras\n"
-        "def sigmoid(input_shape, classes):\n"
-        "    images = keras.Input(input_shape)\n"
-        "    flat = keras.layers.Flatten()(images)\n"
-        "    return keras.Model(images, keras.layers.Dense(classes, activation='sigmoid')(flat))\n"
-    )
-    assert ablate.main(["--small", "--set", f"networks={file}:sigmoid"]) == 2
-    assert "probabilities that sum to 1" in capsys.readouterr().err
+def test_a_network_that_training_would_refuse_is_refused_before_anything_is_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(trials, "Worker", WorkerOfThisProcess)
+    (tmp_path / "nets.py").write_text("def net(input_shape, classes):\n    return 3\n")
+    assert ablate.main(["--small", "--set", f"networks={tmp_path / 'nets.py'}:net"]) == 2
+    assert "returns a keras.Model, found int" in capsys.readouterr().err
 
 
 def made_fit(contestant, common, **share):

@@ -88,9 +88,7 @@ class Recorded:
 
 
 @pytest.mark.parametrize("shift", [pytest.param(0, id="the same"), pytest.param(1, id="others")])
-def test_the_saved_models_predict_the_run_s_own_test_images_and_never_change_its_submission(
-    runs, monkeypatch, tmp_path, shift
-):
+def test_saved_models_predict_the_test_images_and_never_change_a_submission(runs, monkeypatch, tmp_path, shift):
     """Else its hash in run.json would be of another file, and the run's failed checks would not be found by it."""
     monkeypatch.setattr(predictor, "Predictor", Recorded)
     monkeypatch.setattr(Recorded, "shift", shift)

@@ -6,6 +6,7 @@ from digits.config import Metric, Tta
 from digits.inference import predictor
 from digits.runs import checks
 from digits.training import pipeline
+from made_run import WorkerOfThisProcess
 
 CHANCE = np.random.default_rng(0)
 LABELS = CHANCE.integers(0, 10, 2000)
@@ -46,18 +47,6 @@ def test_each_fault_fails_its_check_and_is_named():
     for check, detail in failed.items():
         assert not check.passed
         assert check.detail.startswith(detail)
-
-
-class WorkerOfThisProcess:
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        """There is no process to end."""
-
-    def run(self, function, *arguments):
-        return function(*arguments, log=print)
 
 
 def test_rows_in_another_order_than_the_models_say_fail(monkeypatch):

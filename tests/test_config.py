@@ -159,9 +159,7 @@ def test_networks_of_ones_own_are_read_from_beside_the_recipe_and_saved_with_it(
         ("nets.py:lenet", b"\xff\xfe", "nets.py is not Python: 'utf-8' codec can't decode"),
     ],
 )
-def test_a_network_file_that_cannot_be_used_is_refused_before_anything_is_read(
-    tmp_path, monkeypatch, network, text, message
-):
+def test_a_network_file_that_cannot_be_used_is_refused(tmp_path, monkeypatch, network, text, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nets.py").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(BadInput) as refusal:

@@ -354,9 +354,7 @@ def test_another_competition_has_its_folder_header_and_ids(tmp_path, monkeypatch
     assert data.summary.competition == "kannada-mnist"
 
 
-def test_a_competition_is_named_by_its_slug_or_address_and_a_slug_that_is_nearly_known_is_noticed(
-    tmp_path, monkeypatch
-):
+def test_a_competition_is_named_by_slug_or_address_and_a_mistyped_one_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(competition, "DATA", tmp_path)
     for address in ("", "https://www.kaggle.com/competitions/", "kaggle.com/c/"):
         assert competition.find_competition(f"{address}kannada-mnist/overview") is KANNADA_MNIST

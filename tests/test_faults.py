@@ -202,8 +202,8 @@ def trained(monkeypatch, tmp_path):
             arrays, random = Arrays.mapped(folder), np.random.default_rng(task.fold)
             labels = arrays.labels[task.validation_rows]
             answers = np.where(random.random(len(labels)) < outcome, labels, (labels + 1) % 10)
-            validation = np.full((len(labels), 10), 0.001, np.float32) + 0.99 * np.eye(10, dtype=np.float32)[answers]
-            test = validation[np.arange(len(arrays.test_images)) % len(validation)]
+            certain = 0.001 + 0.99 * np.eye(10, dtype=np.float32)
+            validation, test = certain[answers], certain[np.arange(len(arrays.test_images)) % 10]
             history = [{"epoch": 1, "loss": 0.1, "accuracy": 0.9, "learning_rate": 0.1, "seconds": 1.0}]
             rows = task.validation_rows
             return FoldResult(task.fold, task.member, task.network, rows, validation, test, history, 1.0, 1), b"model"
@@ -247,12 +247,11 @@ def test_no_network_that_trains_is_an_error_with_every_reason_and_the_same_comma
     message = r"(?s)no network could be trained:.*fold 2/2: the.*refit 1/1: the loss was nan\nWhat is finished is kept"
     with pytest.raises(KitError, match=message):
         trained({(1, 1): error, (2, 1): error, (REFIT, 1): error}, refit=1)
-    assert len(trained({}).folds) == 2
+    record = trained({}, refit=1)
+    assert (len(record.folds), len(record.refits)) == (2, 1)
 
 
-def test_a_run_whose_input_is_bad_leaves_no_folder_and_a_full_disk_at_the_end_the_command_that_resumes_it(
-    trained, tmp_path, monkeypatch
-):
+def test_bad_input_leaves_no_folder_and_a_full_disk_the_command_that_resumes(trained, tmp_path, monkeypatch):
     with pytest.raises(BadInput, match="no such backend"):
         trained({(1, 1): BadInput("no such backend")})
     assert not (tmp_path / "mine").exists()

@@ -410,9 +410,7 @@ def test_nothing_is_written_where_nothing_was_predicted(command, tmp_path):
         pytest.param("--images x.png --out t.html", "--out t.html: expected a name for the table", id="no table"),
     ],
 )
-def test_predictions_never_replace_an_input_and_flags_that_do_not_go_with_images_are_refused(
-    command, tmp_path, words, message
-):
+def test_predictions_replace_no_input_and_flags_of_no_use_are_refused(command, tmp_path, words, message):
     handwriting.drawn("pen", 4).save(tmp_path / "four.png")
     (tmp_path / "photos").mkdir()
     (tmp_path / "rows.csv").touch()

@@ -107,9 +107,7 @@ def test_the_reason_of_a_failed_connection_is_named(monkeypatch, raised, words, 
         ("REQUESTS_CA_BUNDLE", "/no/such", "REQUESTS_CA_BUNDLE must name .*, found /no/such"),
     ],
 )
-def test_a_setting_of_the_connection_that_cannot_be_used_is_named_and_not_the_credentials(
-    monkeypatch, tmp_path, log, variable, value, words
-):
+def test_a_setting_of_the_connection_that_cannot_be_used_is_named(monkeypatch, tmp_path, log, variable, value, words):
     """Through the real client: nothing outside this machine is called."""
     for name in (*PROXY_VARIABLES, *BUNDLE_VARIABLES):
         monkeypatch.delenv(name, raising=False)
@@ -177,9 +175,7 @@ def put(path, text, mode=0o600, encoding="utf-8"):
         (".config/kaggle/kaggle.json", ".config/kaggle/kaggle.json", KEY_FILE, {"KAGGLE_API_TOKEN": ""}),
     ],
 )
-def test_credentials_are_found_where_the_client_finds_them(
-    home, log, monkeypatch, standing, source, file, content, variables
-):
+def test_credentials_are_found_where_they_lie(home, log, monkeypatch, standing, source, file, content, variables):
     for name, value in variables.items():
         monkeypatch.setenv(name, value.replace("HOME", str(home)))
     if file:

@@ -190,9 +190,7 @@ def write_data(folder):
     return folder
 
 
-def test_the_prediction_s_notebook_predicts_also_a_test_image_that_is_a_training_image(
-    monkeypatch, tmp_path, environment
-):
+def test_the_prediction_s_notebook_predicts_also_a_training_image(monkeypatch, tmp_path, environment):
     from digits.model import backend, predict
     from digits.runs.record import FoldScore
     from made_run import SCORE, made_record
@@ -219,9 +217,7 @@ def test_the_prediction_s_notebook_predicts_also_a_test_image_that_is_a_training
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mount", ["digit-recognizer", "competitions/digit-recognizer"])
-def test_the_whole_notebook_runs_in_a_kaggle_like_folder_and_its_networks_predict_in_the_other(
-    notebook, kernel_of_this_python, tmp_path, mount
-):
+def test_the_notebook_runs_as_at_kaggle_and_the_other_predicts(notebook, kernel_of_this_python, tmp_path, mount):
     data = write_data(tmp_path / "input" / mount)
     arguments = ["--recipe", "quick", "--folds", "2", "--epochs", "3"]
     book, working = run_notebook(notebook, tmp_path, arguments)
@@ -249,9 +245,7 @@ def test_the_whole_notebook_runs_in_a_kaggle_like_folder_and_its_networks_predic
         pytest.param(["--pseudo-labels", "none"], "training ended with exit code 2", id="training fails"),
     ],
 )
-def test_a_notebook_without_data_and_one_whose_training_fails_fail(
-    notebook, kernel_of_this_python, tmp_path, flags, message
-):
+def test_a_notebook_that_cannot_train_fails(notebook, kernel_of_this_python, tmp_path, flags, message):
     from nbclient.exceptions import CellExecutionError
 
     (tmp_path / "input").mkdir()

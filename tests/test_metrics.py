@@ -146,9 +146,7 @@ SAMPLES = {
 @pytest.mark.parametrize(
     ("columns", "examples", "classes", "asked", "usual", "probability_of"), SAMPLES.values(), ids=SAMPLES.keys()
 )
-def test_a_sample_submission_says_the_form_and_the_usual_metric(
-    columns, examples, classes, asked, usual, probability_of
-):
+def test_a_sample_says_the_form_and_the_usual_metric(columns, examples, classes, asked, usual, probability_of):
     form = SubmissionForm(columns, examples=frozenset(examples)).matched(classes, asked)
     assert (form.usual_metric, form.probability_of, form.note) == (usual, probability_of, "")
 

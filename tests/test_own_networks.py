@@ -146,9 +146,7 @@ def strange_run(monkeypatch, tmp_path):
     return run
 
 
-def test_code_of_a_run_from_elsewhere_is_run_only_where_it_is_trusted_and_files_beside_the_models_never(
-    strange_run, monkeypatch
-):
+def test_code_of_a_run_from_elsewhere_is_run_where_trusted_and_files_beside_it_never(strange_run, monkeypatch):
     monkeypatch.setattr(custom, "load_module", lambda *_: pytest.fail("run without being asked"))
     with pytest.raises(BadInput, match=r"code of its own that was not run here before: own\.py\. .* add --trust"):
         Predictor(strange_run)

@@ -272,9 +272,7 @@ def test_the_output_of_a_version_is_fetched_page_by_page_and_of_no_other(memory,
         pytest.param(["--recipe", "mine.toml"], "the kit's recipes and networks only", id="a recipe of one's own"),
     ],
 )
-def test_what_the_notebook_could_not_train_is_refused_before_the_push(
-    memory, tmp_path, monkeypatch, capsys, flags, words
-):
+def test_what_the_notebook_could_not_train_is_refused(memory, tmp_path, monkeypatch, capsys, flags, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text('base = "quick"\n')
     assert push_kernel.main([*flags, "--submissions-dir", str(tmp_path)]) == 2

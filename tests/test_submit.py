@@ -376,9 +376,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("call", "fault", "code", "words", "status", "used"), FAULTS.values(), ids=FAULTS)
-def test_a_fault_costs_at_most_one_submission_and_a_lost_answer_is_never_sent_again(
-    user, call, fault, code, words, status, used
-):
+def test_a_fault_costs_at_most_one_submission(user, call, fault, code, words, status, used):
     make_run(user.folder)
     user.kaggle.fault(call, **fault)
     assert user("--yes", "-m", "no tta, basic") == code

@@ -5,11 +5,6 @@ from digits.console import BadInput
 from digits.report.tensorboard import write_tensorboard
 
 
-@pytest.fixture
-def run(runs):
-    return runs[0]
-
-
 def read(folder):
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     events = event_accumulator.EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
@@ -17,9 +12,13 @@ def read(folder):
     return events
 
 
-def test_curves_and_settings_can_be_read_back(run, sample):
+def test_curves_and_settings_can_be_read_back(runs, sample):
     pytest.importorskip("tensorboardX")
-    folder = write_tensorboard(run, sample)
+    run = runs[0]
+    write_tensorboard(run, sample)
+    before = len(list(run.folder.rglob("events.out.tfevents.*")))
+    folder = write_tensorboard(run, sample)  # Again: it replaces what was there.
+    assert len(list(run.folder.rglob("events.out.tfevents.*"))) == before
     result = run.fold_results()[0]
     curve = read(folder / result.label).Scalars("accuracy/training")
     assert [event.step for event in curve] == [epoch["epoch"] for epoch in result.history]
@@ -30,15 +29,7 @@ def test_curves_and_settings_can_be_read_back(run, sample):
     assert any("hparams" in name for name in summary.summary_metadata)
 
 
-def test_writing_again_replaces_what_was_there(run, sample):
-    pytest.importorskip("tensorboardX")
-    write_tensorboard(run, sample)
-    before = len(list(run.folder.rglob("events.out.tfevents.*")))
-    write_tensorboard(run, sample)
-    assert len(list(run.folder.rglob("events.out.tfevents.*"))) == before
-
-
-def test_without_tensorboardx_the_error_names_what_to_install(run, sample, monkeypatch):
+def test_without_tensorboardx_the_error_names_what_to_install(runs, sample, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BadInput, match="requirements-tensorboard"):
-        write_tensorboard(run, sample)
+        write_tensorboard(runs[0], sample)

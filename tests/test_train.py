@@ -84,9 +84,7 @@ def test_what_cannot_be_done_is_refused_before_a_run_begins(monkeypatch, capsys,
     assert "Run: " not in out
 
 
-def test_a_missing_data_folder_and_a_broken_csv_are_named_with_place_and_remedy_and_leave_nothing_behind(
-    tmp_path, capsys
-):
+def test_missing_and_broken_data_are_named_with_place_and_remedy_and_leave_nothing(tmp_path, capsys):
     flags = ["--source", "kaggle", "--run", "never", "--data-dir"]
     assert train.main([*flags, str(tmp_path / "none")]) == 2
     assert re.search("(?s)train.csv.*scripts/download.sh", capsys.readouterr().err)

@@ -77,9 +77,7 @@ def test_an_epoch_reports_its_images_once_takes_one_step_a_batch_and_ends_otherw
     assert not np.allclose(first, other, atol=1e-3)
 
 
-def test_a_resumed_and_scored_training_ends_where_another_of_its_seed_does_and_its_averaged_weights_answer_well(
-    whole, tmp_path
-):
+def test_a_resumed_training_ends_as_another_of_its_seed_and_its_averaged_weights_do_well(whole, tmp_path):
     interrupted = fitted(epochs=3)
     interrupted.save(tmp_path / "state.npz")
     again = trainer.Trainer(TINY, "tiny", *made_digits(320), (0, 1, 1))

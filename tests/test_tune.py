@@ -70,9 +70,7 @@ def fits(monkeypatch):
     return fitted, run
 
 
-def test_a_search_that_was_interrupted_resumes_and_ends_with_recipe_plot_and_verdict(
-    tmp_path, fits, capsys, monkeypatch
-):
+def test_an_interrupted_search_resumes_and_ends_with_recipe_plot_and_verdict(tmp_path, fits, capsys, monkeypatch):
     fitted, run = fits
     monkeypatch.setattr(tune, "LEAST_TRIALS", 3)
     study = tmp_path / "quick.db"

@@ -140,9 +140,7 @@ def test_jobs_change_how_many_are_trained_at_a_time_but_no_threads():
     assert share_machine(1, deterministic=True).threads == (1,)
 
 
-def test_memory_or_a_container_s_limit_bounds_how_many_are_trained_at_a_time_except_the_first_and_what_was_asked(
-    machine,
-):
+def test_memory_bounds_how_many_are_trained_at_a_time_but_not_the_first_and_what_was_asked(machine):
     machine(gigabytes=1)
     assert share_machine(5).at_a_time == 1
     machine(gigabytes=4)
