@@ -23,6 +23,12 @@ import pytest
 
 from digits.console import KitError
 from digits.files import ROOT, SUBMISSIONS
+from digits.kaggle import client
+from digits.report import html
+from digits.runs import identity
+from digits.training import pipeline
+from made_run import make_run
+from torn_files import write_pair, zip_bytes
 
 GOOD = {
     "recipe": ["quick", "seed", "best-cpu", "my.toml"],
@@ -57,9 +63,6 @@ BAD = [
 
 def prepare() -> None:
     """Leave in the working folder what the values name: a finished run, an unfinished one, good and broken files."""
-    from made_run import make_run
-    from torn_files import write_pair, zip_bytes
-
     with pytest.MonkeyPatch.context() as patched:
         make_run(patched, SUBMISSIONS, "made", limit=200)
     (SUBMISSIONS / "unfinished").mkdir()
@@ -88,10 +91,6 @@ def stub_network(patched: pytest.MonkeyPatch) -> None:
 
 def stub_work(patched: pytest.MonkeyPatch) -> None:
     """Put an error in the place of training, nothing in that of drawing, and no credentials in that of Kaggle."""
-    from digits.kaggle import client
-    from digits.report import html
-    from digits.runs import identity
-    from digits.training import pipeline
 
     def not_trained(*_, **__):
         raise KitError("training is stubbed")

@@ -8,6 +8,12 @@ import signal
 
 import pytest
 
+from digits.data import dataset
+from digits.runs.store import Run
+from fake_kaggle import FakeKaggle, connected, stage, use
+from made_run import make_run
+from train_process import EXACT, REAL, finish
+
 
 def pytest_configure():
     """Let the processes of tests hear signals also where this one was told to ignore them: after `&`, under nohup."""
@@ -17,8 +23,6 @@ def pytest_configure():
 
 
 def _finished_run(submissions, *flags, **how):
-    from train_process import finish
-
     code, out, err = finish(submissions, *flags, "--run", "whole", **how)
     assert (code, err) == (0, ""), out
     return submissions / "whole"
@@ -27,24 +31,18 @@ def _finished_run(submissions, *flags, **how):
 @pytest.fixture(scope="session")
 def stub_run(tmp_path_factory):
     """The folder of a run of two folds by the stub trainer, one at a time, that nothing disturbed."""
-    from train_process import EXACT
-
     return _finished_run(tmp_path_factory.mktemp("stub"), *EXACT, "--jobs", "1")
 
 
 @pytest.fixture(scope="session")
 def real_run(tmp_path_factory):
     """The folder of the smallest deterministic run with Keras, that nothing disturbed."""
-    from train_process import REAL
-
     return _finished_run(tmp_path_factory.mktemp("real"), *REAL, real=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _sample_parsed_once():
     """Parse the sample's text file, which takes a third of a second, once for all tests."""
-    from digits.data import dataset
-
     parsed = functools.cache(dataset._load_sample)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset, "_load_sample", lambda: copy.deepcopy(parsed()))
@@ -54,16 +52,12 @@ def _sample_parsed_once():
 @pytest.fixture(scope="session")
 def sample():
     """600 of the sample's training images, and its test images."""
-    from digits.data import dataset
-
     return dataset.load("sample", limit=600)
 
 
 @pytest.fixture
 def data(monkeypatch, sample):
     """The same, and what everything loads in this test, whatever it asks for."""
-    from digits.data import dataset
-
     monkeypatch.setattr(dataset, "load", lambda *_, **__: sample)
     return sample
 
@@ -71,9 +65,6 @@ def data(monkeypatch, sample):
 @pytest.fixture(scope="session")
 def made_runs(tmp_path_factory, sample):
     """The folder of `runs`, not to be written to."""
-    from digits.data import dataset
-    from made_run import make_run
-
     folder = tmp_path_factory.mktemp("submissions")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset, "load", lambda *_, **__: sample)
@@ -85,8 +76,6 @@ def made_runs(tmp_path_factory, sample):
 @pytest.fixture
 def runs(made_runs, data, tmp_path):
     """Two finished runs of two members and three folds each, one and two, with made-up networks."""
-    from digits.runs.store import Run
-
     shutil.copytree(made_runs, tmp_path / "submissions")
     return [Run(tmp_path / "submissions" / name) for name in ("one", "two")]
 
@@ -103,8 +92,6 @@ def environment():
 @pytest.fixture
 def server(monkeypatch, tmp_path):
     """A small Kaggle on 127.0.0.1, and a home with credentials for it."""
-    from fake_kaggle import stage
-
     with stage(monkeypatch, tmp_path / "home") as kaggle:
         yield kaggle
 
@@ -117,8 +104,6 @@ def log():
 @pytest.fixture
 def memory(monkeypatch, tmp_path):
     """The same in this process: the unmodified client, whose connections are replaced."""
-    from fake_kaggle import FakeKaggle, connected, use
-
     with connected(monkeypatch, FakeKaggle(), tmp_path / "home") as kaggle:
         use(monkeypatch, kaggle)
         yield kaggle

@@ -21,7 +21,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from digits.kaggle import child
+import pytest
+import requests
+
+from digits.kaggle import child, client
 from digits.kaggle.client import SUBMITS, Kaggle, RetryPolicy, UnreachableError, client_environment, log_on_stderr
 
 USER = "someone"
@@ -231,7 +234,6 @@ class _StalledError(BaseException):
 @contextlib.contextmanager
 def connected(monkeypatch: object, kaggle: FakeKaggle, home: Path) -> Iterator[FakeKaggle]:
     """Answer the client's requests in this process, with a token and a home."""
-    import requests
 
     def send(adapter, request, **_):
         body = request.body.read() if hasattr(request.body, "read") else request.body
@@ -255,8 +257,6 @@ def connected(monkeypatch: object, kaggle: FakeKaggle, home: Path) -> Iterator[F
 def in_process(call, arguments, policy, log) -> dict:
     """Answer as the child process does, with the real client, whose requests `connected` answers."""
     import kaggle
-    import pytest
-    import requests
     from kaggle.api.kaggle_api_extended import KaggleApi
 
     assert requests.adapters.HTTPAdapter.send.__module__ != "requests.adapters", "the test would reach the network"
@@ -291,8 +291,6 @@ def sign_in(monkeypatch: object, home: Path) -> None:
 
 
 def use(monkeypatch: object, kaggle: FakeKaggle, **seconds: float) -> None:
-    from digits.kaggle import client
-
     policy = replace(FASTER, **seconds)
     monkeypatch.setattr(client, "Kaggle", lambda **how: kaggle.kaggle(log_on_stderr, policy, **how))
 

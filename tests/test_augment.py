@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -15,8 +16,6 @@ def bar():
 
 
 def transformed(images, **moves):
-    import keras
-
     count = len(images)
     zero = np.zeros(count)
     still = {"rotation": zero, "zoom": np.ones((count, 2)), "shear": zero, "x": zero, "y": zero}

@@ -14,8 +14,15 @@ from digits.data import dataset
 from digits.inference import export as export_module
 from digits.inference.export import export, require_packages
 from digits.inference.predictor import Predictor
+from digits.model.backend import load_keras
+from digits.runs.blend import BlendOptions, blend
 from digits.runs.store import Run
 from made_run import make_run
+
+load_keras()
+
+from digits.model.networks import build_network
+from digits.model.predict import save_network
 
 
 @pytest.fixture(autouse=True)
@@ -32,12 +39,6 @@ def images():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of two folds whose saved networks, one of them of mixed precision, have random weights."""
-    from digits.model.backend import load_keras
-
-    load_keras()
-    from digits.model.networks import build_network
-    from digits.model.predict import save_network
-
     recipe = override(load_recipe("quick"), {"folds": 2, "epochs": 1, "tta.shift_pixels": 1, "tta.rotation_degrees": 8})
     with pytest.MonkeyPatch.context() as patch:
         run = make_run(patch, tmp_path_factory.mktemp("runs"), "small", recipe=recipe)
@@ -68,8 +69,6 @@ def test_the_report_shows_the_layers_of_the_saved_networks(run):
 
 
 def test_a_blend_is_one_model_too(run, images):
-    from digits.runs.blend import BlendOptions, blend
-
     submissions = run.folder.parent
     other = shutil.copytree(run.folder, submissions / "other")
     second = blend([run, Run(other)], BlendOptions(weights="2,1", mean="logarithmic", name="both"), submissions)

@@ -19,12 +19,12 @@ import pytest
 
 from digits.config import Execution, Settings, load_recipe
 from digits.console import BadInput, KitError, TrainingFailedError
-from digits.data import dataset
 from digits.files import ROOT
 from digits.runs.checks import Check
 from digits.runs.store import REFIT, FoldResult, Run
 from digits.training import crossval, pipeline
 from digits.training.fold import Arrays
+from torn_files import predict_bytes, train_bytes, write_pair
 from train_process import FLAGS, finish, start, wait_for, workers
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src")}
@@ -135,16 +135,6 @@ _multiprocessing.SemLock = SemLock
 """
 
 
-def write_competition(folder: Path) -> None:
-    """Write 400 digits of the sample as train.csv and 100 as test.csv."""
-    sample = dataset.load("sample")
-    pixels = sample.train.images[::10].reshape(400, 784)
-    header = ",".join(f"pixel{number}" for number in range(784))
-    train = np.column_stack([sample.train.labels[::10], pixels])
-    np.savetxt(folder / "train.csv", train, "%d", ",", header=f"label,{header}", comments="")
-    np.savetxt(folder / "test.csv", sample.test.images[::10].reshape(100, 784), "%d", ",", header=header, comments="")
-
-
 def test_a_run_finishes_in_a_hostile_place():
     """No home, no /dev/shm, clock backwards, locale C, no stdout, data read-only, odd paths, and not as root."""
     place = Path(tempfile.mkdtemp(prefix="Übung 1 – ")).resolve()
@@ -152,8 +142,7 @@ def test_a_run_finishes_in_a_hostile_place():
         shutil.copytree(ROOT / "src", place / "src", ignore=shutil.ignore_patterns("__pycache__"))
         (place / "hostile").mkdir()
         (place / "hostile" / "sitecustomize.py").write_text(HOSTILE)
-        (place / "meine Daten").mkdir()
-        write_competition(place / "meine Daten")
+        write_pair(place / "meine Daten", train_bytes(400), predict_bytes(100))
         (place / "submissions").mkdir()
         environment = {
             **{"HOME": "/dev/null", "LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": tempfile.gettempdir()},

@@ -12,6 +12,7 @@ from scipy import ndimage
 from sklearn.neighbors import KNeighborsClassifier
 
 import handwriting
+import made_run
 import predict
 import torn_files
 from digits.console import BadInput
@@ -30,6 +31,9 @@ from digits.inference.predictions import (
     predict_images,
     write_page,
 )
+from digits.kaggle.ledger import title_of
+from digits.report import summary
+from digits.runs.store import Run
 from made_run import made_record
 
 
@@ -226,8 +230,6 @@ class Neighbours:
 @pytest.fixture
 def command(monkeypatch, tmp_path, neighbours, capsys):
     """Run predict.py on a run whose networks are nearest neighbours; returns code, output and errors."""
-    from digits.runs.store import Run
-
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("digits.runs.store.find_run", lambda name: Run(tmp_path / name))
@@ -453,10 +455,6 @@ def test_extra_images_need_labels_and_must_not_be_the_datasets_own(tmp_path, sam
 
 
 def test_extra_images_join_training_in_every_fold_and_are_marked_but_not_scored(tmp_path, monkeypatch, capsys):
-    import made_run
-    from digits.kaggle.ledger import title_of
-    from digits.report import summary
-
     tasks = []
     stub = made_run.cross_validate
 

@@ -6,11 +6,14 @@ import shutil
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 import build_kernel
 from digits.files import ROOT
+from digits.runs.record import FoldScore
+from made_run import SCORE, made_record, make_run
 from torn_files import PIXEL_COLUMNS, TRAIN_COLUMNS
 
 
@@ -79,10 +82,6 @@ def test_what_is_left_out_is_imported_inside_functions_only():
 def test_its_results_are_drawn_of_a_finished_run(monkeypatch, tmp_path):
     """All cells that draw, on a made-up run; the training and the network's summary are left out."""
     display = pytest.importorskip("IPython.display")
-    import matplotlib.pyplot as plt
-
-    from made_run import make_run
-
     shown = []
     monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
     monkeypatch.setattr(display, "display", lambda value, **_: shown.append(value))
@@ -192,8 +191,6 @@ def write_data(folder):
 
 def test_the_prediction_s_notebook_predicts_also_a_training_image(monkeypatch, tmp_path, environment):
     from digits.model import backend, predict
-    from digits.runs.record import FoldScore
-    from made_run import SCORE, made_record
 
     data = write_data(tmp_path / "input" / "data")
     train, test = data / "train.csv", data / "test.csv"

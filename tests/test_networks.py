@@ -9,6 +9,9 @@ from digits.model.backend import load_keras
 from digits.report.layers import read_layers
 
 load_keras()
+
+import keras
+
 from digits.model.predict import save_network
 
 
@@ -32,16 +35,12 @@ def test_recipes_know_the_networks_names():
 
 
 def test_a_network_in_bfloat16_still_gives_float32_and_leaves_the_policy_as_it_was():
-    import keras
-
     network = networks.build_network("compact", (28, 28, 1), "mixed_bfloat16")
     assert network.predict_on_batch(np.zeros((1, 28, 28, 1), np.uint8)).dtype == np.float32
     assert keras.config.dtype_policy().name == "float32"
 
 
 def test_the_fused_norm_trains_as_keras_own_does():
-    import keras
-
     inputs = np.random.default_rng(0).normal(3, 2, (8, 5, 5, 4)).astype(np.float32)
     fused, own = networks.FusedBatchNormalization(), keras.layers.BatchNormalization()
     said = [keras.ops.convert_to_numpy(layer(inputs, training=True)) for layer in (fused, own)]
@@ -52,8 +51,6 @@ def test_the_fused_norm_trains_as_keras_own_does():
 
 
 def test_byte_dropout_drops_at_its_rate_keeps_the_mean_and_draws_anew_each_time():
-    import keras
-
     inputs, dropout = np.ones((64, 7, 7, 5), np.float32), networks.ByteDropout(0.2, seed=1)
     first, second = (keras.ops.convert_to_numpy(dropout(inputs, training=True)) for _ in range(2))
     for outputs in (first, second):
@@ -80,8 +77,6 @@ def test_a_plain_network_predicts_as_before_and_is_of_keras_layers_alone():
 
 
 def test_the_3x3_convolutions_of_compact_pass_their_channels_on_at_first():
-    import keras
-
     kernels = [
         keras.ops.convert_to_numpy(layer.kernel)
         for layer in networks.build_network("compact", (28, 28, 1)).layers

@@ -19,6 +19,12 @@ from train_process import finish, start, wait_for
 
 load_keras()
 
+import keras
+
+from digits.inference.predictor import Ensemble, SavedMember
+from digits.model.networks import all_layers, build_network
+from digits.model.predict import load_network, predict_probabilities, save_network
+
 LENET = """
 from keras import Input, Sequential, layers
 
@@ -101,8 +107,6 @@ def test_a_lambda_or_a_class_is_found_as_a_function_is(function, tmp_path):
 
 
 def test_dropout_and_batch_norm_of_nested_networks_are_found():
-    from digits.model.networks import all_layers, build_network
-
     built = build_network("own.py:net", (28, 28, 1), dropout=0.5, sources={"own.py": NESTED})
     kinds = {type(layer).__name__: layer for layer in all_layers(built)}
     assert kinds["Dropout"].rate == 0.125
@@ -110,11 +114,6 @@ def test_dropout_and_batch_norm_of_nested_networks_are_found():
 
 
 def test_a_network_of_layers_of_ones_own_is_loaded_with_the_text_of_the_run_s_record(tmp_path):
-    import keras
-
-    from digits.model.networks import build_network
-    from digits.model.predict import load_network, predict_probabilities, save_network
-
     recipe = recipe_with(HALVED)
     built = build_network("own.py:net", (28, 28, 1), sources=recipe.sources)
     save_network(built, tmp_path / "fold-1.keras")
@@ -131,9 +130,6 @@ def test_a_network_of_layers_of_ones_own_is_loaded_with_the_text_of_the_run_s_re
 @pytest.fixture
 def strange_run(monkeypatch, tmp_path):
     """A run with a layer class of its own that was not trained here, and with a file that its models do not need."""
-    from digits.model.networks import build_network
-    from digits.model.predict import save_network
-
     recipe = dataclasses.replace(recipe_with(HALVED), tta=config.Tta())
     score = FoldScore(fold=1, member=1, network="own.py:net", epochs=1, seconds=1.0, **vars(SCORE))
     run = Run(tmp_path / "strange")
@@ -226,10 +222,6 @@ def net(input_shape, classes):
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize("kind", OWN_KINDS)
 def test_what_the_check_accepts_is_predicted_with_as_it_was_trained(kind, precision, tmp_path):
-    from digits.inference.predictor import Ensemble, SavedMember
-    from digits.model.networks import build_network
-    from digits.model.predict import predict_probabilities, save_network
-
     source = OWN_HEAD + OWN_KINDS[kind] + "\n"
     checked(source, precision)
     trained = build_network("own.py:net", (28, 28, 1), precision, sources={"own.py": source})
@@ -244,9 +236,6 @@ def test_what_the_check_accepts_is_predicted_with_as_it_was_trained(kind, precis
 
 def test_two_versions_of_a_file_do_not_mix_in_one_process(tmp_path):
     """A blend may be of two runs, between which the file was changed."""
-    from digits.model.networks import build_network
-    from digits.model.predict import load_network, predict_probabilities, save_network
-
     images, saved = np.full((1, 28, 28, 1), 99, np.uint8), []
     for number, factor in enumerate(("2", "3")):
         source = HALVED.replace("x / 2", f"x / {factor}")

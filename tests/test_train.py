@@ -18,7 +18,7 @@ import pytest
 import predict
 import train
 from digits.files import REFERENCE
-from torn_files import train_bytes
+from torn_files import train_bytes, write_npz
 from train_process import EXACT, finish
 
 ROOT = Path(__file__).parents[1]
@@ -145,24 +145,11 @@ def test_images_of_ones_own_are_found_from_another_folder_when_the_run_is_resume
     assert train.settings_of(train.parse([])).extra is None
 
 
-@pytest.fixture
-def mnist_npz(tmp_path):
-    """A small mnist.npz in Keras's form, of the sample's digits."""
-    from digits.data.dataset import load
-
-    sample = load("sample")
-    arrays = {
-        "x_train": sample.train.images[::10], "y_train": sample.train.labels[::10],
-        "x_test": sample.test.images[::10], "y_test": sample.test.labels[::10],
-    }  # fmt: skip
-    np.savez(tmp_path / "mnist.npz", **arrays)
-    return tmp_path
-
-
 @pytest.mark.slow
-def test_the_seed_recipe_does_what_the_first_readme_did_with_kerass_mnist(mnist_npz):
-    flags = ["--recipe", "seed", "--source", "keras", "--data-dir", str(mnist_npz), "--epochs", "1"]
-    code, out, err = finish(mnist_npz, *flags, "--run", "seed", real=True)
+def test_the_seed_recipe_does_what_the_first_readme_did_with_kerass_mnist(tmp_path):
+    write_npz(tmp_path)
+    flags = ["--recipe", "seed", "--source", "keras", "--data-dir", str(tmp_path), "--epochs", "1"]
+    code, out, err = finish(tmp_path, *flags, "--run", "seed", real=True)
     assert code == 0, err
     assert "Test accuracy" in out
     assert "not for Kaggle" in out

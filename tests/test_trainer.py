@@ -14,6 +14,7 @@ from digits.model.backend import load_keras
 
 load_keras()
 
+import keras
 from keras import layers
 
 from digits.model import networks, predict, trainer
@@ -155,8 +156,6 @@ def test_the_other_optimizers_train_too():
 
 
 def test_a_saved_network_that_is_none_or_has_a_changed_bit_or_another_shape_is_refused(tmp_path):
-    import keras
-
     path = tmp_path / "fold-1.keras"
     predict.save_network(networks.build_network("seed", (28, 28, 1)), path)
     content = bytearray(path.read_bytes())
@@ -171,8 +170,6 @@ def test_a_saved_network_that_is_none_or_has_a_changed_bit_or_another_shape_is_r
 
 
 def test_a_model_that_brings_code_is_refused_and_its_code_not_run(tmp_path, monkeypatch):
-    import keras
-
     monkeypatch.delenv("CODE_RAN", raising=False)
     inputs = keras.Input((28, 28, 1))
     outputs = layers.Lambda(lambda x: (__import__("os").environ.update(CODE_RAN="1"), x)[1])(inputs)
