@@ -85,8 +85,7 @@ def stub_network(patched: pytest.MonkeyPatch) -> None:
         raise OSError(101, "Network is unreachable")
 
     patched.setattr(socket.socket, "connect", unreachable)
-    utils = types.SimpleNamespace(get_file=unreachable)
-    patched.setitem(sys.modules, "keras", types.SimpleNamespace(utils=utils))
+    patched.setitem(sys.modules, "keras", types.SimpleNamespace(utils=types.SimpleNamespace(get_file=unreachable)))
 
 
 def stub_work(patched: pytest.MonkeyPatch) -> None:
@@ -95,27 +94,22 @@ def stub_work(patched: pytest.MonkeyPatch) -> None:
     def not_trained(*_, **__):
         raise KitError("training is stubbed")
 
-    nothing = {"failure": "credentials"}
-    patched.setattr(client, "Kaggle", functools.partial(client.Kaggle, call=lambda *_: nothing))
+    patched.setattr(client, "Kaggle", functools.partial(client.Kaggle, call=lambda *_: {"failure": "credentials"}))
     patched.setattr(pipeline, "cross_validate", not_trained)
     patched.setattr(identity, "code_hashes", functools.cache(identity.code_hashes))  # The code stays what it is.
     for module in (html, pipeline):
-        for name in ("build_report", "build_comparison", "draw_all"):
-            if hasattr(module, name):
-                patched.setattr(module, name, lambda *_, **__: Path("report.html"))
+        for name in {"build_report", "build_comparison", "draw_all"} & vars(module).keys():
+            patched.setattr(module, name, lambda *_, **__: Path("report.html"))
 
 
 def actions_of(name: str) -> list[argparse.Action]:
     found: list[argparse.Action] = []
 
-    class StopError(Exception):
-        pass
-
     def stop(parser, *_):
         found.extend(action for action in parser._actions if action.dest != "help")
-        raise StopError
+        raise StopIteration
 
-    with pytest.MonkeyPatch.context() as patched, contextlib.suppress(StopError):
+    with pytest.MonkeyPatch.context() as patched, contextlib.suppress(StopIteration):
         patched.setattr(argparse.ArgumentParser, "parse_args", stop)
         importlib.import_module(name).main([])
     return found

@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,10 +49,10 @@ def test_idx_files_are_read_plain_or_packed(tmp_path):
     np.testing.assert_array_equal(load(tmp_path).test.labels, LABELS[:7])
 
 
-def write_images(folder, images, names):
+def write_images(folder, images, names, **options):
     for image, name in zip(images, names, strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / name)
+        Image.fromarray(image).save(folder / name, **options)
 
 
 def save(path, array):
@@ -226,19 +227,17 @@ def test_a_folder_of_images_gives_the_bytes_of_its_csv(tmp_path):
 def test_images_of_any_depth_with_and_without_transparency_give_one_table(tmp_path):
     clear = np.stack([np.full_like(IMAGES, 255)] * 3 + [IMAGES], axis=-1)  # White ink on nothing.
     forms = {
-        "8 bits": (".png", IMAGES, {}),
-        "16 bits": (".png", IMAGES.astype(np.uint16) * 257, {}),
-        "8 bits in 16": (".png", IMAGES.astype(np.uint16), {}),
-        "0 to 1": (".tiff", (IMAGES / 255).astype(np.float32), {}),
-        "transparent": (".png", clear, {}),
-        "WebP": (".webp", IMAGES, {"lossless": True}),
+        "8 bits.png": IMAGES,
+        "16 bits.png": IMAGES.astype(np.uint16) * 257,
+        "8 bits in 16.png": IMAGES.astype(np.uint16),
+        "0 to 1.tiff": (IMAGES / 255).astype(np.float32),
+        "transparent.png": clear,
+        "lossless.webp": IMAGES,
     }
     contents = set()
-    for name, (suffix, images, options) in forms.items():
-        for row, image in enumerate(images):
-            path = tmp_path / name / str(LABELS[row]) / f"{row}{suffix}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(path, **options)
+    for name, images in forms.items():
+        names = [f"{label}/{row}{Path(name).suffix}" for row, label in enumerate(LABELS)]
+        write_images(tmp_path / name, images, names, lossless=True)
         contents.add(folder.read_folder(tmp_path / name, None)["train"].content)
     assert len(contents) == 1
 
