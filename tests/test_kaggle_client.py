@@ -202,6 +202,7 @@ def test_without_credentials_it_is_said_where_to_get_and_put_them(standing, monk
 
 
 NOT_JSON, NOT_A_TOKEN = "is not JSON with username and key", "is not a token on one line, in UTF-8"
+ELSEWHERE = {".config/kaggle/kaggle.json": KEY_FILE, ".kaggle/other": ""}
 NOT_USED, REFUSED = "the Kaggle credentials cannot be used: ", "Kaggle does not accept the credentials of "
 
 
@@ -236,12 +237,7 @@ def test_a_file_that_should_hold_credentials_is_named_with_what_is_wrong(home, s
 @pytest.mark.parametrize(
     ("files", "variables", "words"),
     [
-        pytest.param(
-            {".config/kaggle/kaggle.json": KEY_FILE, ".kaggle/other": ""},
-            {},
-            r"cannot be used: .*kaggle\.json is not where the client looks",
-            id="elsewhere",
-        ),
+        pytest.param(ELSEWHERE, {}, r"cannot be used: .*kaggle\.json is not where the client looks", id="elsewhere"),
         pytest.param({"empty": ""}, {"KAGGLE_API_TOKEN": "HOME/empty"}, "used: .*/empty is not a token", id="empty"),
         pytest.param({}, {"KAGGLE_KEY": KEY}, "cannot be used: of KAGGLE_USERNAME and KAGGLE_KEY only one", id="half"),
         pytest.param({}, {"KAGGLE_API_TOKEN": "KGAT_" + 300 * "x"}, "used: KAGGLE_API_TOKEN is too", id="long"),

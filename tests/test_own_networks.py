@@ -68,25 +68,17 @@ def net(input_shape, classes):
 """
 LAMBDA = network("layers.Conv2D(10, 28), layers.Flatten(), layers.Lambda(lambda x: x * 0 + 0.1)")
 REFUSED = [
-    pytest.param(
-        "def net(a, b):\n    return 1 / 0\n", "own.py, line 2: ZeroDivisionError: division by zero (", id="an error"
-    ),
+    pytest.param("def net(a, b):\n    return 1 / 0\n", "line 2: ZeroDivisionError: division by zero (", id="an error"),
     pytest.param("import not_there\ndef net(a, b): ...", "line 1: there is no module 'not_there'. Put", id="an import"),
     pytest.param("def net(classes): ...", "own.py: TypeError: net() takes 1 positional argument", id="one argument"),
     pytest.param("def net(a, b):\n    return 3\n", "returns a keras.Model, found int.", id="no model"),
     pytest.param(TWO_OUTPUTS, "expected one output, the probabilities, found 2.", id="two outputs"),
-    pytest.param(
-        network("layers.Flatten(), layers.Dense(7)"), "to probabilities (None, 10), found", id="other classes"
-    ),
+    pytest.param(network("layers.Flatten(), layers.Dense(7)"), "probabilities (None, 10), found", id="other classes"),
     pytest.param(dense(inputs=(28, 28)), "(None, 28, 28) to (None, 10).", id="another input"),
     pytest.param(dense(), "(is the last activation a softmax?), found sums from", id="no softmax"),
-    pytest.param(
-        network("layers.GlobalAveragePooling2D(), layers.UpSampling1D()"), "line 7: ValueError: ", id="a layer's error"
-    ),
+    pytest.param(network("layers.UpSampling1D()"), "line 7: ValueError: ", id="a layer's error"),
     pytest.param(LAMBDA, "cannot be saved and loaded", id="lambda layer"),
-    pytest.param(
-        network("layers.Lambda(lambda x: x[:, 0, :10, 0] * 0 + 0.1)"), "weights to train, found none.", id="no weights"
-    ),
+    pytest.param(network("layers.Lambda(lambda x: x[:, 0, :10, 0] * 0 + 0.1)"), "train, found none.", id="no weights"),
 ]
 
 
