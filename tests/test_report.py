@@ -65,6 +65,7 @@ def test_the_page_says_the_score_how_sure_and_what_was_mistaken(page, run):
         "Run details",
     ]  # fmt: skip
     assert 'class="alarm' not in page
+    assert '<main class="drawn">' in page, "images of dark ink are inverted in dark mode"
     assert re.search("epochs</th><td>6</td><td>8</td><td class=.text.>times through the training images", page)
     facts = json.loads((run.folder / "run.json").read_text())
     for value in (facts["command"], facts["submission"]["sha256"], facts["versions"]["numpy"]):
