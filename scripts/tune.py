@@ -32,10 +32,8 @@ from digits.config import Recipe
 from digits.console import BadInput, KitError, entry_point, progress_bar, table, typed_command
 from digits.training.workers import Slots, StoppedError, share_machine
 
-SPLIT = 201
-"""The split of the trials: neither the one of the recipes' figures nor one of the ablation's."""
-LEAST_TRIALS = 10
-"""Of fewer complete trials no importance is printed."""
+SPLIT = 201  # The split of the trials: neither the one of the recipes' figures nor one of the ablation's.
+LEAST_TRIALS = 10  # Of fewer complete trials no importance is printed.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,7 @@ from digits.console import counted, table
 from digits.files import ROOT
 from digits.model.backend import backend_name, resolve_precision
 
-TARGETS = (0.986, 0.99, 0.995)
-"""The original script's final accuracy, and two on the way to the kit's."""
+TARGETS = (0.986, 0.99, 0.995)  # The original script's final accuracy, and two on the way to the kit's.
 DEOTTE_EPOCHS, DEOTTE_NETWORKS = 45, 15
 
 

@@ -50,6 +50,11 @@ class Metric(enum.StrEnum):
         """Whether it scores probabilities, and not labels."""
         return self in (Metric.LOG_LOSS, Metric.AUC)
 
+    @property
+    def sign(self) -> int:
+        """1 where the higher value is the better, else −1."""
+        return {Metric.LOG_LOSS: -1}.get(self, 1)
+
 
 def _setting(
     default: T,
@@ -90,8 +95,7 @@ class Augmentation:
     @property
     def any(self) -> bool:
         """Whether it changes anything."""
-        moves = self.rotation_degrees or self.shift_pixels or self.zoom or self.shear_degrees
-        return bool(moves or self.flip_left_right or self.flip_up_down or self.changes_tones)
+        return dataclasses.replace(self, keep_ink=False, mirror_edges=False) != Augmentation()
 
     @property
     def changes_tones(self) -> bool:
@@ -166,8 +170,7 @@ class Recipe:
     refit: int = _setting(0, "networks trained on all images after the folds, and averaged in", 0, 1_000, flag="M")
     evaluate_every: int = _setting(0, "epochs between scores of some held-out images; 0: only at the end", 0, 10_000)
     base: str = "standard"  # The recipe of the kit that this one started from, and is compared with.
-    sources: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
-    """The text of the files that networks of the user's own come from, by the files' names."""
+    sources: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)  # Text of the user's files, by name.
 
     @property
     def network_count(self) -> int:
@@ -184,10 +187,8 @@ class Options:
     """What a training command asks for besides its recipe; run.json records it."""
 
     seed: int = _flag(0, "Seed of weights, batch order and augmentation, not of folds", "S")
-    fold_seed: int = _flag(0, "Seed of the split into folds alone", "S")
-    """Runs with other seeds of training share their folds and can be compared row by row."""
-    folds_file: str | None = None
-    """The CSV that gives the folds, where --folds names one; the recipe's number of folds follows it."""
+    fold_seed: int = _flag(0, "Seed of the split into folds alone", "S")  # Runs with other seeds share their folds.
+    folds_file: str | None = None  # The CSV that gives the folds, where --folds names one.
     groups: str | None = _flag(
         None, "Column of train.csv, or CSV of ids and groups, each of which stays in one fold", "NAME|FILE.csv"
     )
@@ -200,8 +201,7 @@ class Options:
     )
     limit: int | None = _flag(None, "Number of training images to use", "N", low=1)
     image_size: int | None = _flag(None, "Long side that images are resized to (default: their own)", "N", low=8)
-    image_shape: tuple[int, int, int] | None = None
-    """Height, width and channels to bring images to: those of a run that is used again."""
+    image_shape: tuple[int, int, int] | None = None  # That images are brought to: of a run that is used again.
     allow_leak: bool = _flag(False, "Allow test images among the training images: marked, never submitted")
     pseudo_labels: str | None = _flag(None, "Run (same folds) whose confident test predictions join training", "RUN")
     extra: str | None = _flag(None, "Folder of custom images that join training; marked in the record", "FOLDER")
@@ -350,8 +350,7 @@ def read_flags(kind: type, values: argparse.Namespace) -> dict[str, Any]:
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Return " Did you mean …?" with the known word that is nearest, or nothing where none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
-    return f" Did you mean {near[0]}?" if near else ""
+    return "".join(f" Did you mean {near}?" for near in difflib.get_close_matches(word, list(known), 1, cutoff))
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:
@@ -441,13 +440,14 @@ def load_recipe(name_or_path: str, folder: Path = Path(), above: tuple[Path, ...
     The recipes in the files `above` are based on it. Raises BadInput if there is no such recipe, or the file says
     something that a recipe cannot.
     """
-    is_file = name_or_path.endswith(".toml")
-    path = (folder / name_or_path if is_file else RECIPES / f"{name_or_path}.toml").resolve()
-    if not is_file and name_or_path not in recipe_names():
-        raise BadInput(
-            f"There is no recipe {name_or_path!r}.{nearest(name_or_path, recipe_names())} "
-            f"Expected {', '.join(recipe_names())}, or a file such as my.toml."
-        )
+    file = name_or_path
+    if not file.endswith(".toml"):
+        folder, file, names = RECIPES, f"{name_or_path}.toml", recipe_names()
+        if name_or_path not in names:
+            near = nearest(name_or_path, names)
+            expected = f"Expected {', '.join(names)}, or a file such as my.toml."
+            raise BadInput(f"There is no recipe {name_or_path!r}.{near} {expected}")
+    path = (folder / file).resolve()
     if path in above:
         raise BadInput(f"{name_or_path}: recipes that are based on each other: {', '.join(map(str, above))}.")
     try:
@@ -485,8 +485,8 @@ def set_values(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
 
 def reference(recipe: Recipe) -> Recipe | None:
     """Return the kit's recipe of the same name, else the one that `recipe` started from; None if it is gone."""
-    name = recipe.name if recipe.name in recipe_names() else recipe.base
-    return load_recipe(name) if name in recipe_names() else None
+    names = recipe_names()
+    return next((load_recipe(name) for name in (recipe.name, recipe.base) if name in names), None)
 
 
 def differences(recipe: Recipe, base: Recipe) -> dict[str, tuple[Any, Any]]:
@@ -497,14 +497,13 @@ def differences(recipe: Recipe, base: Recipe) -> dict[str, tuple[Any, Any]]:
 
 def describe_differences(recipe: Recipe) -> str:
     """Return in words how a recipe differs from the kit's own, such as "differs from quick in epochs = 3 (10)"."""
-    base, changes = reference(recipe), describe_changes(recipe)
-    return f"differs from {base.name} in {changes}" if base and changes else ""
+    changes, base = describe_changes(recipe), reference(recipe) or recipe
+    return changes and f"differs from {base.name} in {changes}"
 
 
 def describe_changes(recipe: Recipe) -> str:
     """Return what a recipe changes of the kit's own, such as "epochs = 3 (10)"; empty where that is gone."""
-    base = reference(recipe)
-    changes = differences(recipe, base) if base else {}
+    changes = differences(recipe, reference(recipe) or recipe)
     return ", ".join(f"{key} = {_text(now)} ({_text(before)})" for key, (before, now) in changes.items())
 
 

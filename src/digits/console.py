@@ -14,8 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from digits.redaction import redact
 
-INTERRUPTED = 130
-"""The exit code of a command that was interrupted."""
+INTERRUPTED = 130  # The exit code of a command that was interrupted.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The numbers of the errors of a disk, a quota or a limit that is full."""
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -127,15 +126,14 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: Collecti
     from rich.console import Console
     from rich.table import Table
 
-    made = Table(*headings, box=None, pad_edge=False)
-    for column, heading in zip(made.columns, headings, strict=True):
-        column.justify, column.no_wrap = "left" if heading in left else "right", True
+    made = Table(box=None, pad_edge=False)
+    for heading in headings:
+        made.add_column(heading, justify="left" if heading in left else "right", no_wrap=True)
     for row in rows:
         made.add_row(*row)
-    console = Console(file=io.StringIO(), width=10_000, color_system=None, markup=False, emoji=False)
-    with console.capture() as captured:
-        console.print(made)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    text = io.StringIO()
+    Console(file=text, width=10_000, color_system=None, markup=False, emoji=False).print(made)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def counted(number: int, noun: str) -> str:
@@ -200,11 +198,9 @@ def robust_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # It gets the lowest free number, this one, which no other file may get.
         if number == 0 or getattr(sys, name) is not getattr(sys, f"__{name}__"):
             continue
-        before = getattr(sys, name)
-        encoding = before.encoding if before else "utf-8"
-        if before:
+        if before := getattr(sys, name):
             before.flush()
-        raw = _UnfailingOutput(number, "w", closefd=False)
+        encoding, raw = getattr(before, "encoding", "utf-8"), _UnfailingOutput(number, "w", closefd=False)
         stream = io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors="replace", line_buffering=True)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)

@@ -22,8 +22,7 @@ except ImportError:  # Windows: two processes on the same files are then for the
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data"
-OWN = DATA / "own"
-"""Images of the user's own, by class: OWN/7/….png."""
+OWN = DATA / "own"  # Images of the user's own, by class: OWN/7/….png.
 SUBMISSIONS = ROOT / "submissions"
 REFERENCE = SUBMISSIONS / "reference"
 NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS)

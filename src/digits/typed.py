@@ -37,7 +37,11 @@ def read_as(kind: Any, value: Any, where: str, key: str = "") -> Any:
     if type(None) in arguments:
         return read_as(arguments[0], value, where, key)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return _read_enum(kind, value, f"{where}: {key!r}")
+        try:
+            return kind(value)
+        except ValueError:
+            choices = ", ".join(str(member.value) for member in kind)
+            raise BadInput(f"{where}: {key!r}: expected one of {choices}, found {str(value)[:40]!r}.") from None
     is_dataclass = dataclasses.is_dataclass(kind)
     plain = dict if is_dataclass else typing.get_origin(kind) or kind
     expected, accepted = _EXPECTED[plain]
@@ -46,7 +50,8 @@ def read_as(kind: Any, value: Any, where: str, key: str = "") -> Any:
         raise BadInput(f"{where}: {key!r}: expected {expected}, found {found}.")
     if is_dataclass:
         hints, fields = typing.get_type_hints(kind), dataclasses.fields(kind)
-        if missing := [field.name for field in fields if field.name not in value and _is_required(field)]:
+        required = [each.name for each in fields if each.default is each.default_factory is dataclasses.MISSING]
+        if missing := [name for name in required if name not in value]:
             name = ".".join(filter(None, (key, missing[0])))
             raise BadInput(f"{where}: {name!r} is missing.")
         present = [field.name for field in fields if field.name in value]
@@ -59,15 +64,3 @@ def read_as(kind: Any, value: Any, where: str, key: str = "") -> Any:
         return plain(value)
     except OverflowError:
         raise BadInput(f"{where}: {key!r}: expected {expected}, found one of {len(str(value))} digits.") from None
-
-
-def _read_enum(kind: type[enum.Enum], value: Any, place: str) -> enum.Enum:
-    try:
-        return kind(value)
-    except ValueError:
-        choices = ", ".join(str(member.value) for member in kind)
-        raise BadInput(f"{place}: expected one of {choices}, found {str(value)[:40]!r}.") from None
-
-
-def _is_required(field: dataclasses.Field) -> bool:
-    return field.default is field.default_factory is dataclasses.MISSING

@@ -14,18 +14,18 @@ def mean(
     """Return the weighted mean float32 (n, classes) of the members' probabilities, each (n, classes) of the same rows.
 
     The weights may have any sum. `logarithmic` averages the logarithms, so that one confident "no" counts more, and
-    normalises again.
-
-    Raises:
-        BadInput: if the members are of different rows, or weights are negative, all 0, or not one for each.
+    normalises again. Raises BadInput if the members are of different rows, or weights are negative, all 0, or not one
+    for each.
     """
     shapes = {member.shape for member in members}
     if len(shapes) != 1:
         raise BadInput(f"A blend takes probabilities of the same rows; these are of shapes {sorted(shapes)}.")
-    shares = np.ones(len(members)) if weights is None else np.asarray(weights, float)
+    shares = np.asarray([1] * len(members) if weights is None else weights, float)
     if len(shares) != len(members) or (shares < 0).any() or not shares.sum() > 0:
         raise BadInput(f"Expected {len(members)} weights from 0 up, not all 0; got {shares.tolist()}.")
-    stacked = np.stack([np.log(np.clip(member, 1e-7, 1)) if logarithmic else member for member in members])
+    stacked = np.stack(members)
+    if logarithmic:
+        stacked = np.log(np.clip(stacked, 1e-7, 1))
     blended = np.tensordot(shares / shares.sum(), stacked.astype(np.float64), axes=1)
     if logarithmic:
         blended = np.exp(blended)

@@ -13,10 +13,8 @@ MOST_CONFIDENCE_DIFFERENCE = 0.02
 """Between test and out-of-fold images; the reference runs have 0.0004 to 0.0011."""
 MOST_ACCURACY_DIFFERENCE = 0.02
 """Between a network and the median of its run; in the reference runs best and worst are at most 0.0019 apart."""
-MOST_STANDARD_ERRORS = 4
-"""By which either may differ, too, where there are few images."""
-EXPECTED_LEAST = 10
-"""A class of which fewer test images are expected may be missing among the predictions."""
+MOST_STANDARD_ERRORS = 4  # By which either may differ, too, where there are few images.
+EXPECTED_LEAST = 10  # A class of which fewer test images are expected may be missing among the predictions.
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,8 @@ def check_learned(fold_accuracies: dict[str, float], rows: int = 10_000, largest
     median = float(np.median(list(fold_accuracies.values())))
     noise = MOST_STANDARD_ERRORS * (median * (1 - median) / rows) ** 0.5
     least = max(min(0.5, 5 * largest_share), median - max(MOST_ACCURACY_DIFFERENCE, noise))
-    failed = [name for name, accuracy in fold_accuracies.items() if accuracy < least]
-    detail = f"did not: {', '.join(failed)}" if failed else f"median accuracy {median:.2%}"
+    failed = ", ".join(name for name, accuracy in fold_accuracies.items() if accuracy < least)
+    detail = f"did not: {failed}" if failed else f"median accuracy {median:.2%}"
     return Check("every network learned", not failed, detail)
 
 

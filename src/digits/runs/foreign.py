@@ -21,8 +21,7 @@ NEEDED = (
     "A blend needs probabilities, not labels: oof.csv and test.csv with an id and a column for each class, or oof.npy "
     "and test.npy of shape (images, classes)"
 )
-MOST_OFF = 0.01
-"""By which probabilities may miss 1 as a sum: so much is rounding, and corrected."""
+MOST_OFF = 0.01  # By which probabilities may miss 1 as a sum: so much is rounding, and corrected.
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,8 @@ def _as_probabilities(array: np.ndarray, ids: np.ndarray) -> np.ndarray:
     if is_wrong.any():
         row = int(is_wrong.argmax())
         found = ", ".join(f"{value:.4g}" for value in array[row, :4])
-        problem = (
-            f"expected probabilities from 0 to 1 that sum to 1, found {found} … of {ids[row]}, sum {sums[row]:.4g}"
+        found += f" … of {ids[row]}, sum {sums[row]:.4g}"
+        raise BadInput(
+            f"expected probabilities from 0 to 1 that sum to 1, found {found}", fix="Of logits write the softmax"
         )
-        raise BadInput(problem, fix="Of logits write the softmax")
     return (array / sums[:, None]).astype(np.float32)

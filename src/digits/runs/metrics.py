@@ -1,5 +1,6 @@
 """Accuracy, log-loss, AUC and macro-F1, each with its standard error, and tests of significance."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ TESTS = {
     Metric.MACRO_F1: "paired delta method",
 }
 """How two sets of predictions are compared."""
+METHODS = {Metric.LOG_LOSS: "of the rows' losses", Metric.AUC: "DeLong", Metric.MACRO_F1: "delta method"}
+"""How the standard errors of other metrics than the accuracy are computed; see `influences`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,17 +24,12 @@ class Score:
     """How well labels were predicted."""
 
     accuracy: float  # The share of correct rows, 0-1.
-    standard_error: float
-    """Of the metric's value: how much it varies from one sample of as many rows to another.
-
-    That of the accuracy is of a binomial share. Where all rows are correct, or none, half a row is counted as
-    otherwise: the share itself would give 0.
-    """
+    standard_error: float  # Of the metric's value: how much it varies from one sample of as many rows to another.
     wrong: int
     rows: int
     log_loss: float  # In nats.
     metric: Metric = Metric.ACCURACY
-    other_value: float | None = None  # The metric's value where that is neither the accuracy nor the log-loss.
+    other_value: float | None = None  # The metric's value where that is not the accuracy.
 
     @property
     def value(self) -> float:
@@ -42,18 +40,18 @@ class Score:
     @property
     def merit(self) -> float:
         """The value, of the log-loss its negative: the higher, the better."""
-        return -self.value if self.metric is Metric.LOG_LOSS else self.value
+        return self.metric.sign * self.value
 
     @property
     def decimals(self) -> int:
-        """How many to show, of the accuracy in percent."""
-        few = 2 if self.metric is Metric.ACCURACY else 4
-        return few + 1 if self.rows >= 10_000 else few
+        """How many to show, of the accuracy in percent: one more of 10,000 rows and more."""
+        few = {Metric.ACCURACY: 2}.get(self.metric, 4)
+        return few + int(self.rows >= 10_000)
 
-    def figure(self, number: float, decimals: int | None = None) -> str:
+    def figure(self, number: float) -> str:
         """Return a number as values of the metric are shown: 99.626%, or 0.9863."""
-        kind = "%" if self.metric is Metric.ACCURACY else "f"
-        return f"{number:.{self.decimals if decimals is None else decimals}{kind}}"
+        kind = {Metric.ACCURACY: "%"}.get(self.metric, "f")
+        return f"{number:.{self.decimals}{kind}}"
 
     @property
     def text(self) -> str:
@@ -63,44 +61,42 @@ class Score:
     @property
     def short(self) -> str:
         """The metric's value with the fewest decimals: 99.63%, or 0.9863."""
-        return self.figure(self.value, 2 if self.metric is Metric.ACCURACY else 4)
+        return dataclasses.replace(self, rows=0).figure(self.value)
 
     @property
     def method(self) -> str:
         """How the standard error of another metric than the accuracy is computed; see `influences`."""
-        methods = {Metric.LOG_LOSS: "of the rows' losses", Metric.AUC: "DeLong", Metric.MACRO_F1: "delta method"}
-        return methods.get(self.metric, "")
+        return METHODS.get(self.metric, "")
 
     @property
     def details(self) -> str:
         """What stands beside the value: errors, and accuracy and log-loss where these are not the metric."""
-        errors, loss = f"{self.wrong:,} of {self.rows:,} wrong", f"log-loss {self.log_loss:.4f}"
-        if self.metric is Metric.ACCURACY:
-            return f"({errors}), {loss}"
-        accuracy = f"accuracy {self.accuracy:.2%} ({errors})"
-        more = accuracy if self.metric is Metric.LOG_LOSS else f"{accuracy}, {loss}"
-        return f"({self.method}), {more}"
+        errors, loss = f"({self.wrong:,} of {self.rows:,} wrong)", f"log-loss {self.log_loss:.4f}"
+        parts = [f"({self.method})", f"accuracy {self.accuracy:.2%} {errors}", loss]
+        shown = {Metric.ACCURACY: [errors, loss], Metric.LOG_LOSS: parts[:2]}
+        return ", ".join(shown.get(self.metric, parts))
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray, metric: Metric = Metric.ACCURACY) -> Score:
-    """Score probabilities (n, classes) against labels (n,), at least one."""
-    rows = len(labels)
-    wrong = int((probabilities.argmax(axis=1) != labels).sum())
-    if metric is Metric.ACCURACY:
-        value, share = None, min(max(wrong, 0.5), rows - 0.5) / rows
-        error = math.sqrt(share * (1 - share) / rows)
-    else:
-        value, by_row = influences(probabilities, labels, metric)
-        error = float(by_row.std()) / math.sqrt(rows)
-    return Score(
+    """Score probabilities (n, classes) against labels (n,), at least one.
+
+    The accuracy's standard error is of a binomial share. Where all rows are correct, or none, half a row is counted as
+    otherwise: the share itself would give 0.
+    """
+    rows, wrong = len(labels), int((probabilities.argmax(axis=1) != labels).sum())
+    share = min(max(wrong, 0.5), rows - 0.5) / rows
+    scored = Score(
         accuracy=(rows - wrong) / rows,
-        standard_error=error,
+        standard_error=math.sqrt(share * (1 - share) / rows),
         wrong=wrong,
         rows=rows,
         log_loss=log_loss(probabilities, labels),
-        metric=metric,
-        other_value=None if metric is Metric.LOG_LOSS else value,
     )
+    if metric is Metric.ACCURACY:
+        return scored
+    value, by_row = influences(probabilities, labels, metric)
+    error = float(by_row.std()) / math.sqrt(rows)
+    return dataclasses.replace(scored, standard_error=error, metric=metric, other_value=value)
 
 
 def influences(probabilities: np.ndarray, labels: np.ndarray, metric: Metric) -> tuple[float, np.ndarray]:
@@ -139,8 +135,10 @@ def _auc_by_row(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
     occur = np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0))
     if not len(occur):
         return np.full(count, 0.5)  # One class only: there is nothing to order.
-    total, compared = np.zeros(count), occur[-1:] if truth.shape[1] == 2 else occur  # Two classes have the same.
-    for label in compared:
+    if truth.shape[1] == 2:
+        occur = occur[-1:]  # Two classes have the same.
+    total = np.zeros(count)
+    for label in occur:
         positive = truth[:, label]
         own, ranks = np.empty(count), stats.rankdata(probabilities[:, label].astype(np.float64))
         for kind in (positive, ~positive):
@@ -151,7 +149,7 @@ def _auc_by_row(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
         auc = placed[positive].mean()
         share = np.where(positive, positive.mean(), 1 - positive.mean())
         total += auc + (placed - auc) / share
-    return total / len(compared)
+    return total / len(occur)
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -199,9 +197,9 @@ def expected_score(out_of_fold: Score, rows: int) -> ExpectedScore:
     Both sets are samples, so both standard errors count. That the submission averages all folds' networks, and so is a
     little better than any one of them, is not included.
     """
-    value, most = out_of_fold.value, math.inf if out_of_fold.metric is Metric.LOG_LOSS else 1.0
-    error = out_of_fold.standard_error * math.sqrt(1 + out_of_fold.rows / rows)
-    return ExpectedScore(value, max(0.0, value - 1.96 * error), min(most, value + 1.96 * error))
+    value, most = out_of_fold.value, {Metric.LOG_LOSS: math.inf}.get(out_of_fold.metric, 1.0)
+    half = 1.96 * (out_of_fold.standard_error * math.sqrt(1 + out_of_fold.rows / rows))
+    return ExpectedScore(value, max(0.0, value - half), min(most, value + half))
 
 
 @dataclass(frozen=True)
@@ -227,12 +225,12 @@ class Comparison:
     @property
     def unit(self) -> str:
         """That of the text, in words."""
-        return " percentage points" if self.metric is Metric.ACCURACY else f" in {self.metric.text}"
+        return {Metric.ACCURACY: " percentage points"}.get(self.metric, f" in {self.metric.text}")
 
     @property
     def is_second_better(self) -> bool:
         """Whether the second has the better value."""
-        return (self.difference < 0) is (self.metric is Metric.LOG_LOSS) and bool(self.difference)
+        return self.metric.sign * self.difference > 0
 
 
 def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, metric: Metric) -> Comparison:
@@ -243,12 +241,12 @@ def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, metric: M
     from scipy import stats
 
     first_right, second_right = first.argmax(axis=1) == labels, second.argmax(axis=1) == labels
-    b, c = int((first_right & ~second_right).sum()), int((~first_right & second_right).sum())
+    counts = first_right & ~second_right, ~first_right & second_right, ~first_right & ~second_right
+    b, c, both_wrong = (int(rows.sum()) for rows in counts)
     (before, moved_before), (after, moved_after) = (influences(each, labels, metric) for each in (first, second))
     error = float((moved_after - moved_before).std()) / math.sqrt(len(labels))
     if metric is Metric.ACCURACY:
         p_value = float(stats.binomtest(b, b + c).pvalue) if b + c else 1.0
     else:
         p_value = float(2 * stats.norm.sf(abs(after - before) / error)) if error else float(after == before)
-    both_wrong = int((~first_right & ~second_right).sum())
     return Comparison(b, c, both_wrong, len(labels), metric, after - before, error, p_value)

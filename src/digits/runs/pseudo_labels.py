@@ -6,7 +6,7 @@ import numpy as np
 
 from digits.console import BadInput
 from digits.runs.averaging import test_mean
-from digits.runs.record import FinishedRecord, PseudoLabelsUsed
+from digits.runs.record import PseudoLabelsUsed
 from digits.runs.store import REFIT, Run
 
 LEAST_CONFIDENCE = 0.9
@@ -36,21 +36,18 @@ def pseudo_labels_of(run: Run, identity: dict, threshold: float = LEAST_CONFIDEN
     trained on all data get the predictions of all networks. Raises BadInput if the runs' data or folds differ, or the
     earlier one is not finished or lacks a fold.
     """
-    record, results = run.record(), run.fold_results()
+    record, results, flag = run.finished_record(), run.fold_results(), f"--pseudo-labels {run.name}"
     keys = "data", "fold_seed", "recipe.folds", "folds"
-    different = [key for key in keys if record.identity.get(key) != identity.get(key)]
-    if not isinstance(record, FinishedRecord) or different:
-        reason = f"its {', '.join(different)} differ" if different else "it is not finished"
-        raise BadInput(
-            f"--pseudo-labels {run.name}: {reason}. Expected a finished run of the same folds of the same data, or a "
-            f"fold's own labels would leak into its training."
-        )
-    folds = range(1, identity["recipe.folds"] + 1)
-    missing = set(folds) - {result.fold for result in results}
-    if missing:
-        raise BadInput(f"--pseudo-labels {run.name}: it has no network of fold {min(missing)} yet; resume it first.")
+    if different := [key for key in keys if record.identity.get(key) != identity.get(key)]:
+        needed = "Expected the same folds of the same data, or a fold's own labels would leak into its training"
+        raise BadInput(f"{flag}: its {', '.join(different)} differ", fix=needed)
+    folds = list(range(1, identity["recipe.folds"] + 1))
+    if missing := set(folds) - {result.fold for result in results}:
+        raise BadInput(f"{flag}: it has no network of fold {min(missing)} yet; resume it first.")
+    if identity.get("recipe.refit"):
+        folds.append(REFIT)
     by_fold = {}
-    for fold in (*folds, *([REFIT] if identity.get("recipe.refit") else [])):
+    for fold in folds:
         probabilities = test_mean([result for result in results if fold in (REFIT, result.fold)])
         rows = np.flatnonzero(probabilities.max(axis=1) >= threshold)
         by_fold[fold] = rows, probabilities[rows].argmax(axis=1).astype(np.uint8)

@@ -25,8 +25,7 @@ from digits.runs.checks import Check
 from digits.runs.metrics import ExpectedScore, Score
 from digits.typed import read_as
 
-VERSION = 2
-"""Of the record's form."""
+VERSION = 2  # Of the record's form.
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pandas", "scikit-learn", "mlxtend")
 
 

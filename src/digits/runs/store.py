@@ -35,13 +35,10 @@ from digits.runs.record import FinishedRecord, Record, Results, TestPredictions
 
 RUN_JSON = "run.json"
 FOLDS_CSV = "folds.csv"
-PACKED = "probabilities.npz"
-"""A reference run's rounded probabilities."""
+PACKED = "probabilities.npz"  # A reference run's rounded probabilities.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-REFIT = 0
-"""The fold of a network that is trained on all rows, for the test images alone."""
-NetworkKey = tuple[int, int]
-"""Fold and member, by which a run's networks are told apart."""
+REFIT = 0  # The fold of a network that is trained on all rows, for the test images alone.
+NetworkKey = tuple[int, int]  # Fold and member, by which a run's networks are told apart.
 
 
 def ensemble_member(number: int, members: int) -> int:

@@ -3,19 +3,19 @@
 import contextlib
 import dataclasses
 import logging
+import pickle
 import secrets
 import socket
 import tempfile
 import urllib.parse
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from digits.console import BadInput, KitError
 from digits.model.backend import backend_name, cpu_count
 from digits.runs.store import FoldResult
-from digits.training.fold import Arrays, FoldTask, Progress, TrainFold, train_in_worker
+from digits.training.fold import Arrays, FoldTask, TrainFold, train_in_worker
 from digits.training.progress import ProgressDisplay
 from digits.training.workers import StoppedError
 
@@ -64,7 +64,7 @@ def connected(
         distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False) as client,
     ):
         topic = f"digits-{secrets.token_hex(8)}"  # Other runs on this scheduler have their own.
-        client.subscribe_topic(topic, lambda event: display.log(_decoded(event[1])))
+        client.subscribe_topic(topic, lambda event: display.log(pickle.loads(event[1])))  # As Dask sends results, too.
         _send_code(client)
         if not client.nthreads():
             display.log(f"The cluster has no worker yet; waiting for one: dask worker {address}")
@@ -72,10 +72,6 @@ def connected(
         shared = client.submit(Arrays, **vars(arrays), pure=False)
         client.replicate(shared)
         yield lambda task: _train(client, task, shared, topic, stopped)
-
-
-def _decoded(message: str | Sequence[Any]) -> str | Progress:
-    return message if isinstance(message, str) else Progress(*message)
 
 
 def _send_code(client) -> None:
@@ -121,15 +117,10 @@ def _train_on_worker(task: FoldTask, arrays: Arrays, backend: str, topic: str) -
     worker = distributed.get_worker()
     dask_task = worker.state.tasks[worker.get_current_task()]
     threads = 1 if task.deterministic else max(1, cpu_count() // worker.state.nthreads)
-
-    def log(message: str | Progress) -> None:
-        # A tuple: the scheduler adds a key of its own to a dictionary.
-        worker.log_event(topic, message if isinstance(message, str) else dataclasses.astuple(message))
-
     return train_in_worker(
         dataclasses.replace(task, threads=threads),
         arrays,
-        log=log,
+        log=lambda message: worker.log_event(topic, pickle.dumps(message)),
         stopped=lambda: dask_task.state == "cancelled",
         environment={"KERAS_BACKEND": backend},
     )

@@ -52,19 +52,16 @@ class ProgressDisplay:
         self._width = max([7, *(len(task.label) for task in tasks)])
         self._lock = threading.Lock()
         self._began: float | None = None
-        self._worked = 0.0
-        """Work done since then: what was finished before says nothing of this machine's speed."""
+        self._worked = 0.0  # Since then: what was finished before says nothing of this machine's speed.
         self._bars: Bars | None = None
-        self._status: Status | None = None
-        """What is shown after the training, in a terminal."""
+        self._status: Status | None = None  # What is shown after the training, in a terminal.
 
     def __enter__(self) -> "ProgressDisplay":
-        if sys.stdout.isatty():
-            from rich.console import Console
+        from rich.console import Console
 
-            console = Console(file=sys.stdout)
-            if console.is_terminal and not console.is_dumb_terminal:
-                self._bars = self._start_bars(console)
+        console = Console(file=sys.stdout)
+        if sys.stdout.isatty() and not console.is_dumb_terminal:
+            self._bars = self._start_bars(console)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -82,8 +79,10 @@ class ProgressDisplay:
             network = self._networks[message.key]
             done = network.cost * message.images
             if self._began is None:
-                self._began = time.monotonic()
-                _explain_scores(network.task)
+                self._began, task = time.monotonic(), network.task
+                if scored := len(task.scored_rows):
+                    images = f"{scored:,} of {len(task.validation_rows):,} held-out images"
+                    print_line(f"The column held-out is the accuracy on {images}, of the epoch's weights as they are.")
             if network.started:  # Else the epochs of a checkpoint would count.
                 self._worked += max(0.0, done - network.done)
             network.started, network.done = True, done
@@ -124,8 +123,9 @@ class ProgressDisplay:
         return sum(network.done for network in self._networks.values())
 
     def _start_bars(self, console: "Console") -> "Bars":
-        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
+        from rich.table import Column
 
         free = console.width - self._width - 1
         shown = dict(_COLUMNS)
@@ -138,16 +138,17 @@ class ProgressDisplay:
             def make_tasks_table(self, tasks):
                 table = super().make_tasks_table(tasks)
                 table.show_header = True
-                for column, heading in zip(table.columns, headings, strict=True):
-                    column.header, column.header_style = heading, "dim"
-                    column.justify = "right" if heading in shown else "left"
                 return table
 
-        bar = [BarColumn(min(free, 40))] if free > 5 else []
-        headings = ["network", *[""] * len(bar), *shown]
-        time_left = {"time left": TimeRemainingColumn()}
-        texts = [time_left.get(name) or TextColumn(f"{{task.fields[{name}]}}", justify="right") for name in shown]
-        columns = TextColumn("{task.description}"), *bar, *texts
+        headings = {name: Column(name, header_style="dim", justify="right", no_wrap=True) for name in shown}
+        name_heading = Column("network", header_style="dim", no_wrap=True)
+        columns: list[ProgressColumn] = [TextColumn("{task.description}", table_column=name_heading)]
+        if free > 5:
+            columns.append(BarColumn(min(free, 40)))
+        left = headings.pop("time left", None)
+        columns += [TextColumn(f"{{task.fields[{name}]}}", table_column=column) for name, column in headings.items()]
+        if left:
+            columns.append(TimeRemainingColumn(table_column=left))
         bars = Headed(*columns, console=console, transient=True, speed_estimate_period=120)
         empty: dict[str, Any] = dict.fromkeys(_COLUMNS, "")
         self._bar_ids = {
@@ -160,15 +161,14 @@ class ProgressDisplay:
         return bars
 
     def _show(self, network: _Network, progress: Progress) -> None:
-        def text(value: float | None, form: str) -> str:
-            return "" if value is None else format(value, form)
-
-        cells: dict[str, Any] = {
-            "epoch": f"{progress.epoch}/{network.task.recipe.epochs}",
-            "loss": text(progress.loss, ".4f"),
-            "held-out": text(progress.held_out_accuracy, ".2%"),
-            "images/s": text(progress.images_per_second, ",.0f"),
+        figures = {
+            "loss": (progress.loss, ".4f"),
+            "held-out": (progress.held_out_accuracy, ".2%"),
+            "images/s": (progress.images_per_second, ",.0f"),
         }
+        cells: dict[str, Any] = dict.fromkeys(_COLUMNS, "")
+        cells["epoch"] = f"{progress.epoch}/{network.task.recipe.epochs}"
+        cells |= {name: format(value, form) for name, (value, form) in figures.items() if value is not None}
         if self._bars is not None:
             if progress.state != "training":
                 cells["epoch"] = progress.state
@@ -181,15 +181,9 @@ class ProgressDisplay:
         if not any(each.lines for each in self._networks.values()):
             self._print_row("network", dict(zip(_COLUMNS, _COLUMNS, strict=True)))
         network.lines = lines
-        seconds = self.seconds_left()
-        cells["time left"] = "" if seconds is None else duration(max(5, round(seconds / 5) * 5))
+        if (seconds := self.seconds_left()) is not None:
+            cells["time left"] = duration(max(5, round(seconds / 5) * 5))
         self._print_row(network.task.label, cells)
 
     def _print_row(self, label: str, cells: dict[str, str]) -> None:
         print_line("  ".join([f"{label:<{self._width}}", *(f"{cells[name]:>{_COLUMNS[name]}}" for name in _COLUMNS)]))
-
-
-def _explain_scores(task: FoldTask) -> None:
-    if len(task.scored_rows):
-        images = f"{len(task.scored_rows):,} of {len(task.validation_rows):,} held-out images"
-        print_line(f"The column held-out is the accuracy on {images}, of the epoch's weights as they are.")
