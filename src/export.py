@@ -31,35 +31,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--trust", action="store_true", help="Run a network file of the run that was not run on this machine before")
     flags = parser.parse_args(argv)
     os.environ["KERAS_BACKEND"] = "tensorflow"  # Of which the converters know; saved networks are the same on all.
-    from digits.files import display_path
     from digits.inference.export import export, require_packages
-    from digits.inference.predictor import Predictor, saved_members
+    from digits.inference.predictor import Predictor
     from digits.runs.store import find_run
 
     if flags.tta and flags.format == "h5":
         raise BadInput("--tta: expected no such flag with --format h5, which holds the first network as it is.")
     require_packages(flags.format)
-    run = find_run(flags.run)
-    exported = export(Predictor(run, tta=flags.tta, trust=flags.trust), flags.format, flags.out)
-    print(f"{display_path(exported.path)}  {exported.size_bytes / 1e6:.1f} MB")
-    print(
-        f"Checked on {exported.images:,} images in its own runtime: no prediction differs from the run's networks, no "
-        f"probability by more than {exported.worst_difference:.0e}."
-    )
-    different = exported.differs_from_submission
-    if different is not None:
-        print(f"Predictions that differ from the run's own: {different:,} of {exported.images:,}.")
-    if different:
-        members = saved_members(run)
-        if flags.format == "h5" and sum(len(member.models) for member in members) > 1:
-            print("The run's own are of all its networks; this file holds the first alone.")
-        elif not flags.tta and any(member.tta.any for member in members):
-            print("The run's own average augmented images, too; with --tta (not h5) the file does as well.")
-    print(
-        f"{exported.images_per_second:,.0f} images/s in its own runtime, {exported.keras_images_per_second:,.0f} in "
-        "Keras, on this machine."
-    )
-    print(f"How to use it: {display_path(exported.readme)}")
+    predictor = Predictor(find_run(flags.run), tta=flags.tta, trust=flags.trust)
+    print("\n".join(export(predictor, flags.format, flags.out)))
 
 
 if __name__ == "__main__":

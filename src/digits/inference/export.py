@@ -17,7 +17,7 @@ import numpy as np
 from digits.console import BadInput, KitError, counted
 from digits.data import dataset
 from digits.data.image_form import ImageForm, shape_text
-from digits.files import atomic_write
+from digits.files import atomic_write, display_path
 from digits.inference.predictor import Ensemble, Predictor
 from digits.model.backend import silenced
 
@@ -100,37 +100,20 @@ probabilities = model.predict(images)  # images: np.uint8 (n, NETWORK_SHAPE)
 }
 
 
-@dataclass(frozen=True)
-class Exported:
-    """A file that passed its check."""
-
-    path: Path
-    readme: Path
-    size_bytes: int
-    images: int  # Compared with the run's own networks.
-    worst_difference: float  # Of a probability.
-    images_per_second: float  # In the file's own runtime.
-    keras_images_per_second: float
-    differs_from_submission: int | None
-    """Predictions other than those that the run wrote; None where its test images are not on this machine."""
-
-
 def require_packages(form: str) -> None:
     """Check that what a format needs is installed; BadInput, naming what is missing."""
     missing = [name for name in FORMATS[form].packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise BadInput(
-            f"--format {form} needs {', '.join(missing).replace('_', '-')}, not installed. "
-            "Install: pip install -r requirements-export.txt"
-        )
+        problem = f"--format {form} needs {', '.join(missing).replace('_', '-')}, not installed"
+        raise BadInput(problem, fix="Install: pip install -r requirements-export.txt")
 
 
-def export(predictor: Predictor, form: str, folder: Path | None = None) -> Exported:
+def export(predictor: Predictor, form: str, folder: Path | None = None) -> list[str]:
     """Write the networks as one file that takes uint8 images and gives probabilities, and how to use it beside it.
 
     The file is compared with the run's own networks, each predicting on its own, on 1,000 images; one that differs is
-    removed. `folder` is by default `export` in the run's folder. Raises KitError if the networks cannot be written in
-    this form, or the file does not agree with the run.
+    removed. `folder` is by default `export` in the run's folder. Return lines that say how it compares. Raises KitError
+    if the networks cannot be written in this form, or the file does not agree with the run.
     """
     folder = folder or predictor.run.folder / "export"
     folder.mkdir(parents=True, exist_ok=True)
@@ -143,7 +126,7 @@ def export(predictor: Predictor, form: str, folder: Path | None = None) -> Expor
             _write(ensemble, form, temporary)
             if form == "onnx":
                 _describe_onnx(predictor, temporary)
-            predicted, images_per_second = _timed(_open(form, temporary), images if form == "h5" else model_images)
+            predicted, speed = _timed(_open(form, temporary), images if form == "h5" else model_images)
         expected = ensemble.probabilities(images, one_by_one=True)
         worst = float(np.abs(predicted - expected).max())
         differing = _differing(predicted, expected)
@@ -153,21 +136,25 @@ def export(predictor: Predictor, form: str, folder: Path | None = None) -> Expor
                 f"(expected at most {TOLERANCE:.0e}), {differing} of {len(images):,} predictions differ. It was not "
                 "kept."
             )
-    _, keras_images_per_second = _timed(ensemble.model.predict_on_batch, model_images)
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    _, keras_speed = _timed(ensemble.model.predict_on_batch, model_images)
+    size = sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
     readme = folder / f"{predictor.run.name}.md"  # A README.md there may be the user's.
     with atomic_write(readme) as temporary:
         temporary.write_text(_readme(predictor, folder), encoding="utf-8")
-    return Exported(
-        path=path,
-        readme=readme,
-        size_bytes=sum(file.stat().st_size for file in files),
-        images=len(images),
-        worst_difference=worst,
-        images_per_second=images_per_second,
-        keras_images_per_second=keras_images_per_second,
-        differs_from_submission=None if recorded is None else _differing(predicted, recorded),
-    )
+    agrees = f"no prediction differs from the run's networks, no probability by more than {worst:.0e}"
+    lines = [
+        f"{display_path(path)}  {size / 1e6:.1f} MB",
+        f"Checked on {len(images):,} images in its own runtime: {agrees}.",
+    ]
+    if recorded is not None:
+        differing = _differing(predicted, recorded)
+        lines.append(f"Predictions that differ from the run's own: {differing:,} of {len(images):,}.")
+    if differing and form == "h5" and predictor.network_count > 1:
+        lines.append("The run's own are of all its networks; this file holds the first alone.")
+    elif differing and predictor.leaves_out_tta:
+        lines.append("The run's own average augmented images, too; with --tta (not h5) the file does as well.")
+    lines.append(f"{speed:,.0f} images/s in its own runtime, {keras_speed:,.0f} in Keras, on this machine.")
+    return [*lines, f"How to use it: {display_path(readme)}"]
 
 
 @contextlib.contextmanager
@@ -308,7 +295,6 @@ def _description(predictor: Predictor) -> str:
 
 def _readme(predictor: Predictor, folder: Path) -> str:
     """Return the README of all exports of the run in a folder."""
-    count = sum(len(member.models) for member in predictor.members)
     image_form = predictor.record.data.form or ImageForm()
     preparation = f"Images must look as the training images do: {shape_text(image_form.shape)}."
     if image_form.is_mnist:
@@ -318,7 +304,7 @@ def _readme(predictor: Predictor, folder: Path) -> str:
         )
     lines = [
         f"# Run {predictor.run.name}",
-        f"{counted(count, 'network')} in one file. {_description(predictor)}",
+        f"{counted(predictor.network_count, 'network')} in one file. {_description(predictor)}",
         preparation,
     ]
     replacements = {

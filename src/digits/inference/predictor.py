@@ -58,8 +58,9 @@ def saved_members(run: Run) -> list[SavedMember]:
                 f"Run {run.name} averages the logarithmic blend {blended.run}; only such blends alone can be used."
             )
         for member in saved_members(member_run):
-            models = member.models if blended.member is None else member_run.models(blended.member)
-            members.append(dataclasses.replace(member, models=models, weight=member.weight * blended.weight))
+            if blended.member is not None:
+                member = dataclasses.replace(member, models=member_run.models(blended.member))
+            members.append(dataclasses.replace(member, weight=member.weight * blended.weight))
     return members
 
 
@@ -73,6 +74,7 @@ class Ensemble:
         """
         load_network = load_engine().load_network
         self.members, self.logarithmic = members, logarithmic
+        self.weights = [member.weight for member in members]
         self.networks = [
             [load_network(path, member.sources, precision) for path in member.models] for member in members
         ]
@@ -86,9 +88,9 @@ class Ensemble:
         return ensemble_model(self.networks, ttas, self.weights, logarithmic=self.logarithmic)
 
     @property
-    def weights(self) -> list[float]:
-        """The members' weights."""
-        return [member.weight for member in self.members]
+    def network_count(self) -> int:
+        """How many networks there are."""
+        return sum(map(len, self.networks))
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -104,11 +106,10 @@ class Ensemble:
         called with the share that was done of it all, in 0-1, every now and then.
         """
         if one_by_one:
-            count = sum(map(len, self.networks))
 
             def predict(network: "keras.Model", tta: Tta) -> np.ndarray:
                 probabilities = load_engine().predict_probabilities(network, images, tta)
-                on_part(1 / count)
+                on_part(1 / self.network_count)
                 return probabilities
 
             means = [
@@ -141,6 +142,7 @@ class Predictor(Ensemble):
         members = saved_members(run)
         for member in members:
             custom.require_trust(run.name, member.sources, trusted=trust)
+        self.leaves_out_tta = not tta and any(member.tta.any for member in members)
         if not tta:
             members = [dataclasses.replace(member, tta=Tta()) for member in members]
         prepare_process(cpu_count(), deterministic=False)
@@ -191,9 +193,7 @@ def predict_again(run: Run, data_dir: Path | None = None, out: Path | None = Non
 
 
 SAVED_MODELS_CHECK = "the saved models reproduce the predictions"
-SAME_PROBABILITY = 0.02
-"""The most by which two predictions of one network differ: bfloat16 with another number of threads changes some
-thousandths."""
+SAME_PROBABILITY = 0.02  # The most that may differ: bfloat16 with another number of threads changes some thousandths.
 
 
 def check_saved_models(
