@@ -94,13 +94,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def chosen(recipe: Recipe, only: str | None, own: Sequence[Sequence[str]] | None = None) -> dict[str, Recipe]:
     """Return the recipe and its variants, by name: `own` lists of KEY=VALUE, else those of `only`, else all.
 
-    Raises:
-        BadInput: for an unknown name or a setting that cannot be.
+    Raises BadInput for an unknown name or a setting that cannot be.
     """
     known = {" ".join(words): shlex.join(words) for words in own} if own else variants(recipe)
     asked = [name.strip() for name in only.split(",")] if only else list(known)
-    unknown = [name for name in asked if name not in known]
-    if unknown:
+    if unknown := [name for name in asked if name not in known]:
         raise BadInput(f"--only {unknown[0]!r}: expected names from --list.")
     changed = {name: set_values(recipe, shlex.split(words)) for name, words in known.items() if name in asked}
     for name, variant in changed.items():

@@ -1,12 +1,11 @@
 """Write the Kaggle notebooks in kernels/ from the .py beside each and from src/: `python scripts/build_kernel.py`."""
 
 import argparse
-import ast
-import functools
 import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ READ, TRAIN, PREDICT = (KERNELS / name for name in ("digit-recognizer.py", "kit/
 """What the notebooks say and show: one for readers, of Keras alone, and two with the modules of src/ in the place of
 `# %% [modules]`, which run the kit on Kaggle."""
 LEFT_OUT = (
-    "digits/kaggle/",
-    *(f"digits/report/{name}" for name in ("comparison", "html", "leaderboard", "tensorboard")),
-    "digits/training/cluster",
+    "digits.kaggle",
+    *(f"digits.report.{name}" for name in ("comparison", "html", "leaderboard", "tensorboard")),
+    "digits.training.cluster",
 )
 """Modules that src/ imports inside functions only, and that no notebook reaches."""
 PACKAGES = {
@@ -77,53 +76,30 @@ def write_modules(line, cell):
         file.write_text(text.rstrip("\\n") + "\\n", encoding="utf-8")'''
 
 
-def module_path(name: str) -> Path | None:
-    """Return the file of a dotted module below src/, or None if `name` is no module or is left out."""
-    path = name.replace(".", "/")
-    file = SRC / f"{path}.py"
-    return file if file.exists() and not path.startswith(LEFT_OUT) else None
-
-
-@functools.cache
-def imports_of(path: Path) -> set[Path]:
-    """Return the files of the kit's modules that a file imports, also inside functions."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    return {file for name in names if name.startswith("digits.") and (file := module_path(name))}
-
-
-def modules_for(starts: Iterable[Path]) -> list[Path]:
-    """Return some files and all modules that they need."""
-    modules, waiting = set[Path](), list(starts)
-    while waiting:
-        module = waiting.pop()
-        if module not in modules:
-            modules.add(module)
-            waiting += imports_of(module)
-    return sorted(modules)
+def modules_for(*names: str) -> list[Path]:
+    """Return the files of some modules of src/ and of all of it that they import, also inside functions."""
+    finder = ModuleFinder([str(SRC)], excludes=LEFT_OUT)
+    for name in names:
+        finder.import_hook(name)
+    files = (getattr(module, "__file__", None) for module in finder.modules.values())
+    return sorted(Path(file) for file in files if file)
 
 
 def training_files() -> list[Path]:
     """Return the files that the notebook which trains is made of."""
-    charts = [SRC / "digits" / "report" / f"{name}.py" for name in ("analysis", "charts")]
-    modules = modules_for([SRC / "train.py", *charts])
+    modules = modules_for("train", "digits.report.analysis", "digits.report.charts")
     return [*modules, *sorted((SRC / "recipes").glob("*.toml"))]
 
 
 def prediction_files() -> list[Path]:
     """Return the files that the notebook which predicts is made of."""
-    return modules_for([SRC / "digits" / "inference" / "predictor.py"])
+    return modules_for("digits.inference.predictor")
 
 
 def code_cells(files: list[Path]) -> Iterator[str]:
     """Yield a cell for each package, which writes its files."""
-    inits = {file.parent / "__init__.py" for file in files if file.is_relative_to(SRC / "digits")}
     by_package: dict[str, list[str]] = {package: [] for package in PACKAGES}
-    for file in [*sorted(inits), *files]:
+    for file in files:
         package = "recipes" if file.parent == SRC else file.parent.relative_to(SRC).as_posix().removeprefix("digits")
         text = f"# ==> {file.relative_to(ROOT).as_posix()}\n{file.read_text(encoding='utf-8')}"
         by_package[package.lstrip("/")].append(text)

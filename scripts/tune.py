@@ -9,8 +9,8 @@ beside the study: a recipe file and a plot.
 """
 
 import argparse
-import dataclasses
 import hashlib
+import importlib.util
 import json
 import shlex
 import statistics
@@ -36,53 +36,41 @@ SPLIT = 201  # The split of the trials: neither the one of the recipes' figures 
 LEAST_TRIALS = 10  # Of fewer complete trials no importance is printed.
 
 
-@dataclasses.dataclass(frozen=True)
-class Axis:
-    """What a search may set one field to: a list of values, or a range."""
+def distribution_of(text: str, base: Recipe) -> tuple[str, Any]:
+    """Return the key and Optuna's distribution that KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=VALUE,VALUE,… stands for.
 
-    key: str
-    values: tuple[Any, ...] = ()
-    low: float = 0
-    high: float = 0
-    log: bool = False
+    Raises BadInput for another form, or values that the field does not take.
+    """
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    @classmethod
-    def parse(cls, text: str, base: Recipe) -> "Axis":
-        """Read KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=VALUE,VALUE,….
+    key, _, domain = text.partition("=")
+    bounds, log = domain.removesuffix(":log"), domain.endswith(":log")
+    low, dots, high = bounds.partition("..")
+    words = [low, high] if dots else bounds.split(",")
+    for word in words:  # Refuses what the field does not take.
+        trials.check_variant(config.set_values(base, [f"{key}={word}"]), base, f"--search {text}")
+    if not dots:
+        if log or len(set(words)) < max(2, len(words)):
+            raise BadInput(f"--search {text}: expected {key}=LOW..HIGH, {key}=LOW..HIGH:log or {key}=VALUE,VALUE,…")
+        return key, CategoricalDistribution(words)
+    kind = config.fields()[key].type
+    if kind not in (int, float) or not kind(low) < kind(high) or (log and kind(low) <= 0):
+        problem = "a range of numbers, the lower first and above 0 for :log"
+        raise BadInput(f"--search {text}: expected {problem}, or {key}=VALUE,VALUE,…")
+    return key, {int: IntDistribution, float: FloatDistribution}[kind](kind(low), kind(high), log=log)
 
-        Raises:
-            BadInput: for another form, or values that the field does not take.
-        """
-        key, _, domain = text.partition("=")
-        bounds, log = domain.removesuffix(":log"), domain.endswith(":log")
-        low, dots, high = bounds.partition("..")
-        words = [low, high] if dots else bounds.split(",")
-        for word in words:  # Refuses what the field does not take.
-            trials.check_variant(config.set_values(base, [f"{key}={word}"]), base, f"--search {text}")
-        if not dots:
-            if log or len(set(words)) < max(2, len(words)):
-                raise BadInput(f"--search {text}: expected {key}=LOW..HIGH, {key}=LOW..HIGH:log or {key}=VALUE,VALUE,…")
-            return cls(key, tuple(words))
-        kind = config.fields()[key].type
-        if kind not in (int, float) or not kind(low) < kind(high) or (log and kind(low) <= 0):
-            problem = "a range of numbers, the lower first and above 0 for :log"
-            raise BadInput(f"--search {text}: expected {problem}, or {key}=VALUE,VALUE,…")
-        return cls(key, (), kind(low), kind(high), log)
 
-    def suggest(self, trial) -> Any:
-        """Let Optuna choose."""
-        if self.values:
-            return trial.suggest_categorical(self.key, self.values)
-        suggest = trial.suggest_int if isinstance(self.low, int) else trial.suggest_float
-        return suggest(self.key, self.low, self.high, log=self.log)
-
-    def current(self, recipe: Recipe) -> Any:
-        """Return what `recipe` has, as Optuna would name it, or None where the search does not contain it."""
-        value = config.flat(recipe)[self.key]
-        if not self.values:
-            return value if self.low <= value <= self.high else None
-        same = (word for word in self.values if config.flat(with_values(recipe, {self.key: word}))[self.key] == value)
-        return next(same, None)
+def current(recipe: Recipe, axes: dict[str, Any]) -> dict[str, Any]:
+    """Return what `recipe` has of the fields that are searched, as Optuna names it, where the search contains it."""
+    values: dict[str, Any] = {}
+    for key, distribution in axes.items():
+        value = config.flat(recipe)[key]
+        if choices := getattr(distribution, "choices", ()):
+            same = [word for word in choices if config.flat(with_values(recipe, {key: word}))[key] == value]
+            values.update(zip([key], same, strict=False))
+        elif distribution.low <= value <= distribution.high:
+            values[key] = value
+    return values
 
 
 def with_values(recipe: Recipe, values: dict[str, Any]) -> Recipe:
@@ -114,13 +102,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def open_study(path: Path, purpose: dict[str, Any]):
     """Open or make the study in `path`; trials that a killed process left are put back into the queue.
 
-    Raises:
-        BadInput: if Optuna is not installed, or the study there has another purpose.
+    Raises BadInput if the study there has another purpose.
     """
-    try:
-        import optuna
-    except ImportError:
-        raise BadInput("scripts/tune.py needs Optuna: pip install -r requirements-tune.txt") from None
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     study = optuna.create_study(
@@ -161,7 +146,7 @@ def complete(study) -> list:
 
 
 def search(
-    study, axes: Sequence[Axis], base: Recipe, flags: argparse.Namespace, slots: Slots, common: dict[str, Any]
+    study, axes: dict[str, Any], base: Recipe, flags: argparse.Namespace, slots: Slots, common: dict[str, Any]
 ) -> None:
     """Run trials until the study has as many as the flags say; each fit has the options `common`."""
     from optuna.trial import TrialState
@@ -178,8 +163,8 @@ def search(
     def run_trial(_: int, share: dict[str, Any]) -> None:
         nonlocal text
         with lock:
-            trial = study.ask()
-            values = {axis.key: axis.suggest(trial) for axis in axes}
+            trial = study.ask(axes)
+            values = {key: trial.params[key] for key in axes}
         recipe, losses, outcome = with_values(base, values), [], ""
         for fold in range(flags.folds):
             options = {"recipe": recipe, "seed": 0, "split": SPLIT, "fold": fold, "folds": 5}
@@ -209,8 +194,7 @@ def search(
             print(f"  trial {trial.number}: {settings}: {outcome} ({text})", flush=True)
 
     if not study.get_trials(deepcopy=False):
-        current = {axis.key: axis.current(base) for axis in axes}
-        study.enqueue_trial({key: value for key, value in current.items() if value is not None})
+        study.enqueue_trial(current(base, axes))
     with progress_bar(lambda: text, missing * flags.folds) as count:
         in_slots(slots, run_trial, range(missing))
 
@@ -264,35 +248,32 @@ def verdict(row: dict[str, Any], loss: str = "log-loss") -> str:
     return f"The best is {better} than the recipe on fresh splits: {loss} {difference}."
 
 
-def print_trials(study, axes: Sequence[Axis], shares: dict[str, float]) -> None:
+def print_trials(study, axes: dict[str, Any], shares: dict[str, float]) -> None:
     """Print the five best trials, and how much each field matters."""
-    keys = [axis.key for axis in axes]
     rows = [
-        [str(trial.number), *(_short(trial.params[key]) for key in keys), f"{trial.value:.4f}"]
+        [str(trial.number), *(_short(trial.params[key]) for key in axes), f"{trial.value:.4f}"]
         for trial in complete(study)[:5]
     ]
-    print(f"\n{table(['best trials', *keys, loss_of(study)], rows, left=('best trials',))}\n")
+    print(f"\n{table(['best trials', *axes, loss_of(study)], rows, left=('best trials',))}\n")
     if shares:
         listed = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
         print(f"Importance of each field for the {loss_of(study)}: {listed}\n")
 
 
-def checked(flags: argparse.Namespace) -> tuple[Recipe, list[Axis]]:
-    """Return the recipe to tune and what is searched.
-
-    Raises:
-        BadInput: for flags that cannot be.
-    """
+def checked(flags: argparse.Namespace) -> tuple[Recipe, dict[str, Any]]:
+    """Return the recipe to tune and what is searched, by key; BadInput for flags that cannot be."""
+    if importlib.util.find_spec("optuna") is None:
+        raise BadInput("scripts/tune.py needs Optuna: pip install -r requirements-tune.txt")
     for flag, low, high in (("trials", 1, 10_000), ("folds", 1, 5), ("confirm", 1, 100)):
         if not low <= getattr(flags, flag) <= high:
             raise BadInput(f"--{flag} {getattr(flags, flag)}: expected a whole number from {low} to {high:,}.")
     recipe = config.load_recipe(flags.recipe)
     base = config.set_values(recipe, flags.set)
     trials.check_variant(base, recipe, "--set")
-    axes = [Axis.parse(text, base) for text in flags.search]
-    if repeated := {axis.key for axis in axes if [each.key for each in axes].count(axis.key) > 1}:
-        raise BadInput(f"--search: {', '.join(repeated)} is there twice.")
-    if len(base.networks) > 1 and "networks" not in [axis.key for axis in axes]:
+    axes = dict(distribution_of(text, base) for text in flags.search)
+    if len(axes) < len(flags.search):
+        raise BadInput(f"--search {' '.join(flags.search)}: expected each field once.")
+    if len(base.networks) > 1 and "networks" not in axes:
         print(f"Note: each trial trains one network a fold, {base.networks[0]}, of the recipe's {len(base.networks)}.")
     return base, axes
 
@@ -307,7 +288,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="tune-") as folder:
         data = prepare(Path(folder), flags.data_dir, limit=flags.limit, metric=flags.metric)
         print(f"Data: {data.description}.", flush=True)
-        choices = (with_values(base, {axis.key: value}) for axis in axes for value in axis.values)
+        choices = (with_values(base, {key: word}) for key in axes for word in getattr(axes[key], "choices", ()))
         trials.check_networks([base, *choices], data)
         code = trials.state_of_code()
         purpose = {

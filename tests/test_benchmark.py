@@ -49,7 +49,7 @@ def test_a_paired_effect_is_the_mean_difference_with_its_standard_error():
     assert paired_effect([2.0], [1.0]) == (1.0, None)
     with pytest.raises(ValueError, match="longer"):
         paired_effect([1.0], [1.0, 2.0])
-    with pytest.raises(ValueError, match="at least one pair"):
+    with pytest.raises(ValueError, match="at least one"):
         paired_effect([], [])
 
 

@@ -68,6 +68,8 @@ def net(input_shape, classes):
 """
 LAMBDA = network("layers.Conv2D(10, 28), layers.Flatten(), layers.Lambda(lambda x: x * 0 + 0.1)")
 REFUSED = [
+    pytest.param("def nett(a, b): ...", "own.py defines no function net. Did you mean nett?", id="no such function"),
+    pytest.param("def net(:", "own.py, line 1: SyntaxError: invalid syntax", id="no Python"),
     pytest.param("def net(a, b):\n    return 1 / 0\n", "line 2: ZeroDivisionError: division by zero (", id="an error"),
     pytest.param("import not_there\ndef net(a, b): ...", "line 1: there is no module 'not_there'. Put", id="an import"),
     pytest.param("def net(classes): ...", "own.py: TypeError: net() takes 1 positional argument", id="one argument"),

@@ -11,18 +11,20 @@ from digits.config import load_recipe
 from digits.console import BadInput, KitError
 
 optuna = pytest.importorskip("optuna")
+from optuna.distributions import FloatDistribution, IntDistribution
+
 SHAPE = (28, 28, 1)
 
 
 def test_a_search_is_a_range_or_values_that_the_field_takes():
     base = load_recipe("quick")
-    assert tune.Axis.parse("learning_rate=1e-3..0.03:log", base) == tune.Axis("learning_rate", (), 1e-3, 0.03, True)
-    assert tune.Axis.parse("epochs=2..5", base) == tune.Axis("epochs", (), 2, 5)
-    assert tune.Axis.parse("networks=compact,vgg", base).values == ("compact", "vgg")
-    assert tune.Axis.parse("learning_rate=0.001..0.03", base).current(base) == base.learning_rate
-    assert tune.Axis.parse("dropout=0,0.5", base).current(base) == "0"
-    assert tune.Axis.parse("dropout=0.5,1", base).current(base) is None
-    assert tune.Axis.parse("networks=compact,vgg", base).current(base) == "compact"
+    assert tune.distribution_of("learning_rate=1e-3..0.03:log", base)[1] == FloatDistribution(1e-3, 0.03, log=True)
+    assert tune.distribution_of("epochs=2..5", base) == ("epochs", IntDistribution(2, 5))
+    assert tune.distribution_of("networks=compact,vgg", base)[1].choices == ("compact", "vgg")
+    search = ["learning_rate=0.001..0.03", "dropout=0,0.5", "networks=compact,vgg"]
+    axes = dict(tune.distribution_of(text, base) for text in search)
+    assert tune.current(base, axes) == {"learning_rate": base.learning_rate, "dropout": "0", "networks": "compact"}
+    assert tune.current(base, dict([tune.distribution_of("dropout=0.5,1", base)])) == {}
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_a_search_is_a_range_or_values_that_the_field_takes():
 )
 def test_another_search_is_refused(text, message):
     with pytest.raises(BadInput) as refusal:
-        tune.Axis.parse(text, load_recipe("quick"))
+        tune.distribution_of(text, load_recipe("quick"))
     assert message in str(refusal.value)
 
 

@@ -95,11 +95,7 @@ def take_turns(contestants: Sequence[Contestant], repeats: int, folder: Path) ->
 
 
 def spread(values: Sequence[float]) -> dict:
-    """Return the values with their median, least and most.
-
-    Raises:
-        ValueError: for no values.
-    """
+    """Return the values with their median, least and most; ValueError for no values."""
     return {"values": list(values), "median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
@@ -124,14 +120,12 @@ def middle(reached: Sequence[float | None]) -> float:
 def paired_effect(values: Sequence[float], baseline: Sequence[float]) -> tuple[float, float | None]:
     """Return the mean of values − baseline, pair by pair, and its standard error, None for fewer than two pairs.
 
-    Raises:
-        ValueError: for no pairs, or sequences of different lengths.
+    Raises ValueError for no pairs, or sequences of different lengths.
     """
     differences = [value - base for value, base in zip(values, baseline, strict=True)]
-    if not differences:
-        raise ValueError("paired_effect: expected at least one pair, found none.")
-    error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else None
-    return statistics.mean(differences), error
+    if len(differences) < 2:
+        return statistics.mean(differences), None
+    return statistics.mean(differences), statistics.stdev(differences) / len(differences) ** 0.5
 
 
 def describe_run(command: str) -> dict:

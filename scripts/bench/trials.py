@@ -21,11 +21,7 @@ UNUSED = {"folds": 1, "members": 1, "refit": 0, "evaluate_every": 0}
 
 
 def check_variant(recipe: Recipe, base: Recipe, flag: str) -> None:
-    """Check that a fit of one network shows what differs between two recipes.
-
-    Raises:
-        BadInput: if it does not.
-    """
+    """Check that a fit of one network shows what differs between two recipes; BadInput if it does not."""
     changed = differences(recipe, base)
     unused = [key for key in changed if key in UNUSED and not (key == "members" and "networks" in changed)]
     if unused:
@@ -35,11 +31,7 @@ def check_variant(recipe: Recipe, base: Recipe, flag: str) -> None:
 
 
 def check_networks(recipes: Iterable[Recipe], data: Prepared) -> None:
-    """Check the networks of the user's own files as train.py does before it trains.
-
-    Raises:
-        BadInput: naming the function, what is wrong with it and what was expected.
-    """
+    """Check the networks of the user's own files as train.py does before it trains; BadInput as there."""
     for recipe in {recipe.networks: recipe for recipe in recipes if recipe.sources}.values():
         shape = resolve_precision(recipe.precision), data.input_shape, data.classes
         Worker(cpu_count()).run(check.check_networks, recipe, *shape)
@@ -68,22 +60,8 @@ def cell_key(recipe: Recipe, seed: int, state: str) -> str:
 
 def score_of(cell: dict | None, tta: Tta) -> dict:
     """Return a kept fit's score under `tta`, empty if it has none."""
-    scores = cell["scores"] if cell else []
+    scores = (cell or {}).get("scores", ())
     return next((score for score in scores if Tta(**score["tta"]) == tta), {})
-
-
-def missing_fits(recipes: dict[str, Recipe], seeds: int, cells: dict, state: str) -> dict[str, tuple[Contestant, int]]:
-    """Return the fits that `cells` does not hold yet, seed by seed: what to run and its seed, by their key."""
-    missing: dict[str, tuple[Contestant, int]] = {}
-    for seed in range(seeds):
-        for name, recipe in recipes.items():
-            key = cell_key(recipe, seed, state)
-            # All predictions that share this fit are scored with it.
-            ttas = [each.tta for each in recipes.values() if cell_key(each, seed, state) == key]
-            if key in missing or all(score_of(cells.get(key), tta) for tta in ttas):
-                continue
-            missing[key] = Contestant(name, kit.fit, {"recipe": recipe, "ttas": list(dict.fromkeys(ttas))}), seed
-    return missing
 
 
 def fit_missing(
@@ -91,12 +69,16 @@ def fit_missing(
 ) -> None:
     """Fit what `cells` does not hold yet, each in a fresh process and as many at a time as there are `slots`.
 
-    Each is put into `cells` when it is done, and `keep` is called.
-
-    Raises:
-        KitError: if a fit failed.
+    Each is put into `cells` when it is done, and `keep` is called. Raises KitError if a fit failed.
     """
-    missing = missing_fits(recipes, seeds, cells, common["state"])
+    missing: dict[str, tuple[Contestant, int]] = {}  # What to run and its seed, by their key.
+    for seed in range(seeds):
+        keys = {name: cell_key(recipe, seed, common["state"]) for name, recipe in recipes.items()}
+        for name, key in keys.items():
+            # All predictions that share this fit are scored with it.
+            ttas = list(dict.fromkeys(recipes[other].tta for other in recipes if keys[other] == key))
+            if key not in missing and not all(score_of(cells.get(key), tta) for tta in ttas):
+                missing[key] = Contestant(name, kit.fit, {"recipe": recipes[name], "ttas": ttas}), seed
 
     def fit(key: str, share: dict) -> dict:
         contestant, seed = missing[key]

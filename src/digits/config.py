@@ -1,7 +1,6 @@
 """What a run is: every setting of training and prediction, typed and bounded once, from TOML, flags and records."""
 
 import argparse
-import ast
 import contextlib
 import dataclasses
 import difflib
@@ -378,36 +377,22 @@ def override(recipe: Recipe, values: Mapping[str, Any], folder: Path = Path()) -
 
 def _read_networks(names: Sequence[str], folder: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the names, those of a user's own without their folders, and the text of each file by its name."""
-    short: list[str] = []
-    sources: dict[str, str] = {}
-    for name in names:
+    short, sources = list(names), dict[str, str]()
+    for number, name in enumerate(names):
         path, colon, function = name.rpartition(":")
-        file = Path(path).name
-        short.append(f"{file}:{function}" if colon else name)
         if not colon:
             continue
+        file = Path(path).name
+        short[number] = f"{file}:{function}"
         try:
             source = (folder / path).read_text(encoding="utf-8-sig")
-            functions = _defined_names(ast.parse(source, path))
         except OSError as error:
             raise BadInput(f"The network {name}: {path} cannot be read ({error.strerror}).") from None
-        except (SyntaxError, ValueError) as error:  # The latter of a text that is not in UTF-8, too.
-            raise BadInput(f"The network {name}: {path} is not Python: {error}.") from None
-        if function not in functions:
-            raise BadInput(
-                f"The network {name}: {path} defines no function {function}.{nearest(function, functions)} "
-                f"It defines {', '.join(functions) or 'none'}."
-            )
+        except UnicodeError:
+            raise BadInput(f"The network {name}: {path} is not a text file in UTF-8.") from None
         if sources.setdefault(file, source) != source:
             raise BadInput(f"The network {name}: two different files are called {file}; rename one.")
     return tuple(short), sources
-
-
-def _defined_names(module: ast.Module) -> list[str]:
-    """Return what a file defines that may build a network: functions, classes, and names such as those of a lambda."""
-    assigned = [target for node in module.body if isinstance(node, ast.Assign) for target in node.targets]
-    defined = [node.name for node in module.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    return defined + [target.id for target in assigned if isinstance(target, ast.Name)]
 
 
 def _field(key: str, where: str) -> Field:

@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from digits.config import Recipe
+from digits.config import Recipe, nearest
 from digits.console import BadInput
 from digits.files import ROOT
 
@@ -116,10 +116,13 @@ def register(sources: Mapping[str, str]) -> None:
 
 
 def load_function(name: str, sources: Mapping[str, str]) -> Callable:
-    """Return the function that `name`, FILE.py:FUNCTION, means."""
+    """Return the function that `name`, FILE.py:FUNCTION, means; BadInput if there is none, or as `load_module`."""
     register(sources)
     file, _, function = name.partition(":")
-    return getattr(load_module(file, sources[file]), function)
+    defined = vars(load_module(file, sources[file]))
+    if function not in defined:
+        raise BadInput(f"The network {name}: {file} defines no function {function}.{nearest(function, defined)}")
+    return defined[function]
 
 
 def line_of(error: BaseException, file: str) -> str:
