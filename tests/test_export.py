@@ -81,7 +81,7 @@ def test_an_exported_keras_file_loads_without_the_kit_and_the_user_s_readme_is_l
     (tmp_path / "README.md").write_text("# My project\n")
     lines, path = export(predictor, "keras", tmp_path), tmp_path / "small.keras"
     assert (tmp_path / "README.md").read_text() == "# My project\n"
-    assert lines[1].startswith("Checked on 1,000 images in its own runtime: no prediction differs")
+    assert "no prediction differs from the run's networks" in lines[1]
     code = (
         "import sys, json, numpy as np, keras\n"
         f"model = keras.models.load_model({str(path)!r})\n"
