@@ -60,6 +60,13 @@ def test_a_disk_too_small_to_unpack_on_is_not_a_damaged_archive(tmp_path, monkey
         archive.install(torn_files.write_zip(tmp_path), tmp_path / "data")
 
 
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    (tmp_path / "data" / "test.csv").mkdir(parents=True)
+    with pytest.raises(BadInput, match=r"test\.csv: expected a file or nothing, found a folder"):
+        archive.install(torn_files.write_zip(tmp_path), tmp_path / "data")
+    assert torn_files.everything_in(tmp_path / "data") == {}
+
+
 def test_data_are_complete_when_both_files_are_there_and_good(tmp_path):
     folder = tmp_path / "data"
     torn_files.write_zip(folder)

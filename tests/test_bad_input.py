@@ -113,7 +113,7 @@ REFUSED = {
     "a header alone": (LINES[0] + b"\n", "expected rows below the header, found none"),
     "a test file": (torn_files.predict_bytes(), "line 1: expected a column 'label' beside 784 pixels, found none"),
     "cut in a row": (GOOD[: len(GOOD) // 2], r"line \d+: expected 785 fields, found \d+ \(is the file cut off here"),
-    "cut in the header": (GOOD[:1003], r"line 1: expected .* found 123 \('pixel0' .* pixel columns; 11 × 11 would"),
+    "cut in the header": (GOOD[:1003], r"line 1: expected .* found 123 pixel columns \('pixel0' .*; 11 × 11 would"),
     "a row too short": (lines({5: LINES[4].rpartition(b",")[0]}), "line 5: expected 785 fields, found 784"),
     "a row too long": (lines({5: LINES[4] + b",0"}), "line 5: expected 785 fields, found 786"),
     "row names without a header, as R's write.table": (
@@ -136,8 +136,8 @@ REFUSED = {
     "1_0": (field(4, 3, b"1_0"), "line 4, column pixel2: .* found '1_0'"),
     "NaN": (field(4, 3, b"NaN"), "line 4, column pixel2: .* found 'NaN'"),
     "infinity": (field(4, 3, b"inf"), "line 4, column pixel2: .* found 'inf'"),
-    "a missing value": (field(4, 3, b""), "line 4, column pixel2: .* found nothing"),
-    "a missing last value": (field(4, 784, b""), "line 4, column pixel783: .* found nothing"),
+    "a missing value": (field(4, 3, b""), "line 4, column pixel2: .* found ''"),
+    "a missing last value": (field(4, 784, b""), "line 4, column pixel783: .* found ''"),
     "a missing label": (field(4, 0, b""), "line 4, column label: expected a label, found nothing"),
     "a word": (field(4, 3, b"ink"), "line 4, column pixel2: .* found 'ink'"),
     "a huge number": (field(4, 3, b"9" * 5_000), "line 4, column pixel2: .* found '9{40}'"),
@@ -148,7 +148,7 @@ REFUSED = {
     "a NUL byte": (field(4, 3, b"\0"), r"line 4, byte \d+: expected text, found the byte 0x00"),
     "NUL bytes to the end": (GOOD[:5_000] + b"\0" * 500, r"line \d+, byte \d+: .* the byte 0x00"),
     "a column twice": (columns([*ALL[:-1], 5]), "line 1: expected each column once, found 'pixel4' 2 times"),
-    "a column missing": (columns(ALL[:-1]), r"found 783 .* pixel columns; 28 × 28 would be 784"),
+    "a column missing": (columns(ALL[:-1]), r"found 783 pixel columns .*; 28 × 28 would be 784"),
     "a column missing in the middle": (
         header(*numbered("pixel%d")).replace(b"pixel500", b"pixel999", 1),
         "line 1: expected pixels numbered without a gap",
@@ -159,7 +159,7 @@ REFUSED = {
     ),
     "colour": (
         torn_files.csv_bytes(np.zeros((3, 3073), np.uint8), ("label", *(f"p{i}" for i in range(3072)))),
-        "found 3072 .* in colour",
+        "found 3072 .* in colour as files",
     ),
     "images of 7 × 7": (cut(7), "line 1: expected the pixels of square images of 8 × 8 to 96 × 96, found 49"),
     "more classes than there can be": (
@@ -253,7 +253,7 @@ def test_what_is_no_readable_file_is_refused(tmp_path, monkeypatch):
     for number, (make, message) in enumerate(
         [
             (Path.mkdir, "expected a file, found a folder"),
-            (os.mkfifo, "expected a file, found a device or pipe"),
+            (os.mkfifo, "expected a file, found a folder, a device or a pipe"),
             (lambda path: path.symlink_to(path), "there is no such file|cannot be read"),
             (lambda path: None, "there is no such file"),
         ]
@@ -361,7 +361,7 @@ BROKEN_ZIPS = {
     "a member's bytes damaged": (zip_with("train.csv").replace(LINES[9], LINES[9][::-1]), "found a damaged one .*CRC"),
     "a tar.gz, cut": (tar_of(MEMBERS)[:-2_000], "found a damaged one|expected a CSV, found a tar|damaged"),
     "nothing in it": (torn_files.zip_bytes({}), "bytes unpacked, found 0"),
-    "a symbolic link": (zip_with("train.csv", b"/etc/passwd", LINK), "found 1 .'/etc/passwd'"),
+    "a symbolic link": (zip_with("train.csv", b"/etc/passwd", LINK), "found 1 pixel columns .'/etc/passwd'"),
     "another competition": (torn_files.zip_bytes({"train.csv": b"PassengerId,Age\n1,2\n"}), "zip, train.csv, line 1"),
     "other files": (torn_files.zip_bytes({"a.csv": b"1", "b.csv": b"2"}), "inside, found a.csv, b.csv"),
     "one file twice": (
@@ -459,8 +459,11 @@ BROKEN_NPZ = {
     ),
     "fewer labels than images": (npz_with(y_train=np.zeros(99, np.uint8)), r"x_train: .* found uint8 \(99,\)"),
     "no images": (npz_with(x_test=IMAGES[:0], y_test=np.zeros(0, np.uint8)), r"x_test: .* found uint8 \(0, 28, 28\)"),
-    "a file of bytes": (torn_files.zip_bytes({"x_train.npy": b"hello"}), "expected images and labels named as x_train"),
-    "a pickle": (npz_with(y_train=np.array([os.system] * 100, object)), "damaged one .*[Pp]ickle|allow_pickle"),
+    "a file of bytes": (torn_files.zip_bytes({"x_train.npy": b"hello"}), "x_train.npy: .* damaged one, or none"),
+    "a pickle": (
+        npz_with(y_train=np.array([os.system] * 100, object)),
+        "y_train.npy: expected an array of numbers, found Python objects",
+    ),
     "a header that lies": (LYING, "damaged one"),
 }
 
@@ -521,7 +524,7 @@ SUBMISSIONS_REFUSED = {
     "cut in a row": (SUBMISSION[:-3], "line 31: expected 2 fields, found 1. Is the file cut off here"),
     "commas below the header": (
         SUBMISSION.replace("\n", ",\n").replace("Label,", "Label"),
-        "line 2: .* found 3. Remove what follows Label, also a comma",
+        "line 2: .* found 3. .* a comma too many",
     ),
     "a header alone": ("ImageId,Label\n", "expected rows below the header, found none"),
     "a web page": ("<html>", "expected a CSV, found a web page"),

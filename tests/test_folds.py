@@ -23,16 +23,12 @@ def test_the_same_seed_gives_the_same_folds_and_another_seed_others(folds):
     assert first != other
 
 
-A_NUMBER, A_SEED = "expected a whole number from 1 up", "seed: expected a whole number"
 FEW = "needs at least {} different images of each class, found {} of class 0"
 
 
 @pytest.mark.parametrize(
     ("labels", "folds", "seed", "message"),
     [
-        *(pytest.param(LABELS, folds, 0, A_NUMBER, id=f"{folds!r} folds") for folds in (0, -1, 2.5, "5", True, None)),
-        *(pytest.param(LABELS, 5, seed, A_SEED, id=f"seed {seed!r}") for seed in (-1, 2**32, 0.5, "7", None)),
-        *(pytest.param(np.empty(0, np.uint8), folds, 0, "found none", id=f"no labels, {folds}") for folds in (1, 2)),
         pytest.param(LABELS, 21, 0, "--folds 21 " + FEW.format(21, 20), id="more folds than images"),
         pytest.param(np.arange(20) % 10, 1, 0, "at least 100 images to hold out a tenth, found 20", id="20 images"),
         pytest.param(np.arange(10), 1, 0, r"^((?!fewer --folds).)*" + FEW.format(2, 1) + r"((?!fewer --folds).)*$",

@@ -83,6 +83,11 @@ def _replacing(data_dir: Path) -> Iterator[Path]:
             new.mkdir()
             old.mkdir()
             yield Path(folder)
+            for there in [data_dir / path.name for path in new.iterdir() if path.is_file()]:
+                if there.is_dir():
+                    raise BadInput(
+                        "expected a file or nothing, found a folder", at=display_path(there), fix="Remove it"
+                    )
             for path in new.iterdir():
                 there = data_dir / path.name
                 if there.exists() or there.is_symlink():

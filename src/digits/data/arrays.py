@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digits.console import BadInput, KitError, error_context
+from digits.console import BadInput, error_context
 from digits.data import csv_reader
 from digits.data.csv_reader import SIDES, Table, parse, read_bytes
 from digits.data.image_form import Shape, fitting_size, in_shape
@@ -184,29 +184,22 @@ def _label_texts(labels: np.ndarray, count: int) -> list[str]:
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """Read the arrays of an .npz by their names: never a pickle, never more than `MAX_BYTES`."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
+    arrays = {}
+    with csv_reader.readable(), zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            with error_context(info.filename):
                 if info.file_size > csv_reader.MAX_BYTES:
-                    expected = f"expected at most {csv_reader.MAX_BYTES:,} bytes"
-                    raise BadInput(f"{expected}, found {info.file_size:,}", at=info.filename)
-        with np.load(path, allow_pickle=False) as arrays:
-            read = {name: arrays[name] for name in arrays.files}
-        return {name: array for name, array in read.items() if isinstance(array, np.ndarray)}  # Others are bytes.
-    except KitError:
-        raise
-    except FileNotFoundError:
-        raise BadInput("there is no such file") from None
-    except Exception as error:  # A damaged zip or header makes Python and NumPy raise a dozen kinds.
-        raise BadInput(f"expected a whole .npz, found a damaged one ({reason_of(error)})") from None
+                    raise BadInput(f"expected at most {csv_reader.MAX_BYTES:,} bytes, found {info.file_size:,}")
+                arrays[info.filename.removesuffix(".npy")] = _parse_npy(archive.read(info))
+    return arrays
 
 
 def _parse_npy(data: bytes) -> np.ndarray:
     try:
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except Exception as error:  # As above.
+    except Exception as error:  # A damaged header makes Python and NumPy raise a dozen kinds.
         if "allow_pickle" in str(error):
-            raise BadInput("expected an array of numbers, found Python objects", fix="Save it as numbers.") from None
+            raise BadInput("expected an array of numbers, found Python objects: save it as numbers") from None
         raise BadInput(f"expected a NumPy array, found a damaged one, or none ({reason_of(error)})") from None
 
 

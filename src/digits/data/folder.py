@@ -120,7 +120,7 @@ def unpack_command(archive: Path) -> str:
     return kit_command("scripts/download.sh", "--zip", archive) + competition.flag
 
 
-def read_folder(folder: Path, competition: Competition | None, options: Options | None = None) -> dict[str, Table]:
+def read_folder(folder: Path, competition: Competition | None, options: Options) -> dict[str, Table]:
     """Read what a folder holds: the tables "train", "test" and perhaps "val", named after their files.
 
     That is train.csv and test.csv of pixels, plain, packed or in a zip, or beside the images that they list; or .npz,
@@ -128,7 +128,7 @@ def read_folder(folder: Path, competition: Competition | None, options: Options 
     "test", or lie one folder deeper. `options` may name columns.
     """
     is_known = competition is not None and competition.is_known
-    if listed := {} if is_known else listed_images(folder, competition, options):
+    if not is_known and (listed := listed_images(folder, competition, options)):
         tables: dict[str, Table] = {}
         for split, each in listed.items():
             tables[split] = _table_of_images(each.files, each.labels, each.ids, tables.get("train"))
@@ -177,14 +177,12 @@ def _tables_of_single_arrays(folder: Path, paths: list[Path]) -> dict[str, Table
         return arrays.tables_of(read) if read else {}
 
 
-def listed_images(
-    folder: Path, competition: Competition | None, options: Options | None = None
-) -> dict[str, ListedImages]:
+def listed_images(folder: Path, competition: Competition | None, options: Options) -> dict[str, ListedImages]:
     """Return the images that train.csv lists, and the test images of sample_submission.csv, test.csv or a folder.
 
     Empty where train.csv has the pixels themselves, or there are no images. `options` may name columns.
     """
-    train = find_file(folder, "train", competition) if folder.is_dir() else None
+    train = find_file(folder, "train", competition)
     others = [name for name in _csvs(_names_in(folder)) if "submission" not in _plain(name)]
     if train is None and len(others) == 1:
         train = LocatedFile(folder / others[0], others[0])
@@ -201,14 +199,14 @@ def listed_images(
         return {}
     form = sample_submission(folder, competition)
     with error_context(train.shown):
-        listed = {"train": list_images(index, "train", columns_of(data), options or Options(), form.columns[1:])}
+        listed = {"train": list_images(index, "train", columns_of(data), options, form.columns[1:])}
     if form.ids:
         with error_context(f"{display_path(folder)}, sample_submission.csv"):
             listed["test"] = ListedImages(index.files_of("test", form.ids), list(form.ids))
     elif test is not None:
         with error_context(test.shown):
             columns = columns_of(test.read())
-            listed["test"] = list_images(index, "test", columns, options or Options(), listed["train"].label_columns)
+            listed["test"] = list_images(index, "test", columns, options, listed["train"].label_columns)
     elif files := index.of("test"):
         has_suffix = bool(PurePath(listed["train"].ids[0]).suffix)
         listed["test"] = ListedImages(files, [file.name if has_suffix else file.stem for file in files])
@@ -220,9 +218,8 @@ def listed_images(
     return {split: replace(images, name=names[split]) for split, images in listed.items()}
 
 
-def refuse_columns(options: Options | None) -> None:
+def refuse_columns(options: Options) -> None:
     """Refuse flags that name columns of a list of images, where there is none."""
-    options = options or Options()
     for flag, name in (("--id-column", options.id_column), ("--label-column", options.label_column)):
         if name is not None:
             raise BadInput("expected no such flag, for no train.csv lists images here", at=f"{flag} {name}")
@@ -306,7 +303,7 @@ def sample_submission(folder: Path, competition: Competition | None) -> Submissi
     """
     if competition and competition.is_known:
         return known_form(competition)
-    file = find_file(folder, "sample_submission", competition) if folder.is_dir() else None
+    file = find_file(folder, "sample_submission", competition)
     if file is None:
         return SubmissionForm(("id", "label"))
     data = file.read()

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from digits.config import Options, nearest
 from digits.console import BadInput, counted, some_of
 from digits.data.arrays import split_of
-from digits.data.csv_reader import COLUMN_NAMES, SIDES, records
+from digits.data.csv_reader import COLUMN_NAMES, SIDES, first_line
 from digits.data.image_files import images_below
 
 Columns = dict[str, list[str]]
@@ -28,9 +28,7 @@ class ListedImages:
 
 def may_list(data: bytes) -> bool:
     """Return whether a table is too narrow for the pixels of images, so that it may list them."""
-    head = data[: 1 << 18]
-    _, header = next(records(head if head.isascii() else data), (0, []))
-    return 1 < len(header) < SIDES[0] ** 2
+    return 1 < len(first_line(data)[1]) < SIDES[0] ** 2
 
 
 class ImageIndex:

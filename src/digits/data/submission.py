@@ -174,9 +174,9 @@ def write_submission(
 
     Raises BadInput if a label is none of the classes, or the written file says something else.
     """
-    labels = np.empty(0) if form.probability_of else predictions
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(form.classes):
-        message = f"expected labels from 0 to {len(form.classes) - 1}, found {labels.min()} to {labels.max()}"
+    least, most = predictions.min(), predictions.max()
+    if not form.probability_of and not 0 <= least <= most < len(form.classes):
+        message = f"expected labels from 0 to {len(form.classes) - 1}, found {least} to {most}"
         raise BadInput(message, at=display_path(path))
     names = [str(name) for name in ids.tolist()]
     texts = dict(zip(names, form.texts(predictions), strict=True))

@@ -231,9 +231,8 @@ def _credentials_error(page: str, reply: Reply, text: str) -> CredentialsError:
     elif token and Path(token) not in files:
         files = {Path("KAGGLE_API_TOKEN"): ""} | files
     refused = reply.source or ", ".join(str(file) for file, fault in files.items() if not fault)
-    faults += [text] if text and not faults else []
-    renewal = "; credentials.json is renewed by: kaggle auth login" if "credentials.json" in refused else ""
-    cure = f"Make a new token: {TOKEN_PAGE}{renewal}"
+    faults = faults or list(filter(None, [text]))
+    cure = f"Make a new token: {TOKEN_PAGE} (credentials.json is renewed by: kaggle auth login)"
     if refused:
         reasons = f"\nWhat to look at: {'; '.join(faults)}." if faults else ""
         return CredentialsError(f"Kaggle does not accept the credentials of {refused}. {cure}{reasons}")

@@ -1,18 +1,16 @@
 """Bring the competition's files into the data folder: whole and checked, or not at all."""
 
-import functools
 import hashlib
 import tempfile
 from pathlib import Path
 
+from digits.config import Options
 from digits.console import BadInput, KitError, error_context, progress_bar, some_of
 from digits.data import archive
 from digits.data.competition import Competition
 from digits.data.folder import TABLES, find_file, listed_images
 from digits.files import display_path, kit_command
 from digits.kaggle.client import CredentialsError, Kaggle, MissingCredentialsError
-
-ATTEMPTS = 2
 
 
 def fetch(data_dir: Path, kaggle: Kaggle) -> None:
@@ -34,7 +32,6 @@ def fetch(data_dir: Path, kaggle: Kaggle) -> None:
         return
     if competition.suggestion:
         kaggle.log(f"{competition.slug} is not known here.{competition.suggestion}")
-    data_dir.mkdir(parents=True, exist_ok=True)
     zip_there = data_dir / competition.archive
     if zip_there.is_file():
         reason = _install(zip_there, data_dir, competition)
@@ -42,24 +39,17 @@ def fetch(data_dir: Path, kaggle: Kaggle) -> None:
             return
         print(f"{display_path(zip_there)} is not used: {reason}. Fetching the data.")
     give_zip = kit_command("scripts/download.sh", "--zip", "FILE") + competition.flag
-    by_hand = f"fetch the zip from {kaggle.page}/data and give it: {give_zip}"
-    arguments = {"competition": competition.slug, "force": True, "quiet": True}
-    with error_context(fix=f"Try again later, or {by_hand}"):
-        for _ in range(ATTEMPTS):
-            with tempfile.TemporaryDirectory(prefix="digits-") as folder:
-                kaggle.log(f"Downloading the data of {competition.slug} ...")
-                with progress_bar(functools.partial(_size_of, Path(folder))):
-                    kaggle.ask("competition_download_files", arguments | {"path": folder}, attempts=2)
-                fetched = next(Path(folder).glob(f"{competition.slug}.*"), Path(folder))
-                reason = _install(fetched, data_dir, competition)
-            if not reason:
-                return
-            print(f"What came is not used: {reason}.")
-        raise KitError(f"what Kaggle sent is not the data. No good file in {display_path(data_dir)} was replaced")
-
-
-def _size_of(folder: Path) -> str:
-    return f"{sum(file.stat().st_size for file in folder.glob('*')) / 1e6:.1f} MB"
+    fix = f"Try again later, or fetch the zip from {kaggle.page}/data and give it: {give_zip}"
+    with error_context(fix=fix), tempfile.TemporaryDirectory(prefix="digits-") as folder:
+        kaggle.log(f"Downloading the data of {competition.slug} ...")
+        with progress_bar(lambda: f"{sum(file.stat().st_size for file in Path(folder).glob('*')) / 1e6:.1f} MB"):
+            arguments = {"competition": competition.slug, "path": folder, "force": True, "quiet": True}
+            kaggle.ask("competition_download_files", arguments, attempts=2)
+        fetched = next(Path(folder).glob(f"{competition.slug}.*"), Path(folder))
+        if reason := _install(fetched, data_dir, competition):
+            raise KitError(
+                f"what Kaggle sent is not the data: {reason}. No good file in {display_path(data_dir)} was replaced"
+            )
 
 
 def _install(file: Path, data_dir: Path, competition: Competition) -> str:
@@ -110,7 +100,7 @@ def _unpack(file: Path, data_dir: Path, competition: Competition) -> None:
     print(f"Unpacking {display_path(file)} ...")
     print(f"{display_path(data_dir)}: {', '.join(archive.unpack(file, data_dir))}")
     try:
-        if listed := listed_images(data_dir, competition):
+        if listed := listed_images(data_dir, competition, Options()):
             counts = {split: len(each.files) for split, each in listed.items()}
             print(f"All images found: {counts['train']:,} to train on, {counts.get('test', 0):,} to predict")
     except BadInput as error:
