@@ -14,17 +14,12 @@ class Form(enum.StrEnum):
     """How a file of data relates to the one that Kaggle serves."""
 
     IDENTICAL = "identical"
-    PUBLISHED = "published"
-    """What a package or Keras publishes, which is no competition's."""
-    SAME_CONTENT = "same content"
-    """The same pixels and labels, written otherwise."""
+    PUBLISHED = "published"  # What a package or Keras publishes, which is no competition's.
+    SAME_CONTENT = "same content"  # The same pixels and labels, written otherwise.
     DIFFERENT = "different"
-    UNVERIFIED = "unverified"
-    """As many rows as Kaggle's file or more, of which no hash is known."""
-    PARTIAL = "partial"
-    """Fewer rows than Kaggle's file has, of which no hash is known."""
-    OWN = "own"
-    """Not a competition's file."""
+    UNVERIFIED = "unverified"  # As many rows as Kaggle's file or more, of which no hash is known.
+    PARTIAL = "partial"  # Fewer rows than Kaggle's file has, of which no hash is known.
+    OWN = "own"  # Not a competition's file.
 
     @classmethod
     def _missing_(cls, value: object) -> "Form | None":

@@ -355,10 +355,10 @@ def _parse_carefully(data: bytes, columns: Columns, has_header: bool) -> _Column
     pixels, pixels_of = bytearray(), operator.itemgetter(*columns.pixels)
     for number, fields in lines:
         if len(fields) != columns.width:
-            hint = " (is the file cut off here?)" if len(fields) < columns.width else ""
-            if has_header and len(fields) == columns.width + 1 and not pixels:
-                hint = " (row names without a header? In R: write.csv(…, row.names=FALSE))"
-            raise BadInput(f"expected {columns.width} fields, found {len(fields)}{hint}", at=f"line {number}")
+            hint = (
+                "is the file cut off here, or are there row names without a header? In R: write.csv(…, row.names=FALSE)"
+            )
+            raise BadInput(f"expected {columns.width} fields, found {len(fields)} ({hint})", at=f"line {number}")
         values = [_pixel(field) for field in pixels_of(fields)]
         if -1 in values:
             wrong = columns.pixels[values.index(-1)]

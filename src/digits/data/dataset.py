@@ -255,10 +255,12 @@ def _asked_metric(options: Options) -> Metric | None:
 
 def _load_files(folder: Path, wanted: Competition | None, options: Options) -> Dataset:
     """Load the files of a folder: those of the competition `wanted`, or custom data."""
-    fix = "Correct it: docs/data.md says what is read"
-    if wanted and (wanted.is_known or not any(folder.glob("*"))):
+    is_there, fix = folder.is_file() or any(folder.glob("*")), "Correct it: docs/data.md says what is read"
+    if wanted and (wanted.is_known or not is_there):
         command = kit_command("scripts/download.sh") + wanted.flag
         fix = f"{wanted.suggestion} Fetch the competition's files again: {command}".lstrip()
+    elif not is_there:
+        fix = f"Fetch the competition's files: {kit_command('scripts/download.sh', '--data-dir', folder)}"
     with error_context(fix=fix):
         tables = read_folder(folder, wanted, options)
         train, notes = _training_table(tables, display_path(folder))

@@ -38,12 +38,6 @@ class FoundDigit:
     notes: tuple[str, ...]
     touches_edge: bool
 
-    @property
-    def is_on_sheet(self) -> bool:
-        """Whether it lies within the image and is a fifth of it or more, as what one writes on a sheet."""
-        top, bottom, left, right = box_of(self.mask)
-        return not self.touches_edge and max(bottom - top, right - left) > 0.2 * max(self.mask.shape)
-
     def strokes(self) -> np.ndarray:
         """Return the ink float32 (h, w) in 0-1, cut to its box, in the detail that the image has."""
         top, bottom, left, right = box_of(self.mask)
@@ -74,7 +68,9 @@ def find_digit(pixels: np.ndarray) -> FoundDigit:
     for sheet in _sheets(pixels):
         with contextlib.suppress(NotADigitImage):
             digit = _find(sheet)
-            if digit.is_on_sheet:
+            top, bottom, left, right = box_of(digit.mask)
+            # What one writes on a sheet lies within it, and is a fifth of it or more.
+            if not digit.touches_edge and max(bottom - top, right - left) > 0.2 * max(digit.mask.shape):
                 return digit
     try:
         digit = _find(pixels)
