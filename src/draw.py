@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--port", type=int, metavar="N", help="Port of the page (default: the first free one from 8000 on)")
     host = "Address of the page (default: 127.0.0.1, this machine alone; 0.0.0.0: also for a phone in the network)"
     add("--host", default="127.0.0.1", metavar="ADDRESS", help=host)
-    add("--trust", action="store_true", help="Run a network file of the run that was not run on this machine before")
+    add("--trust", action="store_true", help="Execute the run's own network file, if it is new on this machine")
     flags = parser.parse_args(argv)
     from digits.inference.drawing import open_server
     from digits.inference.predictor import Predictor, newest_run

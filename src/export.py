@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--format", choices=FORMATS, required=True, help=formats)
     add("--tta", action=BooleanOptionalAction, default=False, help="Include test-time augmentation")
     add("--out", type=Path, metavar="FOLDER", help="Folder to write to (default: export/ in the run's folder)")
-    add("--trust", action="store_true", help="Run a network file of the run that was not run on this machine before")
+    add("--trust", action="store_true", help="Execute the run's own network file, if it is new on this machine")
     flags = parser.parse_args(argv)
     os.environ["KERAS_BACKEND"] = "tensorflow"  # Of which the converters know; saved networks are the same on all.
     from digits.inference.export import export, require_packages

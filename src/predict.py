@@ -39,9 +39,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--labels", choices=("folders", "names"), help=labels)
     data_dir = "Folder of the competition's files (default: where the runs found them)"
     add("--data-dir", type=Path, metavar="DIR", help=data_dir)
-    add("--out", type=Path, metavar="FILE", help="Copy of the submission, or file for the predictions")
+    add("--out", type=Path, metavar="FILE", help="File for a copy of the submission, or for --images' predictions")
     add("--run", metavar="NAME", help="Name of the blend")
-    add("--trust", action="store_true", help="Run a network file of the run that was not run on this machine before")
+    add("--trust", action="store_true", help="Execute the run's own network file, if it is new on this machine")
     flags = parser.parse_args(argv)
     flags.blends = flags.weights != "equal" or flags.mean != "arithmetic" or flags.run is not None
     return flags

@@ -45,7 +45,7 @@ def test_a_log_has_one_heading_and_at_most_a_line_for_each_tenth_of_the_epochs(c
                 epochs(display, task, epoch)
         display.finish((1, 1), "99.50% of 200 held-out images, 80 s")
     lines = capsys.readouterr().out.splitlines()
-    assert lines.pop(0).startswith("The column held-out is the accuracy on 100 of 200 held-out images")
+    assert lines.pop(0).startswith("The column held-out is the accuracy after each epoch on 100 of 200 images")
     assert lines[0].split() == ["network", "epoch", "loss", "held-out", "images/s", "time", "left"]
     assert sum(line.startswith("network ") for line in lines) == 1
     assert sum(line.startswith("fold 1/5") for line in lines) == 11

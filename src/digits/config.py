@@ -85,7 +85,7 @@ class Augmentation:
     zoom: float = _setting(0.0, "share by which width and height grow or shrink, each on its own", 0, 0.9)
     shear_degrees: float = _setting(0.0, "largest shear of a training image", 0, 60)
     keep_ink: bool = _setting(False, "stop shifts at the image's edge, so that no ink leaves it (Byerly et al. 2020)")
-    mirror_edges: bool = _setting(False, "fill what comes in from outside with the mirrored image; false: with 0")
+    mirror_edges: bool = _setting(False, "fill the space beyond the edges with the mirrored image; false: with 0")
     flip_left_right: bool = _setting(False, "mirror every other training image, left to right")
     flip_up_down: bool = _setting(False, "mirror every other training image, top to bottom")
     brightness: float = _setting(0.0, "largest change of brightness, as a share of the full range", 0, 0.9)
@@ -111,7 +111,7 @@ class Tta:
     flip_left_right: bool = _setting(False, "also predict each of those mirrored, left to right")
     flip_up_down: bool = _setting(False, "also predict each of those mirrored, top to bottom")
     weight: float = _setting(1.0, "weight of each of those copies; the image itself has 1", 0, 10)
-    below: float = _setting(1.0, "copies only of images whose own largest probability is at most this; 1: of all", 0, 1)
+    below: float = _setting(1.0, "only for images whose probability without copies is at most this; 1: for all", 0, 1)
 
     @property
     def any(self) -> bool:
@@ -140,7 +140,7 @@ class Recipe:
     name: str
     networks: tuple[str, ...] = _setting(
         ("compact",),
-        "networks of a fold's members, in turn; sets members too; FILE.py:FUNCTION is one of your own",
+        "networks to train in each fold (sets members, too); FILE.py:FUNCTION is your own",
         choices=tuple(NETWORKS),
         flag="NAME",
     )
@@ -159,11 +159,11 @@ class Recipe:
     dropout: float = _setting(1.0, "factor on the network's own dropout rates; 0: no dropout", 0, 1.6)
     augmentation: Augmentation = Augmentation()
     clean_epochs: int = _setting(0, "last epochs without augmentation (Matuzas 2020)", 0, 10_000)
-    ema: float = _setting(0.0, "momentum of the moving average of the weights, warmed up; 0: none", 0, 0.99999)
+    ema: float = _setting(0.0, "momentum of the weights' moving average, smaller at first; 0: none", 0, 0.99999)
     tta: Tta = Tta()
-    precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it", choices=PRECISIONS)
+    precision: str = _setting("auto", "auto: mixed_bfloat16 where the hardware has it", choices=PRECISIONS)
     folds: int = _setting(
-        5, "stratified folds, as a flag also a CSV of them; 1: one 90/10 split", 1, 1_000, flag="K|FILE.csv"
+        5, "parts of the data, scored by networks trained on the others; 1: a 90/10 split", 1, 1_000, flag="K|FILE.csv"
     )
     members: int = _setting(1, "networks per fold, averaged", 1, 1_000, flag="M")
     refit: int = _setting(0, "networks trained on all images after the folds, and averaged in", 0, 1_000, flag="M")
@@ -202,7 +202,7 @@ class Options:
     image_size: int | None = _flag(None, "Long side that images are resized to (default: their own)", "N", low=8)
     image_shape: tuple[int, int, int] | None = None  # That images are brought to: of a run that is used again.
     allow_leak: bool = _flag(False, "Allow test images among the training images: marked, never submitted")
-    pseudo_labels: str | None = _flag(None, "Run (same folds) whose confident test predictions join training", "RUN")
+    pseudo_labels: str | None = _flag(None, "Run (same folds) on whose confident test predictions to train", "RUN")
     extra: str | None = _flag(None, "Folder of custom images that join training; marked in the record", "FOLDER")
     deterministic: bool = _flag(False, "Give the same bytes from the same command on the same machine; slower")
 
@@ -211,14 +211,14 @@ class Options:
 class Execution:
     """How a training command is executed, on which no probability depends."""
 
-    run: str | None = _flag(None, "Name of the run; an unfinished one is resumed, alone with its own settings", "NAME")
-    from_run: str | None = _flag(None, "run.json or run to repeat with all its settings", "FILE")
+    run: str | None = _flag(None, "Name of the run; given alone, it resumes an unfinished one as it was", "NAME")
+    from_run: str | None = _flag(None, "Run, or its run.json, to repeat with all its settings", "FILE")
     data_dir: Path | None = _flag(None, "Folder of train.csv and test.csv (default: data/)", "DIR")  # noqa: RUF009
-    out: Path | None = _flag(None, "Copy of the submission (default: submissions/submission.csv)", "FILE")  # noqa: RUF009
+    out: Path | None = _flag(None, "File for a copy of the submission (default: submissions/submission.csv)", "FILE")  # noqa: RUF009
     jobs: int | None = _flag(None, "Networks trained at a time (default: one per CPU core or GPU)", "J", low=1)
     cluster: str | None = _flag(None, "Dask scheduler whose workers train, such as tcp://HOST:PORT", "ADDRESS")
     minutes: int | None = _flag(None, "Time after which the run ends with the networks trained by then", "M", low=1)
-    trust: bool = _flag(False, "Run the network file of a run that was not run on this machine before")
+    trust: bool = _flag(False, "Execute a run's own network file, if it is new on this machine")
     tensorboard: bool = _flag(False, "Also write the finished run for TensorBoard")
     report: bool = _flag(True, "Draw no figures and build no page")
     command: str = ""  # As it was typed, for the record.

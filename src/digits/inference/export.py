@@ -141,7 +141,7 @@ def export(predictor: Predictor, form: str, folder: Path | None = None) -> list[
     readme = folder / f"{predictor.run.name}.md"  # A README.md there may be the user's.
     with atomic_write(readme) as temporary:
         temporary.write_text(_readme(predictor, folder), encoding="utf-8")
-    agrees = f"no prediction differs from the run's networks, no probability by more than {worst:.0e}"
+    agrees = f"no prediction differs from the run's networks, no probability by more than {worst:.1g}"
     lines = [
         f"{display_path(path)}  {size / 1e6:.1f} MB",
         f"Checked on {len(images):,} images in its own runtime: {agrees}.",
@@ -152,7 +152,7 @@ def export(predictor: Predictor, form: str, folder: Path | None = None) -> list[
     if differing and form == "h5" and predictor.network_count > 1:
         lines.append("The run's own are of all its networks; this file holds the first alone.")
     elif differing and predictor.leaves_out_tta:
-        lines.append("The run's own average augmented images, too; with --tta (not h5) the file does as well.")
+        lines.append("The run's own are averages over augmented copies; with --tta (not h5) the file's are, too.")
     lines.append(f"{speed:,.0f} images/s in its own runtime, {keras_speed:,.0f} in Keras, on this machine.")
     return [*lines, f"How to use it: {display_path(readme)}"]
 

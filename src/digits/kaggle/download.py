@@ -69,7 +69,7 @@ def fetch_if_possible(data_dir: Path, kaggle: Kaggle) -> None:
         fetch(data_dir, kaggle)
     except MissingCredentialsError:
         says_more = kit_command("scripts/download.sh")
-        print(f"No Kaggle credentials found, so this runs on the embedded sample. What to do: {says_more}")
+        print(f"No Kaggle credentials found, so this runs on the embedded sample. {says_more} says what to do.")
     except CredentialsError as error:
         kaggle.log(f"warning: {error}")
         print("Kaggle credentials cannot be used, so this runs on the embedded sample.")

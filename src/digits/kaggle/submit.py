@@ -70,7 +70,7 @@ def examine(file: Path, submissions: Path, entries: list[Entry], competition: Co
     Raises BadInput where the file is broken, from another source than the competition's data, or leaked.
     """
     train = competition.training_commands if competition.flag else kit_command("src/train.py")
-    with error_context(fix=f"Make one: {train}"):
+    with error_context(fix=f"Make one with the competition's data: {train}"):
         form = submission_form(competition, submissions)
         predictions = read_submission(file, None, form)
     labels, sha256 = form.labels(predictions), content_hash(predictions)
@@ -80,7 +80,7 @@ def examine(file: Path, submissions: Path, entries: list[Entry], competition: Co
     for run in runs:
         _refuse_unfit(file, run, competition)
     if len(labels) != all_rows:
-        with error_context(fix=f"Make one: {train}"):
+        with error_context(fix=f"Make one with the competition's data: {train}"):
             read_submission(file, all_rows, form)
     if runs:
         entry, title = ledger.entry_of(runs[0]), title_of(runs[0])

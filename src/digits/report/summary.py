@@ -72,7 +72,7 @@ def of_comparison(compared: "Compared") -> str:
     for pair in compared.pairs:
         names, changed = f"{pair.second.name} − {pair.first.name}", "–" if pair.changed is None else f"{pair.changed:,}"
         if pair.held_out:
-            better = pair.better.name if pair.better else "not significant"
+            better = pair.better.name if pair.better else "no significant difference"
             rows.append((names, pair.held_out.text, p_text(pair.held_out.p_value), better, changed))
         else:
             rows.append((names, "–", "–", "–", changed))
@@ -91,14 +91,14 @@ def verdict(pair: "Pair") -> str:
         return f"Which is better cannot be tested: {pair.first.missing}"
     if counts is None:
         return "They share no held-out rows, so which is better cannot be tested."
-    conclusion = f"{pair.better.name} is better" if pair.better else "not significant"
+    conclusion = f"{pair.better.name} is better" if pair.better else "no significant difference"
     conclusion += f" ({metrics.TESTS[counts.metric]}, {p_text(counts.p_value)})"
     if counts.metric is not Metric.ACCURACY:
         difference = f"the {counts.metric.text} of {names[1]} less that of {names[0]} is {counts.text}"
-        return f"On {counts.rows:,} rows that both held out, {difference}: {conclusion}."
+        return f"On {counts.rows:,} images held out by both, {difference}: {conclusion}."
     return (
-        f"Of {counts.rows:,} rows that both held out, only {names[0]} is right in {counts.only_first_right:,}, only "
-        f"{names[1]} in {counts.only_second_right:,}, both are wrong in {counts.both_wrong:,}: {conclusion}."
+        f"Of {counts.rows:,} images held out by both, only {names[0]} is right on {counts.only_first_right:,}, only "
+        f"{names[1]} on {counts.only_second_right:,}, both are wrong on {counts.both_wrong:,}: {conclusion}."
     )
 
 
@@ -135,7 +135,7 @@ def _folds(record: FinishedRecord) -> str:
 def _members(record: FinishedRecord) -> str:
     if record.blend is None:
         return ""
-    headings = ("member", "weight", record.data.metric.text, "wrong", "rows in which it differs from the others")
+    headings = ("member", "weight", record.data.metric.text, "wrong", "rows that differ from each member")
     rows = []
     for member, differing in zip(record.blend.members, record.blend.disagreement, strict=True):
         figures = (
@@ -192,7 +192,7 @@ def _files(run: Run, record: FinishedRecord) -> str:
     for page in run.folder.glob("report.html"):
         lines.append(f"Report: {styled(display_path(page), f'bold link {page.resolve().as_uri()}')}")
     peak = record.peak_memory_bytes
-    memory = [f"{peak / 1e9:.2f} GB at most in one process"] if peak else []
+    memory = [f"{peak / 1e9:.2f} GB of memory at most in one process"] if peak else []
     return "\n".join([*lines, ", ".join([duration(record.seconds), *memory])])
 
 

@@ -340,7 +340,7 @@ def open_run(identity: dict, name: str | None, submissions: Path = SUBMISSIONS) 
     if different := differences(record.identity, identity):
         reasons = "; ".join(f"{key} was {before!r} and is {now!r}" for key, (before, now) in different.items())
         raise BadInput(
-            f"Run {name} cannot be resumed, for it was another: {reasons}.\n"
+            f"Run {name} cannot be resumed, for its settings were others: {reasons}.\n"
             f"For a new run, give another name. {_how_to_resume(record, different)}"
         )
     return run, record

@@ -81,8 +81,8 @@ class ProgressDisplay:
             if self._began is None:
                 self._began, task = time.monotonic(), network.task
                 if scored := len(task.scored_rows):
-                    images = f"{scored:,} of {len(task.validation_rows):,} held-out images"
-                    print_line(f"The column held-out is the accuracy on {images}, of the epoch's weights as they are.")
+                    images = f"{scored:,} of {len(task.validation_rows):,} images"
+                    print_line(f"The column held-out is the accuracy after each epoch on {images} not trained on.")
             if network.started:  # Else the epochs of a checkpoint would count.
                 self._worked += max(0.0, done - network.done)
             network.started, network.done = True, done
