@@ -59,9 +59,10 @@ def share_machine(networks: int, jobs: int | None = None, *, deterministic: bool
 
     Each GPU trains one network at a time. Without a GPU, as many networks as there are CPU cores are trained side by
     side: on two cores, two networks with a thread each train 1.04 to 1.09 times the images of one that computes halves
-    of its batches (batches of 256 and 128). The networks of an incomplete last round share the cores that would be idle. The threads follow from the machine and the number of
-    networks, finished ones included, alone: another number of threads sums in another order, training amplifies that,
-    and `jobs`, the number of networks trained at a time, must not change results. Deterministic ones have one thread.
+    of its batches (batches of 256 and 128). The networks of an incomplete last round share the cores that would be
+    idle. The threads follow from the machine and the number of networks, finished ones included, alone: another number
+    of threads sums in another order, training amplifies that, and `jobs`, the number of networks trained at a time,
+    must not change results. Deterministic ones have one thread.
     """
     cores, gpus = cpu_count(), list(usable_gpus())
     side_by_side = min(networks, len(gpus) or cores)
