@@ -28,6 +28,7 @@ class Contestant:
     label: str
     function: Callable[[dict], dict]  # From options to what it measured.
     options: dict = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 def measure(
@@ -43,7 +44,7 @@ def measure(
     `threads` and `environment` are its share of the machine, as in `Slots`; by default it has all. Raises KitError if
     it failed, or was `stopped`.
     """
-    variables = {"PYTHONPATH": str(ROOT / "scripts")} | (environment or {})
+    variables = {"PYTHONPATH": str(ROOT / "scripts")} | contestant.environment | (environment or {})
     with error_context(contestant.label), Worker(threads or cpu_count(), environment=variables) as worker:
         return worker.run(_call, contestant.function, common | contestant.options, stopped=stopped)
 

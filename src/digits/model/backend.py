@@ -109,12 +109,15 @@ def resolve_precision(asked: str) -> str:
 
 
 def prepare_process(threads: int, deterministic: bool) -> None:
-    """Set the environment variables that must stand before a process first imports Keras."""
+    """Set the environment variables that must stand before a process first imports Keras.
+
+    With DIGITS_WHOLE_BATCHES set, two threads share each op, as TensorFlow does it of its own accord.
+    """
     os.environ["KERAS_BACKEND"] = backend_name()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ[name] = str(threads)
-    if threads == 2 and not compute_capabilities():
+    if threads == 2 and not os.environ.get("DIGITS_WHOLE_BATCHES") and not compute_capabilities():
         os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
     if deterministic:
         os.environ["TF_DETERMINISTIC_OPS"] = "1"
