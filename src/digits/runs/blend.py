@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from digits.console import BadInput
+from digits.data.dataset import Dataset
 from digits.data.folds import split_folds
 from digits.files import SUBMISSIONS, display_path
 from digits.runs import metrics
@@ -68,6 +69,17 @@ class Member:
         """The run's name, or RUN/NETWORK-MEMBER."""
         return self.run if self.number is None else f"{self.run}/{self.network}-{self.number}"
 
+    def describe(self, weight: float, score: metrics.Score) -> BlendMember:
+        """Return what the blend's record says of it."""
+        return BlendMember(
+            name=self.name,
+            weight=round(float(weight), 4),
+            run=self.run,
+            network=self.network,
+            member=self.number,
+            **vars(score),
+        )
+
 
 def members_of(run: Run) -> list[Member]:
     """Return a run's members, each averaged over the folds and its refits; a run of one, or a blend, is one itself.
@@ -113,7 +125,7 @@ def blend(inputs: Sequence[Run | ForeignFolder], options: BlendOptions, submissi
         raise BadInput("expected a run in the blend, found predictions of other programs only", fix="Add a RUN.")
     records = _records_of_same_data(runs)
     leaked = any(record.leaked for record in records)
-    of_runs = {run: members_of(run) for run in runs}
+    of_runs = {run: members_of(run) for run in runs}  # Before the data, which take longer to read.
     dataset = records[0].load_data(options.data_dir)
     foreign = [each for record in records for each in record.foreign]
     members: list[Member] = []
@@ -121,10 +133,9 @@ def blend(inputs: Sequence[Run | ForeignFolder], options: BlendOptions, submissi
         if isinstance(each, Run):
             members += of_runs[each]
         else:
-            out_of_fold, test, sha256 = each.read(dataset)
-            are_same = min(each.has_folds_of(run, dataset.train.ids) for run in runs)  # Each is checked.
-            foreign.append(ForeignPredictions(display_path(each.folder), sha256, are_same))
-            members.append(Member(each.name, out_of_fold, test))
+            member, predictions = _read_foreign(each, runs, dataset)
+            members.append(member)
+            foreign.append(predictions)
     scored = ~np.isnan([member.out_of_fold[:, 0] for member in members]).any(axis=0)
     if not scored.any():
         raise BadInput("These runs have no out-of-fold row in common; blend runs with the same --folds.")
@@ -143,22 +154,12 @@ def blend(inputs: Sequence[Run | ForeignFolder], options: BlendOptions, submissi
     except BaseException:
         shutil.rmtree(run.folder)
         raise
-    with contextlib.suppress(FileNotFoundError):  # Runs of earlier versions have none.
-        folds = {(each.folder / FOLDS_CSV).read_bytes() for each in runs}
-        if len(folds) == 1:
-            (run.folder / FOLDS_CSV).write_bytes(folds.pop())
+    _copy_folds(runs, run)
     results.checks = list(dict.fromkeys(check for record in records for check in record.failed_checks))
     by = {"greedy": "nested folds"}.get(options.weights, "the same weights on every row")
     results.blend = Blend(
         [
-            BlendMember(
-                name=member.name,
-                weight=round(float(weight), 4),
-                run=member.run,
-                network=member.network,
-                member=member.number,
-                **vars(metrics.score(probabilities, labels, dataset.metric)),
-            )
+            member.describe(weight, metrics.score(probabilities, labels, dataset.metric))
             for member, weight, probabilities in zip(members, weights, predicted, strict=True)
         ],
         disagreement([probabilities.argmax(axis=1) for probabilities in predicted]).tolist(),
@@ -167,11 +168,10 @@ def blend(inputs: Sequence[Run | ForeignFolder], options: BlendOptions, submissi
         foreign,
     )
     first = records[0]
-    data_dir = (options.data_dir and options.data_dir.absolute()) or first.settings.data_dir
     settings = RunSettings(
         folds=max(record.settings.folds for record in records),
         members=len(members),
-        data_dir=data_dir,
+        data_dir=(options.data_dir and options.data_dir.absolute()) or first.settings.data_dir,
         **{name: getattr(first.settings, name) for name in DATA_OPTIONS},
     )
     identity = {"blend": [each.name for each in inputs], "weights": options.weights, "data": first.identity["data"]}
@@ -191,6 +191,22 @@ def blend(inputs: Sequence[Run | ForeignFolder], options: BlendOptions, submissi
     )
     run.write_record(record)
     return run
+
+
+def _read_foreign(folder: ForeignFolder, runs: Sequence[Run], dataset: Dataset) -> tuple[Member, ForeignPredictions]:
+    """Return another program's predictions as a member, and what the record says of them."""
+    out_of_fold, test, sha256 = folder.read(dataset)
+    have_same_folds = min(folder.has_folds_of(run, dataset.train.ids) for run in runs)  # Each is checked.
+    predictions = ForeignPredictions(display_path(folder.folder), sha256, have_same_folds)
+    return Member(folder.name, out_of_fold, test), predictions
+
+
+def _copy_folds(runs: Sequence[Run], blended: Run) -> None:
+    """Copy the folds that all runs share; those of earlier versions have none."""
+    with contextlib.suppress(FileNotFoundError):
+        folds = {(run.folder / FOLDS_CSV).read_bytes() for run in runs}
+        if len(folds) == 1:
+            (blended.folder / FOLDS_CSV).write_bytes(folds.pop())
 
 
 def check_different(runs: Sequence[Run | ForeignFolder], fix: str) -> None:
