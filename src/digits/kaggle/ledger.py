@@ -23,7 +23,7 @@ LOCK_SECONDS = 10
 PAGE_SIZE = 100
 LONGEST_LIST = 2000
 TAG = re.compile(rf"({TAG_PREFIX}([0-9a-f]{{{TAG_DIGITS}}})(?:-\d+)?)\]?\s*$")
-"""At the end of a submission's description: the first digits of its answers' hash, numbered where they are sent again.
+"""At the end of a submission's description: the first digits of its predictions' hash, numbered if sent again.
 Elsewhere in it stand the user's own words, which may name another submission."""
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 

@@ -23,7 +23,7 @@ from digits.runs.record import FinishedRecord
 from digits.runs.store import Run, all_runs, find_run, find_runs, submission_form
 
 LEAST_AGREEMENT = 0.95
-"""Share of rows in which answers agree with earlier ones at least: two good models agree in about 99 of a hundred."""
+"""Share of rows in which predictions agree with earlier ones at least: two good models agree in about 99 %."""
 WORSE_ERRORS = 2
 """By so many standard errors of the difference another run has to be better for a doubt: less is chance."""
 LONGEST_MESSAGE = 200
@@ -75,7 +75,7 @@ def examine(file: Path, submissions: Path, entries: list[Entry], competition: Co
         predictions = read_submission(file, None, form)
     labels, sha256 = form.labels(predictions), content_hash(predictions)
     all_rows = competition.test_rows or len(labels)
-    # A blend can come to the answers of one of its runs: the file is of the run in whose folder it lies.
+    # A blend can come to the predictions of one of its runs: the file is of the run in whose folder it lies.
     runs = sorted(find_runs(submissions, sha256), key=lambda run: run.folder.resolve() != file.resolve().parent)
     for run in runs:
         _refuse_unfit(file, run, competition)
@@ -93,14 +93,14 @@ def examine(file: Path, submissions: Path, entries: list[Entry], competition: Co
             counts = np.array(competition.training_counts)
             shares = check_class_shares(np.bincount(labels, minlength=len(form.classes)), counts)
             if not shares.passed:
-                doubts.append(f"the answers' classes do not occur as often as in training ({shares.detail})")
+                doubts.append(f"the predicted classes do not occur as often as in training ({shares.detail})")
     compared = _differences(predictions, form, submissions, entries)
     notes += [f"differs in {rows:,} of {all_rows:,} rows from {name}" for name, rows in compared[:1]]
     if compared and min(rows for _, rows in compared) > (1 - LEAST_AGREEMENT) * all_rows:
         name, rows = min(compared, key=lambda pair: pair[1])
         doubts.append(
-            f"the answers agree with {name} in {1 - rows / all_rows:.1%} of the rows only, and with no other earlier "
-            "ones in more; good answers agree in about 99 %. Rows in another order, or of other images?"
+            f"the predictions agree with {name} in {1 - rows / all_rows:.1%} of the rows only, and with no other "
+            "earlier ones in more; good ones agree in about 99 %. Rows in another order, or of other images?"
         )
     return Candidate(file, form, predictions, entry, title, notes, doubts)
 
@@ -157,7 +157,7 @@ def _better_run(record: FinishedRecord, submissions: Path) -> Run | None:
 def _differences(
     predictions: np.ndarray, form: SubmissionForm, submissions: Path, entries: list[Entry]
 ) -> list[tuple[str, int]]:
-    """Return in how many rows the answers differ from the last submission and from the reference runs, by name."""
+    """Return in how many rows the predictions differ from the last submission and from the reference runs, by name."""
     labels, sha256 = form.labels(predictions), content_hash(predictions)
     sent = [entry for entry in entries if entry.status in ("pending", "complete") and entry.sha256 not in ("", sha256)]
     named = [
@@ -270,7 +270,7 @@ class _Attempt:
         return f"Look later: {kit_command('scripts/submit.sh', '--status')}{self.kaggle.flags(self.submissions)}"
 
     def free_tag(self) -> str:
-        """Return the answers' tag, numbered where they were sent before."""
+        """Return the predictions' tag, numbered where they were sent before."""
         taken = {entry.tag for entry in read_ledger(self.ledger) if entry.settled}
         tag = tag_of(self.candidate.entry.sha256)
         numbered = [f"{tag}-{number}" for number in range(2, len(taken) + 3)]
@@ -292,11 +292,15 @@ class _Attempt:
             if entry.status in ("pending", "complete") and not self.options.again:
                 score = "" if entry.public_score is None else f", public score {entry.public_score:.5f}"
                 earlier = f"{entry.time}, ref {entry.ref}{score}"
-                raise BadInput(f"the same answers were submitted before ({earlier}). To send them once more: --again")
+                raise BadInput(
+                    f"the same predictions were submitted before ({earlier}). To send them once more: --again"
+                )
             wait = self.kaggle.policy.unconfirmed_seconds - ledger.age_of(entry).total_seconds()
             if entry.status == "unconfirmed" and wait > 0:
-                sent = f"these answers were sent at {entry.time} and may have counted, though Kaggle does not list them"
-                raise KitError(f"{sent} yet. Try again in {wait:.0f} s.")
+                raise KitError(
+                    f"these predictions were sent at {entry.time} and may have counted, though Kaggle does not list "
+                    f"them yet. Try again in {wait:.0f} s."
+                )
         return None
 
     def send(self, text: str, tag: str) -> Entry:
